@@ -1,0 +1,2 @@
+//! Serial consoles of ARM boards behind one trait.
+#![no_std]

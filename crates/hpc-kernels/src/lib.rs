@@ -1,0 +1,2 @@
+//! HPC and noise benchmarks without an operating system: selfish-detour, STREAM and RandomAccess.
+#![no_std]

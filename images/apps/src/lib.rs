@@ -1,0 +1,2 @@
+//! Applications that are linked into LWK images.
+#![no_std]

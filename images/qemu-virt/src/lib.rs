@@ -1,0 +1,2 @@
+//! Margay for QEMU's virt machine: hypervisor, scheduler VM and native kernel.
+#![no_std]
