@@ -1,0 +1,147 @@
+//! Guest-side wrappers: what a kernel at EL1 calls. All of them execute `HVC #0`.
+//!
+//! ```no_run
+//! let me = hv_abi::guest::id_get().unwrap();
+//! hv_abi::guest::console_log(b"hello\n");
+//! ```
+
+use crate::{
+    Regs,
+    exit::{Exit, UnknownExit},
+    ffa::{self, Error},
+    ids::{Ipa, VcpuId, VcpuIndex, VirtIntId, VmId},
+    paravirt, psci,
+};
+use core::arch::asm;
+
+/// Calls the hypervisor with `regs` in x0 to x7; returns x0 to x7.
+///
+/// What a call does to the caller's memory is defined by its function; none of the wrappers below lets the
+/// hypervisor write memory other than the RX buffer that the caller gave it.
+#[inline]
+pub fn hvc(regs: Regs) -> Regs {
+    let mut r = regs.0;
+    // SAFETY: an HVC preserves all registers but x0 to x7 under Margay's ABI (x8 to x17 are declared clobbered, as
+    // SMCCC 1.1 allows a callee), and touches no memory that Rust knows of beyond what the "memory" clobber implies.
+    unsafe {
+        asm!("hvc #0",
+            inout("x0") r[0], inout("x1") r[1], inout("x2") r[2], inout("x3") r[3],
+            inout("x4") r[4], inout("x5") r[5], inout("x6") r[6], inout("x7") r[7],
+            out("x8") _, out("x9") _, out("x10") _, out("x11") _, out("x12") _, out("x13") _,
+            out("x14") _, out("x15") _, out("x16") _, out("x17") _,
+            options(nostack));
+    }
+    Regs(r)
+}
+
+#[inline]
+fn ffa_result(out: Regs) -> Result<Regs, Error> {
+    match out.function() {
+        ffa::SUCCESS | ffa::SUCCESS_64 => Ok(out),
+        ffa::ERROR => Err(Error::from_bits(out.0[2]).unwrap_or(Error::NotSupported)),
+        _ => Err(Error::NotSupported),
+    }
+}
+
+/// `FFA_VERSION`: negotiates `version`; returns the hypervisor's.
+pub fn version(version: ffa::Version) -> Option<ffa::Version> {
+    let out = hvc(Regs([u64::from(ffa::VERSION), u64::from(version.to_bits()), 0, 0, 0, 0, 0, 0]));
+    ffa::Version::from_bits(out.0[0] as u32)
+}
+
+/// `FFA_ID_GET`: the caller's VM id.
+#[inline]
+pub fn id_get() -> Result<VmId, Error> {
+    ffa_result(hvc(Regs::func(ffa::ID_GET))).map(|out| VmId(out.0[2] as u16))
+}
+
+/// `FFA_RXTX_MAP`: registers one page each for reception and transmission.
+pub fn rxtx_map(tx: Ipa, rx: Ipa) -> Result<(), Error> {
+    ffa_result(hvc(Regs([u64::from(ffa::RXTX_MAP_64), tx.0, rx.0, 1, 0, 0, 0, 0]))).map(drop)
+}
+
+/// `FFA_RX_RELEASE`: gives the RX buffer back to the hypervisor.
+pub fn rx_release() -> Result<(), Error> {
+    ffa_result(hvc(Regs::func(ffa::RX_RELEASE))).map(drop)
+}
+
+/// `FFA_PARTITION_INFO_GET` for `uuid` (all zero: every partition): descriptors are in the RX buffer, which the
+/// caller releases with [`rx_release`]. Returns how many, and the size of each in bytes.
+pub fn partition_info_get(uuid: [u32; 4]) -> Result<(usize, usize), Error> {
+    let [a, b, c, d] = uuid.map(u64::from);
+    ffa_result(hvc(Regs([u64::from(ffa::PARTITION_INFO_GET), a, b, c, d, 0, 0, 0])))
+        .map(|out| (out.0[2] as usize, out.0[3] as usize))
+}
+
+/// `FFA_RUN` (primary only): runs a vCPU on this core until it exits. The exit names the vCPU it is about.
+///
+/// # Errors
+/// The hypervisor returned something that is no exit.
+#[inline]
+pub fn run(vcpu: VcpuId) -> Result<(VcpuId, Exit), UnknownExit> {
+    Exit::from_regs(&hvc(Regs([u64::from(ffa::RUN), vcpu.pack(), 0, 0, 0, 0, 0, 0])))
+}
+
+/// `FFA_YIELD`: offers the core to others.
+#[inline]
+pub fn yield_now() {
+    hvc(Regs::func(ffa::YIELD));
+}
+
+/// `FFA_MSG_WAIT`: waits for a message; returns what ended the wait.
+pub fn msg_wait() -> Regs {
+    hvc(Regs::func(ffa::MSG_WAIT))
+}
+
+/// `FFA_CONSOLE_LOG`: prints `text` through the hypervisor, 48 characters to a call.
+pub fn console_log(text: &[u8]) {
+    for chunk in text.chunks(48) {
+        let mut regs = Regs([u64::from(ffa::CONSOLE_LOG_64), chunk.len() as u64, 0, 0, 0, 0, 0, 0]);
+        for (word, bytes) in regs.0[2..].iter_mut().zip(chunk.chunks(8)) {
+            let mut buffer = [0; 8];
+            buffer[..bytes.len()].copy_from_slice(bytes);
+            *word = u64::from_le_bytes(buffer);
+        }
+        hvc(regs);
+    }
+}
+
+/// Enables or disables a para-virtual interrupt of this vCPU.
+pub fn interrupt_enable(id: VirtIntId, enable: bool) -> bool {
+    let regs =
+        [u64::from(paravirt::INTERRUPT_ENABLE), u64::from(id.number()), u64::from(enable), 0, 0, 0, 0, 0];
+    hvc(Regs(regs)).0[0] == 0
+}
+
+/// Takes the next pending interrupt of this vCPU.
+#[inline]
+pub fn interrupt_get() -> Option<VirtIntId> {
+    VirtIntId::new(hvc(Regs::func(paravirt::INTERRUPT_GET)).0[0] & 0xffff_ffff)
+}
+
+/// Makes an interrupt pending on a vCPU (primary: of any VM; others: of their own).
+#[inline]
+pub fn interrupt_inject(vcpu: VcpuId, id: VirtIntId) -> bool {
+    let (vm, index) = (u64::from(vcpu.vm.0), u64::from(vcpu.index.0));
+    hvc(Regs([u64::from(paravirt::INTERRUPT_INJECT), vm, index, u64::from(id.number()), 0, 0, 0, 0])).0[0]
+        as i64
+        >= 0
+}
+
+/// Sends an inter-processor interrupt to another vCPU of this VM.
+#[inline]
+pub fn send_ipi(index: VcpuIndex) -> bool {
+    hvc(Regs([u64::from(paravirt::INTERRUPT_SEND_IPI), u64::from(index.0), 0, 0, 0, 0, 0, 0])).0[0] == 0
+}
+
+/// PSCI `CPU_ON`: starts vCPU `mpidr` at `entry` (physical) with `context` in its x0. Returns the PSCI status.
+pub fn cpu_on(mpidr: u64, entry: u64, context: u64) -> i64 {
+    hvc(Regs([u64::from(psci::CPU_ON_64), mpidr, entry, context, 0, 0, 0, 0])).0[0] as i64
+}
+
+/// PSCI `SYSTEM_OFF`.
+pub fn system_off() -> ! {
+    loop {
+        hvc(Regs::func(psci::SYSTEM_OFF));
+    }
+}
