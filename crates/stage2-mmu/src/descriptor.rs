@@ -1,0 +1,116 @@
+//! Stage-2 descriptors (Arm ARM, D8.3, "VMSAv8-64 translation table format descriptors").
+
+use hv_abi::ids::Pa;
+
+/// What a VM may do with a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Loads, and translation table walks.
+    pub read: bool,
+    /// Stores.
+    pub write: bool,
+    /// Instruction fetches.
+    pub execute: bool,
+}
+
+impl Access {
+    /// Everything: a VM's own memory.
+    pub const RWX: Self = Self { read: true, write: true, execute: true };
+    /// Data only.
+    pub const RW: Self = Self { read: true, write: true, execute: false };
+    /// Read-only data.
+    pub const R: Self = Self { read: true, write: false, execute: false };
+}
+
+/// What kind of memory is behind a page. The stage-1 attribute that a VM chooses is combined with it, and the more
+/// restrictive one wins (Arm ARM, D8.6.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryType {
+    /// RAM: Normal, write-back cacheable, inner shareable.
+    Normal,
+    /// Device registers: Device-nGnRE.
+    Device,
+}
+
+const VALID: u64 = 1;
+const TABLE_OR_PAGE: u64 = 1 << 1;
+const ACCESS_FLAG: u64 = 1 << 10;
+const INNER_SHAREABLE: u64 = 0b11 << 8;
+const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
+const S2AP_READ: u64 = 1 << 6;
+const S2AP_WRITE: u64 = 1 << 7;
+const EXECUTE_NEVER: u64 = 0b10 << 53;
+const MEMATTR_NORMAL_WB: u64 = 0b1111 << 2;
+const MEMATTR_DEVICE_NGNRE: u64 = 0b0001 << 2;
+const MEMATTR_MASK: u64 = 0b1111 << 2;
+
+/// What an entry of a table at a given level says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Invalid,
+    Table(Pa),
+    /// A block (levels 1 and 2) or page (level 3): its output address and attribute bits.
+    Leaf(Pa, Attributes),
+}
+
+/// The attribute bits of a leaf, without its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attributes(u64);
+
+impl Attributes {
+    pub(crate) fn new(access: Access, kind: MemoryType) -> Self {
+        let mut bits = ACCESS_FLAG | INNER_SHAREABLE;
+        bits |= match kind {
+            MemoryType::Normal => MEMATTR_NORMAL_WB,
+            MemoryType::Device => MEMATTR_DEVICE_NGNRE,
+        };
+        if access.read {
+            bits |= S2AP_READ;
+        }
+        if access.write {
+            bits |= S2AP_WRITE;
+        }
+        if !access.execute {
+            bits |= EXECUTE_NEVER;
+        }
+        Self(bits)
+    }
+
+    pub(crate) fn access(self) -> Access {
+        Access {
+            read: self.0 & S2AP_READ != 0,
+            write: self.0 & S2AP_WRITE != 0,
+            execute: self.0 & EXECUTE_NEVER == 0,
+        }
+    }
+
+    pub(crate) fn memory_type(self) -> MemoryType {
+        if self.0 & MEMATTR_MASK == MEMATTR_NORMAL_WB { MemoryType::Normal } else { MemoryType::Device }
+    }
+}
+
+impl Entry {
+    pub(crate) fn decode(bits: u64, level: u8) -> Self {
+        if bits & VALID == 0 {
+            return Self::Invalid;
+        }
+        let address = Pa(bits & ADDRESS);
+        match (level, bits & TABLE_OR_PAGE != 0) {
+            (3, true) | (1 | 2, false) => {
+                Self::Leaf(address, Attributes(bits & !ADDRESS & !(VALID | TABLE_OR_PAGE)))
+            }
+            (0..=2, true) => Self::Table(address),
+            _ => Self::Invalid,
+        }
+    }
+
+    pub(crate) fn encode(self, level: u8) -> u64 {
+        match self {
+            Self::Invalid => 0,
+            Self::Table(pa) => pa.0 | TABLE_OR_PAGE | VALID,
+            Self::Leaf(pa, Attributes(bits)) => {
+                pa.0 | bits | VALID | if level == 3 { TABLE_OR_PAGE } else { 0 }
+            }
+        }
+    }
+}

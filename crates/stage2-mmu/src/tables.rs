@@ -1,0 +1,297 @@
+//! Building, changing and walking the tables.
+
+use crate::{
+    ENTRIES, PAGE_SIZE,
+    descriptor::{Access, Attributes, Entry, MemoryType},
+};
+use hv_abi::ids::{Ipa, Pa};
+
+/// Memory for tables, access to it, and TLB maintenance: what a user of this crate provides.
+pub trait TableMemory {
+    /// A zeroed, contiguous run of `count` pages, aligned to its size (`count` is a power of two); `None` if there is
+    /// no memory left.
+    fn allocate(&mut self, count: usize) -> Option<Pa>;
+    /// Gives one page back, which no table refers to any more.
+    fn free(&mut self, table: Pa);
+    /// Entry `index` of the table at `table`.
+    fn read(&self, table: Pa, index: usize) -> u64;
+    /// Writes entry `index`, so that a table walker on another core sees either the old or the new value.
+    fn write(&mut self, table: Pa, index: usize, value: u64);
+    /// Makes the effect of earlier writes visible to table walkers, and removes every cached translation of
+    /// `len` bytes from `ipa` on all cores; returns when that is complete. Called with `len` zero if entries have only
+    /// become valid, when nothing can be cached.
+    fn synchronise(&mut self, ipa: Ipa, len: u64);
+}
+
+/// Why tables could not be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// An address or a length is not a multiple of the page size, or the length is zero.
+    Unaligned,
+    /// The range ends beyond the address width.
+    OutOfRange,
+    /// There is no memory for another table. The part before the failing address has been mapped.
+    NoMemory,
+    /// `map` met a page that is mapped already.
+    AlreadyMapped(Ipa),
+}
+
+/// The width of intermediate physical addresses, in bits: 32 to 43 (the root is at level 1, up to 16 tables).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IpaWidth(u8);
+
+impl IpaWidth {
+    /// A width of `bits`, if it is one that three levels can translate.
+    pub const fn new(bits: u8) -> Option<Self> {
+        if bits >= 32 && bits <= 43 { Some(Self(bits)) } else { None }
+    }
+
+    /// The width in bits.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// One past the highest address.
+    pub const fn limit(self) -> u64 {
+        1 << self.0
+    }
+
+    /// How many concatenated tables the root has.
+    pub const fn root_tables(self) -> usize {
+        if self.0 <= 39 { 1 } else { 1 << (self.0 - 39) }
+    }
+}
+
+/// What an address translates to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// The physical address.
+    pub pa: Pa,
+    /// What the VM may do there.
+    pub access: Access,
+    /// What is behind it.
+    pub memory_type: MemoryType,
+    /// Bytes of the block or page that maps it: 1 GiB, 2 MiB or 4 KiB.
+    pub block: u64,
+}
+
+/// The stage-2 tables of one VM. The root is at level 1.
+#[derive(Debug)]
+pub struct Stage2 {
+    root: Pa,
+    width: IpaWidth,
+}
+
+const ROOT_LEVEL: u8 = 1;
+
+const fn level_shift(level: u8) -> u32 {
+    12 + 9 * (3 - level as u32)
+}
+
+const fn level_size(level: u8) -> u64 {
+    1 << level_shift(level)
+}
+
+/// A part of the address space that an operation still has to deal with.
+#[derive(Clone, Copy)]
+struct Span {
+    ipa: u64,
+    end: u64,
+}
+
+impl Span {
+    /// The part of the span that the entry for `ipa` at `level` covers.
+    fn in_entry(self, level: u8) -> Self {
+        let size = level_size(level);
+        let entry_end = (self.ipa & !(size - 1)) + size;
+        Self { ipa: self.ipa, end: self.end.min(entry_end) }
+    }
+
+    fn is_whole_entry(self, level: u8) -> bool {
+        self.end - self.ipa == level_size(level)
+    }
+}
+
+impl Stage2 {
+    /// Empty tables for addresses of `width` bits.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub fn new(width: IpaWidth, memory: &mut impl TableMemory) -> Result<Self, Error> {
+        let root = memory.allocate(width.root_tables()).ok_or(Error::NoMemory)?;
+        Ok(Self { root, width })
+    }
+
+    /// The physical address of the root, for `VTTBR_EL2.BADDR`.
+    pub const fn root(&self) -> Pa {
+        self.root
+    }
+
+    /// The width of the addresses that these tables translate.
+    pub const fn width(&self) -> IpaWidth {
+        self.width
+    }
+
+    /// Maps `len` bytes from `ipa` to `pa`, in blocks as large as alignment allows.
+    ///
+    /// # Errors
+    /// See [`Error`]. Nothing that was mapped before is changed by a call that fails.
+    pub fn map(
+        &mut self,
+        ipa: Ipa,
+        pa: Pa,
+        len: u64,
+        access: Access,
+        kind: MemoryType,
+        memory: &mut impl TableMemory,
+    ) -> Result<(), Error> {
+        if !pa.0.is_multiple_of(PAGE_SIZE) {
+            return Err(Error::Unaligned);
+        }
+        let mut span = self.check(ipa, len)?;
+        let attributes = Attributes::new(access, kind);
+        let offset = pa.0.wrapping_sub(ipa.0);
+        while span.ipa < span.end {
+            let (table, level) = self.descend_for_map(span, offset, memory)?;
+            let index = self.index(span.ipa, level);
+            let out = Pa(span.ipa.wrapping_add(offset));
+            memory.write(table, index, Entry::Leaf(out, attributes).encode(level));
+            span.ipa += level_size(level);
+        }
+        memory.synchronise(ipa, 0);
+        Ok(())
+    }
+
+    /// Removes every mapping of `len` bytes from `ipa`, splitting blocks that reach beyond. Pages that are not mapped
+    /// stay so. When this returns, no core can use the old mappings.
+    ///
+    /// # Errors
+    /// See [`Error`]; after [`Error::NoMemory`] (a block could not be split) a part before the block is unmapped.
+    pub fn unmap(&mut self, ipa: Ipa, len: u64, memory: &mut impl TableMemory) -> Result<(), Error> {
+        let mut span = self.check(ipa, len)?;
+        let result = loop {
+            if span.ipa >= span.end {
+                break Ok(());
+            }
+            match self.unmap_step(span, memory) {
+                Ok(next) => span.ipa = next,
+                Err(error) => break Err(error),
+            }
+        };
+        memory.synchronise(ipa, len);
+        result
+    }
+
+    /// What `ipa` translates to; `None` if it is not mapped.
+    pub fn walk(&self, ipa: Ipa, memory: &impl TableMemory) -> Option<Mapping> {
+        if ipa.0 >= self.width.limit() {
+            return None;
+        }
+        let mut table = self.root;
+        for level in ROOT_LEVEL..=3 {
+            match Entry::decode(memory.read(table, self.index(ipa.0, level)), level) {
+                Entry::Invalid => return None,
+                Entry::Table(next) => table = next,
+                Entry::Leaf(pa, attributes) => {
+                    let block = level_size(level);
+                    return Some(Mapping {
+                        pa: Pa(pa.0 | (ipa.0 & (block - 1))),
+                        access: attributes.access(),
+                        memory_type: attributes.memory_type(),
+                        block,
+                    });
+                }
+            }
+        }
+        None
+    }
+
+    fn check(&self, ipa: Ipa, len: u64) -> Result<Span, Error> {
+        if len == 0 || !(ipa.0 | len).is_multiple_of(PAGE_SIZE) {
+            return Err(Error::Unaligned);
+        }
+        let end = ipa.0.checked_add(len).ok_or(Error::OutOfRange)?;
+        if end > self.width.limit() {
+            return Err(Error::OutOfRange);
+        }
+        Ok(Span { ipa: ipa.0, end })
+    }
+
+    /// The index of `ipa` in its table at `level`. At the root this goes on into the concatenated tables.
+    fn index(&self, ipa: u64, level: u8) -> usize {
+        let index = (ipa >> level_shift(level)) as usize;
+        if level == ROOT_LEVEL { index % (ENTRIES * self.width.root_tables()) } else { index % ENTRIES }
+    }
+
+    /// Finds, making tables on the way, the table and level where the next leaf for `span` belongs.
+    fn descend_for_map(
+        &self,
+        span: Span,
+        offset: u64,
+        memory: &mut impl TableMemory,
+    ) -> Result<(Pa, u8), Error> {
+        let mut table = self.root;
+        for level in ROOT_LEVEL..=3 {
+            let index = self.index(span.ipa, level);
+            let entry = Entry::decode(memory.read(table, index), level);
+            let aligned = (span.ipa | span.ipa.wrapping_add(offset)).is_multiple_of(level_size(level));
+            match entry {
+                Entry::Invalid if aligned && span.in_entry(level).is_whole_entry(level) => {
+                    return Ok((table, level));
+                }
+                Entry::Invalid => {
+                    let next = memory.allocate(1).ok_or(Error::NoMemory)?;
+                    memory.write(table, index, Entry::Table(next).encode(level));
+                    table = next;
+                }
+                Entry::Table(next) => table = next,
+                Entry::Leaf(..) => return Err(Error::AlreadyMapped(Ipa(span.ipa))),
+            }
+        }
+        // Level 3 has no tables, and a page-aligned span always fits a page.
+        Err(Error::Unaligned)
+    }
+
+    /// Unmaps the first entry that `span` touches; returns where the rest of the span begins.
+    fn unmap_step(&self, span: Span, memory: &mut impl TableMemory) -> Result<u64, Error> {
+        let mut table = self.root;
+        for level in ROOT_LEVEL..=3 {
+            let index = self.index(span.ipa, level);
+            let part = span.in_entry(level);
+            match Entry::decode(memory.read(table, index), level) {
+                Entry::Invalid => return Ok(part.end),
+                Entry::Table(next) => table = next,
+                Entry::Leaf(..) if part.is_whole_entry(level) => {
+                    memory.write(table, index, 0);
+                    return Ok(part.end);
+                }
+                Entry::Leaf(pa, attributes) => {
+                    table = Self::split(table, index, level, span.ipa, pa, attributes, memory)?;
+                }
+            }
+        }
+        Ok(span.end)
+    }
+
+    /// Replaces a block by a table of smaller blocks that map the same; returns the new table. Break-before-make.
+    fn split(
+        table: Pa,
+        index: usize,
+        level: u8,
+        ipa: u64,
+        pa: Pa,
+        attributes: Attributes,
+        memory: &mut impl TableMemory,
+    ) -> Result<Pa, Error> {
+        let next = memory.allocate(1).ok_or(Error::NoMemory)?;
+        let (size, part) = (level_size(level), level_size(level + 1));
+        for i in 0..ENTRIES {
+            let leaf = Entry::Leaf(Pa(pa.0 + i as u64 * part), attributes);
+            memory.write(next, i, leaf.encode(level + 1));
+        }
+        memory.write(table, index, 0);
+        memory.synchronise(Ipa(ipa & !(size - 1)), size);
+        memory.write(table, index, Entry::Table(next).encode(level));
+        Ok(next)
+    }
+}
