@@ -1,0 +1,171 @@
+//! `cargo xtask build`: a board's images and bundle.
+
+use crate::{
+    board::{self, Board},
+    image, paths, setup, step,
+    toolchain::{self, Toolchain, host_cargo},
+};
+use anyhow::{Context, Result, bail, ensure};
+use std::path::Path;
+
+/// The package with the board-independent guest kernels.
+const GUESTS: &str = "margay-guest";
+
+/// Arguments of the verb.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The board to build for, or `all`
+    #[arg(long, default_value = "qemu-virt")]
+    board: String,
+    /// Build only this image (`hv`, `sched`, `native` or `guest-…`; may be repeated), and no bundle
+    #[arg(long)]
+    only: Vec<String>,
+}
+
+/// Runs the verb.
+pub fn verb(args: &Args) -> Result<()> {
+    let toolchain = setup::ensure_toolchain()?;
+    for board in board::select(&args.board)? {
+        images(board, &toolchain, &args.only)?;
+    }
+    Ok(())
+}
+
+/// One program to build: where it comes from and what its image is called.
+#[derive(Clone, Debug)]
+struct Program {
+    package: &'static str,
+    bin: String,
+    image: String,
+}
+
+/// Programs that one call of cargo builds.
+struct Group {
+    title: &'static str,
+    target: &'static str,
+    features: &'static [&'static str],
+    programs: Vec<Program>,
+}
+
+/// Builds the images of `board`; only those called `only`, unless that is empty.
+pub fn images(board: &'static Board, toolchain: &Toolchain, only: &[String]) -> Result<()> {
+    let own = |bin: &str| Program { package: board.package, bin: bin.into(), image: bin.into() };
+    let guests = guest_bins()?
+        .into_iter()
+        .map(|bin| Program { package: GUESTS, image: format!("guest-{bin}"), bin })
+        .collect();
+    let mut groups = [
+        Group {
+            title: "the hypervisor",
+            target: toolchain::HYPERVISOR,
+            features: &["--no-default-features", "--features", "hv"],
+            programs: vec![own("hv")],
+        },
+        Group {
+            title: "the lightweight kernel",
+            target: toolchain::KERNEL,
+            features: &["--no-default-features", "--features", "lwk"],
+            programs: vec![own("sched"), own("native")],
+        },
+        Group { title: "the guests", target: toolchain::KERNEL, features: &[], programs: guests },
+    ];
+    if !only.is_empty() {
+        let known: Vec<_> = groups.iter().flat_map(|g| &g.programs).map(|p| p.image.clone()).collect();
+        for name in only {
+            ensure!(known.contains(name), "there is no image {name}; there is {}", known.join(", "));
+        }
+        for group in &mut groups {
+            group.programs.retain(|program| only.contains(&program.image));
+        }
+    }
+    for group in groups.iter().filter(|group| !group.programs.is_empty()) {
+        compile(board, toolchain, group)?;
+        for program in &group.programs {
+            convert(board, group.target, program)?;
+        }
+    }
+    Ok(())
+}
+
+fn compile(board: &Board, toolchain: &Toolchain, group: &Group) -> Result<()> {
+    let package = group.programs[0].package;
+    let mut cargo = toolchain.cargo("build", group.target);
+    cargo.args(["--release", "--package", package]).args(group.features);
+    for program in &group.programs {
+        cargo.args(["--bin", &program.bin]);
+    }
+    let title = format!("building {} for {}", group.title, board.name);
+    let log = format!("build-{}-{}", board.name, group.title.replace(' ', "-").replace("the-", ""));
+    step::run(&title, &log, cargo)?;
+    Ok(())
+}
+
+/// Makes the `Image` of a program, with its ELF beside it for debuggers.
+fn convert(board: &Board, target: &str, program: &Program) -> Result<()> {
+    let elf = paths::cargo_target().join(target).join("release").join(&program.bin);
+    let bytes = paths::read(&elf)?;
+    let image = image::from_elf(&bytes)
+        .with_context(|| format!("cannot make {}.img of {}", program.image, paths::shown(&elf)))?;
+    let dir = paths::images(board.name);
+    paths::write(&dir.join(format!("{}.elf", program.image)), &bytes)?;
+    let path = dir.join(format!("{}.img", program.image));
+    paths::write(&path, &image.bytes)?;
+    println!("{} ({} KiB{})", paths::shown(&path), image.bytes.len().div_ceil(1024), symbols_note(&image));
+    Ok(())
+}
+
+fn symbols_note(image: &image::Image) -> String {
+    match image.symbols {
+        Some(count) => format!(", {count} symbols"),
+        None => String::new(),
+    }
+}
+
+/// The names of the guest package's programs, as cargo sees them.
+fn guest_bins() -> Result<Vec<String>> {
+    let mut cargo = host_cargo();
+    cargo.args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
+    let output = cargo.output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("cargo cannot read the workspace: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    bins_in(&output.stdout, GUESTS)
+}
+
+fn bins_in(metadata: &[u8], package: &str) -> Result<Vec<String>> {
+    #[derive(serde::Deserialize)]
+    struct Metadata {
+        packages: Vec<Package>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Package {
+        name: String,
+        targets: Vec<Target>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Target {
+        name: String,
+        kind: Vec<String>,
+    }
+    let metadata: Metadata = serde_json::from_slice(metadata).context("cannot understand `cargo metadata`")?;
+    let targets = metadata.packages.into_iter().filter(|p| p.name == package).flat_map(|p| p.targets);
+    Ok(targets.filter(|target| target.kind.iter().any(|kind| kind == "bin")).map(|t| t.name).collect())
+}
+
+/// The path of an image that has been built.
+pub fn image_path(board: &Board, file: &str) -> Result<std::path::PathBuf> {
+    let path = paths::images(board.name).join(file);
+    ensure!(Path::exists(&path), "{} has not been built", paths::shown(&path));
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn programs_are_told_from_libraries() {
+        let metadata = br#"{"packages": [
+            {"name": "other", "targets": [{"name": "x", "kind": ["bin"]}]},
+            {"name": "margay-guest", "targets": [{"name": "margay-guest", "kind": ["lib"]}, {"name": "hpc", "kind": ["bin"]}]}]}"#;
+        assert_eq!(super::bins_in(metadata, "margay-guest").unwrap(), ["hpc"]);
+    }
+}

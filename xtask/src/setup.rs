@@ -1,0 +1,83 @@
+//! `cargo xtask setup`: find or install what building and running needs.
+//!
+//! Fast when everything is there, and safe to run again. Where it may not install, it prints the commands.
+
+mod apt;
+
+use crate::{step, toolchain, toolchain::Toolchain};
+use anyhow::{Result, bail};
+use std::process::{Command, Stdio};
+
+/// The oldest QEMU whose `-cpu max` counts with 1 GHz and whose GICv3 does what Margay asks for.
+const OLDEST_QEMU: (u32, u32) = (8, 0);
+/// The emulator's program.
+pub const QEMU: &str = "qemu-system-aarch64";
+
+/// Runs the verb.
+pub fn verb() -> Result<()> {
+    let toolchain = ensure_toolchain()?;
+    println!("bare metal: {}", toolchain.describe());
+    let qemu = ensure_qemu()?;
+    println!("emulator:   {qemu}");
+    Ok(())
+}
+
+/// A way to build for bare metal, installed if need be.
+pub fn ensure_toolchain() -> Result<Toolchain> {
+    if let Some(found) = Toolchain::find() {
+        return Ok(found);
+    }
+    if add_rustup_targets()
+        && let Some(found) = Toolchain::find()
+    {
+        return Ok(found);
+    }
+    let packages = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy", "rustfmt-web"];
+    let by_hand = format!(
+        "rustup target add {} {}\n  or, on Debian, as root:\n{}",
+        toolchain::HYPERVISOR,
+        toolchain::KERNEL,
+        apt::by_hand(&packages, None)
+    );
+    apt::install("Rust's distribution toolchain", &packages, None, &by_hand)?;
+    Toolchain::find().ok_or_else(|| {
+        anyhow::anyhow!(
+            "the distribution's Rust packages are installed, but /usr/bin/rustc is too old or has no library source"
+        )
+    })
+}
+
+fn add_rustup_targets() -> bool {
+    let rustup = Command::new("rustup").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !rustup.is_ok_and(|status| status.success()) {
+        return false;
+    }
+    let mut command = Command::new("rustup");
+    command.args(["target", "add", toolchain::HYPERVISOR, toolchain::KERNEL]).current_dir(crate::paths::root());
+    step::run_quietly("rustup: adding the bare-metal targets", "rustup", command).is_ok_and(|step| step.success)
+}
+
+/// A recent enough QEMU, installed if need be; returns what it calls itself.
+pub fn ensure_qemu() -> Result<String> {
+    match qemu_version() {
+        Some((text, version)) if version >= OLDEST_QEMU => return Ok(text),
+        Some((text, _)) => println!("{text} is too old: {OLDEST_QEMU:?} or later is needed"),
+        None => {}
+    }
+    let packages = ["qemu-system-arm"];
+    let suite = apt::backports();
+    let by_hand = apt::by_hand(&packages, suite.as_deref());
+    apt::install("QEMU for ARM", &packages, suite.as_deref(), &by_hand)?;
+    match qemu_version() {
+        Some((text, version)) if version >= OLDEST_QEMU => Ok(text),
+        Some((text, _)) => bail!("the distribution's {text} is too old; install QEMU 8.0 or later by hand"),
+        None => bail!("qemu-system-arm is installed, but {QEMU} does not run"),
+    }
+}
+
+fn qemu_version() -> Option<(String, (u32, u32))> {
+    let output = Command::new(QEMU).arg("--version").stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned();
+    let version = toolchain::parse_version(&text)?;
+    Some((text, version))
+}
