@@ -1,2 +1,60 @@
-//! GICv3 interrupt controller for kernels and hypervisors: distributor, redistributors and CPU interface.
+//! Interrupt controllers of the GIC family for kernels and hypervisors.
+//!
+//! Today: the physical side of **GICv3** (distributor, redistributors, CPU interface) for software at EL1 or EL2, in
+//! non-secure group 1. The parts:
+//!
+//! * [`GicV3`] is the whole controller. It holds addresses only, so it is `Sync` and can be made in a `const`.
+//! * [`GicV3::init_core`] gives the calling core a [`GicV3Core`], a small `Copy` value that belongs to that core and
+//!   implements [`InterruptController`]: enable, priority, trigger, routing, SGIs, acknowledge, end.
+//! * [`gicv3::cpu_interface`] are the system-register operations themselves, for paths where every instruction counts:
+//!   acknowledge is one `mrs`, end and deactivate are one `msr` each.
+//!
+//! ```
+//! use drivers_gic::{GicV3, RedistributorRegion};
+//!
+//! // SAFETY: these are the addresses of QEMU's `virt` machine, identity-mapped as device memory.
+//! static GIC: GicV3 = unsafe {
+//!     GicV3::new(0x0800_0000, &[RedistributorRegion::new(0x080a_0000, 0xf6_0000)])
+//! };
+//! ```
+//!
+//! On one core `GIC.init_distributor(..)`, then on every core, itself included:
+//!
+//! ```ignore
+//! let gic = GIC.init_core(mpidr, EoiMode::DropAndDeactivate)?;
+//! gic.set_priority(Intid::ppi(11), 0x80)?;
+//! gic.enable(Intid::ppi(11))?;
+//! // In the interrupt handler:
+//! while let Some(intid) = gic.acknowledge() {
+//!     handle(intid);
+//!     gic.end(intid);
+//! }
+//! ```
+//!
+//! # Sharing between cores
+//!
+//! Enable, disable, pend, activate, priority and routing are single writes to registers that are made for it
+//! (write-one-to-set, write-one-to-clear, byte-wide or one register per interrupt), so any core may do them at any
+//! time. Only [`InterruptController::set_trigger`] of an SPI and [`GicV3::init_distributor`] read, modify and write;
+//! the caller does not run those at the same time on two cores.
+//!
+//! Source throughout: *Arm Generic Interrupt Controller Architecture Specification, GIC architecture version 3 and 4*
+//! (IHI 0069), cited as "GIC spec".
 #![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+mod controller;
+mod error;
+pub mod gicv3;
+mod intid;
+mod mmio;
+mod mpidr;
+
+pub use controller::{InterruptController, Trigger};
+pub use error::GicError;
+pub use gicv3::{EoiMode, GicV3, GicV3Core, RedistributorRegion};
+pub use intid::Intid;
+pub use mmio::{Mmio, MmioBlock};
+pub use mpidr::Mpidr;
