@@ -5,7 +5,7 @@
 mod apt;
 
 use crate::{step, toolchain, toolchain::Toolchain};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::process::{Command, Stdio};
 
 /// The oldest QEMU whose `-cpu max` counts with 1 GHz and whose GICv3 does what Margay asks for.
@@ -24,9 +24,19 @@ pub fn verb() -> Result<()> {
 
 /// A way to build for bare metal, installed if need be.
 pub fn ensure_toolchain() -> Result<Toolchain> {
-    if let Some(found) = Toolchain::find() {
-        return Ok(found);
+    let toolchain = match Toolchain::find() {
+        Some(found) => found,
+        None => install_toolchain()?,
+    };
+    if !toolchain.links() {
+        let packages = ["lld"];
+        apt::install("LLVM's linker", &packages, None, &apt::by_hand(&packages, None))?;
+        ensure!(toolchain.links(), "lld is installed, but there is no ld.lld in PATH");
     }
+    Ok(toolchain)
+}
+
+fn install_toolchain() -> Result<Toolchain> {
     if add_rustup_targets()
         && let Some(found) = Toolchain::find()
     {
@@ -34,17 +44,14 @@ pub fn ensure_toolchain() -> Result<Toolchain> {
     }
     let packages = ["rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy", "rustfmt-web"];
     let by_hand = format!(
-        "rustup target add {} {}\n  or, on Debian, as root:\n{}",
+        "  rustup target add {} {}\nor, on Debian, as root:\n{}",
         toolchain::HYPERVISOR,
         toolchain::KERNEL,
         apt::by_hand(&packages, None)
     );
-    apt::install("Rust's distribution toolchain", &packages, None, &by_hand)?;
-    Toolchain::find().ok_or_else(|| {
-        anyhow::anyhow!(
-            "the distribution's Rust packages are installed, but /usr/bin/rustc is too old or has no library source"
-        )
-    })
+    apt::install("a Rust toolchain for bare metal", &packages, None, &by_hand)?;
+    Toolchain::find()
+        .context("the distribution's Rust is installed, but it is older than 1.95 or has no library source")
 }
 
 fn add_rustup_targets() -> bool {

@@ -66,8 +66,38 @@ impl Toolchain {
                 "-Zbuild-std=core,alloc,compiler_builtins",
                 "-Zbuild-std-features=compiler-builtins-mem",
             ]);
+            if let Some(linker) = self.linker() {
+                let target = target.to_uppercase().replace('-', "_");
+                cargo.env(format!("CARGO_TARGET_{target}_LINKER"), linker);
+            }
         }
         cargo
+    }
+
+    /// The LLVM linker to use: the toolchain's own (`None` if it just has one), another Rust toolchain's, or the
+    /// system's. Distributions split it off into a package of its own.
+    pub fn linker(&self) -> Option<PathBuf> {
+        let own = match self {
+            Self::Installed => return None,
+            Self::FromSource => active("RUSTC", "rustc"),
+            Self::Distribution(bin) => bin.join("rustc"),
+        };
+        let rust_lld = |rustc: &Path| Some(tools_of(rustc)?.join("rust-lld"));
+        let path = env::var_os("PATH").unwrap_or_default();
+        let in_path = |name: &'static str| env::split_paths(&path).map(move |dir| dir.join(name));
+        let versioned = (14..40).rev().map(|version| PathBuf::from(format!("/usr/bin/ld.lld-{version}")));
+        let mut candidates = rust_lld(&own)
+            .into_iter()
+            .chain(rust_lld(&active("RUSTC", "rustc")))
+            .chain(in_path("rust-lld"))
+            .chain(in_path("ld.lld"))
+            .chain(versioned);
+        candidates.find(|candidate| candidate.is_file())
+    }
+
+    /// Whether programs can be linked.
+    pub fn links(&self) -> bool {
+        *self == Self::Installed || self.linker().is_some()
     }
 
     /// For people.
@@ -137,6 +167,12 @@ fn has_core(rustc: &Path, target: &str) -> bool {
     let Some(dir) = ask(rustc, &["--print", "target-libdir", "--target", target]) else { return false };
     let Ok(entries) = std::fs::read_dir(dir.trim()) else { return false };
     entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
+}
+
+/// Where a toolchain keeps its tools.
+fn tools_of(rustc: &Path) -> Option<PathBuf> {
+    let libraries = ask(rustc, &["--print", "target-libdir"])?;
+    Some(Path::new(libraries.trim()).parent()?.join("bin"))
 }
 
 fn has_source(rustc: &Path) -> bool {

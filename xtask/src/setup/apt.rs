@@ -19,18 +19,18 @@ pub fn backports() -> Option<String> {
 pub fn by_hand(packages: &[&str], suite: Option<&str>) -> String {
     let mut commands = String::new();
     if let Some(suite) = suite.filter(|suite| !has_suite(suite)) {
-        commands += &format!("    echo '{}' > {BACKPORTS_LIST}\n", source_line(suite));
+        commands += &format!("  echo '{}' > {BACKPORTS_LIST}\n", source_line(suite));
     }
     let from = suite.map(|suite| format!("-t {suite} ")).unwrap_or_default();
-    commands += "    apt-get update\n";
-    commands + &format!("    apt-get install {from}--no-install-recommends {}", packages.join(" "))
+    commands += "  apt-get update\n";
+    commands + &format!("  apt-get install {from}--no-install-recommends {}", packages.join(" "))
 }
 
 /// Installs `packages`, from `suite` if given; where that is not allowed, fails and shows `by_hand`.
 pub fn install(what: &str, packages: &[&str], suite: Option<&str>, by_hand: &str) -> Result<()> {
     if !is_debian() || !is_root() {
         let why = if is_debian() { "this is not root" } else { "this is not Debian" };
-        bail!("{what} is missing and cannot be installed here ({why}). Run this, then try again:\n  {by_hand}");
+        bail!("{what} is missing and cannot be installed here ({why}). Run this, then try again:\n{by_hand}");
     }
     println!("installing {what}: {}", packages.join(" "));
     if let Some(suite) = suite.filter(|suite| !has_suite(suite)) {
