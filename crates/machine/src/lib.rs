@@ -1,2 +1,166 @@
-//! What a device tree says of a machine: memory, cores, PSCI conduit, interrupt controller, timer and console.
+//! What a device tree says of a machine, for a kernel or hypervisor that is about to start on it: memory, cores, how to
+//! start them, interrupt controller, timers, console, boot arguments.
+//!
+//! ```
+//! use machine::{InterruptControllerInfo, Machine};
+//!
+//! let dtb = include_bytes!("../fixtures/virt-gicv3.dtb");
+//! let machine = Machine::from_dtb(dtb).unwrap();
+//!
+//! assert_eq!(machine.cores().count(), 4);
+//! assert_eq!(machine.memory().next().unwrap().base, 0x4000_0000);
+//! assert!(matches!(machine.interrupt_controller(), Some(InterruptControllerInfo::GicV3(_))));
+//! ```
+//!
+//! # Trust
+//!
+//! The whole blob is checked once, in [`Machine::from_dtb`]; after that no accessor fails or panics, whatever is in it.
+//! What makes no sense (a memory node whose `reg` does not divide into entries) is an error there; what is merely absent
+//! or unknown (no console, an interrupt controller nobody has heard of) is `None`.
+//!
+//! # The tree reader
+//!
+//! `dtoolkit` reads the tree. The better-known `fdt` 0.1.5 does not: it gives up, or panics, at an `FDT_NOP` between two
+//! nodes, and that is exactly what QEMU and boot loaders leave behind when they take a node out of a tree (QEMU does so to
+//! the memory nodes of every tree given with `-dtb`). `dtoolkit` also checks the structure before anything is read.
+//!
+//! # Addresses
+//!
+//! All addresses are CPU physical addresses: `reg` properties are translated through the `ranges` of every bus above, with
+//! one or two cells per address and size. A device behind a bus that cannot be translated (three cells, or no `ranges`)
+//! counts as absent.
+//!
+//! Sources: *Devicetree Specification* v0.4 ("DT spec"), and for bindings the files of the Linux kernel's
+//! `Documentation/devicetree/bindings` ("bindings").
 #![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+mod chosen;
+mod console;
+mod controller;
+mod cores;
+mod error;
+mod interrupt;
+mod memory;
+mod psci;
+mod region;
+mod timer;
+mod tree;
+
+pub use chosen::Chosen;
+pub use console::{ConsoleInfo, ConsoleKind};
+pub use controller::{Bcm2836Info, GicV2Info, GicV3Info, InterruptControllerInfo};
+pub use cores::{Core, EnableMethod};
+pub use drivers_gic::{Intid, Mpidr, RedistributorRegion, Trigger};
+pub use error::MachineError;
+pub use interrupt::{Interrupt, Line};
+pub use memory::Reserved;
+pub use psci::{Conduit, Psci, PsciVersion};
+pub use region::Region;
+pub use timer::TimerInfo;
+
+use tree::Tree;
+
+/// A machine, described by a device tree that has been checked.
+#[derive(Clone, Debug)]
+pub struct Machine<'a> {
+    tree: Tree<'a>,
+    psci: Option<Psci>,
+    interrupt_controller: Option<InterruptControllerInfo>,
+    timer: Option<TimerInfo>,
+    console: Option<ConsoleInfo>,
+    chosen: Chosen<'a>,
+}
+
+impl<'a> Machine<'a> {
+    /// Checks a flattened device tree and finds its way through it. `dtb` may be longer than the tree.
+    pub fn from_dtb(dtb: &'a [u8]) -> Result<Self, MachineError> {
+        let tree = Tree::new(dtb)?;
+        memory::check(&tree)?;
+        cores::check(&tree)?;
+        Ok(Self {
+            psci: psci::find(&tree),
+            interrupt_controller: controller::find(&tree)?,
+            timer: timer::find(&tree),
+            console: console::find(&tree),
+            chosen: chosen::read(&tree),
+            tree,
+        })
+    }
+
+    /// The size in bytes of the tree at the start of `dtb`, from its header: for a caller that has only the address of the
+    /// tree and at least the 40 bytes of the header mapped (DT spec, 5.2). `None` if this is not a device tree.
+    pub fn dtb_size(dtb: &[u8]) -> Option<usize> {
+        tree::total_size(dtb)
+    }
+
+    /// The device tree itself, trimmed to its size.
+    pub fn dtb(&self) -> &'a [u8] {
+        self.tree.bytes()
+    }
+
+    /// The root's `model`: a name for people.
+    pub fn model(&self) -> Option<&'a str> {
+        tree::string(&self.tree.root(), "model")
+    }
+
+    /// The root's `compatible` strings, the most specific first: the board.
+    pub fn compatible(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        tree::strings(&self.tree.root(), "compatible")
+    }
+
+    /// The memory: every range of every memory node that is not disabled, in the tree's order, empty ones left out (DT
+    /// spec, 3.4).
+    pub fn memory(&self) -> impl Iterator<Item = Region> + use<'a> {
+        memory::regions(&self.tree)
+    }
+
+    /// Memory that must not be used freely: the memory reservation block, and the children of `/reserved-memory` that have
+    /// an address (DT spec, 5.3 and 3.5).
+    pub fn reserved(&self) -> impl Iterator<Item = Reserved<'a>> + use<'a> {
+        memory::reserved(&self.tree)
+    }
+
+    /// The cores, in the tree's order, disabled ones too.
+    pub fn cores(&self) -> impl Iterator<Item = Core> + use<'a> {
+        cores::cores(&self.tree)
+    }
+
+    /// How many cores there are that are not disabled.
+    pub fn enabled_core_count(&self) -> usize {
+        self.cores().filter(|core| core.enabled).count()
+    }
+
+    /// How to call PSCI, if firmware offers it.
+    pub fn psci(&self) -> Option<Psci> {
+        self.psci
+    }
+
+    /// The interrupt controller, if it is a known one.
+    pub fn interrupt_controller(&self) -> Option<&InterruptControllerInfo> {
+        self.interrupt_controller.as_ref()
+    }
+
+    /// The cores' timers.
+    pub fn timer(&self) -> Option<&TimerInfo> {
+        self.timer.as_ref()
+    }
+
+    /// The console that `/chosen/stdout-path` names, or failing that the alias `serial0`.
+    pub fn console(&self) -> Option<&ConsoleInfo> {
+        self.console.as_ref()
+    }
+
+    /// The boot arguments, if there are any.
+    pub fn bootargs(&self) -> Option<&'a str> {
+        self.chosen.bootargs
+    }
+
+    /// Where the initial RAM disk is, if there is one.
+    pub fn initrd(&self) -> Option<Region> {
+        self.chosen.initrd
+    }
+}

@@ -1,0 +1,98 @@
+//! The console.
+use crate::{
+    Interrupt, Region, interrupt,
+    tree::{self, Place, Tree},
+};
+use dtoolkit::fdt::FdtNode;
+
+/// What kind of UART.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsoleKind {
+    /// Arm PL011, or the subset of it that the Arm Server Base System Architecture asks for.
+    Pl011,
+    /// 16550 and its relatives, DesignWare among them.
+    Uart16550 {
+        /// Registers are `1 << reg_shift` bytes apart.
+        reg_shift: u8,
+        /// Registers are accessed with this many bytes: 1, 2 or 4.
+        io_width: u8,
+    },
+    /// The mini UART in the auxiliary block of BCM2835 and later.
+    BcmMiniUart,
+    /// The Cadence UART of Zynq and Zynq UltraScale+.
+    Cadence,
+}
+
+/// The console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsoleInfo {
+    /// What kind of UART.
+    pub kind: ConsoleKind,
+    /// Its registers.
+    pub region: Region,
+    /// Its interrupt.
+    pub interrupt: Option<Interrupt>,
+    /// The frequency of its clock in hertz, if the tree tells: `clock-frequency`, or a fixed clock.
+    pub clock_hz: Option<u32>,
+    /// The speed from the options of `stdout-path`, as in `serial0:115200n8`.
+    pub baud: Option<u32>,
+}
+
+pub(crate) fn find(tree: &Tree<'_>) -> Option<ConsoleInfo> {
+    let chosen = tree.top("chosen");
+    let path = chosen
+        .and_then(|node| {
+            tree::string(&node, "stdout-path").or_else(|| tree::string(&node, "linux,stdout-path"))
+        })
+        .unwrap_or("serial0");
+    let (path, options) = path.split_once(':').unwrap_or((path, ""));
+    let place = if path.starts_with('/') {
+        tree.find_path(path)?
+    } else {
+        let aliases = tree.top("aliases")?;
+        tree.find_path(tree::string(&aliases, path)?)?
+    };
+    let node = place.node();
+    let kind = kind(&node)?;
+    let mut region = place.region(0)?;
+    // Bindings, `serial/8250.yaml`: where in the block the registers begin.
+    let offset = u64::from(tree::cell(&node, "reg-offset").unwrap_or(0)).min(region.size);
+    region = Region { base: region.base + offset, size: region.size - offset };
+    let digits = options.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(options.len());
+    Some(ConsoleInfo {
+        kind,
+        region,
+        interrupt: interrupt::of(tree, &place, 0),
+        clock_hz: clock(tree, &place),
+        baud: options[..digits].parse().ok(),
+    })
+}
+
+fn kind(node: &FdtNode<'_>) -> Option<ConsoleKind> {
+    tree::strings(node, "compatible").find_map(|compatible| match compatible {
+        "arm,pl011" | "arm,sbsa-uart" => Some(ConsoleKind::Pl011),
+        "ns8250" | "ns16450" | "ns16550" | "ns16550a" | "snps,dw-apb-uart" => Some(ConsoleKind::Uart16550 {
+            reg_shift: tree::cell(node, "reg-shift").map_or(0, |shift| shift.min(3) as u8),
+            io_width: match tree::cell(node, "reg-io-width") {
+                Some(2) => 2,
+                Some(4) => 4,
+                _ => 1,
+            },
+        }),
+        "brcm,bcm2835-aux-uart" => Some(ConsoleKind::BcmMiniUart),
+        "cdns,uart-r1p8" | "cdns,uart-r1p12" | "xlnx,xuartps" => Some(ConsoleKind::Cadence),
+        _ => None,
+    })
+}
+
+fn clock(tree: &Tree<'_>, place: &Place<'_>) -> Option<u32> {
+    let node = place.node();
+    tree::cell(&node, "clock-frequency").or_else(|| {
+        let clock = tree.find_phandle(tree::cell(&node, "clocks")?)?.node();
+        if tree::is_compatible(&clock, &["fixed-clock"]) {
+            tree::cell(&clock, "clock-frequency")
+        } else {
+            None
+        }
+    })
+}

@@ -1,0 +1,134 @@
+//! The interrupt controller.
+use crate::{
+    Interrupt, MachineError, RedistributorRegion, Region, interrupt,
+    tree::{self, Place, Tree},
+};
+
+/// GICv3 and GICv4 (bindings, `interrupt-controller/arm,gic-v3.yaml`).
+pub(crate) const GIC_V3: &[&str] = &["arm,gic-v3", "arm,gic-v4"];
+/// GICv1 and GICv2 (bindings, `interrupt-controller/arm,gic.yaml`).
+pub(crate) const GIC_V2: &[&str] = &[
+    "arm,gic-400",
+    "arm,cortex-a15-gic",
+    "arm,cortex-a9-gic",
+    "arm,cortex-a7-gic",
+    "arm,eb11mp-gic",
+    "arm,pl390",
+    "brcm,brahma-b15-gic",
+    "qcom,msm-qgic2",
+];
+/// The local controller of BCM2836 and BCM2837 (bindings, `interrupt-controller/brcm,bcm2836-l1-intc.yaml`).
+pub(crate) const BCM2836_LOCAL: &[&str] = &["brcm,bcm2836-l1-intc"];
+/// The legacy controller behind it (bindings, `interrupt-controller/brcm,bcm2835-armctrl-ic.yaml`).
+pub(crate) const BCM2835: &[&str] = &["brcm,bcm2836-armctrl-ic", "brcm,bcm2835-armctrl-ic"];
+
+/// The most redistributor regions a description holds.
+const MAX_REGIONS: usize = drivers_gic::gicv3::MAX_REGIONS;
+
+/// The interrupt controller that the cores' own interrupts go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one per machine, and nothing allocates here")]
+pub enum InterruptControllerInfo {
+    /// A GICv2.
+    GicV2(GicV2Info),
+    /// A GICv3 or GICv4.
+    GicV3(GicV3Info),
+    /// The per-core local controller of BCM2836 and BCM2837.
+    Bcm2836(Bcm2836Info),
+}
+
+/// Where the parts of a GICv2 are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GicV2Info {
+    /// The distributor.
+    pub gicd: Region,
+    /// The CPU interface.
+    pub gicc: Region,
+    /// The hypervisor's control of the virtual interface, if there is one.
+    pub gich: Option<Region>,
+    /// The virtual CPU interface, to be mapped into guests, if there is one.
+    pub gicv: Option<Region>,
+    /// The maintenance interrupt.
+    pub maintenance: Option<Interrupt>,
+}
+
+/// Where the parts of a GICv3 are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GicV3Info {
+    /// The distributor.
+    pub gicd: Region,
+    redistributors: [RedistributorRegion; MAX_REGIONS],
+    redistributor_count: usize,
+    /// The memory-mapped CPU interface for GICv2 guests, if there is one.
+    pub gicc: Option<Region>,
+    /// The memory-mapped hypervisor control, if there is one.
+    pub gich: Option<Region>,
+    /// The memory-mapped virtual CPU interface, if there is one.
+    pub gicv: Option<Region>,
+    /// The maintenance interrupt.
+    pub maintenance: Option<Interrupt>,
+}
+
+impl GicV3Info {
+    /// The runs of redistributors, ready for [`drivers_gic::GicV3::new`] where physical addresses are mapped one to one.
+    pub fn redistributors(&self) -> &[RedistributorRegion] {
+        &self.redistributors[..self.redistributor_count]
+    }
+}
+
+/// Where the controllers of a BCM2836 or BCM2837 are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bcm2836Info {
+    /// The per-core local controller, with mailboxes and timer routing.
+    pub local: Region,
+    /// The legacy controller of the peripherals behind it, if the tree has it.
+    pub legacy: Option<Region>,
+}
+
+/// A GIC comes first: BCM2711 has one, and the local controller as well.
+pub(crate) fn find(tree: &Tree<'_>) -> Result<Option<InterruptControllerInfo>, MachineError> {
+    if let Some(place) = tree.find_compatible(GIC_V3) {
+        return Ok(Some(InterruptControllerInfo::GicV3(gicv3(tree, &place)?)));
+    }
+    if let Some(place) = tree.find_compatible(GIC_V2) {
+        return Ok(Some(InterruptControllerInfo::GicV2(gicv2(tree, &place)?)));
+    }
+    let Some(place) = tree.find_compatible(BCM2836_LOCAL) else { return Ok(None) };
+    Ok(Some(InterruptControllerInfo::Bcm2836(Bcm2836Info {
+        local: place.region(0).ok_or(BAD_REG)?,
+        legacy: tree.find_compatible(BCM2835).and_then(|place| place.region(0)),
+    })))
+}
+
+const BAD_REG: MachineError = MachineError::BadProperty { node: "the interrupt controller", property: "reg" };
+
+fn gicv2(tree: &Tree<'_>, place: &Place<'_>) -> Result<GicV2Info, MachineError> {
+    Ok(GicV2Info {
+        gicd: place.region(0).ok_or(BAD_REG)?,
+        gicc: place.region(1).ok_or(BAD_REG)?,
+        gich: place.region(2),
+        gicv: place.region(3),
+        maintenance: interrupt::of(tree, place, 0),
+    })
+}
+
+fn gicv3(tree: &Tree<'_>, place: &Place<'_>) -> Result<GicV3Info, MachineError> {
+    let node = place.node();
+    let count = tree::cell(&node, "#redistributor-regions").unwrap_or(1) as usize;
+    let stride = tree::number(&node, "redistributor-stride").filter(|&stride| stride != 0);
+    let mut redistributors = [RedistributorRegion::new(0, 0); MAX_REGIONS];
+    let regions = redistributors.get_mut(..count).ok_or(MachineError::TooManyRedistributorRegions)?;
+    for (index, slot) in regions.iter_mut().enumerate() {
+        let region = place.region(1 + index).ok_or(BAD_REG)?;
+        *slot = RedistributorRegion { base: region.base, size: region.size, stride };
+    }
+    Ok(GicV3Info {
+        gicd: place.region(0).ok_or(BAD_REG)?,
+        redistributors,
+        redistributor_count: count,
+        gicc: place.region(1 + count),
+        gich: place.region(2 + count),
+        gicv: place.region(3 + count),
+        maintenance: interrupt::of(tree, place, 0),
+    })
+}

@@ -1,0 +1,76 @@
+//! The cores.
+use crate::{
+    MachineError, Mpidr,
+    tree::{self, Cells, Tree},
+};
+use dtoolkit::{Node, fdt::FdtNode};
+
+/// How a core is started (bindings, `arm/cpus.yaml`, `enable-method`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnableMethod {
+    /// By PSCI `CPU_ON`.
+    Psci,
+    /// By writing an entry address to `release_addr` and an event; the core waits there in a loop of `wfe`.
+    SpinTable {
+        /// Physical address of the 64-bit word to write (`cpu-release-addr`).
+        release_addr: u64,
+    },
+    /// The tree does not say, or says something else.
+    Unknown,
+}
+
+/// A core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Core {
+    /// Its affinity.
+    pub mpidr: Mpidr,
+    /// Whether it may be used: `status` is absent or `okay`.
+    pub enabled: bool,
+    /// How it is started. Of no use for the core that runs already.
+    pub enable_method: EnableMethod,
+}
+
+fn nodes<'a>(tree: &Tree<'a>) -> impl Iterator<Item = FdtNode<'a>> + use<'a> {
+    tree.top("cpus").into_iter().flat_map(|cpus| cpus.children()).filter(|node| {
+        tree::string(node, "device_type") == Some("cpu") || node.name_without_address() == "cpu"
+    })
+}
+
+/// Whether there are cores, and every one has an identity that makes sense.
+pub(crate) fn check(tree: &Tree<'_>) -> Result<(), MachineError> {
+    if nodes(tree).next().is_none() {
+        return Err(MachineError::NoCores);
+    }
+    if cores(tree).count() != nodes(tree).count() {
+        return Err(MachineError::BadProperty { node: "a core", property: "reg" });
+    }
+    Ok(())
+}
+
+pub(crate) fn cores<'a>(tree: &Tree<'a>) -> impl Iterator<Item = Core> + use<'a> {
+    let address_cells = tree.top("cpus").map_or(1, |cpus| tree::cell_counts(&cpus).0);
+    // `reg` is the affinity bits of MPIDR_EL1; with one cell it has no Aff3 (bindings, `arm/cpus.yaml`).
+    nodes(tree).filter_map(move |node| {
+        let reg = Cells::of(&node, "reg")?.number(address_cells.max(1))?;
+        Some(Core {
+            mpidr: Mpidr::new(reg),
+            enabled: tree::is_enabled(&node),
+            enable_method: enable_method(&node),
+        })
+    })
+}
+
+fn enable_method(node: &FdtNode<'_>) -> EnableMethod {
+    for method in tree::strings(node, "enable-method") {
+        match method {
+            "psci" => return EnableMethod::Psci,
+            "spin-table" => {
+                if let Some(release_addr) = tree::number(node, "cpu-release-addr") {
+                    return EnableMethod::SpinTable { release_addr };
+                }
+            }
+            _ => {}
+        }
+    }
+    EnableMethod::Unknown
+}

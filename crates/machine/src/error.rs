@@ -1,0 +1,54 @@
+//! What can be wrong with a device tree.
+use core::fmt;
+use dtoolkit::error::FdtParseError;
+
+/// Why a device tree was refused.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MachineError {
+    /// The bytes do not begin with a device tree.
+    NotADeviceTree,
+    /// The tree says that it is longer than the bytes given.
+    Truncated {
+        /// What the tree says, in bytes.
+        total: usize,
+        /// How many bytes there are.
+        given: usize,
+    },
+    /// The structure of the tree is broken.
+    Malformed(FdtParseError),
+    /// There is no memory in the tree.
+    NoMemory,
+    /// There is no core in the tree.
+    NoCores,
+    /// A property has a value that its node's kind does not allow.
+    BadProperty {
+        /// What kind of node.
+        node: &'static str,
+        /// Which property.
+        property: &'static str,
+    },
+    /// The interrupt controller has more redistributor regions than are supported.
+    TooManyRedistributorRegions,
+}
+
+impl fmt::Display for MachineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotADeviceTree => f.write_str("this is not a device tree"),
+            Self::Truncated { total, given } => {
+                write!(f, "the device tree is {total} bytes long but only {given} are there")
+            }
+            Self::Malformed(error) => write!(f, "the device tree is malformed: {error}"),
+            Self::NoMemory => f.write_str("the device tree describes no memory"),
+            Self::NoCores => f.write_str("the device tree describes no cores"),
+            Self::BadProperty { node, property } => {
+                write!(f, "in the device tree, property `{property}` of {node} makes no sense")
+            }
+            Self::TooManyRedistributorRegions => {
+                f.write_str("the interrupt controller has too many redistributor regions")
+            }
+        }
+    }
+}
+
+impl core::error::Error for MachineError {}

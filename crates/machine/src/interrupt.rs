@@ -1,0 +1,117 @@
+//! Interrupts of devices: who they go to, and what they are called there.
+use crate::{
+    Intid, Trigger, controller,
+    tree::{self, Cells, Place, Tree},
+};
+
+/// An input of an interrupt controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// Of a GIC.
+    Gic(Intid),
+    /// Of the per-core local controller of BCM2836 and BCM2837: bit number in its interrupt source registers.
+    Bcm2836Local(u8),
+    /// Of the legacy peripheral controller of BCM2835 to BCM2837: bank (0 is the ARM's own) and bit.
+    Bcm2835 {
+        /// The register: 0 for basic, 1 and 2 for the GPU's.
+        bank: u8,
+        /// The bit in it.
+        bit: u8,
+    },
+}
+
+/// An interrupt of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupt {
+    /// Where it arrives.
+    pub line: Line,
+    /// How it is signalled.
+    pub trigger: Trigger,
+}
+
+impl Interrupt {
+    /// The GIC's number of it, if it goes to a GIC.
+    pub const fn intid(&self) -> Option<Intid> {
+        match self.line {
+            Line::Gic(intid) => Some(intid),
+            _ => None,
+        }
+    }
+}
+
+/// The kinds of controllers whose specifiers are understood.
+#[derive(Clone, Copy)]
+enum Parent {
+    Gic,
+    Bcm2836Local,
+    Bcm2835,
+}
+
+const PARENTS: [(&[&str], Parent); 3] = [
+    (controller::GIC_V3, Parent::Gic),
+    (controller::BCM2836_LOCAL, Parent::Bcm2836Local),
+    (controller::BCM2835, Parent::Bcm2835),
+];
+
+/// The `index`th interrupt of a node (DT spec, 2.4).
+pub(crate) fn of(tree: &Tree<'_>, place: &Place<'_>, index: usize) -> Option<Interrupt> {
+    let node = place.node();
+    if let Some(mut cells) = Cells::of(&node, "interrupts-extended") {
+        for _ in 0..index {
+            let parent = tree.find_phandle(cells.next()?)?;
+            cells.advance(specifier_cells(&parent)?);
+        }
+        let parent = tree.find_phandle(cells.next()?)?;
+        return decode(&parent, cells);
+    }
+    let mut cells = Cells::of(&node, "interrupts")?;
+    let phandle = place.upwards().find_map(|node| tree::cell(&node, "interrupt-parent"))?;
+    let parent = tree.find_phandle(phandle)?;
+    cells.advance(specifier_cells(&parent)?.checked_mul(index)?);
+    decode(&parent, cells)
+}
+
+fn specifier_cells(parent: &Place<'_>) -> Option<usize> {
+    let count = tree::cell(&parent.node(), "#interrupt-cells")?;
+    (1..=8).contains(&count).then_some(count as usize)
+}
+
+fn decode(parent: &Place<'_>, mut cells: Cells<'_>) -> Option<Interrupt> {
+    let node = parent.node();
+    let kind = if tree::is_compatible(&node, controller::GIC_V2) {
+        Parent::Gic
+    } else {
+        PARENTS.iter().find(|(names, _)| tree::is_compatible(&node, names))?.1
+    };
+    let count = specifier_cells(parent)?;
+    let line = match kind {
+        Parent::Gic if count >= 3 => gic_line(cells.next()?, cells.next()?)?,
+        Parent::Bcm2836Local if count == 2 => Line::Bcm2836Local(u8::try_from(cells.next()?).ok()?),
+        Parent::Bcm2835 if count == 2 => Line::Bcm2835 {
+            bank: u8::try_from(cells.next()?).ok().filter(|&bank| bank < 3)?,
+            bit: u8::try_from(cells.next()?).ok().filter(|&bit| bit < 32)?,
+        },
+        _ => return None,
+    };
+    let trigger = match (kind, line) {
+        // All inputs of the legacy controller are levels (bindings, `interrupt-controller/brcm,bcm2835-armctrl-ic.txt`).
+        (Parent::Bcm2835, _) => Trigger::Level,
+        // 1 and 2: rising and falling edge; 4 and 8: high and low level.
+        _ if cells.next()? & 0b11 != 0 => Trigger::Edge,
+        _ => Trigger::Level,
+    };
+    Some(Interrupt { line, trigger })
+}
+
+/// First and second cell of a GIC specifier (bindings, `interrupt-controller/arm,gic-v3.yaml`).
+fn gic_line(kind: u32, number: u32) -> Option<Line> {
+    let (first, count) = match kind {
+        0 => (Intid::SPI_BASE, Intid::SPECIAL_BASE - Intid::SPI_BASE),
+        1 => (Intid::PPI_BASE, 16),
+        // Extended SPIs and PPIs (GIC spec, 2.2).
+        2 => (4096, 1024),
+        3 => (1056, 64),
+        _ => return None,
+    };
+    (number < count).then(|| Line::Gic(Intid::new(first + number)))
+}

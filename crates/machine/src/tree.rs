@@ -1,0 +1,264 @@
+//! Reading the tree: nodes with their ancestors, cells, addresses.
+use crate::{MachineError, Region};
+use dtoolkit::{
+    Node, Property,
+    fdt::{Fdt, FdtNode},
+};
+
+/// How deep the tree is looked into. Real trees have devices at depth 5 at most.
+const MAX_DEPTH: usize = 12;
+
+/// A checked tree.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tree<'a> {
+    fdt: Fdt<'a>,
+    bytes: &'a [u8],
+}
+
+/// The total size from the header (DT spec, 5.2).
+pub(crate) fn total_size(bytes: &[u8]) -> Option<usize> {
+    let magic = u32::from_be_bytes(bytes.get(0..4)?.try_into().ok()?);
+    let total = u32::from_be_bytes(bytes.get(4..8)?.try_into().ok()?);
+    (magic == 0xd00d_feed).then_some(total as usize)
+}
+
+impl<'a> Tree<'a> {
+    pub(crate) fn new(dtb: &'a [u8]) -> Result<Self, MachineError> {
+        let total = total_size(dtb).ok_or(MachineError::NotADeviceTree)?;
+        let bytes = dtb.get(..total).ok_or(MachineError::Truncated { total, given: dtb.len() })?;
+        let fdt = Fdt::new(bytes).map_err(MachineError::Malformed)?;
+        Ok(Self { fdt, bytes })
+    }
+
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    pub(crate) fn fdt(&self) -> Fdt<'a> {
+        self.fdt
+    }
+
+    pub(crate) fn root(&self) -> FdtNode<'a> {
+        self.fdt.root()
+    }
+
+    /// The child of the root with this name.
+    pub(crate) fn top(&self, name: &str) -> Option<FdtNode<'a>> {
+        self.root().children().find(|node| node.name() == name)
+    }
+
+    /// The first node, parents before children, of which `matches` is true.
+    pub(crate) fn find(&self, mut matches: impl FnMut(&Place<'a>) -> bool) -> Option<Place<'a>> {
+        let mut place = Place::root(self.root());
+        descend(&mut place, &mut matches).then_some(place)
+    }
+
+    /// The first enabled node that is compatible with one of the strings.
+    pub(crate) fn find_compatible(&self, compatibles: &[&str]) -> Option<Place<'a>> {
+        self.find(|place| is_compatible(&place.node(), compatibles) && place.is_enabled())
+    }
+
+    /// The node that other nodes mean by this number (DT spec, 2.3.3).
+    pub(crate) fn find_phandle(&self, phandle: u32) -> Option<Place<'a>> {
+        self.find(|place| {
+            let node = place.node();
+            number(&node, "phandle").or_else(|| number(&node, "linux,phandle")) == Some(u64::from(phandle))
+        })
+    }
+
+    /// The node at a path (DT spec, 2.2.3).
+    pub(crate) fn find_path(&self, path: &str) -> Option<Place<'a>> {
+        let mut place = Place::root(self.root());
+        for name in path.strip_prefix('/')?.split('/').filter(|name| !name.is_empty()) {
+            let exact = place.node().children().find(|child| child.name() == name);
+            let child = exact
+                .or_else(|| place.node().children().find(|child| child.name_without_address() == name))?;
+            place = place.child(child)?;
+        }
+        Some(place)
+    }
+}
+
+/// Goes down from a node in place, so that depth costs little stack; stops, with true, at the node that matches.
+fn descend<'a>(place: &mut Place<'a>, matches: &mut dyn FnMut(&Place<'a>) -> bool) -> bool {
+    if matches(place) {
+        return true;
+    }
+    let depth = place.depth;
+    if depth + 1 < MAX_DEPTH {
+        for child in place.node().children() {
+            place.depth = depth + 1;
+            place.chain[depth + 1] = child;
+            if descend(place, matches) {
+                return true;
+            }
+            place.depth = depth;
+        }
+    }
+    false
+}
+
+/// A node and the nodes above it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    /// From the root down to the node; the rest repeats the node.
+    chain: [FdtNode<'a>; MAX_DEPTH],
+    /// Index of the node itself.
+    depth: usize,
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn root(node: FdtNode<'a>) -> Self {
+        Self { chain: [node; MAX_DEPTH], depth: 0 }
+    }
+
+    /// One level down; `None` where the tree is deeper than is looked into.
+    pub(crate) fn child(&self, node: FdtNode<'a>) -> Option<Self> {
+        let mut place = *self;
+        place.depth += 1;
+        *place.chain.get_mut(place.depth)? = node;
+        Some(place)
+    }
+
+    pub(crate) fn node(&self) -> FdtNode<'a> {
+        self.chain[self.depth]
+    }
+
+    /// The node, its parent, its parent's parent, up to the root.
+    pub(crate) fn upwards(&self) -> impl Iterator<Item = FdtNode<'a>> + '_ {
+        self.chain[..=self.depth].iter().rev().copied()
+    }
+
+    /// Whether neither the node nor a bus that it is on is disabled.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.upwards().all(|node| is_enabled(&node))
+    }
+
+    /// The `index`th range of the node's `reg`, as CPU physical addresses.
+    pub(crate) fn region(&self, index: usize) -> Option<Region> {
+        let parent = self.chain[self.depth.checked_sub(1)?];
+        let (address_cells, size_cells) = cell_counts(&parent);
+        let mut cells = Cells::of(&self.node(), "reg")?;
+        cells.advance(index * (address_cells + size_cells));
+        let base = cells.number(address_cells)?;
+        let size = cells.number(size_cells)?;
+        self.translate(base, size)
+    }
+
+    /// Carries a range through the `ranges` of all buses above the node (DT spec, 2.3.8).
+    fn translate(&self, mut base: u64, size: u64) -> Option<Region> {
+        for level in (1..self.depth).rev() {
+            let (bus, parent) = (&self.chain[level], &self.chain[level - 1]);
+            let (child_cells, size_cells) = cell_counts(bus);
+            let (parent_cells, _) = cell_counts(parent);
+            let mut ranges = Cells::of(bus, "ranges")?;
+            if ranges.is_empty() {
+                continue;
+            }
+            base = loop {
+                let child = ranges.number(child_cells)?;
+                let target = ranges.number(parent_cells)?;
+                let length = ranges.number(size_cells)?;
+                match base.checked_sub(child) {
+                    Some(offset) if offset < length && size <= length - offset => {
+                        break target.checked_add(offset)?;
+                    }
+                    _ => {}
+                }
+            };
+        }
+        Region::new(base, size)
+    }
+}
+
+/// Whether a node's `status` lets it be used (DT spec, 2.3.4).
+pub(crate) fn is_enabled(node: &FdtNode<'_>) -> bool {
+    bytes(node, "status").is_none_or(|status| matches!(status, b"okay\0" | b"ok\0"))
+}
+
+/// Whether a node's `compatible` has one of the strings.
+pub(crate) fn is_compatible(node: &FdtNode<'_>, compatibles: &[&str]) -> bool {
+    strings(node, "compatible").any(|string| compatibles.contains(&string))
+}
+
+/// The value of a property.
+pub(crate) fn bytes<'a>(node: &FdtNode<'a>, property: &str) -> Option<&'a [u8]> {
+    node.property(property)?.value_as::<&'a [u8]>().ok()
+}
+
+/// The value of a property that is one string.
+pub(crate) fn string<'a>(node: &FdtNode<'a>, property: &str) -> Option<&'a str> {
+    let value = bytes(node, property)?;
+    let end = value.iter().position(|&byte| byte == 0)?;
+    core::str::from_utf8(&value[..end]).ok()
+}
+
+/// The values of a property that is a list of strings; none if there is no such property.
+pub(crate) fn strings<'a>(node: &FdtNode<'a>, property: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+    let value = bytes(node, property).unwrap_or(&[]);
+    value
+        .split_inclusive(|&byte| byte == 0)
+        .filter_map(|string| string.strip_suffix(&[0]))
+        .filter_map(|string| core::str::from_utf8(string).ok())
+}
+
+/// The value of a property that is one number of one or two cells.
+pub(crate) fn number(node: &FdtNode<'_>, property: &str) -> Option<u64> {
+    let mut cells = Cells::of(node, property)?;
+    let count = cells.len();
+    cells.number(count)
+}
+
+/// The value of a property that is one cell.
+pub(crate) fn cell(node: &FdtNode<'_>, property: &str) -> Option<u32> {
+    Cells::of(node, property)?.next()
+}
+
+/// A node's `#address-cells` and `#size-cells`, for its children (DT spec, 2.3.5).
+pub(crate) fn cell_counts(node: &FdtNode<'_>) -> (usize, usize) {
+    let count = |property, default| cell(node, property).map_or(default, |count| count as usize);
+    // Nothing has more than a few cells; a bound keeps arithmetic on counts from overflowing.
+    (count("#address-cells", 2).min(16), count("#size-cells", 1).min(16))
+}
+
+/// The 32-bit big-endian words of a property, from the front.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cells<'a>(&'a [u8]);
+
+impl<'a> Cells<'a> {
+    pub(crate) fn of(node: &FdtNode<'a>, property: &str) -> Option<Self> {
+        bytes(node, property).map(Self)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many whole cells are left.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len() / 4
+    }
+
+    /// Leaves out `count` cells.
+    pub(crate) fn advance(&mut self, count: usize) {
+        self.0 = self.0.get(count.saturating_mul(4)..).unwrap_or(&[]);
+    }
+
+    /// The next number, of `count` cells; `None` at the end, and for a number that has neither one cell nor two. Zero cells
+    /// are the number 0.
+    pub(crate) fn number(&mut self, count: usize) -> Option<u64> {
+        match count {
+            0 => Some(0),
+            1 => self.next().map(u64::from),
+            2 => Some(u64::from(self.next()?) << 32 | u64::from(self.next()?)),
+            _ => None,
+        }
+    }
+
+    /// The next cell.
+    pub(crate) fn next(&mut self) -> Option<u32> {
+        let (cell, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u32::from_be_bytes(*cell))
+    }
+}
