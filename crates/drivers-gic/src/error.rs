@@ -27,7 +27,9 @@ impl fmt::Display for GicError {
             Self::NoRedistributor(mpidr) => write!(f, "no redistributor for core {mpidr}"),
             Self::NotGicV3(rev) => write!(f, "not a GICv3: architecture revision {rev}"),
             Self::Timeout(register) => write!(f, "{register} did not settle"),
-            Self::NoSystemRegisters => write!(f, "the GIC's system-register interface is disabled from above"),
+            Self::NoSystemRegisters => {
+                write!(f, "the GIC's system-register interface is disabled from above")
+            }
         }
     }
 }

@@ -31,7 +31,9 @@ mod frequency;
 mod state;
 
 #[cfg(target_arch = "aarch64")]
-pub use channels::{HypervisorTimer, PhysicalTimer, VirtualTimer, frequency, physical_counter, virtual_counter};
+pub use channels::{
+    HypervisorTimer, PhysicalTimer, VirtualTimer, frequency, physical_counter, virtual_counter,
+};
 pub use frequency::Frequency;
 pub use state::{Remaining, TimerState};
 

@@ -40,7 +40,11 @@ impl RedistributorRegion {
 }
 
 /// Looks for the redistributor of a core in one region.
-pub(super) fn find<M: Mmio>(block: M, region: &RedistributorRegion, mpidr: Mpidr) -> Option<Redistributor<M>> {
+pub(super) fn find<M: Mmio>(
+    block: M,
+    region: &RedistributorRegion,
+    mpidr: Mpidr,
+) -> Option<Redistributor<M>> {
     let mut offset = 0;
     while offset + 2 * FRAME as u64 <= region.size {
         let frames = block.at(offset as usize);
@@ -89,7 +93,9 @@ impl<M: Mmio> Redistributor<M> {
         const PRODUCT_AND_IMPLEMENTER: u32 = 0xff00_0fff;
         if !matches!(
             self.control.read32(IIDR) & PRODUCT_AND_IMPLEMENTER,
-            GicrIidr::MODEL_ID_ARM_GIC_600 | GicrIidr::MODEL_ID_ARM_GIC_600AE | GicrIidr::MODEL_ID_ARM_GIC_700
+            GicrIidr::MODEL_ID_ARM_GIC_600
+                | GicrIidr::MODEL_ID_ARM_GIC_600AE
+                | GicrIidr::MODEL_ID_ARM_GIC_700
         ) {
             return Ok(());
         }
