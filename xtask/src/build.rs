@@ -2,6 +2,7 @@
 
 use crate::{
     board::{self, Board},
+    bundle::Spec,
     image, paths, setup, step,
     toolchain::{self, Toolchain, host_cargo},
 };
@@ -26,8 +27,23 @@ pub struct Args {
 pub fn verb(args: &Args) -> Result<()> {
     let toolchain = setup::ensure_toolchain()?;
     for board in board::select(&args.board)? {
-        images(board, &toolchain, &args.only)?;
+        if args.only.is_empty() {
+            everything(board, &toolchain)?;
+        } else {
+            images(board, &toolchain, &args.only)?;
+        }
     }
+    Ok(())
+}
+
+/// All images of `board`, and its bundle.
+pub fn everything(board: &'static Board, toolchain: &Toolchain) -> Result<()> {
+    images(board, toolchain, &[])?;
+    let dir = paths::images(board.name);
+    let bundle = Spec::of_board(board)?.build(&dir)?;
+    let path = dir.join("bundle.cpio");
+    paths::write(&path, &bundle)?;
+    println!("{} ({} KiB)", paths::shown(&path), bundle.len().div_ceil(1024));
     Ok(())
 }
 

@@ -6,10 +6,15 @@
 
 mod board;
 mod build;
+mod bundle;
+mod console;
 mod image;
 mod paths;
+mod qemu;
+mod run;
 mod setup;
 mod step;
+mod table;
 mod toolchain;
 
 use anyhow::Result;
@@ -29,12 +34,15 @@ enum Verb {
     Setup,
     /// Build a board's images and its bundle into target/images/<board>/
     Build(build::Args),
+    /// Run verified workloads natively and in isolated VMs, and compare them
+    Run(run::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Setup => setup::verb(),
         Verb::Build(args) => build::verb(&args),
+        Verb::Run(args) => run::verb(&args),
     };
     report(done)
 }

@@ -1,0 +1,181 @@
+//! Bundles: the initrd that carries the manifest and the VMs' images, made from TOML that is easy to write by hand.
+//!
+//! ```toml
+//! [[vm]]                      # the first VM is the primary, the scheduler
+//! name = "sched"
+//! kernel = "sched.img"        # in target/images/<board>/
+//! bootargs = "exit-when=all-stopped"
+//!
+//! [[vm]]
+//! name = "compute1"
+//! kernel = "guest-hpc.img"
+//! vcpus = 1
+//! memory = "128M"
+//! bootargs = "workload=stream"
+//! properties = { "margay,note" = "any other property of the manifest's node; false removes one" }
+//! ```
+
+mod cpio;
+mod damage;
+mod manifest;
+
+use crate::{board::Board, paths};
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use std::{collections::BTreeMap, path::Path};
+
+pub use cpio::Entry;
+pub use damage::Damage;
+
+/// The manifest's name in a bundle.
+pub const MANIFEST: &str = "manifest.dtb";
+
+/// Properties of a manifest node, beyond those that have a key of their own.
+pub type Properties = BTreeMap<String, toml::Value>;
+
+/// What a bundle holds.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Spec {
+    /// The VMs, the primary first.
+    #[serde(default)]
+    pub vm: Vec<Vm>,
+    /// Files that are written out here rather than built.
+    #[serde(default)]
+    pub file: Vec<File>,
+    /// More properties of the node `hypervisor`.
+    #[serde(default)]
+    pub hypervisor: Properties,
+    /// What the native kernel runs beside it, for comparison.
+    #[serde(default)]
+    pub native: Native,
+}
+
+/// One VM.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Vm {
+    pub name: String,
+    pub kernel: Option<String>,
+    pub ramdisk: Option<String>,
+    pub fdt: Option<String>,
+    pub vcpus: Option<u32>,
+    /// Bytes, or `"128M"`.
+    pub memory: Option<toml::Value>,
+    pub bootargs: Option<String>,
+    #[serde(default)]
+    pub properties: Properties,
+}
+
+/// A file given by its content, or by its size alone (zeroes).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct File {
+    pub name: String,
+    #[serde(default)]
+    pub text: String,
+    pub size: Option<usize>,
+}
+
+/// The native kernel's part of a board's bundle file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Native {
+    #[serde(default)]
+    pub bootargs: String,
+}
+
+impl Spec {
+    /// A board's own bundle, `images/<board>/bundle.toml`.
+    pub fn of_board(board: &Board) -> Result<Self> {
+        Self::load(&paths::root().join("images").join(board.name).join("bundle.toml"))
+    }
+
+    fn load(path: &Path) -> Result<Self> {
+        let text = String::from_utf8(paths::read(path)?).context("a bundle file is UTF-8 text")?;
+        toml::from_str(&text).with_context(|| format!("cannot understand {}", paths::shown(path)))
+    }
+
+    /// The bundle's files, with the images from `dir`.
+    pub fn entries(&self, dir: &Path) -> Result<Vec<Entry>> {
+        let mut entries = vec![Entry::new(MANIFEST, manifest::write(self)?)];
+        for vm in &self.vm {
+            for name in [&vm.kernel, &vm.ramdisk, &vm.fdt].into_iter().flatten() {
+                if entries.iter().any(|entry| entry.name == *name) {
+                    continue;
+                }
+                let content = match self.file.iter().find(|file| file.name == *name) {
+                    Some(file) => file.content(),
+                    None => paths::read(&dir.join(name)).with_context(|| format!("VM {} needs {name}", vm.name))?,
+                };
+                entries.push(Entry::new(name, content));
+            }
+        }
+        for file in &self.file {
+            if !entries.iter().any(|entry| entry.name == file.name) {
+                entries.push(Entry::new(&file.name, file.content()));
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The bundle, with the images from `dir`.
+    pub fn build(&self, dir: &Path) -> Result<Vec<u8>> {
+        cpio::archive(&self.entries(dir)?)
+    }
+
+    /// The bundle, damaged on purpose.
+    pub fn build_damaged(&self, dir: &Path, damage: &[Damage]) -> Result<Vec<u8>> {
+        damage::apply(self.entries(dir)?, damage)
+    }
+}
+
+impl File {
+    fn content(&self) -> Vec<u8> {
+        let mut content = self.text.clone().into_bytes();
+        content.resize(self.size.unwrap_or(content.len()), 0);
+        content
+    }
+}
+
+/// Bytes of `128M`, `1G`, `64K` or a plain number.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        assert_eq!(parse_size("128M"), Some(128 << 20));
+        assert_eq!(parse_size("4096"), Some(4096));
+        assert_eq!(parse_size("16777216T"), None);
+        assert_eq!(parse_size("12X"), None);
+        assert_eq!(parse_size("M"), None);
+    }
+
+    #[test]
+    fn files_are_in_once_and_the_manifest_comes_first() {
+        let spec: Spec = toml::from_str(
+            "[[vm]]\nname = 'a'\nkernel = 'k'\n[[vm]]\nname = 'b'\nkernel = 'k'\nramdisk = 'r'\n\
+             [[file]]\nname = 'r'\nsize = 3\n[[file]]\nname = 'k'\ntext = 'kernel'\n",
+        )
+        .unwrap();
+        let entries = spec.entries(Path::new("/nonexistent")).unwrap();
+        let names: Vec<_> = entries.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, [MANIFEST, "k", "r"]);
+        assert_eq!(entries[1].content, b"kernel");
+        assert_eq!(entries[2].content, [0; 3]);
+    }
+}

@@ -1,0 +1,207 @@
+//! A machine in QEMU, with its console read line by line and a time limit.
+
+use crate::{board::Board, setup::QEMU};
+use anyhow::{Context, Result};
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A console that says more than this has run wild.
+const MOST_LINES: usize = 200_000;
+
+/// A machine to boot.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    pub board: &'static Board,
+    pub kernel: PathBuf,
+    pub initrd: Option<PathBuf>,
+    pub bootargs: String,
+    pub cores: u32,
+    pub memory: String,
+    /// Enter the kernel at EL2 (else EL1).
+    pub el2: bool,
+    pub gic: u32,
+    /// Count instructions: deterministic, and slower.
+    pub icount: bool,
+    /// Wait for a debugger; there is no time limit then.
+    pub gdb: bool,
+    pub limit: Duration,
+}
+
+/// How a machine ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It shut itself down.
+    PowerOff,
+    /// It still ran when its time was up.
+    TimeUp,
+    /// The watcher had seen enough.
+    Stopped,
+    /// Its console would not end.
+    Flood,
+    /// QEMU itself gave up; what it said.
+    Failed(String),
+}
+
+/// What came of a machine.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub lines: Vec<String>,
+    pub end: End,
+    pub took: Duration,
+}
+
+impl Machine {
+    /// A machine with the defaults of `cargo xtask run`.
+    pub fn new(board: &'static Board, kernel: PathBuf) -> Self {
+        Self {
+            board,
+            kernel,
+            initrd: None,
+            bootargs: String::new(),
+            cores: 4,
+            memory: "1G".into(),
+            el2: true,
+            gic: 3,
+            icount: false,
+            gdb: false,
+            limit: Duration::from_secs(120),
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut qemu = Command::new(QEMU);
+        let el2 = if self.el2 { "on" } else { "off" };
+        let machine = format!("{},gic-version={},virtualization={el2}", self.board.machine, self.gic);
+        qemu.args(["-M", &machine, "-cpu", self.board.cpu, "-smp", &self.cores.to_string(), "-m", &self.memory]);
+        qemu.args(["-nographic", "-nic", "none", "-no-reboot", "-kernel"]).arg(&self.kernel);
+        if let Some(initrd) = &self.initrd {
+            qemu.arg("-initrd").arg(initrd);
+        }
+        if !self.bootargs.is_empty() {
+            qemu.args(["-append", &self.bootargs]);
+        }
+        if self.icount {
+            qemu.args(["-icount", "shift=0,sleep=off"]);
+        }
+        if self.gdb {
+            qemu.args(["-s", "-S"]);
+        }
+        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        qemu
+    }
+
+    /// Boots the machine and shows each line to `watch`, which may answer after how long the machine is to be stopped.
+    pub fn run(&self, mut watch: impl FnMut(&str) -> Option<Duration>) -> Result<Outcome> {
+        let mut command = self.command();
+        die_with_parent(&mut command);
+        let since = Instant::now();
+        let mut child = Guard(command.spawn().with_context(|| format!("cannot start {QEMU}"))?);
+        let console = child.0.stdout.take().context("QEMU has no console")?;
+        let mut errors = child.0.stderr.take().context("QEMU has no error output")?;
+        let (sender, receiver) = mpsc::sync_channel(1024);
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let complaints = thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = errors.read_to_end(&mut text);
+            String::from_utf8_lossy(&text).trim().to_owned()
+        });
+
+        let mut lines: Vec<String> = Vec::new();
+        let mut deadline = since + if self.gdb { Duration::from_secs(86_400 * 365) } else { self.limit };
+        let mut forced = None;
+        let mut when_over = End::TimeUp;
+        loop {
+            match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    if let Some(grace) = watch(&line) {
+                        deadline = deadline.min(Instant::now() + grace);
+                        when_over = End::Stopped;
+                    }
+                    lines.push(line);
+                    if forced.is_none() && lines.len() > MOST_LINES {
+                        forced = Some(End::Flood);
+                        break;
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    forced = Some(when_over);
+                    break;
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        if forced.is_some() {
+            child.kill();
+            // What it had said by then, a line without an end included.
+            lines.extend(receiver.iter().take(MOST_LINES));
+        }
+        drop(receiver);
+        let status = child.0.wait().context("lost sight of QEMU")?;
+        let _ = reader.join();
+        let complaint = complaints.join().unwrap_or_default();
+        let end = forced.unwrap_or_else(|| {
+            if status.success() { End::PowerOff } else { End::Failed(format!("{status}: {complaint}")) }
+        });
+        Ok(Outcome { lines, end, took: since.elapsed() })
+    }
+}
+
+impl End {
+    /// For people, after "the machine".
+    pub fn describe(&self, limit: Duration) -> String {
+        match self {
+            Self::PowerOff => "shut itself down".into(),
+            Self::TimeUp => format!("did not shut itself down within {} s", limit.as_secs()),
+            Self::Stopped => "was stopped from outside".into(),
+            Self::Flood => format!("wrote more than {MOST_LINES} lines"),
+            Self::Failed(complaint) => format!("was given up by QEMU: {complaint}"),
+        }
+    }
+}
+
+/// Leaves no QEMU behind, whatever happens to this thread.
+struct Guard(Child);
+
+impl Guard {
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Ctrl-C, or the end of this process by any other signal, ends its QEMU too.
+fn die_with_parent(command: &mut Command) {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::process::CommandExt;
+        // SAFETY: between fork and exec the closure makes one system call, `prctl`, which is async-signal-safe and
+        // touches no memory of the parent.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = command;
+}

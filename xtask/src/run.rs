@@ -1,0 +1,194 @@
+//! `cargo xtask run`: the workloads on the native kernel, then in isolated VMs, and a table of both.
+
+use crate::{
+    board::{self, Board},
+    build,
+    bundle::Spec,
+    console::{self, Line, Outcome, Said},
+    qemu::{End, Machine},
+    setup, table,
+};
+use anyhow::{Result, bail};
+use std::{collections::BTreeMap, time::Duration};
+
+/// Arguments of the verb.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The board to run
+    #[arg(long, default_value = "qemu-virt")]
+    board: String,
+    /// Cores of the machine
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    cores: u32,
+    /// Memory of the machine
+    #[arg(long, default_value = "1G")]
+    memory: String,
+    /// Count instructions instead of time: the same on every run, and slower
+    #[arg(long)]
+    icount: bool,
+    /// Start stopped and wait for a debugger
+    #[arg(long)]
+    gdb: bool,
+}
+
+/// What a machine is expected to verify: workloads by who runs them (`None` is the native kernel).
+type Results = BTreeMap<(Option<String>, String), Outcome>;
+
+/// Runs the verb.
+pub fn verb(args: &Args) -> Result<()> {
+    let board = board::find(&args.board)?;
+    let toolchain = setup::ensure_toolchain()?;
+    setup::ensure_qemu()?;
+    build::everything(board, &toolchain)?;
+    let spec = Spec::of_board(board)?;
+
+    let mut native = machine(args, board, "native.img")?;
+    native.bootargs.clone_from(&spec.native.bootargs);
+    let mut stack = machine(args, board, "hv.img")?;
+    stack.initrd = Some(build::image_path(board, "bundle.cpio")?);
+
+    let (alone, first) = boot("native", &native)?;
+    let (isolated, second) = boot("stack", &stack)?;
+    let table = compare(&spec, &alone, &isolated);
+    println!("\n{}", table.text);
+    if args.icount {
+        println!("Instructions are counted, not time: rates show the emulator's clock, not a board's speed.");
+    } else {
+        println!("Rates under emulation show the emulator; only their ratio, and that results verify, mean something.");
+    }
+    let faults: Vec<String> = [first, second, table.fault].into_iter().flatten().collect();
+    if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("; ")) }
+}
+
+fn machine(args: &Args, board: &'static Board, image: &str) -> Result<Machine> {
+    let mut machine = Machine::new(board, build::image_path(board, image)?);
+    machine.cores = args.cores;
+    machine.memory.clone_from(&args.memory);
+    machine.icount = args.icount;
+    machine.gdb = args.gdb;
+    machine.limit = Duration::from_secs(if args.icount { 1200 } else { 300 });
+    Ok(machine)
+}
+
+/// Boots a machine with its console shown; returns its results, and what was wrong with it.
+fn boot(title: &str, machine: &Machine) -> Result<(Results, Option<String>)> {
+    println!("\n== {title}: {} cores, {} ==", machine.cores, machine.memory);
+    if machine.gdb {
+        let elf = machine.kernel.with_extension("elf");
+        println!("The machine waits. Attach with: gdb-multiarch {} -ex 'target remote :1234'", elf.display());
+    }
+    let outcome = machine.run(|line| {
+        println!("{title:>6} | {line}");
+        let fatal = Line::of(line).text.starts_with("fatal: ") || Line::of(line).text.starts_with("panic: ");
+        fatal.then_some(Duration::from_secs(3))
+    })?;
+    let mut results = Results::new();
+    for line in outcome.lines.iter().map(|line| Line::of(line)) {
+        if let Some(Said::Result(result)) = line.said() {
+            results.insert((line.who.map(str::to_owned), result.workload.clone()), result);
+        }
+    }
+    let fault = match (&outcome.end, console::exit_status(&outcome.lines)) {
+        (End::PowerOff, Some(0)) => None,
+        (End::PowerOff, Some(status)) => Some(format!("{title}: it ended with status {status}")),
+        (End::PowerOff, None) => Some(format!("{title}: it shut down without an @exit line")),
+        (end, _) => Some(format!("{title}: the machine {}", end.describe(machine.limit))),
+    };
+    Ok((results, fault))
+}
+
+struct Comparison {
+    text: String,
+    fault: Option<String>,
+}
+
+/// One row a workload and VM, in the order of the bundle; what is missing or wrong is a fault.
+fn compare(spec: &Spec, native: &Results, isolated: &Results) -> Comparison {
+    let mut rows = Vec::new();
+    let mut missing = Vec::new();
+    let jobs = spec.vm.iter().flat_map(|vm| {
+        let workloads = workloads(vm.bootargs.as_deref().unwrap_or_default());
+        workloads.into_iter().map(move |workload| (vm, workload))
+    });
+    for (vm, workload) in jobs {
+        let alone = native.get(&(None, workload.clone()));
+        let inside = isolated.get(&(Some(vm.name.clone()), workload.clone()));
+        let figure = |result: Option<&Outcome>| result.and_then(|result| result.figure);
+        let show = |value: Option<f64>| value.map_or_else(|| "-".into(), table::figure);
+        let ratio = match (figure(alone), figure(inside)) {
+            (Some(alone), Some(inside)) if alone != 0.0 => Some(inside / alone),
+            _ => None,
+        };
+        let verified = [alone, inside].iter().all(|result| result.is_some_and(|result| result.verified));
+        if !verified {
+            missing.push(format!("{workload} in {}", vm.name));
+        }
+        let metric = inside.or(alone).map(|result| format!("{} {}", result.metric, result.unit));
+        let name = format!("{} ({} vCPU)", vm.name, vm.vcpus.unwrap_or(1));
+        rows.push(vec![
+            workload,
+            metric.unwrap_or_else(|| "-".into()),
+            show(figure(alone)),
+            name,
+            show(figure(inside)),
+            ratio.map_or_else(|| "-".into(), |ratio| format!("{ratio:.3}")),
+            if verified { "yes" } else { "NO" }.into(),
+        ]);
+    }
+    if rows.is_empty() {
+        missing.push("no VM of the bundle has a workload".into());
+    }
+    let head = ["workload", "metric", "native", "VM", "isolated", "ratio", "verified"];
+    let fault = (!missing.is_empty()).then(|| format!("not verified: {}", missing.join(", ")));
+    Comparison { text: table::render(&head, &rows), fault }
+}
+
+/// The workloads that `bootargs` ask for.
+fn workloads(bootargs: &str) -> Vec<String> {
+    let lists = bootargs.split_whitespace().filter_map(|word| word.strip_prefix("workload="));
+    lists.flat_map(|list| list.split(',')).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results(who: Option<&str>, verified: bool, figure: f64) -> Results {
+        let outcome = Outcome {
+            workload: "stream".into(),
+            verified,
+            metric: "triad".into(),
+            unit: "MB/s".into(),
+            figure: Some(figure),
+        };
+        Results::from([((who.map(str::to_owned), "stream".into()), outcome)])
+    }
+
+    fn spec() -> Spec {
+        toml::from_str("[[vm]]\nname = 'sched'\n[[vm]]\nname = 'one'\nbootargs = 'x workload=stream'\n").unwrap()
+    }
+
+    #[test]
+    fn all_verified_is_a_row_with_a_ratio() {
+        let table = compare(&spec(), &results(None, true, 100.0), &results(Some("one"), true, 95.0));
+        assert_eq!(table.fault, None);
+        assert!(table.text.contains("0.950"), "{}", table.text);
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_a_fault() {
+        let good = results(Some("one"), true, 95.0);
+        let fault = |native: &Results, inside: &Results| compare(&spec(), native, inside).fault;
+        assert_eq!(fault(&Results::new(), &good).as_deref(), Some("not verified: stream in one"));
+        assert!(fault(&results(None, true, 1.0), &Results::new()).is_some());
+        assert!(fault(&results(None, true, 1.0), &results(Some("one"), false, 1.0)).is_some());
+        assert!(fault(&results(None, false, 1.0), &good).is_some());
+        assert!(compare(&Spec::default(), &Results::new(), &good).fault.is_some());
+    }
+
+    #[test]
+    fn workloads_are_a_list() {
+        assert_eq!(workloads("a=b workload=x,y"), ["x", "y"]);
+        assert!(workloads("workloads=x").is_empty());
+    }
+}
