@@ -163,7 +163,8 @@ fn bins_in(metadata: &[u8], package: &str) -> Result<Vec<String>> {
         name: String,
         kind: Vec<String>,
     }
-    let metadata: Metadata = serde_json::from_slice(metadata).context("cannot understand `cargo metadata`")?;
+    let metadata: Metadata =
+        serde_json::from_slice(metadata).context("cannot understand `cargo metadata`")?;
     let targets = metadata.packages.into_iter().filter(|p| p.name == package).flat_map(|p| p.targets);
     Ok(targets.filter(|target| target.kind.iter().any(|kind| kind == "bin")).map(|t| t.name).collect())
 }

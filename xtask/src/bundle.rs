@@ -106,7 +106,8 @@ impl Spec {
                 }
                 let content = match self.file.iter().find(|file| file.name == *name) {
                     Some(file) => file.content(),
-                    None => paths::read(&dir.join(name)).with_context(|| format!("VM {} needs {name}", vm.name))?,
+                    None => paths::read(&dir.join(name))
+                        .with_context(|| format!("VM {} needs {name}", vm.name))?,
                 };
                 entries.push(Entry::new(name, content));
             }

@@ -31,7 +31,10 @@ impl<'a> Line<'a> {
             Some(Said::Result(Outcome { workload, verified, metric, unit, figure }))
         } else if let Some(fields) = self.text.strip_prefix("@bench ") {
             let mut fields = Fields::of(fields);
-            Some(Said::Bench { path: fields.take("path")?, instructions: fields.take("instructions")?.parse().ok()? })
+            Some(Said::Bench {
+                path: fields.take("path")?,
+                instructions: fields.take("instructions")?.parse().ok()?,
+            })
         } else if let Some(fields) = self.text.strip_prefix("@exit ") {
             Some(Said::Exit(Fields::of(fields).take("status")?.parse().ok()?))
         } else {
@@ -94,9 +97,13 @@ mod tests {
 
     #[test]
     fn results_have_a_main_figure() {
-        let line = Line::of("[one] @result workload=stream verified=yes triad=12.5 copy=9 metric=triad unit=MB/s");
+        let line =
+            Line::of("[one] @result workload=stream verified=yes triad=12.5 copy=9 metric=triad unit=MB/s");
         let Some(Said::Result(outcome)) = line.said() else { panic!("not a result") };
-        assert_eq!((outcome.workload.as_str(), outcome.verified, outcome.figure), ("stream", true, Some(12.5)));
+        assert_eq!(
+            (outcome.workload.as_str(), outcome.verified, outcome.figure),
+            ("stream", true, Some(12.5))
+        );
         assert_eq!(outcome.unit, "MB/s");
         let Some(Said::Result(outcome)) = Line::of("@result workload=x verified=no").said() else { panic!() };
         assert!(!outcome.verified && outcome.figure.is_none());

@@ -110,8 +110,10 @@ fn fill_symbols(elf: &Elf, layout: &Layout, table: &SectionHeader, bytes: &mut [
     let place = layout
         .place(table.sh_addr, table.sh_size)
         .context("its section .symbols is in no loadable segment's file content")?;
-    let (entries, names) =
-        elf.symbol_table().context("its symbol table is damaged")?.context("it has no symbol table (stripped?)")?;
+    let (entries, names) = elf
+        .symbol_table()
+        .context("its symbol table is damaged")?
+        .context("it has no symbol table (stripped?)")?;
     let mut functions = Vec::new();
     for symbol in entries.iter().filter(|s| s.st_symtype() == abi::STT_FUNC && s.st_shndx != 0) {
         let name = names.get(symbol.st_name as usize).context("a symbol has no name")?;
@@ -181,8 +183,7 @@ mod tests {
     #[test]
     fn segments_are_laid_out_by_physical_address() {
         let first = header(0x1000);
-        let image =
-            from_elf(&elf(&[(0xffff_0080, 0x80, b"second"), (0xffff_0000, 0, &first)])).unwrap();
+        let image = from_elf(&elf(&[(0xffff_0080, 0x80, b"second"), (0xffff_0000, 0, &first)])).unwrap();
         assert_eq!(image.bytes.len(), 0x86);
         assert_eq!(&image.bytes[56..60], MAGIC);
         assert_eq!(&image.bytes[64..0x80], &[0; 64]);

@@ -4,9 +4,11 @@
 //! [`image`] (ELF to arm64 `Image`), [`bundle`] (the initrd that carries the VMs), [`qemu`] (a machine with a time
 //! limit) and [`console`] (what its console said).
 
+mod bench;
 mod board;
 mod build;
 mod bundle;
+mod ci;
 mod console;
 mod image;
 mod paths;
@@ -15,6 +17,7 @@ mod run;
 mod setup;
 mod step;
 mod table;
+mod test;
 mod toolchain;
 
 use anyhow::Result;
@@ -36,6 +39,12 @@ enum Verb {
     Build(build::Args),
     /// Run verified workloads natively and in isolated VMs, and compare them
     Run(run::Args),
+    /// Run the host tests and the QEMU regression suite
+    Test(test::Args),
+    /// Count instructions per path, and compare them with the committed baseline
+    Bench(bench::Args),
+    /// What a change must pass: format, lints, documentation, tests
+    Ci,
 }
 
 fn main() -> ExitCode {
@@ -43,6 +52,9 @@ fn main() -> ExitCode {
         Verb::Setup => setup::verb(),
         Verb::Build(args) => build::verb(&args),
         Verb::Run(args) => run::verb(&args),
+        Verb::Test(args) => test::verb(&args),
+        Verb::Bench(args) => bench::verb(&args),
+        Verb::Ci => ci::verb(),
     };
     report(done)
 }

@@ -78,7 +78,16 @@ impl Machine {
         let mut qemu = Command::new(QEMU);
         let el2 = if self.el2 { "on" } else { "off" };
         let machine = format!("{},gic-version={},virtualization={el2}", self.board.machine, self.gic);
-        qemu.args(["-M", &machine, "-cpu", self.board.cpu, "-smp", &self.cores.to_string(), "-m", &self.memory]);
+        qemu.args([
+            "-M",
+            &machine,
+            "-cpu",
+            self.board.cpu,
+            "-smp",
+            &self.cores.to_string(),
+            "-m",
+            &self.memory,
+        ]);
         qemu.args(["-nographic", "-nic", "none", "-no-reboot", "-kernel"]).arg(&self.kernel);
         if let Some(initrd) = &self.initrd {
             qemu.arg("-initrd").arg(initrd);

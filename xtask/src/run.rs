@@ -54,7 +54,9 @@ pub fn verb(args: &Args) -> Result<()> {
     if args.icount {
         println!("Instructions are counted, not time: rates show the emulator's clock, not a board's speed.");
     } else {
-        println!("Rates under emulation show the emulator; only their ratio, and that results verify, mean something.");
+        println!(
+            "Rates under emulation show the emulator; only their ratio, and that results verify, mean something."
+        );
     }
     let faults: Vec<String> = [first, second, table.fault].into_iter().flatten().collect();
     if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("; ")) }
@@ -165,7 +167,8 @@ mod tests {
     }
 
     fn spec() -> Spec {
-        toml::from_str("[[vm]]\nname = 'sched'\n[[vm]]\nname = 'one'\nbootargs = 'x workload=stream'\n").unwrap()
+        toml::from_str("[[vm]]\nname = 'sched'\n[[vm]]\nname = 'one'\nbootargs = 'x workload=stream'\n")
+            .unwrap()
     }
 
     #[test]

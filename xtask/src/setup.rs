@@ -60,8 +60,11 @@ fn add_rustup_targets() -> bool {
         return false;
     }
     let mut command = Command::new("rustup");
-    command.args(["target", "add", toolchain::HYPERVISOR, toolchain::KERNEL]).current_dir(crate::paths::root());
-    step::run_quietly("rustup: adding the bare-metal targets", "rustup", command).is_ok_and(|step| step.success)
+    command
+        .args(["target", "add", toolchain::HYPERVISOR, toolchain::KERNEL])
+        .current_dir(crate::paths::root());
+    step::run_quietly("rustup: adding the bare-metal targets", "rustup", command)
+        .is_ok_and(|step| step.success)
 }
 
 /// A recent enough QEMU, installed if need be; returns what it calls itself.

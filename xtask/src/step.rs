@@ -39,7 +39,8 @@ impl Finished {
 /// Like [`run`], but leaves it to the caller what a failure means.
 pub fn run_quietly(title: &str, log: &str, mut command: Command) -> Result<Finished> {
     let path = paths::logs().join(format!("{log}.log"));
-    fs::create_dir_all(paths::logs()).with_context(|| format!("cannot make {}", paths::shown(&paths::logs())))?;
+    fs::create_dir_all(paths::logs())
+        .with_context(|| format!("cannot make {}", paths::shown(&paths::logs())))?;
     let mut file = File::create(&path).with_context(|| format!("cannot write {}", paths::shown(&path)))?;
     let program = command.get_program().to_string_lossy().into_owned();
     let spinner = Spinner::start(title);

@@ -40,7 +40,8 @@ impl Toolchain {
         }
         let bin = PathBuf::from("/usr/bin");
         let rustc = bin.join("rustc");
-        (bin.join("cargo").exists() && recent(&rustc) && has_source(&rustc)).then_some(Self::Distribution(bin))
+        (bin.join("cargo").exists() && recent(&rustc) && has_source(&rustc))
+            .then_some(Self::Distribution(bin))
     }
 
     /// `cargo <verb>` for a bare-metal target.
@@ -124,7 +125,8 @@ fn clean(program: PathBuf) -> Command {
     command.current_dir(crate::paths::root());
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|p| text.starts_with(p)) {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|p| text.starts_with(p))
+        {
             command.env_remove(&name);
         }
     }
@@ -140,8 +142,7 @@ fn ask(rustc: &Path, args: &[&str]) -> Option<String> {
     if rustc.is_absolute() && rustc.starts_with("/usr/bin") {
         command.env_remove("RUSTUP_TOOLCHAIN").env_remove("LD_LIBRARY_PATH");
     }
-    let output =
-        command.args(args).current_dir(crate::paths::root()).stdin(Stdio::null()).output().ok()?;
+    let output = command.args(args).current_dir(crate::paths::root()).stdin(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
@@ -176,8 +177,9 @@ fn tools_of(rustc: &Path) -> Option<PathBuf> {
 }
 
 fn has_source(rustc: &Path) -> bool {
-    ask(rustc, &["--print", "sysroot"])
-        .is_some_and(|root| Path::new(root.trim()).join("lib/rustlib/src/rust/library/core/src/lib.rs").exists())
+    ask(rustc, &["--print", "sysroot"]).is_some_and(|root| {
+        Path::new(root.trim()).join("lib/rustlib/src/rust/library/core/src/lib.rs").exists()
+    })
 }
 
 #[cfg(test)]

@@ -55,11 +55,15 @@ pub fn apply(mut entries: Vec<Entry>, damage: &[Damage]) -> Result<Vec<u8>> {
 }
 
 fn find(entries: &[Entry], name: &str) -> Result<usize> {
-    entries.iter().position(|entry| entry.name == name).with_context(|| format!("the bundle has no file {name} to damage"))
+    entries
+        .iter()
+        .position(|entry| entry.name == name)
+        .with_context(|| format!("the bundle has no file {name} to damage"))
 }
 
 fn cut(bytes: &mut Vec<u8>, keep: i64) {
-    let keep = if keep < 0 { bytes.len().saturating_sub(keep.unsigned_abs() as usize) } else { keep as usize };
+    let keep =
+        if keep < 0 { bytes.len().saturating_sub(keep.unsigned_abs() as usize) } else { keep as usize };
     bytes.truncate(keep);
 }
 

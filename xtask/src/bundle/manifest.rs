@@ -54,7 +54,9 @@ fn size(vm: &str, memory: &Value) -> Result<Value> {
         Value::String(text) => parse_size(text).and_then(|bytes| i64::try_from(bytes).ok()),
         _ => None,
     };
-    bytes.map(Value::Integer).with_context(|| format!("VM {vm}: memory = {memory} is not a size like \"128M\""))
+    bytes
+        .map(Value::Integer)
+        .with_context(|| format!("VM {vm}: memory = {memory} is not a size like \"128M\""))
 }
 
 fn put_all(fdt: &mut FdtWriter, properties: &Properties) -> Result<()> {
@@ -107,7 +109,16 @@ mod tests {
              [[vm]]\nname = 'one'\nvcpus = 2\nmemory = '128M'\nbootargs = 'a=b'\n",
         );
         assert_eq!(blob[..4], [0xd0, 0x0d, 0xfe, 0xed]);
-        for part in ["hafnium,hafnium", "vm1", "vm2", "debug_name", "kernel_filename", "s.img", "margay,bootargs", "a=b"] {
+        for part in [
+            "hafnium,hafnium",
+            "vm1",
+            "vm2",
+            "debug_name",
+            "kernel_filename",
+            "s.img",
+            "margay,bootargs",
+            "a=b",
+        ] {
             assert!(contains(&blob, part.as_bytes()), "{part}");
         }
         assert!(contains(&blob, &(128u32 << 20).to_be_bytes()));

@@ -17,8 +17,11 @@ pub struct Table {
 
 /// A table of `functions` (offset, linker's name) that fits into `room` bytes; names are cut only as far as needed.
 pub fn table(functions: &[(u32, &str)], room: usize) -> Result<Table> {
-    let by_address: BTreeMap<u32, String> =
-        functions.iter().filter(|(_, name)| !is_marker(name)).map(|(at, name)| (*at, readable(name))).collect();
+    let by_address: BTreeMap<u32, String> = functions
+        .iter()
+        .filter(|(_, name)| !is_marker(name))
+        .map(|(at, name)| (*at, readable(name)))
+        .collect();
     let mut needed = 0;
     for longest in [usize::MAX, 80, 48, 32, 24] {
         let table = encode(&by_address, longest);
@@ -144,12 +147,16 @@ mod tests {
 
     #[test]
     fn the_table_is_sorted_and_named() {
-        let functions = [(0x90, "second"), (0x40, "_ZN7hv_core3run10run_kernel17h0123456789abcdefE"), (0x40, "$x")];
+        let functions =
+            [(0x90, "second"), (0x40, "_ZN7hv_core3run10run_kernel17h0123456789abcdefE"), (0x40, "$x")];
         let table = table(&functions, 1000).unwrap();
         assert_eq!(table.count, 2);
         assert_eq!(word(&table.bytes, 0), 0x4d53_594d);
         assert_eq!(word(&table.bytes, 1), 2);
-        assert_eq!((word(&table.bytes, 2), name(&table.bytes, word(&table.bytes, 3))), (0x40, "hv_core::run::run_kernel"));
+        assert_eq!(
+            (word(&table.bytes, 2), name(&table.bytes, word(&table.bytes, 3))),
+            (0x40, "hv_core::run::run_kernel")
+        );
         assert_eq!((word(&table.bytes, 4), name(&table.bytes, word(&table.bytes, 5))), (0x90, "second"));
     }
 

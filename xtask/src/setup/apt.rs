@@ -111,7 +111,10 @@ mod tests {
         let sources = "# deb http://old/debian x main\nURIs: http://mirror.example/debian-security\n\
                        URIs: http://mirror.example/debian\n";
         assert_eq!(mirror_in(sources), "http://mirror.example/debian");
-        assert_eq!(mirror_in("deb [signed-by=/k] https://a.example/debian/ bookworm main"), "https://a.example/debian/");
+        assert_eq!(
+            mirror_in("deb [signed-by=/k] https://a.example/debian/ bookworm main"),
+            "https://a.example/debian/"
+        );
         assert_eq!(mirror_in(""), "http://deb.debian.org/debian");
     }
 }

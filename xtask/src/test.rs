@@ -1,0 +1,179 @@
+//! `cargo xtask test`: the host tests of every crate, then the QEMU regression suite in `tests/`.
+
+mod expect;
+mod host;
+mod merge;
+mod scenario;
+
+use crate::{
+    board, build,
+    bundle::Spec,
+    paths,
+    qemu::{Machine, Outcome},
+    setup,
+};
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use scenario::Scenario;
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::PathBuf,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+/// Arguments of the verb.
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// Only tests and scenarios whose name contains this
+    filter: Option<String>,
+    /// Only the host tests
+    #[arg(long, conflicts_with = "machine")]
+    host: bool,
+    /// Only the QEMU scenarios
+    #[arg(long)]
+    machine: bool,
+    /// Scenarios at a time (default: one a core of this machine)
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
+    jobs: Option<u32>,
+    /// Keep the console logs of scenarios that pass, too
+    #[arg(long)]
+    keep_logs: bool,
+    /// Only say what the scenarios are
+    #[arg(long)]
+    list: bool,
+}
+
+/// How many passed and failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub passed: usize,
+    pub failed: usize,
+}
+
+/// Runs the verb.
+pub fn verb(args: &Args) -> Result<()> {
+    let filter = args.filter.as_deref().unwrap_or_default();
+    let mut scenarios = scenario::load_all(&paths::root().join("tests"))?;
+    scenarios.retain(|scenario| scenario.name.contains(filter));
+    if args.list {
+        for scenario in &scenarios {
+            println!("{}: {}", scenario.name, scenario.about);
+        }
+        return Ok(());
+    }
+    let mut tally = Tally::default();
+    if !args.machine {
+        tally = host::run(filter)?;
+    }
+    if !args.host && !scenarios.is_empty() {
+        let machine = machine_tests(&scenarios, args)?;
+        tally = Tally { passed: tally.passed + machine.passed, failed: tally.failed + machine.failed };
+    }
+    if tally == Tally::default() {
+        bail!("no test or scenario has a name with \"{filter}\" in it");
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    // The last line is said; the status is all there is left to tell.
+    if tally.failed > 0 { std::process::exit(1) } else { Ok(()) }
+}
+
+fn machine_tests(scenarios: &[Scenario], args: &Args) -> Result<Tally> {
+    let toolchain = setup::ensure_toolchain()?;
+    setup::ensure_qemu()?;
+    let boards: BTreeSet<&str> = scenarios.iter().map(|scenario| scenario.board.as_str()).collect();
+    for name in boards {
+        build::everything(board::find(name)?, &toolchain)?;
+    }
+    fs::create_dir_all(paths::test_logs()).context("cannot make target/test-logs")?;
+
+    let jobs =
+        args.jobs.map_or_else(|| thread::available_parallelism().map_or(2, usize::from), |n| n as usize);
+    let progress = ProgressBar::new(scenarios.len() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} scenarios, {elapsed}") {
+        progress.set_style(style);
+    }
+    let next = AtomicUsize::new(0);
+    let tally = Mutex::new(Tally::default());
+    thread::scope(|scope| {
+        for _ in 0..jobs.min(scenarios.len()) {
+            scope.spawn(|| {
+                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let verdict = try_scenario(scenario, args.keep_logs);
+                    progress.suspend(|| println!("{verdict}"));
+                    progress.inc(1);
+                    if let Ok(mut tally) = tally.lock() {
+                        if verdict.faults.is_empty() { tally.passed += 1 } else { tally.failed += 1 }
+                    }
+                }
+            });
+        }
+    });
+    progress.finish_and_clear();
+    Ok(tally.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+}
+
+/// What came of a scenario.
+struct Verdict {
+    name: String,
+    seconds: f32,
+    faults: Vec<String>,
+    log: Option<PathBuf>,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let word = if self.faults.is_empty() { "pass" } else { "FAIL" };
+        write!(f, "{word} {} ({:.1} s)", self.name, self.seconds)?;
+        for fault in &self.faults {
+            write!(f, "\n     {fault}")?;
+        }
+        match &self.log {
+            Some(log) => write!(f, "\n     console: {}", paths::shown(log)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn try_scenario(scenario: &Scenario, keep: bool) -> Verdict {
+    let name = scenario.name.clone();
+    let stem = paths::test_logs().join(name.replace([' ', '/'], "-"));
+    let (bundle, log) = (stem.with_extension("cpio"), stem.with_extension("log"));
+    let _ = fs::remove_file(&log);
+    match boot(scenario, &bundle) {
+        Err(error) => Verdict { name, seconds: 0.0, faults: vec![format!("{error:#}")], log: None },
+        Ok((machine, outcome)) => {
+            let faults = scenario.expect.check(&outcome, machine.limit);
+            let kept = (keep || !faults.is_empty())
+                .then(|| paths::write(&log, (outcome.lines.join("\n") + "\n").as_bytes()).map(|()| log));
+            if faults.is_empty() {
+                let _ = fs::remove_file(&bundle);
+            }
+            Verdict { name, seconds: outcome.took.as_secs_f32(), faults, log: kept.and_then(Result::ok) }
+        }
+    }
+}
+
+fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outcome)> {
+    let board = board::find(&scenario.board)?;
+    let mut machine = Machine::new(board, build::image_path(board, &format!("{}.img", scenario.boot))?);
+    machine.cores = scenario.cores;
+    machine.memory.clone_from(&scenario.memory);
+    machine.el2 = scenario.el == 2;
+    machine.gic = scenario.gic;
+    machine.icount = scenario.icount;
+    machine.bootargs.clone_from(&scenario.bootargs);
+    machine.limit = std::time::Duration::from_secs(scenario.timeout);
+    let spec = if scenario.bundle == "board" { Some(Spec::of_board(board)?) } else { scenario.spec() };
+    if let Some(spec) = spec {
+        paths::write(bundle, &spec.build_damaged(&paths::images(board.name), &scenario.damage)?)?;
+        machine.initrd = Some(bundle.to_owned());
+    }
+    let mut watcher = scenario.expect.watcher();
+    let outcome = machine.run(|line| watcher.see(line))?;
+    Ok((machine, outcome))
+}

@@ -1,0 +1,171 @@
+//! Scenarios: one file of `tests/` each, with one or several cases. `tests/README.md` explains the keys.
+
+use super::{expect::Expect, merge::merge};
+use crate::{
+    bundle::{Damage, File, Properties, Spec, Vm},
+    paths,
+};
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use std::{collections::BTreeSet, fs, path::Path};
+use toml::{Table, Value};
+
+/// One machine to boot, and what is expected of it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Scenario {
+    /// The file's name and the case's.
+    pub name: String,
+    /// One sentence for people.
+    pub about: String,
+    pub board: String,
+    /// The image to boot, `hv` or `native`.
+    pub boot: String,
+    pub cores: u32,
+    pub memory: String,
+    /// The exception level to enter at, 1 or 2.
+    pub el: u32,
+    pub gic: u32,
+    pub icount: bool,
+    /// The native kernel's command line.
+    pub bootargs: String,
+    /// Seconds.
+    pub timeout: u64,
+    /// `board`: the board's own; `none`; by default what `vm` and `file` say.
+    pub bundle: String,
+    pub vm: Vec<Vm>,
+    pub file: Vec<File>,
+    pub hypervisor: Properties,
+    pub damage: Vec<Damage>,
+    pub expect: Expect,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            about: String::new(),
+            board: "qemu-virt".into(),
+            boot: "hv".into(),
+            cores: 4,
+            memory: "1G".into(),
+            el: 2,
+            gic: 3,
+            icount: false,
+            bootargs: String::new(),
+            timeout: 60,
+            bundle: String::new(),
+            vm: Vec::new(),
+            file: Vec::new(),
+            hypervisor: Properties::new(),
+            damage: Vec::new(),
+            expect: Expect::default(),
+        }
+    }
+}
+
+impl Scenario {
+    /// The bundle that this scenario writes out, if it does.
+    pub fn spec(&self) -> Option<Spec> {
+        (!self.vm.is_empty() && self.bundle.is_empty()).then(|| Spec {
+            vm: self.vm.clone(),
+            file: self.file.clone(),
+            hypervisor: self.hypervisor.clone(),
+            ..Spec::default()
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(!self.about.is_empty(), "`about` does not say what is checked");
+        ensure!(["", "board", "none"].contains(&self.bundle.as_str()), "`bundle` is \"board\" or \"none\"");
+        ensure!([1, 2].contains(&self.el), "`el` is 1 or 2");
+        ensure!(!self.expect.is_empty(), "`expect` has no `lines` and no `also`: nothing would be checked");
+        ensure!(
+            self.damage.is_empty() || !self.vm.is_empty() || self.bundle == "board",
+            "there is no bundle to damage"
+        );
+        Ok(())
+    }
+}
+
+/// Every case of every scenario in `dir`, by name.
+pub fn load_all(dir: &Path) -> Result<Vec<Scenario>> {
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", paths::shown(dir)))?;
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    let mut all = Vec::new();
+    for path in files {
+        let text = String::from_utf8(paths::read(&path)?).context("a scenario is UTF-8 text")?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        all.extend(
+            cases(&stem, &text).with_context(|| format!("cannot understand {}", paths::shown(&path)))?,
+        );
+    }
+    let mut names = BTreeSet::new();
+    for scenario in &all {
+        ensure!(names.insert(&scenario.name), "two scenarios are called {}", scenario.name);
+    }
+    Ok(all)
+}
+
+/// The cases of the file `stem`.
+fn cases(stem: &str, text: &str) -> Result<Vec<Scenario>> {
+    let mut file: Table = toml::from_str(text)?;
+    ensure!(!file.contains_key("name"), "a scenario is named by its file");
+    let cases = match file.remove("case") {
+        Some(Value::Array(cases)) => cases,
+        Some(_) => anyhow::bail!("cases are written as [[case]]"),
+        None => vec![Value::Table(Table::new())],
+    };
+    let single = cases.len() == 1;
+    let mut all = Vec::new();
+    for case in cases {
+        let Value::Table(case) = case else { anyhow::bail!("cases are written as [[case]]") };
+        let name = match case.get("name").and_then(Value::as_str) {
+            Some(name) => format!("{stem}: {name}"),
+            None if single => stem.to_owned(),
+            None => anyhow::bail!("a case has no name"),
+        };
+        let scenario = Value::Table(merge(&file, &case)).try_into::<Scenario>();
+        let mut scenario = scenario.with_context(|| name.clone())?;
+        scenario.check().with_context(|| name.clone())?;
+        scenario.name = name;
+        all.push(scenario);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str =
+        "about = 'x'\ncores = 2\n[expect]\nlines = ['a']\n[[vm]]\nname = 'one'\nkernel = 'k'\n";
+
+    #[test]
+    fn a_file_is_a_scenario_and_cases_vary_it() {
+        let one = cases("boot", FILE).unwrap();
+        assert_eq!((one.len(), one[0].name.as_str(), one[0].cores), (1, "boot", 2));
+        let two =
+            cases("boot", &format!("{FILE}[[case]]\nname = 'p'\n[[case]]\nname = 'q'\ncores = 8\n")).unwrap();
+        assert_eq!((two[1].name.as_str(), two[0].cores, two[1].cores), ("boot: q", 2, 8));
+        assert_eq!(two[1].spec().unwrap().vm.len(), 1);
+    }
+
+    #[test]
+    fn mistakes_in_a_file_are_told() {
+        let sentence = |text: &str| format!("{:#}", cases("f", text).unwrap_err());
+        assert!(sentence("about = 'x'\n").contains("nothing would be checked"));
+        assert!(sentence(&format!("core = 3\n{FILE}")).contains("core"));
+        assert!(sentence(&format!("el = 3\n{FILE}")).contains("el"));
+        assert!(sentence(&format!("name = 'y'\n{FILE}")).contains("named by its file"));
+        assert!(sentence(&format!("{FILE}[[case]]\ncores = 1\n[[case]]\ncores = 2\n")).contains("no name"));
+    }
+
+    #[test]
+    fn the_committed_scenarios_are_well_formed() {
+        let all = load_all(&paths::root().join("tests")).unwrap();
+        assert!(!all.is_empty());
+    }
+}
