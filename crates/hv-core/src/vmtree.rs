@@ -1,0 +1,490 @@
+//! Device trees for VMs.
+//!
+//! A [`secondary`] gets a tree made from nothing: it sees one block of memory, its vCPUs, and the hypervisor.
+//!
+//! The [`primary`] gets the machine's tree with everything taken out that is not its own. That is done by naming what
+//! stays, because a device that is forgotten in the tree is a driver that faults:
+//!
+//! * `/cpus` and `/reserved-memory`, whole;
+//! * the architected timer and PSCI, the latter by HVC, since the hypervisor answers;
+//! * `/chosen`, with the VM's own command line and ramdisk instead of the hypervisor's, without console and seeds.
+//!
+//! Memory is what the plan says. Nothing refers to an interrupt controller, for the primary has a para-virtual one,
+//! which is not in the tree.
+
+use crate::plan::Region;
+use alloc::{format, vec::Vec};
+use core::fmt;
+use dtoolkit::{
+    Node, Property,
+    error::FdtParseError,
+    fdt::{Fdt, FdtNode},
+    standard::NodeStandard,
+};
+use vm_fdt::FdtWriter;
+
+/// How deeply nodes of the machine's tree may be nested; real ones need five levels.
+const DEPTH_MAX: usize = 16;
+
+/// Properties of the machine's `/chosen` that are about the hypervisor's own start.
+const HYPERVISOR_CHOSEN: [&str; 9] = [
+    "bootargs",
+    "kaslr-seed",
+    "linux,initrd-end",
+    "linux,initrd-start",
+    "linux,stdout-path",
+    "linux,usable-memory-range",
+    "rng-seed",
+    "stdin-path",
+    "stdout-path",
+];
+
+/// Properties that refer to an interrupt controller.
+const INTERRUPT_REFERENCES: [&str; 2] = ["interrupt-parent", "interrupts-extended"];
+
+/// Why a tree cannot be made.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Error {
+    /// The machine's tree is malformed.
+    Malformed(FdtParseError),
+    /// The machine's tree is nested more deeply than [`DEPTH_MAX`].
+    TooDeep,
+    /// `#address-cells` or `#size-cells` of the machine's root is neither 1 nor 2.
+    RootCells,
+    /// The root's `#address-cells` cannot express where this region is.
+    Beyond(Region),
+    /// A name or a text cannot be in a device tree.
+    Write(vm_fdt::Error),
+}
+
+impl From<vm_fdt::Error> for Error {
+    fn from(error: vm_fdt::Error) -> Self {
+        Self::Write(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(error) => write!(f, "the machine's device tree is malformed: {error}"),
+            Self::TooDeep => write!(f, "the machine's device tree is nested deeper than {DEPTH_MAX} levels"),
+            Self::RootCells => {
+                write!(f, "#address-cells or #size-cells of the machine's device tree is neither 1 nor 2")
+            }
+            Self::Beyond(region) => {
+                write!(f, "memory at {region} lies beyond what #address-cells of the device tree can express")
+            }
+            Self::Write(error) => write!(f, "a device tree cannot be written: {error}"),
+        }
+    }
+}
+
+/// The affinity of vCPU `index` of a secondary: Aff0 counts to 15, as the SGIs of a real machine require, then Aff1.
+pub(crate) fn vcpu_mpidr(index: u16) -> u64 {
+    u64::from(index) & 0xf | u64::from(index) >> 4 << 8
+}
+
+/// What a secondary's tree says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SecondaryTree<'a> {
+    pub(crate) memory_base: u64,
+    pub(crate) memory_len: u64,
+    pub(crate) vcpus: u16,
+    pub(crate) bootargs: &'a str,
+    /// First address, and the one after the last.
+    pub(crate) ramdisk: Option<(u64, u64)>,
+    pub(crate) name: &'a str,
+}
+
+/// Makes the tree of a secondary.
+pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
+    let mut fdt = FdtWriter::new()?;
+    let root = fdt.begin_node("")?;
+    fdt.property_u32("#address-cells", 2)?;
+    fdt.property_u32("#size-cells", 2)?;
+    fdt.property_string("compatible", "margay,guest")?;
+
+    let chosen = fdt.begin_node("chosen")?;
+    boot_data(&mut fdt, tree.bootargs, tree.ramdisk)?;
+    fdt.end_node(chosen)?;
+
+    let memory = fdt.begin_node(&format!("memory@{:x}", tree.memory_base))?;
+    fdt.property_string("device_type", "memory")?;
+    fdt.property_array_u64("reg", &[tree.memory_base, tree.memory_len])?;
+    fdt.end_node(memory)?;
+
+    let cpus = fdt.begin_node("cpus")?;
+    fdt.property_u32("#address-cells", 2)?;
+    fdt.property_u32("#size-cells", 0)?;
+    for mpidr in (0..tree.vcpus).map(vcpu_mpidr) {
+        let cpu = fdt.begin_node(&format!("cpu@{mpidr:x}"))?;
+        fdt.property_string("device_type", "cpu")?;
+        fdt.property_string("compatible", "arm,armv8")?;
+        fdt.property_u64("reg", mpidr)?;
+        fdt.property_string("enable-method", "psci")?;
+        fdt.end_node(cpu)?;
+    }
+    fdt.end_node(cpus)?;
+
+    let psci = fdt.begin_node("psci")?;
+    fdt.property("compatible", b"arm,psci-1.0\0arm,psci-0.2\0")?;
+    fdt.property_string("method", "hvc")?;
+    fdt.end_node(psci)?;
+
+    let timer = fdt.begin_node("timer")?;
+    fdt.property_string("compatible", "arm,armv8-timer")?;
+    // Secure, physical, virtual, hypervisor: private interrupts, level-sensitive, active high.
+    fdt.property_array_u32("interrupts", &[1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4])?;
+    fdt.property_null("always-on")?;
+    fdt.end_node(timer)?;
+
+    hypervisor(&mut fdt, Some(tree.name))?;
+    fdt.end_node(root)?;
+    Ok(fdt.finish()?)
+}
+
+/// What is the primary's own in its tree.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PrimaryTree<'a> {
+    pub(crate) regions: &'a [Region],
+    pub(crate) bootargs: &'a str,
+    /// First address, and the one after the last.
+    pub(crate) ramdisk: Option<(u64, u64)>,
+}
+
+/// Makes the tree of the primary from the machine's.
+pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<u8>, Error> {
+    let machine = Fdt::new(machine_dtb).map_err(Error::Malformed)?.root();
+    let mut fdt = FdtWriter::new()?;
+    let root = fdt.begin_node("")?;
+    properties(&mut fdt, &machine, &INTERRUPT_REFERENCES)?;
+
+    let memory_base = tree.regions.first().map_or(0, |region| region.base);
+    let memory = fdt.begin_node(&format!("memory@{memory_base:x}"))?;
+    fdt.property_string("device_type", "memory")?;
+    fdt.property("reg", &memory_reg(&machine, tree.regions)?)?;
+    fdt.end_node(memory)?;
+
+    let chosen = fdt.begin_node("chosen")?;
+    if let Some(chosen) = machine.child("chosen") {
+        properties(&mut fdt, &chosen, &HYPERVISOR_CHOSEN)?;
+    }
+    boot_data(&mut fdt, tree.bootargs, tree.ramdisk)?;
+    fdt.end_node(chosen)?;
+
+    for node in machine.children() {
+        match node.name() {
+            "cpus" | "reserved-memory" => copy(&mut fdt, &node, DEPTH_MAX - 1)?,
+            name if is_compatible(&node, "arm,psci") => {
+                let psci = fdt.begin_node(name)?;
+                properties(&mut fdt, &node, &["method"])?;
+                fdt.property_string("method", "hvc")?;
+                fdt.end_node(psci)?;
+            }
+            _ if is_compatible(&node, "arm,armv8-timer") || is_compatible(&node, "arm,armv7-timer") => {
+                copy(&mut fdt, &node, DEPTH_MAX - 1)?;
+            }
+            _ => {}
+        }
+    }
+    hypervisor(&mut fdt, None)?;
+    fdt.end_node(root)?;
+    Ok(fdt.finish()?)
+}
+
+/// Whether a `compatible` string of the node begins with `prefix`.
+fn is_compatible(node: &FdtNode<'_>, prefix: &str) -> bool {
+    node.compatible().is_some_and(|mut strings| strings.any(|string| string.starts_with(prefix)))
+}
+
+/// Copies a node, without interrupt controllers in it and references to them.
+fn copy(fdt: &mut FdtWriter, node: &FdtNode<'_>, depth_left: usize) -> Result<(), Error> {
+    if node.property("interrupt-controller").is_some() {
+        return Ok(());
+    }
+    let depth_left = depth_left.checked_sub(1).ok_or(Error::TooDeep)?;
+    let open = fdt.begin_node(node.name())?;
+    properties(fdt, node, &INTERRUPT_REFERENCES)?;
+    for child in node.children() {
+        copy(fdt, &child, depth_left)?;
+    }
+    Ok(fdt.end_node(open)?)
+}
+
+/// Copies a node's properties except those named.
+fn properties(fdt: &mut FdtWriter, node: &FdtNode<'_>, except: &[&str]) -> Result<(), Error> {
+    for property in node.properties().filter(|property| !except.contains(&property.name())) {
+        fdt.property(property.name(), property.value())?;
+    }
+    Ok(())
+}
+
+/// The command line and the ramdisk, in an open `/chosen`.
+fn boot_data(fdt: &mut FdtWriter, bootargs: &str, ramdisk: Option<(u64, u64)>) -> Result<(), Error> {
+    fdt.property_string("bootargs", bootargs)?;
+    if let Some((start, end)) = ramdisk {
+        fdt.property_u64("linux,initrd-start", start)?;
+        fdt.property_u64("linux,initrd-end", end)?;
+    }
+    Ok(())
+}
+
+/// The node that says who is below.
+fn hypervisor(fdt: &mut FdtWriter, vm_name: Option<&str>) -> Result<(), Error> {
+    let node = fdt.begin_node("hypervisor")?;
+    fdt.property_string("compatible", "margay,hypervisor")?;
+    if let Some(name) = vm_name {
+        fdt.property_string("margay,vm-name", name)?;
+    }
+    Ok(fdt.end_node(node)?)
+}
+
+/// `reg` of the memory node, in the root's cells.
+fn memory_reg(root: &FdtNode<'_>, regions: &[Region]) -> Result<Vec<u8>, Error> {
+    let (Ok(address_cells @ 1..=2), Ok(size_cells @ 1..=2)) = (root.address_cells(), root.size_cells())
+    else {
+        return Err(Error::RootCells);
+    };
+    let mut reg = Vec::new();
+    let mut put = |cells, value: u64| reg.extend_from_slice(&value.to_be_bytes()[8 - 4 * cells as usize..]);
+    for &region in regions {
+        if address_cells == 1 && region.end() > 1 << 32 {
+            return Err(Error::Beyond(region));
+        }
+        // One cell cannot say 4 GiB: say 2 GiB more often.
+        let piece = if size_cells == 1 { 1 << 31 } else { u64::MAX };
+        let (mut base, mut left) = (region.base, region.len);
+        while left > 0 {
+            let len = left.min(piece);
+            put(address_cells, base);
+            put(size_cells, len);
+            base = base.saturating_add(len);
+            left -= len;
+        }
+    }
+    Ok(reg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use dtoolkit::fdt::FdtProperty;
+    use proptest::prelude::*;
+
+    fn property<'a>(fdt: Fdt<'a>, path: &str, name: &str) -> Option<FdtProperty<'a>> {
+        fdt.find_node(path).unwrap_or_else(|| panic!("no {path}")).property(name)
+    }
+
+    fn bytes(fdt: Fdt<'_>, path: &str, name: &str) -> Vec<u8> {
+        property(fdt, path, name).unwrap_or_else(|| panic!("no {path} {name}")).value().to_vec()
+    }
+
+    fn cells(fdt: Fdt<'_>, path: &str, name: &str) -> Vec<u32> {
+        bytes(fdt, path, name).as_chunks().0.iter().map(|cell| u32::from_be_bytes(*cell)).collect()
+    }
+
+    fn names(node: &FdtNode<'_>) -> Vec<alloc::string::String> {
+        node.children().map(|child| child.name().to_string()).collect()
+    }
+
+    #[test]
+    fn affinities_are_distinct_and_small() {
+        assert_eq!([0, 1, 15, 16, 17, 255, 256].map(vcpu_mpidr), [0, 1, 15, 0x100, 0x101, 0xf0f, 0x1000]);
+        assert!((0..u16::MAX).all(|i| vcpu_mpidr(i) < vcpu_mpidr(i + 1)));
+    }
+
+    #[test]
+    fn a_secondary() {
+        let ask = SecondaryTree {
+            memory_base: 0x4000_0000,
+            memory_len: 0x1_2345_6000,
+            vcpus: 18,
+            bootargs: "stream --size 1M",
+            ramdisk: Some((0x4820_0000, 0x4820_0123)),
+            name: "worker-1",
+        };
+        let dtb = secondary(&ask).unwrap();
+        let fdt = Fdt::new(&dtb).unwrap();
+        assert_eq!(names(&fdt.root()), ["chosen", "memory@40000000", "cpus", "psci", "timer", "hypervisor"]);
+        assert_eq!(bytes(fdt, "/", "compatible"), b"margay,guest\0");
+        assert_eq!(bytes(fdt, "/chosen", "bootargs"), b"stream --size 1M\0");
+        assert_eq!(cells(fdt, "/chosen", "linux,initrd-start"), [0, 0x4820_0000]);
+        assert_eq!(cells(fdt, "/chosen", "linux,initrd-end"), [0, 0x4820_0123]);
+        assert_eq!(cells(fdt, "/memory@40000000", "reg"), [0, 0x4000_0000, 1, 0x2345_6000]);
+        let cpus = fdt.find_node("/cpus").unwrap();
+        assert_eq!(cpus.children().count(), 18);
+        assert_eq!(cells(fdt, "/cpus/cpu@f", "reg"), [0, 15]);
+        assert_eq!(cells(fdt, "/cpus/cpu@101", "reg"), [0, 0x101]);
+        assert_eq!(bytes(fdt, "/cpus/cpu@101", "enable-method"), b"psci\0");
+        assert_eq!(bytes(fdt, "/psci", "method"), b"hvc\0");
+        assert_eq!(cells(fdt, "/timer", "interrupts").len(), 12);
+        assert_eq!(bytes(fdt, "/hypervisor", "margay,vm-name"), b"worker-1\0");
+
+        let dtb = secondary(&SecondaryTree { ramdisk: None, ..ask }).unwrap();
+        assert!(property(Fdt::new(&dtb).unwrap(), "/chosen", "linux,initrd-start").is_none());
+        let bad = secondary(&SecondaryTree { bootargs: "a\0b", ..ask });
+        assert_eq!(bad, Err(Error::Write(vm_fdt::Error::InvalidString)));
+    }
+
+    type Written = Result<(), vm_fdt::Error>;
+
+    fn node(fdt: &mut FdtWriter, name: &str, inside: impl FnOnce(&mut FdtWriter) -> Written) -> Written {
+        let open = fdt.begin_node(name)?;
+        inside(fdt)?;
+        fdt.end_node(open)
+    }
+
+    fn nest(fdt: &mut FdtWriter, levels: usize) -> Written {
+        if levels == 0 { Ok(()) } else { node(fdt, "deep", |fdt| nest(fdt, levels - 1)) }
+    }
+
+    /// A small machine with one of everything that matters, and `nesting` levels in a node of /reserved-memory.
+    fn machine(address_cells: u32, size_cells: u32, nesting: usize) -> Vec<u8> {
+        let root = |fdt: &mut FdtWriter| {
+            fdt.property_u32("#address-cells", address_cells)?;
+            fdt.property_u32("#size-cells", size_cells)?;
+            fdt.property_u32("interrupt-parent", 1)?;
+            fdt.property_string("model", "a machine")?;
+            node(fdt, "memory@40000000", |fdt| {
+                fdt.property_string("device_type", "memory")?;
+                fdt.property_array_u64("reg", &[0x4000_0000, 0x1_0000_0000])
+            })?;
+            node(fdt, "memory@200000000", |fdt| fdt.property_string("device_type", "memory"))?;
+            node(fdt, "aliases", |fdt| fdt.property_string("serial0", "/soc/serial@9000000"))?;
+            node(fdt, "cpus", |fdt| {
+                fdt.property_u32("#address-cells", 1)?;
+                fdt.property_u32("#size-cells", 0)?;
+                node(fdt, "cpu@0", |fdt| {
+                    fdt.property_string("device_type", "cpu")?;
+                    fdt.property_u32("reg", 0)?;
+                    fdt.property_phandle(7)?;
+                    fdt.property_string("enable-method", "psci")?;
+                    node(fdt, "controller", |fdt| fdt.property_null("interrupt-controller"))
+                })
+            })?;
+            node(fdt, "reserved-memory", |fdt| {
+                fdt.property_null("ranges")?;
+                node(fdt, "secmon@40000000", |fdt| {
+                    fdt.property_array_u64("reg", &[0x4000_0000, 0x1000])?;
+                    nest(fdt, nesting)
+                })
+            })?;
+            node(fdt, "psci", |fdt| {
+                fdt.property("compatible", b"vendor,psci\0arm,psci-1.0\0")?;
+                fdt.property_string("method", "smc")?;
+                fdt.property_u32("cpu_on", 3)
+            })?;
+            node(fdt, "timer", |fdt| {
+                fdt.property("compatible", b"arm,armv8-timer\0arm,armv7-timer\0")?;
+                fdt.property_u32("interrupt-parent", 1)?;
+                fdt.property_array_u32("interrupts", &[1, 13, 4])
+            })?;
+            node(fdt, "chosen", |fdt| {
+                fdt.property_string("stdout-path", "serial0")?;
+                fdt.property_string("bootargs", "for the hypervisor")?;
+                fdt.property_u64("kaslr-seed", 1)?;
+                fdt.property_u64("rng-seed", 1)?;
+                fdt.property_u32("linux,initrd-start", 0x4800_0000)?;
+                fdt.property_u32("linux,initrd-end", 0x4900_0000)?;
+                fdt.property_u32("vendor,kept", 1)?;
+                node(fdt, "framebuffer@1", |fdt| fdt.property_u64("reg", 1))
+            })?;
+            node(fdt, "intc@8000000", |fdt| {
+                fdt.property_null("interrupt-controller")?;
+                fdt.property_phandle(1)
+            })?;
+            node(fdt, "soc", |fdt| {
+                fdt.property_null("ranges")?;
+                node(fdt, "serial@9000000", |fdt| fdt.property_u64("reg", 0x900_0000))
+            })?;
+            node(fdt, "hypervisor", |fdt| fdt.property_string("compatible", "xen,xen"))
+        };
+        let mut fdt =
+            FdtWriter::new_with_mem_reserv(&[vm_fdt::FdtReserveEntry::new(0, 4096).unwrap()]).unwrap();
+        node(&mut fdt, "", root).unwrap();
+        fdt.finish().unwrap()
+    }
+
+    const PRIMARY: PrimaryTree<'_> = PrimaryTree {
+        regions: &[Region::new(0x4010_0000, 0x1000_0000), Region::new(0x6000_0000, 0x1_8000_0000)],
+        bootargs: "run all",
+        ramdisk: Some((0x6000_0000, 0x6000_0100)),
+    };
+
+    #[test]
+    fn the_primary_keeps_only_what_is_its_own() {
+        let dtb = primary(&machine(2, 2, 0), &PRIMARY).unwrap();
+        let fdt = Fdt::new(&dtb).unwrap();
+        assert_eq!(fdt.memory_reservations().count(), 0);
+        assert_eq!(
+            names(&fdt.root()),
+            ["memory@40100000", "chosen", "cpus", "reserved-memory", "psci", "timer", "hypervisor"]
+        );
+        let root: Vec<_> = fdt.root().properties().map(|p| p.name().to_string()).collect();
+        assert_eq!(root, ["#address-cells", "#size-cells", "model"]);
+        let reg = [0, 0x4010_0000, 0, 0x1000_0000, 0, 0x6000_0000, 1, 0x8000_0000];
+        assert_eq!(cells(fdt, "/memory", "reg"), reg);
+        assert_eq!(bytes(fdt, "/memory", "device_type"), b"memory\0");
+        assert_eq!(bytes(fdt, "/cpus/cpu@0", "enable-method"), b"psci\0");
+        assert_eq!(cells(fdt, "/cpus/cpu@0", "phandle"), [7]);
+        assert_eq!(fdt.find_node("/cpus/cpu@0").unwrap().children().count(), 0);
+        assert_eq!(cells(fdt, "/reserved-memory/secmon", "reg"), [0, 0x4000_0000, 0, 0x1000]);
+        assert_eq!(bytes(fdt, "/psci", "method"), b"hvc\0");
+        assert_eq!(cells(fdt, "/psci", "cpu_on"), [3]);
+        assert_eq!(cells(fdt, "/timer", "interrupts"), [1, 13, 4]);
+        assert!(property(fdt, "/timer", "interrupt-parent").is_none());
+        assert_eq!(bytes(fdt, "/hypervisor", "compatible"), b"margay,hypervisor\0");
+
+        let chosen: Vec<_> =
+            fdt.find_node("/chosen").unwrap().properties().map(|p| p.name().to_string()).collect();
+        assert_eq!(chosen, ["vendor,kept", "bootargs", "linux,initrd-start", "linux,initrd-end"]);
+        assert_eq!(bytes(fdt, "/chosen", "bootargs"), b"run all\0");
+        assert_eq!(cells(fdt, "/chosen", "linux,initrd-start"), [0, 0x6000_0000]);
+    }
+
+    #[test]
+    fn memory_is_written_in_the_machines_cells() {
+        let reg = |address_cells, size_cells, regions: &[Region]| {
+            let dtb = primary(&machine(address_cells, size_cells, 0), &PrimaryTree { regions, ..PRIMARY })?;
+            Ok(cells(Fdt::new(&dtb).unwrap(), "/memory", "reg"))
+        };
+        let large = Region::new(0x8000_0000, 0x1_0000_1000);
+        assert_eq!(reg(2, 2, &[large]), Ok(Vec::from([0, 0x8000_0000, 1, 0x1000])));
+        let pieces = [0, 0x8000_0000, 0x8000_0000, 1, 0, 0x8000_0000, 1, 0x8000_0000, 0x1000];
+        assert_eq!(reg(2, 1, &[large]), Ok(Vec::from(pieces)));
+        assert_eq!(reg(1, 2, &[large]), Err(Error::Beyond(large)));
+        let small = Region::new(0x8000_0000, 0x8000_0000);
+        assert_eq!(reg(1, 1, &[small]), Ok(Vec::from([0x8000_0000, 0x8000_0000])));
+        assert_eq!(reg(3, 1, &[small]), Err(Error::RootCells));
+        assert_eq!(reg(2, 0, &[small]), Err(Error::RootCells));
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        assert!(primary(&machine(2, 2, DEPTH_MAX - 3), &PRIMARY).is_ok());
+        assert_eq!(primary(&machine(2, 2, DEPTH_MAX - 2), &PRIMARY), Err(Error::TooDeep));
+    }
+
+    #[test]
+    fn a_tree_that_is_none_is_refused() {
+        let why = primary(b"not a device tree", &PRIMARY).unwrap_err().to_string();
+        assert!(why.starts_with("the machine's device tree is malformed: "), "{why}");
+        let good = machine(2, 2, 0);
+        assert!(matches!(primary(&good[..good.len() - 1], &PRIMARY), Err(Error::Malformed(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_makes_it_panic(damage in proptest::collection::vec((0usize..2000, any::<u8>()), 1..6)) {
+            let mut dtb = machine(2, 2, 0);
+            for (at, byte) in damage {
+                let len = dtb.len();
+                dtb[at % len] = byte;
+            }
+            if let Ok(tree) = primary(&dtb, &PRIMARY) {
+                prop_assert!(Fdt::new(&tree).is_ok());
+            }
+        }
+    }
+}
