@@ -7,7 +7,7 @@ use crate::{
     board::{self, Board},
     build,
     bundle::Spec,
-    console::{Line, Said},
+    console::{self, Line, Said},
     paths,
     qemu::{End, Machine},
     setup, table,
@@ -87,7 +87,7 @@ fn machine(board: &'static Board, image: &str) -> Result<Machine> {
     let mut machine = Machine::new(board, build::image_path(board, image)?);
     machine.cores = 1;
     machine.icount = true;
-    machine.limit = Duration::from_secs(300);
+    machine.limit = Duration::from_mins(5);
     Ok(machine)
 }
 
@@ -103,6 +103,8 @@ fn measure(title: &str, machine: &Machine) -> Result<Figures> {
         "{title}: the machine {}; its console is in {log}",
         outcome.end.describe(machine.limit)
     );
+    let status = console::exit_status(&outcome.lines);
+    ensure!(status == Some(0), "{title}: it did not end with @exit status=0; its console is in {log}");
     let figures: Figures = outcome
         .lines
         .iter()

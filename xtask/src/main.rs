@@ -35,7 +35,7 @@ struct Cli {
 enum Verb {
     /// Find or install what building and running needs
     Setup,
-    /// Build a board's images and its bundle into target/images/<board>/
+    /// Build a board's images and its bundle into target/images/BOARD/
     Build(build::Args),
     /// Run verified workloads natively and in isolated VMs, and compare them
     Run(run::Args),

@@ -70,7 +70,7 @@ impl Machine {
             gic: 3,
             icount: false,
             gdb: false,
-            limit: Duration::from_secs(120),
+            limit: Duration::from_mins(2),
         }
     }
 
@@ -129,7 +129,7 @@ impl Machine {
         });
 
         let mut lines: Vec<String> = Vec::new();
-        let mut deadline = since + if self.gdb { Duration::from_secs(86_400 * 365) } else { self.limit };
+        let mut deadline = since + if self.gdb { Duration::from_hours(24 * 365) } else { self.limit };
         let mut forced = None;
         let mut when_over = End::TimeUp;
         loop {

@@ -141,8 +141,9 @@ impl std::fmt::Display for Verdict {
 
 fn try_scenario(scenario: &Scenario, keep: bool) -> Verdict {
     let name = scenario.name.clone();
-    let stem = paths::test_logs().join(name.replace([' ', '/'], "-"));
-    let (bundle, log) = (stem.with_extension("cpio"), stem.with_extension("log"));
+    let stem = file_stem(&name);
+    let file = |extension: &str| paths::test_logs().join(format!("{stem}.{extension}"));
+    let (bundle, log) = (file("cpio"), file("log"));
     let _ = fs::remove_file(&log);
     match boot(scenario, &bundle) {
         Err(error) => Verdict { name, seconds: 0.0, faults: vec![format!("{error:#}")], log: None },
@@ -156,6 +157,12 @@ fn try_scenario(scenario: &Scenario, keep: bool) -> Verdict {
             Verdict { name, seconds: outcome.took.as_secs_f32(), faults, log: kept.and_then(Result::ok) }
         }
     }
+}
+
+/// A scenario's name as a file's.
+fn file_stem(name: &str) -> String {
+    let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("-")
 }
 
 fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outcome)> {

@@ -17,13 +17,11 @@ pub fn backports() -> Option<String> {
 
 /// The commands that install `packages`, for people.
 pub fn by_hand(packages: &[&str], suite: Option<&str>) -> String {
-    let mut commands = String::new();
-    if let Some(suite) = suite.filter(|suite| !has_suite(suite)) {
-        commands += &format!("  echo '{}' > {BACKPORTS_LIST}\n", source_line(suite));
-    }
+    let add = |suite| format!("  echo '{}' > {BACKPORTS_LIST}\n", source_line(suite));
+    let source = suite.filter(|suite| !has_suite(suite)).map(add).unwrap_or_default();
     let from = suite.map(|suite| format!("-t {suite} ")).unwrap_or_default();
-    commands += "  apt-get update\n";
-    commands + &format!("  apt-get install {from}--no-install-recommends {}", packages.join(" "))
+    let packages = packages.join(" ");
+    format!("{source}  apt-get update\n  apt-get install {from}--no-install-recommends {packages}")
 }
 
 /// Installs `packages`, from `suite` if given; where that is not allowed, fails and shows `by_hand`.
