@@ -1,2 +1,11 @@
-//! Boot bundles of a partition manager: cpio archives, arm64 Image headers and Hafnium-format manifests, checked.
+//! Boot bundles of a partition manager, read and checked.
 #![no_std]
+#![forbid(unsafe_code)]
+
+mod cpio;
+mod image;
+pub mod manifest;
+
+pub use cpio::{Archive, ArchiveError};
+pub use image::{Image, ImageError};
+pub use manifest::{BundleError, MachineLimits, Manifest, VmSpec};
