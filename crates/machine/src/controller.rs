@@ -3,6 +3,7 @@ use crate::{
     Interrupt, MachineError, RedistributorRegion, Region, interrupt,
     tree::{self, Place, Tree},
 };
+use core::fmt;
 
 /// GICv3 and GICv4 (bindings, `interrupt-controller/arm,gic-v3.yaml`).
 pub(crate) const GIC_V3: &[&str] = &["arm,gic-v3", "arm,gic-v4"];
@@ -53,7 +54,7 @@ pub struct GicV2Info {
 }
 
 /// Where the parts of a GICv3 are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct GicV3Info {
     /// The distributor.
     pub gicd: Region,
@@ -73,6 +74,20 @@ impl GicV3Info {
     /// The runs of redistributors, ready for [`drivers_gic::GicV3::new`] where physical addresses are mapped one to one.
     pub fn redistributors(&self) -> &[RedistributorRegion] {
         &self.redistributors[..self.redistributor_count]
+    }
+}
+
+#[expect(clippy::missing_fields_in_debug, reason = "`redistributors()` is both of the two")]
+impl fmt::Debug for GicV3Info {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GicV3Info")
+            .field("gicd", &self.gicd)
+            .field("redistributors", &self.redistributors())
+            .field("gicc", &self.gicc)
+            .field("gich", &self.gich)
+            .field("gicv", &self.gicv)
+            .field("maintenance", &self.maintenance)
+            .finish()
     }
 }
 

@@ -1,9 +1,8 @@
 //! What can be wrong with a device tree.
 use core::fmt;
-use dtoolkit::error::FdtParseError;
 
 /// Why a device tree was refused.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MachineError {
     /// The bytes do not begin with a device tree.
     NotADeviceTree,
@@ -15,11 +14,12 @@ pub enum MachineError {
         given: usize,
     },
     /// The structure of the tree is broken.
-    Malformed(FdtParseError),
-    /// There is no memory in the tree.
-    NoMemory,
-    /// There is no core in the tree.
-    NoCores,
+    Malformed {
+        /// What is wrong.
+        problem: &'static str,
+        /// Where, in bytes from the start of the tree.
+        offset: usize,
+    },
     /// A property has a value that its node's kind does not allow.
     BadProperty {
         /// What kind of node.
@@ -38,9 +38,9 @@ impl fmt::Display for MachineError {
             Self::Truncated { total, given } => {
                 write!(f, "the device tree is {total} bytes long but only {given} are there")
             }
-            Self::Malformed(error) => write!(f, "the device tree is malformed: {error}"),
-            Self::NoMemory => f.write_str("the device tree describes no memory"),
-            Self::NoCores => f.write_str("the device tree describes no cores"),
+            Self::Malformed { problem, offset } => {
+                write!(f, "the device tree is malformed at byte {offset}: {problem}")
+            }
             Self::BadProperty { node, property } => {
                 write!(f, "in the device tree, property `{property}` of {node} makes no sense")
             }

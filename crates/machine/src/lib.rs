@@ -16,13 +16,15 @@
 //!
 //! The whole blob is checked once, in [`Machine::from_dtb`]; after that no accessor fails or panics, whatever is in it.
 //! What makes no sense (a memory node whose `reg` does not divide into entries) is an error there; what is merely absent
-//! or unknown (no console, an interrupt controller nobody has heard of) is `None`.
+//! or unknown (no console, an interrupt controller nobody has heard of, memory that a boot loader has yet to fill in) is `None`,
+//! or an iterator with nothing in it.
 //!
 //! # The tree reader
 //!
-//! `dtoolkit` reads the tree. The better-known `fdt` 0.1.5 does not: it gives up, or panics, at an `FDT_NOP` between two
-//! nodes, and that is exactly what QEMU and boot loaders leave behind when they take a node out of a tree (QEMU does so to
-//! the memory nodes of every tree given with `-dtb`). `dtoolkit` also checks the structure before anything is read.
+//! `dtoolkit` reads the tree, after a check of the structure that is this crate's own. The better-known `fdt` 0.1.5 does not
+//! fit: it gives up, or panics, at an `FDT_NOP` between two nodes, and that is exactly what QEMU and boot loaders leave behind
+//! when they take a node out of a tree (QEMU does so to the memory nodes of every tree given with `-dtb`). `dtoolkit`'s own
+//! check does not fit either: it refuses names of more than 31 characters, as half of the trees that come with Linux have.
 //!
 //! # Addresses
 //!
@@ -47,6 +49,7 @@ mod interrupt;
 mod memory;
 mod psci;
 mod region;
+mod structure;
 mod timer;
 mod tree;
 

@@ -1,5 +1,5 @@
 //! Reading the tree: nodes with their ancestors, cells, addresses.
-use crate::{MachineError, Region};
+use crate::{MachineError, Region, structure};
 use dtoolkit::{
     Node, Property,
     fdt::{Fdt, FdtNode},
@@ -26,8 +26,8 @@ impl<'a> Tree<'a> {
     pub(crate) fn new(dtb: &'a [u8]) -> Result<Self, MachineError> {
         let total = total_size(dtb).ok_or(MachineError::NotADeviceTree)?;
         let bytes = dtb.get(..total).ok_or(MachineError::Truncated { total, given: dtb.len() })?;
-        let fdt = Fdt::new(bytes).map_err(MachineError::Malformed)?;
-        Ok(Self { fdt, bytes })
+        structure::check(bytes)?;
+        Ok(Self { fdt: Fdt::new_unchecked(bytes), bytes })
     }
 
     pub(crate) fn bytes(&self) -> &'a [u8] {
