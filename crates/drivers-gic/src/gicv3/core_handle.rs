@@ -129,17 +129,17 @@ impl<M: Mmio> InterruptController for GicV3Core<M> {
         Ok(())
     }
 
-    #[inline(always)]
+    #[inline]
     fn acknowledge(&self) -> Option<Intid> {
         cpu_interface::acknowledge()
     }
 
-    #[inline(always)]
+    #[inline]
     fn end(&self, intid: Intid) {
         cpu_interface::end(intid);
     }
 
-    #[inline(always)]
+    #[inline]
     fn deactivate(&self, intid: Intid) {
         cpu_interface::deactivate(intid);
     }

@@ -24,7 +24,7 @@ const TYPER_VLPIS: u64 = 1 << 1;
 /// A contiguous run of redistributors, as a device tree's `reg` gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedistributorRegion {
-    /// Address of the first redistributor.
+    /// Address of the first redistributor: physical in a device tree, as mapped for [`GicV3::new`](super::GicV3::new).
     pub base: u64,
     /// Length in bytes.
     pub size: u64,
