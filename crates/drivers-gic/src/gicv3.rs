@@ -110,7 +110,7 @@ impl<M: Mmio> GicV3<M> {
     /// interface as [`cpu_interface::init`]. `mpidr` is the calling core's own.
     ///
     /// Works at EL1 and at EL2, and finds out by itself where it is. Interrupts are still masked in PSTATE afterwards.
-    #[cfg(target_arch = "aarch64")]
+    #[cfg(any(target_arch = "aarch64", doc))]
     pub fn init_core(&self, mpidr: Mpidr, eoi_mode: EoiMode) -> Result<GicV3Core<M>, GicError> {
         let core = self.init_redistributor(mpidr)?;
         cpu_interface::init(eoi_mode)?;

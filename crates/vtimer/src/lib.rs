@@ -25,12 +25,12 @@
 #[cfg(test)]
 extern crate std;
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", doc))]
 mod channels;
 mod frequency;
 mod state;
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", doc))]
 pub use channels::{
     HypervisorTimer, PhysicalTimer, VirtualTimer, frequency, physical_counter, virtual_counter,
 };

@@ -1,7 +1,7 @@
 //! The controller, seen from one core.
 use super::{Distributor, Redistributor};
 use crate::{GicError, Intid, Mmio, MmioBlock, Trigger};
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", doc))]
 use crate::{InterruptController, Mpidr, gicv3::cpu_interface};
 
 /// A GICv3 as one core sees it: its own redistributor, the shared distributor, its CPU interface.
@@ -87,7 +87,7 @@ impl<M: Mmio> GicV3Core<M> {
     }
 }
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", doc))]
 impl<M: Mmio> InterruptController for GicV3Core<M> {
     fn enable(&self, intid: Intid) -> Result<(), GicError> {
         self.enable(intid)

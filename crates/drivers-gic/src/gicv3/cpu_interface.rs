@@ -4,12 +4,12 @@
 //! At EL1 under a hypervisor they may be the virtual one, which looks the same.
 //!
 //! Everything but the pure parts exists on AArch64 only.
-#![cfg_attr(not(target_arch = "aarch64"), allow(unused_imports))]
+#![cfg_attr(not(any(target_arch = "aarch64", doc)), allow(unused_imports))]
 use super::{EoiMode, sgi_register};
 use crate::{GicError, Intid, Mpidr};
 
 /// Reads a CPU-interface register by its architectural encoding.
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", doc))]
 macro_rules! read {
     ($register:literal) => {{
         let value: u64;
@@ -22,7 +22,7 @@ macro_rules! read {
 }
 
 /// Writes a CPU-interface register by its architectural encoding.
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", doc))]
 macro_rules! write {
     ($register:literal, $value:expr) => {{
         let value: u64 = $value;
@@ -47,7 +47,7 @@ pub const fn acknowledged(iar: u64) -> Option<Intid> {
 /// preemption by priority group as fine as it gets, `eoi_mode`, group 1 enabled.
 ///
 /// At EL2 the interface is also opened for EL1 (`ICC_SRE_EL2.Enable`, `ICC_SRE_EL1.SRE`), so that a guest finds it on.
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", doc))]
 pub fn init(eoi_mode: EoiMode) -> Result<(), GicError> {
     /// `ICC_CTLR_EL1.EOImode`.
     const EOI_MODE: u64 = 1 << 1;
@@ -90,14 +90,14 @@ pub fn init(eoi_mode: EoiMode) -> Result<(), GicError> {
 }
 
 /// Lets only interrupts of a priority below `mask` through (`ICC_PMR_EL1`); 0xff for all.
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", doc))]
 #[inline]
 pub fn set_priority_mask(mask: u8) {
     write!("S3_0_C4_C6_0", u64::from(mask));
 }
 
 /// Enables or disables group 1 interrupts on this core (`ICC_IGRPEN1_EL1`).
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", doc))]
 #[inline]
 pub fn enable_group1(enable: bool) {
     write!("S3_0_C12_C12_7", u64::from(enable));
@@ -107,7 +107,7 @@ pub fn enable_group1(enable: bool) {
 ///
 /// The exception return synchronises; a handler that unmasks interrupts itself executes a `dsb sy` first (GIC spec,
 /// 4.1.1 "Acknowledging interrupts").
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", doc))]
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "one instruction on the interrupt path")]
 pub fn acknowledge() -> Option<Intid> {
@@ -115,7 +115,7 @@ pub fn acknowledge() -> Option<Intid> {
 }
 
 /// The most urgent pending group 1 interrupt, without taking it (`ICC_HPPIR1_EL1`).
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", doc))]
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "one instruction on the interrupt path")]
 pub fn highest_pending() -> Option<Intid> {
@@ -123,7 +123,7 @@ pub fn highest_pending() -> Option<Intid> {
 }
 
 /// Ends an interrupt (`ICC_EOIR1_EL1`): priority drop, and deactivation unless [`EoiMode::DropOnly`].
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", doc))]
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "one instruction on the interrupt path")]
 pub fn end(intid: Intid) {
@@ -131,7 +131,7 @@ pub fn end(intid: Intid) {
 }
 
 /// Deactivates an interrupt (`ICC_DIR_EL1`). Only with [`EoiMode::DropOnly`].
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", doc))]
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "one instruction on the interrupt path")]
 pub fn deactivate(intid: Intid) {
@@ -139,7 +139,7 @@ pub fn deactivate(intid: Intid) {
 }
 
 /// Sends SGI `sgi` to the core `target` (`ICC_SGI1R_EL1`). Memory written before is visible to the receiver.
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", doc))]
 #[inline]
 pub fn send_sgi(target: Mpidr, sgi: Intid) {
     // SAFETY: a barrier.
@@ -150,7 +150,7 @@ pub fn send_sgi(target: Mpidr, sgi: Intid) {
     isb();
 }
 
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "aarch64", doc))]
 #[inline]
 fn isb() {
     // SAFETY: a barrier.
