@@ -1,2 +1,56 @@
-//! The Margay hypervisor as a library: VMs, vCPUs, memory ownership, hypercalls, traps and the run path.
+//! The Margay hypervisor, as a library.
+//!
+//! `hv-core` runs at EL2 and does three things: it keeps every VM in its own memory, it switches a core between vCPUs
+//! when the primary VM asks, and it answers hypercalls. It has no scheduler and, once VMs run, allocates nothing,
+//! formats nothing on a path that counts, and takes no lock that another core's run path takes.
+//!
+//! An image crate supplies a board ([`board::Board`]) and calls [`image!`]; the result is an arm64 `Image` that is
+//! entered at EL2 with the device tree in x0.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `boot` | from the first Rust instruction to the first VM: machine, bundle, memory plan, tables, images |
+//! | `plan` | which physical memory is whose |
+//! | `el2_map`, `tables` | the hypervisor's own address space; memory for stage-2 tables |
+//! | `vm`, `vcpu`, `percore`, `system` | what there is, and who may touch which part of it when |
+//! | `run` | the run path: `FFA_RUN`, exits, switching |
+//! | `service` | hypercalls: FF-A, para-virtual interrupts, PSCI, Margay's own; `service::access` says who may call what |
+//! | `trap`, `idregs` | what a VM does that traps |
+//! | `interrupt` | physical interrupts |
+//! | `vmtree` | device trees for VMs |
+//! | `console`, `report`, `syndrome` | what people read |
+//! | `arch` | the processor |
 #![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod arch;
+pub mod board;
+#[cfg(target_os = "none")]
+mod boot;
+mod console;
+mod el2_map;
+#[cfg(target_os = "none")]
+mod entry;
+#[cfg(target_os = "none")]
+mod heap;
+mod idregs;
+mod interrupt;
+mod percore;
+mod plan;
+mod regs;
+mod report;
+mod run;
+mod service;
+mod syndrome;
+mod system;
+mod tables;
+mod trap;
+mod vcpu;
+mod vm;
+mod vmtree;
+
+#[doc(hidden)]
+pub use machine;

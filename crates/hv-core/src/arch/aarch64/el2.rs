@@ -1,0 +1,431 @@
+//! System registers and instructions of EL2.
+
+use crate::vm::VmKind;
+use core::arch::asm;
+use hv_abi::ids::{Ipa, Pa};
+
+macro_rules! read {
+    ($name:literal) => {{
+        let value: u64;
+        // SAFETY: reading this register has no side effect.
+        unsafe { asm!(concat!("mrs {}, ", $name), out(reg) value, options(nomem, nostack, preserves_flags)) };
+        value
+    }};
+}
+
+macro_rules! write {
+    ($name:literal, $value:expr) => {{
+        let value: u64 = $value;
+        // SAFETY: each use of this macro says why writing the register is sound.
+        unsafe { asm!(concat!("msr ", $name, ", {}"), in(reg) value, options(nostack, preserves_flags)) };
+    }};
+}
+
+/// Trap configuration of a VM kind: `HCR_EL2`, `CPTR_EL2` with FP trapped, `CNTHCTL_EL2`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traps {
+    pub(crate) hcr: u64,
+    pub(crate) cnthctl: u64,
+}
+
+// HCR_EL2 (Arm ARM, D19.2.48).
+const VM: u64 = 1 << 0;
+const SWIO: u64 = 1 << 1;
+const PTW: u64 = 1 << 2;
+const FMO: u64 = 1 << 3;
+const IMO: u64 = 1 << 4;
+const AMO: u64 = 1 << 5;
+const VI: u64 = 1 << 7;
+const FB: u64 = 1 << 9;
+const BSU_INNER: u64 = 0b01 << 10;
+const TWI: u64 = 1 << 13;
+const TID3: u64 = 1 << 18;
+const TSC: u64 = 1 << 19;
+const TIDCP: u64 = 1 << 20;
+const TACR: u64 = 1 << 21;
+const TSW: u64 = 1 << 22;
+const RW: u64 = 1 << 31;
+
+/// For every VM: stage 2 on, walks may not touch device memory, all physical interrupts come to EL2, TLB and
+/// instruction-cache maintenance reaches all cores, identification registers are filtered, SMC and IMPLEMENTATION
+/// DEFINED registers trap, set/way cache maintenance traps.
+const HCR_COMMON: u64 =
+    VM | SWIO | PTW | FMO | IMO | AMO | FB | BSU_INNER | TID3 | TSC | TIDCP | TACR | TSW | RW;
+
+// CNTHCTL_EL2 without VHE (Arm ARM, D19.12.2).
+const EL1PCTEN: u64 = 1 << 0;
+const EL1PCEN: u64 = 1 << 1;
+
+impl Traps {
+    /// What a VM of this kind may do without the hypervisor.
+    pub(crate) const fn of(kind: VmKind) -> Self {
+        match kind {
+            // The primary waits for interrupts in hardware, and owns the EL1 physical timer.
+            VmKind::Primary => Self { hcr: HCR_COMMON, cnthctl: EL1PCTEN | EL1PCEN },
+            VmKind::Secondary => Self { hcr: HCR_COMMON | TWI, cnthctl: 0 },
+        }
+    }
+}
+
+/// CPTR_EL2 without VHE: RES1 bits, trace, SVE and SME trapped (Arm ARM, D19.2.34).
+const CPTR: u64 = 0x32ff | (1 << 20) | (1 << 8) | (1 << 12);
+const CPTR_TFP: u64 = 1 << 10;
+
+// MDCR_EL2 (Arm ARM, D19.3.20): performance monitors, debug, OS lock, debug ROM, trace filter, statistical profiling.
+const MDCR_TRAPS: u64 = (1 << 6) | (1 << 5) | (1 << 9) | (1 << 10) | (1 << 11) | (1 << 14) | (1 << 19);
+const MDCR_HPMN: u64 = 0x1f;
+
+/// Sets this core up to run VMs: traps that no VM changes, stage-2 geometry, W^X for the hypervisor itself.
+pub(crate) fn init_core(vtcr: u64) {
+    let wxn = read!("sctlr_el2") | (1 << 19);
+    // These registers configure EL1 and below, or (SCTLR_EL2.WXN) forbid what the final tables do not use anyway.
+    write!("sctlr_el2", wxn);
+    write!("vtcr_el2", vtcr);
+    write!("cptr_el2", CPTR | CPTR_TFP);
+    write!("mdcr_el2", (read!("mdcr_el2") & MDCR_HPMN) | MDCR_TRAPS);
+    write!("hstr_el2", 0);
+    write!("cntvoff_el2", 0);
+    write!("vpidr_el2", read!("midr_el1"));
+    write!("cnthp_ctl_el2", 0);
+    isb();
+}
+
+/// `VTCR_EL2` for stage-2 tables of `ipa_bits`, root at level 1, on this machine (Arm ARM, D19.2.159).
+pub(crate) fn vtcr(ipa_bits: u8) -> u64 {
+    let pa_range = (read!("id_aa64mmfr0_el1") & 0xf).min(5);
+    (1 << 31) | (pa_range << 16) | (0b11 << 12) | (0b01 << 10) | (0b01 << 8) | (0b01 << 6) | (64 - u64::from(ipa_bits))
+}
+
+/// How many bits a physical address has.
+pub(crate) fn pa_bits() -> u8 {
+    match read!("id_aa64mmfr0_el1") & 0xf {
+        0 => 32,
+        1 => 36,
+        2 => 40,
+        3 => 42,
+        4 => 44,
+        _ => 48,
+    }
+}
+
+/// This core's affinity: MPIDR_EL1 without flags.
+pub(crate) fn mpidr() -> u64 {
+    read!("mpidr_el1") & 0xff_00ff_ffff
+}
+
+/// Points this core to a VM: its tables, traps, and the identity its vCPU shows.
+#[inline]
+pub(crate) fn load_vm(vttbr: u64, traps: Traps, vmpidr: u64) {
+    // The VM's own tables and traps; the hypervisor is not translated by stage 2.
+    write!("vttbr_el2", vttbr);
+    write!("cnthctl_el2", traps.cnthctl);
+    write!("vmpidr_el2", vmpidr);
+}
+
+/// Sets the virtual interrupt line of the loaded vCPU.
+#[inline]
+pub(crate) fn set_virtual_irq(traps: Traps, high: bool) {
+    // Only the VI bit differs from what the VM was loaded with.
+    write!("hcr_el2", if high { traps.hcr | VI } else { traps.hcr });
+}
+
+/// Forgets what this core's TLBs hold of the loaded VM.
+#[inline]
+pub(crate) fn flush_vm_on_this_core() {
+    // SAFETY: TLB maintenance only removes cached translations.
+    unsafe { asm!("isb", "tlbi vmalle1", "dsb nsh", "isb", options(nostack, preserves_flags)) };
+}
+
+/// The vCPU that this core runs.
+#[inline]
+pub(crate) fn set_current(vcpu: usize) {
+    // TPIDR_EL2 is the hypervisor's own; vectors.S reads it.
+    write!("tpidr_el2", vcpu as u64);
+}
+
+/// Lets the loaded vCPU use FP/SIMD, or makes its first use trap.
+#[inline]
+pub(crate) fn trap_fp(trap: bool) {
+    write!("cptr_el2", if trap { CPTR | CPTR_TFP } else { CPTR });
+}
+
+/// Makes a change of CPTR_EL2 count for the hypervisor's own next instruction.
+pub(crate) fn isb() {
+    // SAFETY: a context synchronisation event has no effect on memory.
+    unsafe { asm!("isb", options(nostack, preserves_flags)) };
+}
+
+/// ELR_EL2 of the loaded vCPU.
+#[inline]
+pub(crate) fn pc() -> u64 {
+    read!("elr_el2")
+}
+
+/// SPSR_EL2 of the loaded vCPU.
+#[inline]
+pub(crate) fn spsr() -> u64 {
+    read!("spsr_el2")
+}
+
+/// Sets where, and in what state, the loaded vCPU goes on.
+#[inline]
+pub(crate) fn set_return(pc: u64, spsr: u64) {
+    // They take effect at the next ERET to the VM.
+    write!("elr_el2", pc);
+    write!("spsr_el2", spsr);
+}
+
+/// Skips the instruction that trapped.
+#[inline]
+pub(crate) fn advance_pc() {
+    write!("elr_el2", read!("elr_el2") + 4);
+}
+
+/// FAR_EL2: the virtual address of the last fault.
+pub(crate) fn fault_address() -> u64 {
+    read!("far_el2")
+}
+
+/// The intermediate physical page of the last stage-2 fault (HPFAR_EL2).
+pub(crate) fn fault_ipa() -> u64 {
+    (read!("hpfar_el2") & 0x0000_0fff_ffff_fff0) << 8
+}
+
+/// The virtual counter, in ticks.
+#[inline]
+pub(crate) fn counter() -> u64 {
+    // SAFETY: the barrier and the read have no side effect.
+    unsafe {
+        let value: u64;
+        asm!("isb", "mrs {}, cntpct_el0", out(reg) value, options(nomem, nostack, preserves_flags));
+        value
+    }
+}
+
+/// Ticks of the counter in a second.
+pub(crate) fn counter_frequency() -> u64 {
+    read!("cntfrq_el0")
+}
+
+/// CNTV_CTL_EL0 and CNTV_CVAL_EL0 of the loaded vCPU.
+#[inline]
+pub(crate) fn virtual_timer() -> (u64, u64) {
+    (read!("cntv_ctl_el0"), read!("cntv_cval_el0"))
+}
+
+const TIMER_IMASK: u64 = 1 << 1;
+
+/// Masks the virtual timer of the loaded vCPU: its interrupt has been made pending.
+#[inline]
+pub(crate) fn mask_virtual_timer() {
+    // A timer of the VM; masking it cannot affect the hypervisor.
+    write!("cntv_ctl_el0", read!("cntv_ctl_el0") | TIMER_IMASK);
+}
+
+/// Masks the EL1 physical timer, which is the primary's.
+#[inline]
+pub(crate) fn mask_physical_timer() {
+    // As above.
+    write!("cntp_ctl_el0", read!("cntp_ctl_el0") | TIMER_IMASK);
+}
+
+/// Stops the EL1 timers that firmware may have left running.
+pub(crate) fn stop_timers() {
+    // Nobody uses the timers yet.
+    write!("cntv_ctl_el0", 0);
+    write!("cntp_ctl_el0", 0);
+}
+
+/// Injects an exception into the loaded vCPU, as the processor would take it to EL1 (Arm ARM, D1.3.1): the
+/// vector is that of a synchronous exception from where the vCPU was.
+pub(crate) fn inject_sync(esr: u64, far: u64) {
+    let (pc, spsr) = (pc(), spsr());
+    let vbar = read!("vbar_el1");
+    let offset = match spsr & 0xf {
+        0b0101 => 0x200,
+        0b0100 => 0,
+        _ if spsr & 0x10 == 0 => 0x400,
+        _ => 0x600,
+    };
+    // Registers of the VM's EL1, written as an exception to EL1 writes them.
+    write!("elr_el1", pc);
+    write!("spsr_el1", spsr);
+    write!("esr_el1", esr);
+    write!("far_el1", far);
+    set_return(vbar + offset, (spsr & 0xf000_0000) | 0x3c5);
+}
+
+/// Identification register `name` as the hardware has it; the encodings are those of a trapped MRS.
+pub(crate) fn id_register(crm: u8, op2: u8) -> u64 {
+    match (crm, op2) {
+        (4, 0) => read!("id_aa64pfr0_el1"),
+        (4, 1) => read!("id_aa64pfr1_el1"),
+        (5, 0) => read!("id_aa64dfr0_el1"),
+        (6, 0) => read!("id_aa64isar0_el1"),
+        (6, 1) => read!("id_aa64isar1_el1"),
+        (6, 2) => read!("s3_0_c0_c6_2"),
+        (7, 0) => read!("id_aa64mmfr0_el1"),
+        (7, 1) => read!("id_aa64mmfr1_el1"),
+        (7, 2) => read!("s3_0_c0_c7_2"),
+        _ => 0,
+    }
+}
+
+/// Calls firmware by SMC.
+pub(crate) fn smc(regs: [u64; 4]) -> u64 {
+    let mut x0 = regs[0];
+    // SAFETY: the SMCCC conduit of this machine's firmware; only PSCI functions that the caller has checked are
+    // passed. The firmware preserves everything but x0 to x17.
+    unsafe {
+        asm!("smc #0", inout("x0") x0, inout("x1") regs[1] => _, inout("x2") regs[2] => _, inout("x3") regs[3] => _,
+            out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _, out("x10") _, out("x11") _,
+            out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _, out("x17") _, options(nostack));
+    }
+    x0
+}
+
+/// Waits for an interrupt or event, for ever.
+pub(crate) fn halt() -> ! {
+    loop {
+        // SAFETY: waiting changes nothing.
+        unsafe { asm!("wfi", options(nomem, nostack, preserves_flags)) };
+    }
+}
+
+/// Switches this core to other EL2 tables.
+///
+/// # Safety
+/// The tables at `root` map all code, data and stacks in use at the addresses where they are now.
+pub(crate) unsafe fn set_el2_tables(root: Pa) {
+    // SAFETY: the caller vouches for the tables; stale translations are removed before any is used.
+    unsafe {
+        asm!("dsb ishst", "msr ttbr0_el2, {}", "isb", "tlbi alle2", "dsb ish", "isb", in(reg) root.0,
+            options(nostack, preserves_flags));
+    }
+}
+
+/// Makes a change of one EL2 page descriptor count on this core: old translations of the page at `va` are gone.
+pub(crate) fn flush_el2_page(va: u64) {
+    // SAFETY: TLB maintenance only removes cached translations.
+    unsafe {
+        asm!("dsb ishst", "tlbi vae2, {}", "dsb nsh", "isb", in(reg) va >> 12, options(nostack, preserves_flags));
+    }
+}
+
+/// Makes earlier writes of stage-2 descriptors visible to the table walkers of all cores.
+pub(crate) fn publish_tables() {
+    // SAFETY: a barrier.
+    unsafe { asm!("dsb ishst", "isb", options(nostack, preserves_flags)) };
+}
+
+/// Removes the translations of `len` bytes from `ipa` of the VM behind `vttbr` from the TLBs of all cores, both
+/// stages (Arm ARM, D8.16).
+pub(crate) fn flush_stage2(vttbr: u64, ipa: Ipa, len: u64) {
+    let loaded = read!("vttbr_el2");
+    write!("vttbr_el2", vttbr);
+    // SAFETY: TLB maintenance only removes cached translations.
+    unsafe {
+        asm!("dsb ishst", "isb", options(nostack, preserves_flags));
+        for page in (ipa.0..ipa.0 + len).step_by(4096) {
+            asm!("tlbi ipas2e1is, {}", in(reg) page >> 12, options(nostack, preserves_flags));
+        }
+        asm!("dsb ish", "tlbi vmalle1is", "dsb ish", "isb", options(nostack, preserves_flags));
+    }
+    write!("vttbr_el2", loaded);
+    isb();
+}
+
+/// Forgets everything that the TLBs of this core hold of any VM.
+pub(crate) fn flush_all_vms() {
+    // SAFETY: TLB maintenance only removes cached translations.
+    unsafe { asm!("dsb ishst", "tlbi alle1", "dsb nsh", "isb", options(nostack, preserves_flags)) };
+}
+
+/// Writes the data-cache lines of `len` bytes at `address` back to memory, where a VM with its caches off reads them,
+/// and makes them fit to be executed.
+pub(crate) fn clean_to_memory(address: usize, len: usize) {
+    let line = 4usize << ((read!("ctr_el0") >> 16) & 0xf);
+    let mut at = address & !(line - 1);
+    while at < address + len {
+        // SAFETY: cleaning writes back what is in the cache; the range is mapped, as the caller has just used it.
+        unsafe { asm!("dc civac, {}", in(reg) at, options(nostack, preserves_flags)) };
+        at += line;
+    }
+    // SAFETY: barriers and instruction-cache maintenance.
+    unsafe { asm!("dsb sy", "ic ialluis", "dsb sy", "isb", options(nostack, preserves_flags)) };
+}
+
+/// The physical address where another core enters.
+pub(crate) fn secondary_entry(image: Pa) -> u64 {
+    unsafe extern "C" {
+        static __image_start: u8;
+        fn hv_secondary_entry();
+    }
+    image.0 + (hv_secondary_entry as *const () as u64 - (&raw const __image_start) as u64)
+}
+
+/// Enters the first vCPU of this core, whose stack for later exits begins at `stack_top`.
+pub(crate) fn enter(vcpu: &'static crate::vcpu::Vcpu, stack_top: u64) -> ! {
+    unsafe extern "C" {
+        fn hv_enter(vcpu: *const core::ffi::c_void, stack_top: u64) -> !;
+    }
+    // SAFETY: `hv_enter` takes the core's own stack, loads the vCPU's registers and leaves EL2; nothing of the frames
+    // before it is used again.
+    unsafe { hv_enter(core::ptr::from_ref(vcpu).cast(), stack_top) }
+}
+
+/// The linked addresses of the image's sections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ImageLayout {
+    pub(crate) start: u64,
+    pub(crate) text_end: u64,
+    pub(crate) rodata_end: u64,
+    pub(crate) end: u64,
+    /// The lowest address of the boot stack: the page below it is its guard.
+    pub(crate) boot_stack: u64,
+}
+
+/// Where the linker put things.
+pub(crate) fn image_layout() -> ImageLayout {
+    unsafe extern "C" {
+        static __image_start: u8;
+        static __text_end: u8;
+        static __rodata_end: u8;
+        static __image_end: u8;
+        static __boot_stack_bottom: u8;
+    }
+    ImageLayout {
+        start: (&raw const __image_start) as u64,
+        text_end: (&raw const __text_end) as u64,
+        rodata_end: (&raw const __rodata_end) as u64,
+        end: (&raw const __image_end) as u64,
+        boot_stack: (&raw const __boot_stack_bottom) as u64,
+    }
+}
+
+/// Syndrome and fault registers of an exception of the hypervisor itself: ESR, ELR, FAR, SPSR.
+pub(crate) fn el2_fault() -> [u64; 4] {
+    [read!("esr_el2"), read!("elr_el2"), read!("far_el2"), read!("spsr_el2")]
+}
+
+/// This function's caller: an address in it, and its frame record.
+#[inline(always)]
+pub(crate) fn here() -> (u64, u64) {
+    let (pc, frame): (u64, u64);
+    // SAFETY: reads two registers.
+    unsafe { asm!("adr {}, .", "mov {}, x29", out(reg) pc, out(reg) frame, options(nomem, nostack, preserves_flags)) };
+    (pc, frame)
+}
+
+/// The frame record at `frame`: the next one, and the return address. `None` if `frame` is not in one of the
+/// hypervisor's stacks.
+pub(crate) fn frame_record(frame: u64) -> Option<(u64, u64)> {
+    let image = image_layout();
+    let in_stack = (image.boot_stack..image.end - 16).contains(&frame) || crate::el2_map::is_stack(frame);
+    if !in_stack || frame % 16 != 0 {
+        return None;
+    }
+    // SAFETY: the address is aligned and within a mapped stack.
+    let record = unsafe { *(frame as *const [u64; 2]) };
+    Some((record[0], record[1]))
+}

@@ -1,0 +1,193 @@
+// The exception vectors of the hypervisor, and the only code that touches a vCPU's general registers.
+//
+// TPIDR_EL2 points to the registers of the vCPU that runs on this core (`Vcpu`, whose first field they are: x0 to x30,
+// pc, spsr). The stack of the core is empty whenever a VM runs.
+//
+// A hypercall saves just what Rust does not preserve (x0 to x18, x29, x30); only if another vCPU is to run are the
+// rest saved and `hv_switch` called. Everything else saves all registers first, because a handler may need any of them.
+
+    .macro  save_volatile               // leaves x0 = current vCPU
+    stp     x0, x1, [sp, #-16]!
+    mrs     x0, tpidr_el2
+    stp     x2, x3, [x0, #(2 * 8)]
+    stp     x4, x5, [x0, #(4 * 8)]
+    stp     x6, x7, [x0, #(6 * 8)]
+    stp     x8, x9, [x0, #(8 * 8)]
+    stp     x10, x11, [x0, #(10 * 8)]
+    stp     x12, x13, [x0, #(12 * 8)]
+    stp     x14, x15, [x0, #(14 * 8)]
+    stp     x16, x17, [x0, #(16 * 8)]
+    stp     x18, x19, [x0, #(18 * 8)]
+    ldp     x2, x3, [sp], #16
+    stp     x29, x30, [x0, #(29 * 8)]
+    stp     x2, x3, [x0]
+    .endm
+
+    .macro  save_preserved              // x1: vCPU
+    stp     x20, x21, [x1, #(20 * 8)]
+    stp     x22, x23, [x1, #(22 * 8)]
+    stp     x24, x25, [x1, #(24 * 8)]
+    stp     x26, x27, [x1, #(26 * 8)]
+    str     x28, [x1, #(28 * 8)]
+    .endm
+
+    .macro  restore_volatile            // x0: vCPU
+    ldp     x2, x3, [x0, #(2 * 8)]
+    ldp     x4, x5, [x0, #(4 * 8)]
+    ldp     x6, x7, [x0, #(6 * 8)]
+    ldp     x8, x9, [x0, #(8 * 8)]
+    ldp     x10, x11, [x0, #(10 * 8)]
+    ldp     x12, x13, [x0, #(12 * 8)]
+    ldp     x14, x15, [x0, #(14 * 8)]
+    ldp     x16, x17, [x0, #(16 * 8)]
+    ldr     x18, [x0, #(18 * 8)]
+    ldp     x29, x30, [x0, #(29 * 8)]
+    ldp     x0, x1, [x0]
+    .endm
+
+// A table entry for an exception of a VM. EC 0x16 is HVC from AArch64.
+    .macro  lower_sync
+    .balign 0x80
+    save_volatile
+    mrs     x1, esr_el2
+    ubfx    x2, x1, #26, #6
+    cmp     x2, #0x16
+    b.ne    lower_trap
+    bl      hv_hypercall
+    mrs     x1, tpidr_el2
+    cmp     x0, x1
+    b.ne    switch_to
+    restore_volatile
+    eret
+    .endm
+
+    .macro  lower_irq
+    .balign 0x80
+    save_volatile
+    b       lower_interrupt
+    .endm
+
+    .macro  lower_serror
+    .balign 0x80
+    save_volatile
+    b       lower_error
+    .endm
+
+    .macro  unexpected kind
+    .balign 0x80
+    msr     sp_el0, x0                  // nothing of the VM's is needed any more
+    mov     x0, sp
+    msr     tpidr_el0, x0
+    ldr     x0, =__report_stack_top
+    mov     sp, x0
+    mov     x0, #\kind
+    b       report
+    .endm
+
+    .section .text.vectors, "ax"
+    .balign 2048
+    .global __vectors
+__vectors:
+    unexpected 0                        // current EL, SP_EL0
+    unexpected 1
+    unexpected 2
+    unexpected 3
+    unexpected 4                        // current EL, SP_EL2
+    unexpected 5
+    unexpected 6
+    unexpected 7
+    lower_sync                          // lower EL, AArch64
+    lower_irq
+    lower_irq
+    lower_serror
+    lower_sync                          // lower EL, AArch32: a VM may run such programs at EL0
+    lower_irq
+    lower_irq
+    lower_serror
+    .balign 0x80
+
+lower_trap:                             // x0: vCPU, x1: syndrome
+    mov     x2, x1
+    mov     x1, x0
+    save_preserved
+    mov     x1, x2
+    bl      hv_trap
+    mrs     x1, tpidr_el2
+    cmp     x0, x1
+    b.eq    resume_all
+    mov     x2, x0
+    mov     x0, x1
+    mov     x1, x2
+    b       switch_saved
+
+lower_interrupt:
+    bl      hv_interrupt
+    mrs     x1, tpidr_el2
+    cmp     x0, x1
+    b.ne    switch_to
+    restore_volatile
+    eret
+
+lower_error:
+    mov     x1, x0
+    save_preserved
+    bl      hv_serror
+    mrs     x1, tpidr_el2
+    cmp     x0, x1
+    b.eq    resume_all
+    mov     x2, x0
+    mov     x0, x1
+    mov     x1, x2
+    b       switch_saved
+
+switch_to:                              // x0: next vCPU, x1: current
+    save_preserved
+    mov     x2, x0
+    mov     x0, x1
+    mov     x1, x2
+switch_saved:                           // x0: current, x1: next
+    bl      hv_switch                   // returns the vCPU to enter
+resume_all:                             // x0: vCPU
+    ldr     x19, [x0, #(19 * 8)]
+    ldp     x20, x21, [x0, #(20 * 8)]
+    ldp     x22, x23, [x0, #(22 * 8)]
+    ldp     x24, x25, [x0, #(24 * 8)]
+    ldp     x26, x27, [x0, #(26 * 8)]
+    ldr     x28, [x0, #(28 * 8)]
+    restore_volatile
+    eret
+
+// Enters the first vCPU of a core: x0; x1: the top of the core's stack.
+    .global hv_enter
+hv_enter:
+    mov     sp, x1
+    mov     x1, x0
+    mov     x0, xzr
+    b       switch_saved
+
+// An exception of the hypervisor itself. SP_EL0: x0; TPIDR_EL0: SP; x0: which vector. Saves all registers on the
+// report stack and reports.
+report:
+    sub     sp, sp, #(34 * 8)
+    stp     x2, x3, [sp, #(2 * 8)]
+    stp     x4, x5, [sp, #(4 * 8)]
+    stp     x6, x7, [sp, #(6 * 8)]
+    stp     x8, x9, [sp, #(8 * 8)]
+    stp     x10, x11, [sp, #(10 * 8)]
+    stp     x12, x13, [sp, #(12 * 8)]
+    stp     x14, x15, [sp, #(14 * 8)]
+    stp     x16, x17, [sp, #(16 * 8)]
+    stp     x18, x19, [sp, #(18 * 8)]
+    stp     x20, x21, [sp, #(20 * 8)]
+    stp     x22, x23, [sp, #(22 * 8)]
+    stp     x24, x25, [sp, #(24 * 8)]
+    stp     x26, x27, [sp, #(26 * 8)]
+    stp     x28, x29, [sp, #(28 * 8)]
+    mrs     x2, sp_el0
+    stp     x2, x1, [sp]
+    mrs     x2, tpidr_el0
+    stp     x30, x2, [sp, #(30 * 8)]
+    mov     x1, sp
+    bl      hv_unexpected
+    b       .
+    .ltorg

@@ -1,0 +1,92 @@
+//! Stands in for the processor in host tests: registers that hold nothing, instructions that do nothing.
+#![allow(clippy::missing_const_for_fn, dead_code, unused_variables, reason = "mirrors the real module")]
+
+use crate::{regs::SysRegs, vm::VmKind};
+use hv_abi::ids::{Ipa, Pa};
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traps;
+
+impl Traps {
+    pub(crate) const fn of(_: VmKind) -> Self {
+        Self
+    }
+}
+
+pub(crate) mod fp {
+    use crate::regs::FpRegs;
+    pub(crate) fn save(_: &mut FpRegs) {}
+    pub(crate) fn load(_: &FpRegs) {}
+}
+
+impl SysRegs {
+    pub(crate) fn save(&mut self) {}
+    pub(crate) fn load(&self) {}
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ImageLayout {
+    pub(crate) start: u64,
+    pub(crate) text_end: u64,
+    pub(crate) rodata_end: u64,
+    pub(crate) end: u64,
+    pub(crate) boot_stack: u64,
+}
+
+pub(crate) fn image_layout() -> ImageLayout {
+    ImageLayout { start: 0, text_end: 0, rodata_end: 0, end: 0, boot_stack: 0 }
+}
+pub(crate) fn load_vm(_: u64, _: Traps, _: u64) {}
+pub(crate) fn set_virtual_irq(_: Traps, _: bool) {}
+pub(crate) fn flush_vm_on_this_core() {}
+pub(crate) fn set_current(_: usize) {}
+pub(crate) fn trap_fp(_: bool) {}
+pub(crate) fn isb() {}
+pub(crate) fn pc() -> u64 {
+    0
+}
+pub(crate) fn spsr() -> u64 {
+    0
+}
+pub(crate) fn set_return(_: u64, _: u64) {}
+pub(crate) fn advance_pc() {}
+pub(crate) fn fault_address() -> u64 {
+    0
+}
+pub(crate) fn fault_ipa() -> u64 {
+    0
+}
+pub(crate) fn counter() -> u64 {
+    0
+}
+pub(crate) fn virtual_timer() -> (u64, u64) {
+    (0, 0)
+}
+pub(crate) fn mask_virtual_timer() {}
+pub(crate) fn mask_physical_timer() {}
+pub(crate) fn inject_sync(_: u64, _: u64) {}
+pub(crate) fn id_register(_: u8, _: u8) -> u64 {
+    0
+}
+pub(crate) fn smc(_: [u64; 4]) -> u64 {
+    u64::MAX
+}
+pub(crate) fn halt() -> ! {
+    panic!("halted")
+}
+pub(crate) fn flush_el2_page(_: u64) {}
+pub(crate) fn publish_tables() {}
+pub(crate) fn flush_stage2(_: u64, _: Ipa, _: u64) {}
+pub(crate) fn clean_to_memory(_: usize, _: usize) {}
+pub(crate) fn secondary_entry(_: Pa) -> u64 {
+    0
+}
+pub(crate) fn el2_fault() -> [u64; 4] {
+    [0; 4]
+}
+pub(crate) fn here() -> (u64, u64) {
+    (0, 0)
+}
+pub(crate) fn frame_record(_: u64) -> Option<(u64, u64)> {
+    None
+}

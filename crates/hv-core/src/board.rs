@@ -1,0 +1,167 @@
+//! What the hypervisor needs from its board: an interrupt controller and a console.
+//!
+//! An image crate implements [`Board`] once and names the type in [`image!`](crate::image). The implementation is
+//! found at link time, so that the interrupt path is a direct call, inlined by link-time optimisation.
+
+use core::fmt;
+use machine::Machine;
+
+/// Why a board cannot be driven, in one sentence.
+pub type BoardError = &'static str;
+
+/// A board: its drivers, as the hypervisor uses them. Interrupt ids are those of the board's controller.
+///
+/// # Safety
+/// The implementation touches only the device registers that the device tree gives for the devices it drives, and
+/// none that could change memory (DMA) or the hypervisor's own execution other than by interrupts.
+pub unsafe trait Board {
+    /// Where a byte can be written to reach the console that firmware has left, before the device tree has been read.
+    const EARLY_CONSOLE: u64;
+    /// Whether PSCI may be called with HVC to stop the machine when the image was entered at EL1 by mistake.
+    const EARLY_STOP: bool;
+
+    /// Device registers that [`init_console`](Self::init_console) and [`init`](Self::init) will use: (base, bytes).
+    fn devices(machine: &Machine<'_>, map: &mut dyn FnMut(u64, u64));
+    /// Finds the console. After this, [`write`](Self::write) works.
+    ///
+    /// # Errors
+    /// There is no console that this board can drive.
+    fn init_console(machine: &Machine<'_>) -> Result<(), BoardError>;
+    /// Writes text to the console.
+    fn write(text: &[u8]);
+    /// Sets the interrupt controller up; all interrupts off.
+    ///
+    /// # Errors
+    /// The machine has no controller that this board can drive.
+    fn init(machine: &Machine<'_>) -> Result<(), BoardError>;
+    /// Sets this core's part of the controller up and enables the given private interrupts and the kick.
+    ///
+    /// # Errors
+    /// This core has no part in the controller.
+    fn init_core(mpidr: u64, private: &[u32]) -> Result<(), BoardError>;
+    /// Acknowledges the most urgent interrupt of this core.
+    fn acknowledge() -> Option<u32>;
+    /// Ends an interrupt that was acknowledged.
+    fn end(intid: u32);
+    /// Disables an interrupt that nobody owns.
+    fn disable(intid: u32);
+    /// The interrupt that [`kick`](Self::kick) causes.
+    const KICK: u32;
+    /// Interrupts another core with [`KICK`](Self::KICK).
+    fn kick(mpidr: u64);
+}
+
+unsafe extern "Rust" {
+    fn __margay_board_devices(machine: &Machine<'_>, map: &mut dyn FnMut(u64, u64));
+    fn __margay_board_init_console(machine: &Machine<'_>) -> Result<(), BoardError>;
+    fn __margay_board_write(text: &[u8]);
+    fn __margay_board_init(machine: &Machine<'_>) -> Result<(), BoardError>;
+    fn __margay_board_init_core(mpidr: u64, private: &[u32]) -> Result<(), BoardError>;
+    fn __margay_board_acknowledge() -> Option<u32>;
+    fn __margay_board_end(intid: u32);
+    fn __margay_board_disable(intid: u32);
+    fn __margay_board_kick_id() -> u32;
+    fn __margay_board_kick(mpidr: u64);
+}
+
+macro_rules! forward {
+    ($($name:ident => $symbol:ident($($arg:ident: $type:ty),*) $(-> $ret:ty)?;)+) => {
+        $(
+            #[inline]
+            pub(crate) fn $name($($arg: $type),*) $(-> $ret)? {
+                // SAFETY: `image!` defines the symbol with this very signature, calling a safe function.
+                unsafe { $symbol($($arg),*) }
+            }
+        )+
+    };
+}
+
+forward! {
+    devices => __margay_board_devices(machine: &Machine<'_>, map: &mut dyn FnMut(u64, u64));
+    init_console => __margay_board_init_console(machine: &Machine<'_>) -> Result<(), BoardError>;
+    write => __margay_board_write(text: &[u8]);
+    init => __margay_board_init(machine: &Machine<'_>) -> Result<(), BoardError>;
+    init_core => __margay_board_init_core(mpidr: u64, private: &[u32]) -> Result<(), BoardError>;
+    acknowledge => __margay_board_acknowledge() -> Option<u32>;
+    end => __margay_board_end(intid: u32);
+    disable => __margay_board_disable(intid: u32);
+    kick_id => __margay_board_kick_id() -> u32;
+    kick => __margay_board_kick(mpidr: u64);
+}
+
+/// Makes the hypervisor image of a board: `hv_core::image!(MyBoard);` in a `no_std`, `no_main` binary.
+#[macro_export]
+macro_rules! image {
+    ($board:ty) => {
+        const _: () = {
+            use $crate::board::{Board, BoardError};
+            use $crate::machine::Machine;
+
+            #[unsafe(no_mangle)]
+            static BOARD_EARLY_CONSOLE: u64 = <$board as Board>::EARLY_CONSOLE;
+            #[unsafe(no_mangle)]
+            static BOARD_EARLY_STOP: u64 = <$board as Board>::EARLY_STOP as u64;
+
+            #[unsafe(no_mangle)]
+            fn __margay_board_devices(machine: &Machine<'_>, map: &mut dyn FnMut(u64, u64)) {
+                <$board as Board>::devices(machine, map)
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_init_console(machine: &Machine<'_>) -> Result<(), BoardError> {
+                <$board as Board>::init_console(machine)
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_write(text: &[u8]) {
+                <$board as Board>::write(text)
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_init(machine: &Machine<'_>) -> Result<(), BoardError> {
+                <$board as Board>::init(machine)
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_init_core(mpidr: u64, private: &[u32]) -> Result<(), BoardError> {
+                <$board as Board>::init_core(mpidr, private)
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_acknowledge() -> Option<u32> {
+                <$board as Board>::acknowledge()
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_end(intid: u32) {
+                <$board as Board>::end(intid)
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_disable(intid: u32) {
+                <$board as Board>::disable(intid)
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_kick_id() -> u32 {
+                <$board as Board>::KICK
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_kick(mpidr: u64) {
+                <$board as Board>::kick(mpidr)
+            }
+        };
+    };
+}
+
+unsafe extern "C" {
+    static BOARD_EARLY_CONSOLE: u64;
+}
+
+/// [`Board::EARLY_CONSOLE`].
+pub(crate) fn early_console() -> u64 {
+    // SAFETY: a constant that `image!` defines.
+    unsafe { BOARD_EARLY_CONSOLE }
+}
+
+/// The console as a formatter.
+pub(crate) struct ConsoleWriter;
+
+impl fmt::Write for ConsoleWriter {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        write(text.as_bytes());
+        Ok(())
+    }
+}

@@ -1,0 +1,344 @@
+//! From the first Rust instruction to the first instruction of a VM.
+//!
+//! Everything is checked before anything starts: the machine, the bundle, the memory plan. Whatever is wrong ends in
+//! one sentence on the console. What is built here is fixed from then on: VMs, cores, tables.
+
+mod bundle;
+mod load;
+
+use crate::{
+    arch, board, console,
+    el2_map::{self, El2Map, Kind, STACK_SIZE},
+    interrupt::TIMERS,
+    percore::Core,
+    plan::{Memory, Placement, Plan, Region, Request},
+    report,
+    system::{Clock, System},
+    tables::Tables,
+    vcpu::{Claimed, Vcpu, VcpuState},
+    vm::{Vm, VmKind},
+    vmtree,
+};
+use ::bundle::VmSpec;
+use alloc::{boxed::Box, vec::Vec};
+use bundle::Bundle;
+use hv_abi::{
+    ids::{Ipa, Pa, VcpuIndex, VmId},
+    layout,
+};
+use machine::{Conduit, Machine};
+use stage2_mmu::{Access, IpaWidth, MemoryType, Stage2};
+
+/// How much of the device tree's surroundings the early tables map.
+const TREE_WINDOW: u64 = 2 * layout::BLOCK;
+
+/// Ends the boot with a sentence.
+macro_rules! fail {
+    ($($argument:tt)*) => { report::fatal(format_args!($($argument)*)) };
+}
+use fail;
+
+/// The hypervisor, entered at EL2 with the device tree at `tree` and the image at `image`.
+pub(crate) fn boot(tree: u64, image: Pa) -> ! {
+    crate::heap::init();
+    let layout = arch::image_layout();
+    let image_region = Region::new(image.0, layout.end - layout.start);
+    el2_map::set_image(image, image_region.len);
+
+    // The early tables are writable and executable all over. These are not, and grow as more becomes known.
+    let mut map = El2Map::new(&layout);
+    map.identity(tree & !(layout::BLOCK - 1), TREE_WINDOW, Kind::ReadOnly);
+    map.identity(board::early_console(), 1, Kind::Device);
+    // SAFETY: the image, this stack in it, and the device tree stay where they are.
+    unsafe { arch::set_el2_tables(map.root()) };
+
+    let machine = read_machine(tree);
+    board::devices(&machine, &mut |base, bytes| map.identity(base, bytes, Kind::Device));
+    if let Err(why) = board::init_console(&machine) {
+        fail!("{why}");
+    }
+    let cores = cores(&machine);
+    console::info!(
+        "Margay {} on {}: {} cores",
+        env!("CARGO_PKG_VERSION"),
+        machine.model().unwrap_or("an unnamed machine"),
+        cores.len()
+    );
+    let (virtual_timer, physical_timer) = timers(&machine);
+    TIMERS.set(virtual_timer, physical_timer);
+
+    // The bundle, checked as a whole.
+    let ram: heapless::Vec<Region, 64> = machine.memory().map(|r| Region::new(r.base, r.size)).collect();
+    let initrd = initrd(&machine, &ram);
+    map.identity(initrd.base, initrd.len, Kind::ReadOnly);
+    // SAFETY: within RAM, just mapped, and nobody writes it: no VM runs yet.
+    let bytes = unsafe { core::slice::from_raw_parts(initrd.base as *const u8, initrd.len as usize) };
+    let bundle = Bundle::check(bytes, ram.iter().map(|r| r.len).sum());
+
+    // Memory for what the bundle asks for, then the plan for all of it.
+    let reserved: heapless::Vec<Region, 64> =
+        machine.reserved().map(|r| Region::new(r.region.base, r.region.size)).collect();
+    let tree_region = Region::new(tree, machine.dtb().len() as u64);
+    let loaded = [initrd, tree_region];
+    let hypervisor = [image_region];
+    let memory = Memory { ram: &ram, hypervisor: &hypervisor, reserved: &reserved, loaded: &loaded };
+    let pool = match memory.carve(pool_bytes(&bundle, cores.len(), &ram), layout::BLOCK) {
+        Ok(pool) => pool,
+        Err(why) => fail!("{why}"),
+    };
+    map.identity(pool.base, pool.len, Kind::Data);
+    // SAFETY: just mapped, and the plan gives it to nobody.
+    unsafe { crate::heap::add(pool.base, pool.len) };
+    let hypervisor = [image_region, pool];
+    let memory = Memory { hypervisor: &hypervisor, ..memory };
+    let needs = bundle.primary_needs(machine.dtb().len());
+    let requests: Vec<Request> = bundle
+        .secondaries()
+        .map(|vm| Request { vm: id_of(&vm), bytes: vm.mem_size.unwrap_or_default() })
+        .collect();
+    let plan = match memory.plan(&requests, &needs) {
+        Ok(plan) => plan,
+        Err(why) => fail!("{why}"),
+    };
+
+    // While images are copied, the memory of every VM is mapped; afterwards only the hypervisor's own.
+    for placement in &plan.secondaries {
+        map.identity(placement.pa.0, placement.bytes, Kind::Data);
+    }
+    for region in &plan.primary.regions {
+        map_except(&mut map, *region, &loaded);
+    }
+    let secondaries = load::secondaries(&bundle, &plan);
+    let primary = load::primary(&bundle, &plan, &machine);
+
+    let mut own = El2Map::new(&layout);
+    own.identity(pool.base, pool.len, Kind::Data);
+    board::devices(&machine, &mut |base, bytes| own.identity(base, bytes, Kind::Device));
+    let system = build(&machine, &bundle, &plan, &cores, own);
+    let this = system.cores.iter().find(|core| core.mpidr == arch::mpidr());
+    let Some(this) = this else { fail!("the device tree does not list the core that the hypervisor runs on") };
+
+    for (vm, start) in system.vms[1..].iter().zip(&secondaries) {
+        start_vcpu(&vm.vcpus[0], this, *start).release(VcpuState::Ready);
+    }
+    let _running = start_vcpu(this.primary(), this, primary);
+    if let Err(why) = board::init(&machine) {
+        fail!("{why}");
+    }
+    // SAFETY: they map the image, with the boot stack in it, and the pool; nothing else is used from here on.
+    unsafe { arch::set_el2_tables(this.start.tables) };
+    enter(this)
+}
+
+/// Another core of the primary has been started.
+pub(crate) fn core_started(core: &'static Core) -> ! {
+    enter(core)
+}
+
+/// Sets this core up and enters its primary vCPU, which has been claimed for it.
+fn enter(core: &'static Core) -> ! {
+    let system = System::get();
+    arch::init_core(system.vtcr);
+    arch::stop_timers();
+    arch::flush_all_vms();
+    if let Err(why) = board::init_core(core.mpidr, &TIMERS.ids()) {
+        fail!("{why}");
+    }
+    arch::enter(core.primary(), core.start.stack_top)
+}
+
+fn read_machine(tree: u64) -> Machine<'static> {
+    let mapped = TREE_WINDOW - tree % layout::BLOCK;
+    // SAFETY: mapped, and written by nobody; if there is no device tree there, its bytes say so.
+    let bytes = unsafe { core::slice::from_raw_parts(tree as *const u8, mapped as usize) };
+    match Machine::from_dtb(bytes) {
+        Ok(machine) => machine,
+        Err(why) => fail!("the device tree at {tree:#x} cannot be used: {why}"),
+    }
+}
+
+/// The affinities of the enabled cores, in the tree's order.
+fn cores(machine: &Machine<'_>) -> heapless::Vec<u64, 128> {
+    let mut cores = heapless::Vec::new();
+    for core in machine.cores().filter(|core| core.enabled) {
+        if cores.push(core.mpidr.raw()).is_err() {
+            fail!("the machine has more than {} cores", cores.capacity());
+        }
+    }
+    if cores.is_empty() {
+        fail!("the device tree names no core");
+    }
+    if let Some(psci) = machine.psci()
+        && psci.conduit == Conduit::Smc
+    {
+        report::set_power_by_smc();
+    } else if cores.len() > 1 {
+        fail!("the device tree offers no PSCI by SMC, without which the other cores cannot be started");
+    }
+    cores
+}
+
+fn timers(machine: &Machine<'_>) -> (u32, u32) {
+    let Some(info) = machine.timer() else { fail!("the device tree has no ARM generic timer") };
+    let id = |interrupt: Option<machine::Interrupt>| interrupt.and_then(|i| i.intid()).map(machine::Intid::raw);
+    match (id(info.virtual_), id(info.physical)) {
+        (Some(virtual_timer), Some(physical_timer)) => (virtual_timer, physical_timer),
+        _ => fail!("the device tree gives no interrupt for the virtual or the physical timer"),
+    }
+}
+
+/// The bundle's place, which must be memory.
+fn initrd(machine: &Machine<'_>, ram: &[Region]) -> Region {
+    let Some(initrd) = machine.initrd() else {
+        fail!("there is no bundle: /chosen has no linux,initrd-start and linux,initrd-end")
+    };
+    let region = Region::new(initrd.base, initrd.size);
+    if !ram.iter().any(|r| r.intersect(region) == Some(region)) {
+        fail!("the bundle at {:#x}, {} bytes, is not in memory", region.base, region.len);
+    }
+    region
+}
+
+fn id_of(vm: &VmSpec<'_>) -> VmId {
+    VmId(vm.index)
+}
+
+/// What the hypervisor allocates: tables of its own and of every VM (one table for each GiB and two for each uneven
+/// end, of every region), stacks, vCPUs, trees.
+fn pool_bytes(bundle: &Bundle<'_>, cores: usize, ram: &[Region]) -> u64 {
+    let vcpus: u64 = bundle.secondaries().map(|vm| u64::from(vm.vcpu_count)).sum();
+    let vms = bundle.secondaries().count() as u64 + 1;
+    let gib: u64 = ram.iter().map(|r| r.len.div_ceil(1 << 30) + 2).sum();
+    let fixed = 512 * 1024;
+    let per_core = STACK_SIZE + 4 * layout::PAGE + size_of::<Core>() as u64 + vms * 2;
+    let per_vm = 12 * layout::PAGE + size_of::<Vm>() as u64;
+    let bytes = fixed
+        + cores as u64 * (per_core + size_of::<Vcpu>() as u64)
+        + vms * per_vm
+        + vcpus * size_of::<Vcpu>() as u64
+        + gib * (2 + vms) * layout::PAGE;
+    bytes.next_multiple_of(layout::BLOCK)
+}
+
+/// Maps what of `region` is not in `except`, which is mapped already.
+fn map_except(map: &mut El2Map, region: Region, except: &[Region]) {
+    let mut at = region.base;
+    while at < region.end() {
+        let page = Region::new(at, layout::PAGE);
+        let overlapping = except.iter().any(|e| e.intersect(page).is_some());
+        let end = if overlapping {
+            at + layout::PAGE
+        } else {
+            let next = except.iter().map(|e| e.base & !(layout::PAGE - 1)).filter(|base| *base > at).min();
+            next.unwrap_or(u64::MAX).min(region.end())
+        };
+        if !overlapping {
+            map.identity(at, end - at, Kind::Data);
+        }
+        at = end;
+    }
+}
+
+/// Makes everything that lives as long as the machine runs.
+fn build(
+    machine: &Machine<'_>,
+    bundle: &Bundle<'_>,
+    plan: &Plan,
+    cores: &[u64],
+    mut map: El2Map,
+) -> &'static System {
+    let width = ipa_width(plan);
+    let mut vms = Vec::new();
+    let affinities: Vec<u64> = cores.to_vec();
+    let name = bundle.primary().debug_name;
+    vms.push(Vm::new(VmId::PRIMARY, VmKind::Primary, name, [0; 4], vcpus(&affinities), primary_tables(plan, width)));
+    for (spec, placement) in bundle.secondaries().zip(&plan.secondaries) {
+        let affinities: Vec<u64> = (0..spec.vcpu_count as u16).map(vmtree::vcpu_mpidr).collect();
+        let tables = secondary_tables(placement, width);
+        let uuid = spec.uuid;
+        vms.push(Vm::new(id_of(&spec), VmKind::Secondary, spec.debug_name, uuid, vcpus(&affinities), tables));
+    }
+
+    let mut parts = Vec::new();
+    for index in 0..cores.len() as u16 {
+        let stack = stack_memory();
+        parts.push((map.stack(index, stack), map.window(index)));
+    }
+    let root = map.leak();
+    let physical_cores = cores
+        .iter()
+        .zip(parts)
+        .enumerate()
+        .map(|(index, (mpidr, (top, window)))| Core::new(index as u16, *mpidr, vms.len(), window, root, top))
+        .collect();
+
+    let system = System::publish(Box::new(System {
+        vms: vms.into_boxed_slice(),
+        cores: physical_cores,
+        clock: Clock::new(arch::counter_frequency()),
+        vtcr: arch::vtcr(width.bits()),
+        conduit: machine.psci().map(|psci| psci.conduit),
+    }));
+    for vm in &system.vms {
+        vm.vcpus.iter().for_each(|vcpu| vcpu.attach(vm));
+    }
+    for (core, vcpu) in system.cores.iter().zip(&system.vms[0].vcpus) {
+        core.attach(vcpu);
+    }
+    system
+}
+
+fn vcpus(affinities: &[u64]) -> Box<[Vcpu]> {
+    affinities.iter().enumerate().map(|(i, mpidr)| Vcpu::new(VcpuIndex(i as u16), *mpidr)).collect()
+}
+
+/// A stack's worth of pages from the heap.
+fn stack_memory() -> Pa {
+    let stack: Box<[[u64; 512]]> = (0..STACK_SIZE / layout::PAGE + 1).map(|_| [0; 512]).collect();
+    // One page more than needed, because the heap aligns to words.
+    el2_map::physical((Box::leak(stack).as_ptr() as u64).next_multiple_of(layout::PAGE))
+}
+
+/// Wide enough for all memory of the primary, which sees physical addresses, and for the secondaries' layout.
+fn ipa_width(plan: &Plan) -> IpaWidth {
+    let end = plan.primary.regions.iter().map(|r| r.end()).max().unwrap_or(0);
+    let largest = plan.secondaries.iter().map(|p| p.bytes).max().unwrap_or(0);
+    let limit = end.max(layout::RAM_BASE + largest).max(1 << 32);
+    let bits = (64 - (limit - 1).leading_zeros()) as u8;
+    match IpaWidth::new(bits) {
+        Some(width) if bits <= arch::pa_bits() => width,
+        _ => fail!("memory reaches to {limit:#x}, further than stage-2 tables with three levels can"),
+    }
+}
+
+fn primary_tables(plan: &Plan, width: IpaWidth) -> Stage2 {
+    let ranges = plan.primary.regions.iter().map(|r| (Ipa(r.base), Pa(r.base), r.len));
+    map_memory(width, ranges)
+}
+
+fn secondary_tables(placement: &Placement, width: IpaWidth) -> Stage2 {
+    map_memory(width, core::iter::once((Ipa(layout::RAM_BASE), placement.pa, placement.bytes)))
+}
+
+fn map_memory(width: IpaWidth, ranges: impl Iterator<Item = (Ipa, Pa, u64)>) -> Stage2 {
+    let mut memory = Tables::for_new_vm();
+    let mapped = Stage2::new(width, &mut memory).and_then(|mut tables| {
+        for (ipa, pa, bytes) in ranges {
+            tables.map(ipa, pa, bytes, Access::RWX, MemoryType::Normal, &mut memory)?;
+        }
+        Ok(tables)
+    });
+    match mapped {
+        Ok(tables) => tables,
+        Err(why) => fail!("a VM's memory cannot be mapped: {why:?}"),
+    }
+}
+
+/// Makes a vCPU start at `(entry, argument)`.
+fn start_vcpu(vcpu: &'static Vcpu, core: &'static Core, (entry, argument): load::Start) -> Claimed {
+    let Some(mut claimed) = vcpu.claim(VcpuState::Off, core) else {
+        fail!("a vCPU is running before it was started")
+    };
+    claimed.reset(entry, argument);
+    claimed
+}

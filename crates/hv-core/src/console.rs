@@ -1,0 +1,57 @@
+//! The console: whole lines, each with the name of its VM.
+
+use crate::{board, vcpu::Loaded};
+use core::fmt::{self, Write as _};
+use spin::mutex::SpinMutex;
+
+/// Held for the length of a line, so that lines of several cores do not mix. No run path takes it.
+static LOCK: SpinMutex<()> = SpinMutex::new(());
+
+/// Prints a line of the hypervisor's own.
+pub(crate) fn print(arguments: fmt::Arguments<'_>) {
+    let _line = LOCK.lock();
+    let _ = writeln!(board::ConsoleWriter, "[hv] {arguments}");
+}
+
+/// Prints without waiting for whoever holds the console: for reports after which nothing runs any more.
+pub(crate) fn print_at_once(arguments: fmt::Arguments<'_>) {
+    let _ = writeln!(board::ConsoleWriter, "[hv] {arguments}");
+}
+
+/// Adds characters to the current vCPU's line, and prints it when it is complete or full.
+pub(crate) fn log(current: &mut Loaded, text: impl Iterator<Item = u8>) {
+    for byte in text {
+        if byte == b'\n' {
+            flush(current);
+            continue;
+        }
+        // What would let a VM write other lines than its own is shown as a dot.
+        let shown = if byte == b'\t' || (0x20..0x7f).contains(&byte) || byte >= 0x80 { byte } else { b'.' };
+        if byte == b'\r' {
+            continue;
+        }
+        if current.line().push(shown).is_err() {
+            flush(current);
+            let _ = current.line().push(shown);
+        }
+    }
+}
+
+/// Prints the current vCPU's line, if it has one.
+pub(crate) fn flush(current: &mut Loaded) {
+    let name = current.vm().name.as_bytes();
+    let line = current.line();
+    let _lock = LOCK.lock();
+    board::write(b"[");
+    board::write(name);
+    board::write(b"] ");
+    board::write(line);
+    board::write(b"\n");
+    line.clear();
+}
+
+/// Prints a line of the hypervisor.
+macro_rules! info {
+    ($($argument:tt)*) => { $crate::console::print(format_args!($($argument)*)) };
+}
+pub(crate) use info;

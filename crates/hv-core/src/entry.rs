@@ -1,0 +1,55 @@
+//! What the assembly calls.
+
+use crate::{
+    interrupt, report,
+    run::{self, Next},
+    service, trap,
+    vcpu::{Loaded, Vcpu},
+};
+
+/// The token for the vCPU that this core has loaded.
+fn loaded(vcpu: &'static Vcpu) -> Loaded {
+    // SAFETY: the assembly passes TPIDR_EL2, and makes one call for each exception.
+    unsafe { Loaded::assume(vcpu) }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn hv_hypercall(vcpu: &'static Vcpu) -> Next {
+    service::call(loaded(vcpu))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn hv_trap(vcpu: &'static Vcpu, esr: u64) -> Next {
+    trap::handle(loaded(vcpu), esr)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn hv_interrupt(vcpu: &'static Vcpu) -> Next {
+    interrupt::handle(&loaded(vcpu))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn hv_serror(vcpu: &'static Vcpu) -> Next {
+    let [esr, ..] = crate::arch::el2_fault();
+    trap::serror(&loaded(vcpu), esr)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn hv_switch(from: Option<&'static Vcpu>, to: &'static Vcpu) -> Next {
+    run::switch(from, to)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn hv_unexpected(vector: usize, registers: &report::Snapshot) -> ! {
+    report::unexpected(vector, registers)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn hv_boot(device_tree: u64, image: u64) -> ! {
+    crate::boot::boot(device_tree, hv_abi::ids::Pa(image))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn hv_core_started(core: &'static crate::percore::Core) -> ! {
+    crate::boot::core_started(core)
+}

@@ -1,0 +1,59 @@
+//! Physical interrupts that arrive while a VM runs.
+//!
+//! All of them come to EL2. The kick is how cores talk to each other; the two EL1 timers belong to the running
+//! secondary (virtual) and to the primary (physical). A timer that fires is masked in its control register and made
+//! pending in the para-virtual controller; its owner rewrites the register when it arms the timer again.
+
+use crate::{
+    arch, board, console,
+    run::{Next, after_interrupt},
+    vcpu::Loaded,
+};
+use core::sync::atomic::{AtomicU32, Ordering};
+use hv_abi::paravirt;
+
+/// Interrupt ids of the timers, from the device tree.
+pub(crate) struct Timers {
+    virtual_timer: AtomicU32,
+    physical_timer: AtomicU32,
+}
+
+/// Set once at boot.
+pub(crate) static TIMERS: Timers =
+    Timers { virtual_timer: AtomicU32::new(u32::MAX), physical_timer: AtomicU32::new(u32::MAX) };
+
+impl Timers {
+    pub(crate) fn set(&self, virtual_timer: u32, physical_timer: u32) {
+        self.virtual_timer.store(virtual_timer, Ordering::Relaxed);
+        self.physical_timer.store(physical_timer, Ordering::Relaxed);
+    }
+
+    /// The ids to enable on every core.
+    pub(crate) fn ids(&self) -> [u32; 2] {
+        [self.virtual_timer.load(Ordering::Relaxed), self.physical_timer.load(Ordering::Relaxed)]
+    }
+}
+
+/// An interrupt came in while `current` ran.
+#[inline]
+pub(crate) fn handle(current: &Loaded) -> Next {
+    let Some(intid) = board::acknowledge() else { return current.vcpu() };
+    if intid == TIMERS.virtual_timer.load(Ordering::Relaxed) {
+        arch::mask_virtual_timer();
+        current.vcpu().irqs.pend(paravirt::TIMER);
+    } else if intid == TIMERS.physical_timer.load(Ordering::Relaxed) {
+        arch::mask_physical_timer();
+        current.core().primary().irqs.pend(paravirt::TIMER);
+    } else if intid != board::kick_id() {
+        unexpected(intid);
+    }
+    board::end(intid);
+    after_interrupt(current)
+}
+
+/// Nothing enables other interrupts yet; one that comes anyway is put off for good, and said.
+#[cold]
+fn unexpected(intid: u32) {
+    board::disable(intid);
+    console::info!("interrupt {intid} has no owner: disabled");
+}

@@ -1,0 +1,80 @@
+//! What each physical core has for itself. Nothing here is shared between cores while VMs run.
+
+use crate::vcpu::{Vcpu, VcpuState};
+use core::{
+    cell::Cell,
+    sync::atomic::{AtomicPtr, Ordering},
+};
+use hv_abi::ids::{Pa, VmId};
+
+/// A physical core.
+pub struct Core {
+    /// Its number: its place among the enabled cores of the device tree.
+    pub(crate) index: u16,
+    /// Its affinity.
+    pub(crate) mpidr: u64,
+    primary: AtomicPtr<Vcpu>,
+    /// State that the vCPU being switched out gets once its registers are saved.
+    pub(crate) departing: Cell<VcpuState>,
+    /// The vCPU whose FP/SIMD values are in this core's registers.
+    pub(crate) fp_owner: Cell<*const Vcpu>,
+    /// For each VM, the index of its vCPU that ran here last, plus one.
+    last_vcpu: alloc::boxed::Box<[Cell<u16>]>,
+    /// A page of EL2 address space through which this core copies to and from VM memory.
+    pub(crate) window: crate::el2_map::Window,
+    /// What the core needs to start.
+    pub(crate) start: CoreStart,
+}
+
+/// What `hv_secondary_entry` reads with the MMU off. The assembly knows this layout.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct CoreStart {
+    pub(crate) tables: Pa,
+    pub(crate) stack_top: u64,
+    pub(crate) core: AtomicPtr<Core>,
+}
+
+// SAFETY: the cells are used by the core itself only; boot fills them before it starts.
+unsafe impl Sync for Core {}
+
+impl Core {
+    pub(crate) fn new(
+        index: u16,
+        mpidr: u64,
+        vms: usize,
+        window: crate::el2_map::Window,
+        tables: Pa,
+        stack_top: u64,
+    ) -> Self {
+        Self {
+            index,
+            mpidr,
+            primary: AtomicPtr::new(core::ptr::null_mut()),
+            departing: Cell::new(VcpuState::Ready),
+            fp_owner: Cell::new(core::ptr::null()),
+            last_vcpu: (0..=vms).map(|_| Cell::new(0)).collect(),
+            window,
+            start: CoreStart { tables, stack_top, core: AtomicPtr::new(core::ptr::null_mut()) },
+        }
+    }
+
+    pub(crate) fn attach(&self, primary: &'static Vcpu) {
+        self.primary.store(core::ptr::from_ref(primary).cast_mut(), Ordering::Release);
+    }
+
+    /// The primary VM's vCPU on this core.
+    #[inline]
+    pub(crate) fn primary(&self) -> &'static Vcpu {
+        // SAFETY: `attach` stored a reference of static lifetime before any VM ran.
+        unsafe { &*self.primary.load(Ordering::Relaxed) }
+    }
+
+    /// Notes that `vcpu` of `vm` is about to run here; returns whether another vCPU of that VM did last. Two vCPUs of
+    /// one VM share a VMID but not always their address spaces (Arm ARM, D8.16.3).
+    #[inline]
+    pub(crate) fn another_ran_last(&self, vm: VmId, vcpu: u16) -> bool {
+        let Some(last) = self.last_vcpu.get(usize::from(vm.0)) else { return true };
+        last.replace(vcpu + 1) != vcpu + 1
+    }
+}

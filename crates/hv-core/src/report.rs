@@ -1,0 +1,112 @@
+//! When nothing can go on: one sentence, or a full report, and the machine stops.
+
+use crate::{arch, console, syndrome::Syndrome};
+use core::{
+    fmt,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+use hv_abi::psci;
+
+/// How firmware switches the machine off: 0 unknown, 1 SMC.
+static POWER: AtomicU64 = AtomicU64::new(0);
+
+/// Makes power-off by SMC known.
+pub(crate) fn set_power_by_smc() {
+    POWER.store(1, Ordering::Relaxed);
+}
+
+/// Says why and stops the machine.
+pub(crate) fn fatal(why: fmt::Arguments<'_>) -> ! {
+    console::print_at_once(format_args!("fatal: {why}"));
+    power_off()
+}
+
+/// Switches the machine off, or stops this core for good.
+pub(crate) fn power_off() -> ! {
+    if POWER.load(Ordering::Relaxed) == 1 {
+        arch::smc([u64::from(psci::SYSTEM_OFF), 0, 0, 0]);
+    }
+    arch::halt()
+}
+
+/// Registers x0 to x30 and SP, as `vectors.S` saves them for a report.
+pub(crate) type Snapshot = [u64; 32];
+
+const VECTORS: [&str; 8] = [
+    "synchronous exception with SP_EL0",
+    "IRQ with SP_EL0",
+    "FIQ with SP_EL0",
+    "SError with SP_EL0",
+    "synchronous exception",
+    "IRQ",
+    "FIQ",
+    "SError",
+];
+
+/// An exception of the hypervisor itself: a bug, or a failing machine.
+pub(crate) fn unexpected(vector: usize, registers: &Snapshot) -> ! {
+    static REPORTING: AtomicBool = AtomicBool::new(false);
+    if REPORTING.swap(true, Ordering::Relaxed) {
+        arch::halt();
+    }
+    let [esr, elr, far, spsr] = arch::el2_fault();
+    let line = console::print_at_once;
+    line(format_args!(
+        "panic: unexpected {} in the hypervisor: {}",
+        VECTORS.get(vector).unwrap_or(&"exception"),
+        Syndrome(esr)
+    ));
+    line(format_args!("  pc {elr:#018x}  esr {esr:#x}  far {far:#018x}  spsr {spsr:#x}"));
+    for (row, pair) in registers.chunks(2).enumerate() {
+        let names = [row * 2, row * 2 + 1];
+        line(format_args!(
+            "  x{:<2} {:#018x}  {}{:<2} {:#018x}",
+            names[0],
+            pair[0],
+            if names[1] == 31 { "sp" } else { "x" },
+            if names[1] == 31 { 0 } else { names[1] },
+            pair.get(1).unwrap_or(&0)
+        ));
+    }
+    backtrace(elr, registers[29]);
+    power_off()
+}
+
+/// Return addresses along the frame records that start at `frame` (AAPCS64, section 6.4.6).
+pub(crate) fn backtrace(pc: u64, mut frame: u64) {
+    let image = arch::image_layout();
+    console::print_at_once(format_args!("  backtrace (addresses of the linked image):"));
+    console::print_at_once(format_args!("    {pc:#x}"));
+    for _ in 0..32 {
+        let Some((next, return_address)) = arch::frame_record(frame) else { break };
+        if !(image.start..image.text_end).contains(&return_address) {
+            break;
+        }
+        console::print_at_once(format_args!("    {:#x}", return_address - 4));
+        if next <= frame {
+            break;
+        }
+        frame = next;
+    }
+}
+
+/// A Rust panic of the hypervisor.
+#[cfg(target_os = "none")]
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    static PANICKING: AtomicBool = AtomicBool::new(false);
+    if !PANICKING.swap(true, Ordering::Relaxed) {
+        match info.location() {
+            Some(place) => console::print_at_once(format_args!(
+                "panic: {} at {}:{}",
+                info.message(),
+                place.file(),
+                place.line()
+            )),
+            None => console::print_at_once(format_args!("panic: {}", info.message())),
+        }
+        let (pc, frame) = arch::here();
+        backtrace(pc, frame);
+    }
+    power_off()
+}

@@ -1,0 +1,266 @@
+//! The run path: `FFA_RUN` from the primary to a vCPU, and every way back.
+//!
+//! A switch has two halves. The handler that decides on it (here) says which vCPU comes next and in what state the
+//! current one is left; `vectors.S` then saves the registers that Rust preserves and calls [`switch`], which saves
+//! the rest, publishes that state, and loads the next vCPU. No other core can take a vCPU before all of it is saved.
+
+use crate::{
+    arch,
+    percore::Core,
+    system::System,
+    vcpu::{Claimed, Loaded, NO_CORE, Vcpu, VcpuState},
+};
+use core::sync::atomic::Ordering;
+use hv_abi::{
+    exit::Exit,
+    ffa,
+    ids::{VcpuId, VmId},
+    paravirt,
+};
+
+/// The vCPU to go on with: the same one, or another.
+pub(crate) type Next = &'static Vcpu;
+
+/// `FFA_RUN` by the primary.
+#[inline]
+pub(crate) fn run(mut primary: Loaded) -> Next {
+    let id = VcpuId::unpack(primary.regs().x[1]);
+    match take_for_run(&primary, id) {
+        Ok(vcpu) => vcpu,
+        Err(exit) => {
+            primary.regs().set_results(&exit.to_regs(id));
+            primary.vcpu()
+        }
+    }
+}
+
+fn take_for_run(primary: &Loaded, id: VcpuId) -> Result<&'static Vcpu, Exit> {
+    let invalid = Exit::Refused(ffa::Error::InvalidParameters);
+    let system = System::get();
+    if id.vm == VmId::PRIMARY {
+        return Err(invalid);
+    }
+    let vm = system.vm(id.vm).ok_or(invalid)?;
+    let vcpu = vm.vcpus.get(usize::from(id.index.0)).ok_or(invalid)?;
+    // An interrupt that waits for the primary itself comes first.
+    if primary.vcpu().irqs.line() {
+        return Err(Exit::Interrupt);
+    }
+    let state = vcpu.state();
+    match state {
+        VcpuState::Running(_) => return Err(Exit::Refused(ffa::Error::Busy)),
+        VcpuState::Off => return Err(vm.stop_reason().unwrap_or(Exit::WaitForInterrupt { timeout_ns: None })),
+        _ => {}
+    }
+    let mut claimed = vcpu.claim(state, primary.core()).ok_or(Exit::Refused(ffa::Error::Busy))?;
+    // Looked at after the claim: whoever stops the VM after this sees the vCPU running, and sends this core a kick.
+    if let Some(reason) = vm.stop_reason() {
+        claimed.release(VcpuState::Off);
+        return Err(reason);
+    }
+    if matches!(state, VcpuState::Waiting | VcpuState::WaitingForMessage)
+        && let Err(timeout_ns) = wake(&mut claimed, system)
+    {
+        claimed.release(state);
+        if vcpu.irqs.line() {
+            // Came in while the claim was held: whoever sent it saw a running vCPU.
+            return Err(Exit::Interrupt);
+        }
+        return Err(wait_exit(state, timeout_ns));
+    }
+    Ok(vcpu)
+}
+
+fn wait_exit(state: VcpuState, timeout_ns: Option<u64>) -> Exit {
+    if state == VcpuState::WaitingForMessage {
+        Exit::MessageWait { timeout_ns }
+    } else {
+        Exit::WaitForInterrupt { timeout_ns }
+    }
+}
+
+const TIMER_ENABLE: u64 = 1 << 0;
+const TIMER_IMASK: u64 = 1 << 1;
+
+/// How long until a timer with these registers fires: `None` if it does not, 0 if it has.
+fn ticks_left(ctl: u64, cval: u64) -> Option<u64> {
+    (ctl & (TIMER_ENABLE | TIMER_IMASK) == TIMER_ENABLE).then(|| cval.saturating_sub(arch::counter()))
+}
+
+/// Whether a vCPU that waits has a reason to run; if not, how long its timer still has, in nanoseconds.
+fn wake(claimed: &mut Claimed, system: &System) -> Result<(), Option<u64>> {
+    let irqs = &claimed.vcpu().irqs;
+    if irqs.line() {
+        return Ok(());
+    }
+    let sys = claimed.sys();
+    match ticks_left(sys.cntv_ctl_el0, sys.cntv_cval_el0) {
+        None => Err(None),
+        Some(0) => {
+            sys.cntv_ctl_el0 |= TIMER_IMASK;
+            if irqs.pend(paravirt::TIMER) { Ok(()) } else { Err(None) }
+        }
+        Some(ticks) => Err(Some(system.clock.nanoseconds(ticks))),
+    }
+}
+
+/// Leaves the current vCPU, a secondary's, for the primary, which sees `exit` about `about`.
+#[inline]
+pub(crate) fn exit_about(current: &Loaded, about: VcpuId, exit: Exit, state: VcpuState) -> Next {
+    let core = current.core();
+    core.departing.set(state);
+    let primary = core.primary();
+    // SAFETY: the primary's vCPU of this core is owned by this core for ever, is not loaded now (a secondary is), and
+    // its registers were saved when it called FFA_RUN.
+    unsafe { Claimed::assume(primary) }.regs().set_results(&exit.to_regs(about));
+    primary
+}
+
+/// Leaves the current vCPU for the primary, which sees `exit`.
+#[inline]
+pub(crate) fn exit(current: &Loaded, reason: Exit, state: VcpuState) -> Next {
+    exit_about(current, current.vcpu().id(), reason, state)
+}
+
+/// The current vCPU waits for an interrupt (WFI, `CPU_SUSPEND`) or for a message.
+pub(crate) fn wait(current: &Loaded, state: VcpuState) -> Next {
+    let vcpu = current.vcpu();
+    if current.vm().is_primary() || vcpu.irqs.line() {
+        return vcpu;
+    }
+    let (ctl, cval) = arch::virtual_timer();
+    let timeout_ns = match ticks_left(ctl, cval) {
+        Some(0) => {
+            arch::mask_virtual_timer();
+            if vcpu.irqs.pend(paravirt::TIMER) {
+                current.update_line();
+                return vcpu;
+            }
+            None
+        }
+        Some(ticks) => Some(System::get().clock.nanoseconds(ticks)),
+        None => None,
+    };
+    exit(current, wait_exit(state, timeout_ns), state)
+}
+
+/// What an interrupt to this core may have changed: the VM was stopped, the primary has something to do, or the
+/// current vCPU has an interrupt.
+#[inline]
+pub(crate) fn after_interrupt(current: &Loaded) -> Next {
+    let vcpu = current.vcpu();
+    if !current.vm().is_primary() {
+        if let Some(reason) = current.vm().stop_reason() {
+            return exit(current, reason, VcpuState::Off);
+        }
+        if current.core().primary().irqs.line() {
+            return exit(current, Exit::Interrupt, VcpuState::Ready);
+        }
+    }
+    current.update_line();
+    vcpu
+}
+
+/// Stops the current vCPU's VM for the reason that has been recorded in it: its other vCPUs are sent a kick, and the
+/// current one leaves.
+#[cold]
+pub(crate) fn stop(current: &Loaded) -> Next {
+    let vm = current.vm();
+    let this = current.core().index;
+    for vcpu in &vm.vcpus {
+        if let VcpuState::Running(core) = vcpu.state()
+            && core != this
+        {
+            kick(core);
+        }
+    }
+    let reason = vm.stop_reason().unwrap_or(Exit::Off { reset: false });
+    exit(current, reason, VcpuState::Off)
+}
+
+/// Makes a core look at its interrupts.
+pub(crate) fn kick(core: u16) {
+    if let Some(core) = System::get().cores.get(usize::from(core)) {
+        crate::board::kick(core.mpidr);
+    }
+}
+
+/// Second half of a switch: saves `from` (if any), publishes its state, loads `to`; returns the vCPU to enter.
+pub(crate) fn switch(from: Option<&'static Vcpu>, to: &'static Vcpu) -> &'static Vcpu {
+    let core = match from {
+        Some(from) => {
+            // SAFETY: `from` is the vCPU that this core has loaded; the assembly has saved its general registers.
+            let core = unsafe { Loaded::assume(from) }.core();
+            save(from, core, to);
+            core
+        }
+        // SAFETY: boot claimed the vCPU for this core.
+        None => unsafe { Loaded::assume(to) }.core(),
+    };
+    load(to, core);
+    to
+}
+
+fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
+    // SAFETY: this core owns `from`, whose general registers are saved; from here on the rest is too.
+    let mut claimed = unsafe { Claimed::assume(from) };
+    claimed.sys().save();
+    claimed.regs().pc = arch::pc();
+    claimed.regs().spsr = arch::spsr();
+    if from.vm().is_primary() {
+        // Its vCPU stays on this core; its FP/SIMD registers may stay in the processor.
+        return;
+    }
+    if core::ptr::eq(core.fp_owner.get(), from) && from.fp_core.load(Ordering::Relaxed) == u32::from(core.index) {
+        arch::trap_fp(false);
+        arch::isb();
+        arch::fp::save(claimed.fp());
+    }
+    let state = core.departing.get();
+    claimed.release(state);
+    // Pairs with the sender of an interrupt, which makes it pending and then looks at the state: one of us sees it.
+    if matches!(state, VcpuState::Waiting | VcpuState::WaitingForMessage) && from.irqs.line() {
+        // SAFETY: `to` is this core's primary vCPU, which this core owns and has not loaded.
+        unsafe { Claimed::assume(to) }.regs().set_results(&Exit::Interrupt.to_regs(from.id()));
+    }
+}
+
+fn load(to: &'static Vcpu, core: &'static Core) {
+    let vm = to.vm();
+    // SAFETY: this core has claimed `to`, and it is not loaded.
+    let mut claimed = unsafe { Claimed::assume(to) };
+    arch::load_vm(vm.vttbr, vm.traps, to.vmpidr());
+    if core.another_ran_last(vm.id, to.index().0) {
+        arch::flush_vm_on_this_core();
+    }
+    claimed.sys().load();
+    let regs = claimed.regs();
+    arch::set_return(regs.pc, regs.spsr);
+    arch::trap_fp(!fp_is_here(to, core));
+    arch::set_current(core::ptr::from_ref(to) as usize);
+    arch::set_virtual_irq(vm.traps, to.irqs.line());
+}
+
+fn fp_is_here(vcpu: &Vcpu, core: &Core) -> bool {
+    core::ptr::eq(core.fp_owner.get(), vcpu) && vcpu.fp_core.load(Ordering::Relaxed) == u32::from(core.index)
+}
+
+/// First use of FP/SIMD since the vCPU was loaded: its values replace those that are in the registers.
+pub(crate) fn give_fp(current: &Loaded) {
+    let (core, vcpu) = (current.core(), current.vcpu());
+    arch::trap_fp(false);
+    arch::isb();
+    let owner = core.fp_owner.get();
+    let primary = core.primary();
+    if core::ptr::eq(owner, primary) && primary.fp_core.load(Ordering::Relaxed) == u32::from(core.index) {
+        // Secondaries save theirs when they leave; the primary's are still only in the registers.
+        // SAFETY: this core owns its primary vCPU; `current` is another one, or the primary is not the owner.
+        arch::fp::save(unsafe { Claimed::assume(primary) }.fp());
+        primary.fp_core.store(NO_CORE, Ordering::Relaxed);
+    }
+    // SAFETY: the vCPU is loaded on this core, and its FP/SIMD values, which trap handlers do not touch otherwise, are
+    // in memory.
+    arch::fp::load(unsafe { Claimed::assume(vcpu) }.fp());
+    core.fp_owner.set(vcpu);
+    vcpu.fp_core.store(u32::from(core.index), Ordering::Relaxed);
+}

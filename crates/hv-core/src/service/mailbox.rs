@@ -1,0 +1,112 @@
+//! RX and TX buffers, and what the hypervisor itself puts into RX: partition information.
+
+use super::answer;
+use crate::{
+    run::Next,
+    system::System,
+    vcpu::Loaded,
+    vm::{Vm, VmKind},
+};
+use core::sync::atomic::Ordering;
+use hv_abi::{
+    ffa::{self, Error, PartitionInfo},
+    ids::{Ipa, Pa},
+    layout::PAGE,
+    smccc,
+};
+use stage2_mmu::{Access, MemoryType};
+
+/// `FFA_RXTX_MAP` (section 13.6): one page each, memory of the caller's own.
+pub(super) fn rxtx_map(mut current: Loaded) -> Next {
+    let [function, tx, rx, pages, ..] = current.regs().arguments().0;
+    let mask = if function as u32 & smccc::CONVENTION_64 == 0 { 0xffff_ffff } else { u64::MAX };
+    let result = map(current.vm(), tx & mask, rx & mask, pages);
+    answer(current, result.map(|()| (0, 0)))
+}
+
+fn map(vm: &Vm, tx: u64, rx: u64, pages: u64) -> Result<(), Error> {
+    if pages & 0x3f != 1 || pages & !0x3f & 0xffff_ffff != 0 || tx == rx || !(tx | rx).is_multiple_of(PAGE) {
+        return Err(Error::InvalidParameters);
+    }
+    let mut mailbox = vm.mailbox.lock();
+    if mailbox.pages.is_some() {
+        return Err(Error::Denied);
+    }
+    let own = |ipa: u64| -> Result<Pa, Error> {
+        let mapping = vm.stage2.lock().walk(Ipa(ipa), &crate::tables::Tables::for_vm(vm.vttbr));
+        let mapping = mapping.ok_or(Error::InvalidParameters)?;
+        let usable = mapping.access == Access::RWX && mapping.memory_type == MemoryType::Normal;
+        if usable { Ok(mapping.pa) } else { Err(Error::InvalidParameters) }
+    };
+    mailbox.pages = Some((own(tx)?, own(rx)?));
+    mailbox.rx_full = false;
+    Ok(())
+}
+
+/// `FFA_RXTX_UNMAP` (section 13.7).
+pub(super) fn rxtx_unmap(current: Loaded) -> Next {
+    let unmapped = current.vm().mailbox.lock().pages.take();
+    answer(current, unmapped.map(|_| (0, 0)).ok_or(Error::InvalidParameters))
+}
+
+/// `FFA_RX_RELEASE` (section 13.4).
+pub(super) fn rx_release(current: Loaded) -> Next {
+    let was_full = core::mem::take(&mut current.vm().mailbox.lock().rx_full);
+    answer(current, if was_full { Ok((0, 0)) } else { Err(Error::Denied) })
+}
+
+/// `FFA_PARTITION_INFO_GET` (section 13.8).
+pub(super) fn partition_info_get(mut current: Loaded) -> Next {
+    let [_, a, b, c, d, flags, ..] = current.regs().arguments().0;
+    let uuid = [a, b, c, d].map(|word| word as u32);
+    let result = partition_info(&current, uuid, flags & 0xffff_ffff);
+    answer(current, result)
+}
+
+fn properties(vm: &Vm) -> u32 {
+    let messages = match vm.kind {
+        VmKind::Primary => ffa::PROPERTY_DIRECT_SEND,
+        VmKind::Secondary => ffa::PROPERTY_DIRECT_RECV,
+    };
+    messages | ffa::PROPERTY_AARCH64
+}
+
+fn partition_info(current: &Loaded, uuid: [u32; 4], flags: u64) -> Result<(u64, u64), Error> {
+    if flags & !ffa::PARTITION_INFO_COUNT_ONLY != 0 {
+        return Err(Error::InvalidParameters);
+    }
+    let all = uuid == [0; 4];
+    let vms = || System::get().vms.iter().filter(|vm| all || vm.uuid == uuid);
+    let count = vms().count();
+    if count == 0 {
+        return Err(Error::InvalidParameters);
+    }
+    let version = ffa::Version::from_bits(current.vm().ffa_version.load(Ordering::Relaxed));
+    let old = version.is_some_and(|v| v.minor == 0);
+    let size = if old { ffa::PARTITION_INFO_SIZE_1_0 } else { ffa::PARTITION_INFO_SIZE };
+    let size_result = if old { 0 } else { size as u64 };
+    if flags & ffa::PARTITION_INFO_COUNT_ONLY != 0 {
+        return Ok((count as u64, 0));
+    }
+    let mut mailbox = current.vm().mailbox.lock();
+    let Some((_, rx)) = mailbox.pages else { return Err(Error::Busy) };
+    if mailbox.rx_full {
+        return Err(Error::Busy);
+    }
+    if count * size > PAGE as usize {
+        return Err(Error::NoMemory);
+    }
+    current.core().window.with_page(rx, |page| {
+        for (vm, slot) in vms().zip(page.chunks_exact_mut(size)) {
+            let info = PartitionInfo {
+                id: vm.id.0,
+                execution_contexts: vm.vcpus.len() as u16,
+                properties: properties(vm),
+                uuid: if all { vm.uuid } else { [0; 4] },
+            };
+            slot.copy_from_slice(&info.to_bytes()[..size]);
+        }
+    });
+    mailbox.rx_full = true;
+    Ok((count as u64, size_result))
+}

@@ -1,0 +1,74 @@
+//! Hypercalls.
+//!
+//! Every handler has one signature: it gets the current vCPU, whose x0 to x7 hold the call, writes the results there,
+//! and says which vCPU goes on. The hot calls are matched first; everything else goes through [`ACCESS`], the one
+//! table of who may call what.
+
+mod access;
+mod ffa;
+mod mailbox;
+mod paravirt;
+mod psci;
+mod vendor;
+
+use crate::{
+    run::{self, Next},
+    vcpu::Loaded,
+};
+use hv_abi::{Regs, SMCCC_NOT_SUPPORTED};
+
+/// A hypercall of `current`, by HVC or SMC.
+#[inline]
+pub(crate) fn call(mut current: Loaded) -> Next {
+    match current.regs().x[0] as u32 {
+        hv_abi::ffa::ID_GET => {
+            let id = u64::from(current.vm().id.0);
+            let x = &mut current.regs().x;
+            x[0] = u64::from(hv_abi::ffa::SUCCESS);
+            x[1] = 0;
+            x[2] = id;
+            x[3..8].fill(0);
+            current.vcpu()
+        }
+        hv_abi::ffa::RUN if current.vm().is_primary() => run::run(current),
+        hv_abi::ffa::YIELD => ffa::yield_now(current),
+        hv_abi::paravirt::INTERRUPT_GET => paravirt::get(current),
+        _ => other(current),
+    }
+}
+
+/// Every call that is not on a hot path.
+#[inline(never)]
+fn other(mut current: Loaded) -> Next {
+    let function = current.regs().x[0] as u32;
+    match access::find(function, current.vm()) {
+        Some(handler) => handler(current),
+        None => {
+            if access::is_ffa(function) {
+                error(&mut current, hv_abi::ffa::Error::NotSupported);
+            } else {
+                current.regs().x[0] = SMCCC_NOT_SUPPORTED;
+            }
+            current.vcpu()
+        }
+    }
+}
+
+/// Answers an FF-A call with `FFA_ERROR`.
+fn error(current: &mut Loaded, code: hv_abi::ffa::Error) {
+    current.regs().set_results(&Regs([u64::from(hv_abi::ffa::ERROR), 0, code.bits(), 0, 0, 0, 0, 0]));
+}
+
+/// Answers an FF-A call with `FFA_SUCCESS` and results in w2 and w3.
+fn success(current: &mut Loaded, w2: u64, w3: u64) {
+    current.regs().set_results(&Regs([u64::from(hv_abi::ffa::SUCCESS), 0, w2, w3, 0, 0, 0, 0]));
+}
+
+/// Answers an FF-A call.
+fn answer(mut current: Loaded, result: Result<(u64, u64), hv_abi::ffa::Error>) -> Next {
+    match result {
+        Ok((w2, w3)) => success(&mut current, w2, w3),
+        Err(code) => error(&mut current, code),
+    }
+    current.vcpu()
+}

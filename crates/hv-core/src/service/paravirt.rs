@@ -1,0 +1,107 @@
+//! Para-virtual interrupts ([`hv_abi::paravirt`]).
+
+use crate::{
+    run::{self, Next},
+    system::System,
+    vcpu::{Loaded, Vcpu, VcpuState},
+};
+use hv_abi::{
+    exit::Exit,
+    ids::{VirtIntId, VmId},
+    paravirt,
+};
+
+const FAILED: u64 = u64::MAX;
+
+/// `HF_INTERRUPT_GET`.
+#[inline]
+pub(super) fn get(mut current: Loaded) -> Next {
+    let taken = current.vcpu().irqs.take();
+    current.regs().x[0] = u64::from(taken.map_or(paravirt::NO_INTERRUPT, VirtIntId::number));
+    current.update_line();
+    current.vcpu()
+}
+
+/// `HF_INTERRUPT_ENABLE`.
+pub(super) fn enable(mut current: Loaded) -> Next {
+    let [_, id, enable, kind, ..] = current.regs().arguments().0;
+    current.regs().x[0] = match (VirtIntId::new(id & 0xffff_ffff), kind as u32) {
+        (Some(id), 0) => {
+            current.vcpu().irqs.enable(id, enable as u32 != 0);
+            0
+        }
+        _ => FAILED,
+    };
+    current.update_line();
+    current.vcpu()
+}
+
+/// `HF_INTERRUPT_INJECT`.
+pub(super) fn inject(mut current: Loaded) -> Next {
+    let [_, vm, index, id, ..] = current.regs().arguments().0;
+    let target = find_target(&current, VmId(vm as u16), index as u32).zip(VirtIntId::new(id & 0xffff_ffff));
+    let Some((target, id)) = target else {
+        current.regs().x[0] = FAILED;
+        return current.vcpu();
+    };
+    current.regs().x[0] = 0;
+    let (next, run_it) = deliver(&current, target, id);
+    if run_it && current.vm().is_primary() {
+        current.regs().x[0] = 1;
+    }
+    next
+}
+
+fn find_target(current: &Loaded, vm: VmId, index: u32) -> Option<&'static Vcpu> {
+    let own = current.vm();
+    let vm = if vm == own.id {
+        own
+    } else if own.is_primary() {
+        System::get().vm(vm)?
+    } else {
+        return None;
+    };
+    vm.vcpus.get(index as usize)
+}
+
+/// `HF_INTERRUPT_SEND_IPI`.
+pub(super) fn send_ipi(mut current: Loaded) -> Next {
+    let index = current.regs().x[1] as u32 as usize;
+    let Some(target) = current.vm().vcpus.get(index) else {
+        current.regs().x[0] = FAILED;
+        return current.vcpu();
+    };
+    current.regs().x[0] = 0;
+    deliver(&current, target, paravirt::IPI).0
+}
+
+/// Makes `id` pending on `target`, and sees to it that somebody acts on it: the core that runs the target, or the
+/// primary, which is told to run it. Returns who goes on, and whether the target should now be run.
+fn deliver(current: &Loaded, target: &'static Vcpu, id: VirtIntId) -> (Next, bool) {
+    let this = current.vcpu();
+    let high = target.irqs.pend(id);
+    if core::ptr::eq(target, this) {
+        current.update_line();
+        return (this, false);
+    }
+    if !high {
+        return (this, false);
+    }
+    if target.vm().is_primary() {
+        // Its vCPU n is on core n for ever, whatever that core runs at the moment.
+        run::kick(target.index().0);
+        return (this, false);
+    }
+    match target.state() {
+        VcpuState::Running(core) => {
+            run::kick(core);
+            (this, false)
+        }
+        VcpuState::Waiting | VcpuState::WaitingForMessage if !current.vm().is_primary() => {
+            (run::exit_about(current, target.id(), Exit::Interrupt, VcpuState::Ready), true)
+        }
+        VcpuState::Waiting | VcpuState::WaitingForMessage => (this, true),
+        // It takes the interrupt when it is run, which it waits for anyway; or it is off.
+        VcpuState::Ready | VcpuState::Off => (this, false),
+    }
+}

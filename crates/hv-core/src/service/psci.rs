@@ -1,0 +1,148 @@
+//! PSCI 1.1 (DEN0022): forwarded for the primary, whose vCPUs are the cores; emulated for the others.
+
+use super::access;
+use crate::{
+    arch, console, report,
+    run::{self, Next},
+    system::System,
+    vcpu::{Loaded, VcpuState},
+};
+use core::sync::atomic::Ordering;
+use hv_abi::{exit::Exit, psci, psci::Status, smccc};
+
+fn done(mut current: Loaded, x0: u64) -> Next {
+    current.regs().x[0] = x0;
+    current.vcpu()
+}
+
+fn status(current: Loaded, status: Status) -> Next {
+    done(current, status.bits())
+}
+
+/// An argument of a call in 32- or 64-bit form.
+fn argument(current: &mut Loaded, n: usize) -> u64 {
+    let x = &current.regs().x;
+    if x[0] as u32 & smccc::CONVENTION_64 == 0 { x[n] & 0xffff_ffff } else { x[n] }
+}
+
+pub(super) fn version(current: Loaded) -> Next {
+    done(current, psci::VERSION_1_1)
+}
+
+pub(super) fn migrate_info_type(current: Loaded) -> Next {
+    done(current, psci::MIGRATE_NOT_REQUIRED)
+}
+
+pub(super) fn features(mut current: Loaded) -> Next {
+    let function = current.regs().x[1] as u32;
+    let ours = psci::FUNCTION_RANGE.contains(&(function & !smccc::CONVENTION_64)) || function == smccc::VERSION;
+    let known = ours && access::may_call(function, current.vm().kind);
+    status(current, if known { Status::Success } else { Status::NotSupported })
+}
+
+/// `CPU_SUSPEND`: a wait for an interrupt that keeps all state.
+pub(super) fn cpu_suspend(mut current: Loaded) -> Next {
+    current.regs().x[0] = Status::Success.bits();
+    run::wait(&current, VcpuState::Waiting)
+}
+
+/// `CPU_ON` by a secondary: the vCPU becomes ready, and the primary is told to run it.
+pub(super) fn cpu_on(mut current: Loaded) -> Next {
+    let [mpidr, entry, context] = [1, 2, 3].map(|n| argument(&mut current, n));
+    let vm = current.vm();
+    let Some(target) = vm.vcpus.iter().find(|v| v.affinity() == mpidr) else {
+        return status(current, Status::InvalidParameters);
+    };
+    let Some(mut claimed) = target.claim(VcpuState::Off, current.core()) else {
+        return status(current, Status::AlreadyOn);
+    };
+    claimed.reset(entry, context);
+    vm.vcpus_on.fetch_add(1, Ordering::SeqCst);
+    claimed.release(VcpuState::Ready);
+    current.regs().x[0] = Status::Success.bits();
+    run::exit_about(&current, target.id(), Exit::Interrupt, VcpuState::Ready)
+}
+
+/// `CPU_OFF` by a secondary. The VM is off when its last vCPU is.
+pub(super) fn cpu_off(current: Loaded) -> Next {
+    let vm = current.vm();
+    if vm.vcpus_on.fetch_sub(1, Ordering::SeqCst) == 1 {
+        vm.switch_off(false);
+        return run::stop(&current);
+    }
+    run::exit(&current, Exit::WaitForInterrupt { timeout_ns: None }, VcpuState::Off)
+}
+
+pub(super) fn affinity_info(mut current: Loaded) -> Next {
+    let [mpidr, level] = [1, 2].map(|n| argument(&mut current, n));
+    let found = current.vm().vcpu_by_affinity(mpidr).map(crate::vcpu::Vcpu::state);
+    match found {
+        Some(VcpuState::Off) if level == 0 => done(current, psci::AFFINITY_OFF),
+        Some(_) if level == 0 => done(current, psci::AFFINITY_ON),
+        _ => status(current, Status::InvalidParameters),
+    }
+}
+
+pub(super) fn system_off(mut current: Loaded) -> Next {
+    off(&mut current, false)
+}
+
+pub(super) fn system_reset(mut current: Loaded) -> Next {
+    off(&mut current, true)
+}
+
+fn off(current: &mut Loaded, reset: bool) -> Next {
+    if !current.line().is_empty() {
+        console::flush(current);
+    }
+    current.vm().switch_off(reset);
+    run::stop(current)
+}
+
+/// `CPU_ON` by the primary: starts the physical core, which enters the primary's vCPU at `entry`.
+pub(super) fn primary_cpu_on(mut current: Loaded) -> Next {
+    let [mpidr, entry, context] = [1, 2, 3].map(|n| argument(&mut current, n));
+    let system = System::get();
+    let found = system.cores.iter().find(|c| c.mpidr == mpidr).filter(|_| system.conduit.is_some());
+    let Some(core) = found else { return status(current, Status::InvalidParameters) };
+    let Some(mut claimed) = core.primary().claim(VcpuState::Off, core) else {
+        return status(current, Status::AlreadyOn);
+    };
+    claimed.reset(entry, context);
+    core.start.core.store(core::ptr::from_ref(core).cast_mut(), Ordering::Release);
+    let start = core::ptr::from_ref(&core.start);
+    // The core reads this with its caches off.
+    arch::clean_to_memory(start as usize, size_of_val(&core.start));
+    let entry = arch::secondary_entry(crate::el2_map::image());
+    let start = crate::el2_map::physical(start as u64).0;
+    let result = arch::smc([u64::from(psci::CPU_ON_64), mpidr, entry, start]);
+    if result != Status::Success.bits() {
+        claimed.release(VcpuState::Off);
+    }
+    done(current, result)
+}
+
+/// `CPU_OFF` by the primary: the core goes off. If firmware refuses, so does the call.
+pub(super) fn primary_cpu_off(current: Loaded) -> Next {
+    let vcpu = current.vcpu();
+    // SAFETY: the vCPU is this core's, and nothing of it is needed any more: CPU_ON starts it afresh.
+    unsafe { crate::vcpu::Claimed::assume(vcpu) }.release(VcpuState::Off);
+    arch::smc([u64::from(psci::CPU_OFF), 0, 0, 0]);
+    let _ = vcpu.claim(VcpuState::Off, current.core());
+    status(current, Status::Denied)
+}
+
+pub(super) fn primary_affinity_info(mut current: Loaded) -> Next {
+    let [mpidr, level] = [1, 2].map(|n| argument(&mut current, n));
+    let result = arch::smc([u64::from(psci::AFFINITY_INFO_64), mpidr, level, 0]);
+    done(current, result)
+}
+
+pub(super) fn primary_system_off(_: Loaded) -> Next {
+    report::power_off()
+}
+
+pub(super) fn primary_system_reset(_: Loaded) -> Next {
+    arch::smc([u64::from(psci::SYSTEM_RESET), 0, 0, 0]);
+    report::power_off()
+}

@@ -1,0 +1,275 @@
+//! A vCPU: its registers, its state, and who may touch which of them when.
+//!
+//! The state says who owns the registers. While it is [`VcpuState::Running`] they belong to the core that set it so;
+//! while the vCPU is off, ready or blocked they belong to nobody, and whoever wins the exchange to `Running` takes
+//! them. A core gives them up by *publishing* another state, and does so only after the last register has been saved.
+
+use crate::{
+    percore::Core,
+    regs::{FpRegs, GpRegs, SysRegs},
+    vm::Vm,
+};
+use core::{
+    cell::UnsafeCell,
+    sync::atomic::{AtomicPtr, AtomicU32, Ordering},
+};
+use hv_abi::ids::{VcpuId, VcpuIndex};
+use paravirt_irq::VcpuInterrupts;
+
+/// What a vCPU is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VcpuState {
+    /// Not started, or has switched itself off.
+    Off,
+    /// Has work, waits to be run.
+    Ready,
+    /// Waits for an interrupt or its timer.
+    Waiting,
+    /// Waits for a message.
+    WaitingForMessage,
+    /// Runs on the core with this index, or is being started by it.
+    Running(u16),
+}
+
+impl VcpuState {
+    const fn bits(self) -> u32 {
+        match self {
+            Self::Off => 0,
+            Self::Ready => 1,
+            Self::Waiting => 2,
+            Self::WaitingForMessage => 3,
+            Self::Running(core) => 4 | (core as u32) << 8,
+        }
+    }
+
+    const fn from_bits(bits: u32) -> Self {
+        match bits & 0xff {
+            0 => Self::Off,
+            1 => Self::Ready,
+            2 => Self::Waiting,
+            3 => Self::WaitingForMessage,
+            _ => Self::Running((bits >> 8) as u16),
+        }
+    }
+}
+
+/// A line of console output that is not complete yet.
+pub(crate) type Line = heapless::Vec<u8, 120>;
+
+/// Registers and other state that only the owning core touches.
+struct Owned {
+    sys: SysRegs,
+    fp: FpRegs,
+    line: Line,
+}
+
+/// A virtual core of a VM.
+#[repr(C)]
+pub struct Vcpu {
+    // First: vectors.S finds it through TPIDR_EL2.
+    regs: UnsafeCell<GpRegs>,
+    core: AtomicPtr<Core>,
+    state: AtomicU32,
+    /// The core whose FP/SIMD registers hold this vCPU's latest values, if its `fp_owner` is this vCPU.
+    pub(crate) fp_core: AtomicU32,
+    /// Its interrupts.
+    pub(crate) irqs: VcpuInterrupts,
+    vm: AtomicPtr<Vm>,
+    index: VcpuIndex,
+    vmpidr: u64,
+    owned: UnsafeCell<Owned>,
+}
+
+// SAFETY: the cells are only reached through `Loaded` and `Claimed`, of which there is at most one for a vCPU at a
+// time, by the state protocol in the module's documentation.
+unsafe impl Sync for Vcpu {}
+
+pub(crate) const NO_CORE: u32 = u32::MAX;
+
+impl Vcpu {
+    /// A vCPU that is off.
+    pub(crate) fn new(index: VcpuIndex, mpidr: u64) -> Self {
+        Self {
+            regs: UnsafeCell::new(GpRegs::new()),
+            core: AtomicPtr::new(core::ptr::null_mut()),
+            state: AtomicU32::new(VcpuState::Off.bits()),
+            fp_core: AtomicU32::new(NO_CORE),
+            irqs: VcpuInterrupts::new(),
+            vm: AtomicPtr::new(core::ptr::null_mut()),
+            index,
+            // VMPIDR_EL2: bit 31 is RES1.
+            vmpidr: mpidr | 1 << 31,
+            owned: UnsafeCell::new(Owned { sys: SysRegs::start(), fp: FpRegs::new(), line: Line::new() }),
+        }
+    }
+
+    /// Tells the vCPU whose it is; once, at boot.
+    pub(crate) fn attach(&self, vm: &'static Vm) {
+        self.vm.store(core::ptr::from_ref(vm).cast_mut(), Ordering::Release);
+    }
+
+    /// Its VM.
+    #[inline]
+    pub(crate) fn vm(&self) -> &'static Vm {
+        // SAFETY: `attach` stored a reference of static lifetime before any VM ran.
+        unsafe { &*self.vm.load(Ordering::Relaxed) }
+    }
+
+    /// Its number within its VM.
+    pub(crate) fn index(&self) -> VcpuIndex {
+        self.index
+    }
+
+    /// Its name in calls and exits.
+    pub(crate) fn id(&self) -> VcpuId {
+        VcpuId { vm: self.vm().id, index: self.index }
+    }
+
+    /// What it shows in MPIDR_EL1.
+    pub(crate) fn vmpidr(&self) -> u64 {
+        self.vmpidr
+    }
+
+    /// Its affinity, as PSCI names it.
+    pub(crate) fn affinity(&self) -> u64 {
+        self.vmpidr & 0xff_00ff_ffff
+    }
+
+    /// What it is doing, as of now.
+    #[inline]
+    pub(crate) fn state(&self) -> VcpuState {
+        VcpuState::from_bits(self.state.load(Ordering::SeqCst))
+    }
+
+    /// Takes a vCPU that is in state `from`: if it still is, `core` owns it now.
+    #[inline]
+    pub(crate) fn claim(&'static self, from: VcpuState, core: &'static Core) -> Option<Claimed> {
+        let running = VcpuState::Running(core.index).bits();
+        self.state.compare_exchange(from.bits(), running, Ordering::SeqCst, Ordering::Relaxed).ok()?;
+        self.core.store(core::ptr::from_ref(core).cast_mut(), Ordering::Relaxed);
+        Some(Claimed(self))
+    }
+
+    fn publish(&self, state: VcpuState) {
+        self.state.store(state.bits(), Ordering::SeqCst);
+    }
+}
+
+/// A vCPU that this core owns but has not loaded: its registers are all in memory.
+pub(crate) struct Claimed(&'static Vcpu);
+
+impl Claimed {
+    /// # Safety
+    /// The caller is the core that owns the vCPU, and has saved its registers completely or not loaded them yet.
+    pub(crate) unsafe fn assume(vcpu: &'static Vcpu) -> Self {
+        Self(vcpu)
+    }
+
+    pub(crate) fn vcpu(&self) -> &'static Vcpu {
+        self.0
+    }
+
+    pub(crate) fn regs(&mut self) -> &mut GpRegs {
+        // SAFETY: this core owns the vCPU (type invariant), and `self` is borrowed exclusively.
+        unsafe { &mut *self.0.regs.get() }
+    }
+
+    pub(crate) fn sys(&mut self) -> &mut SysRegs {
+        // SAFETY: as `regs`.
+        unsafe { &mut (*self.0.owned.get()).sys }
+    }
+
+    pub(crate) fn fp(&mut self) -> &mut FpRegs {
+        // SAFETY: as `regs`.
+        unsafe { &mut (*self.0.owned.get()).fp }
+    }
+
+    /// Makes the vCPU as it is when it starts at `entry`, with `argument` in x0.
+    pub(crate) fn reset(&mut self, entry: u64, argument: u64) {
+        *self.regs() = GpRegs::start(entry, argument);
+        *self.sys() = SysRegs::start();
+        *self.fp() = FpRegs::new();
+        self.0.fp_core.store(NO_CORE, Ordering::Relaxed);
+        self.0.irqs.reset();
+    }
+
+    /// Gives the vCPU up.
+    pub(crate) fn release(self, state: VcpuState) {
+        self.0.publish(state);
+    }
+}
+
+/// The vCPU that is loaded on this core: x0 to x18, x29 and x30 are in memory, x19 to x28 too in trap handlers,
+/// everything else is in the processor.
+pub(crate) struct Loaded(&'static Vcpu);
+
+impl Loaded {
+    /// # Safety
+    /// `vcpu` is the vCPU that TPIDR_EL2 of this core names, and no other `Loaded` for it exists.
+    pub(crate) unsafe fn assume(vcpu: &'static Vcpu) -> Self {
+        Self(vcpu)
+    }
+
+    /// The vCPU.
+    #[inline]
+    pub(crate) fn vcpu(&self) -> &'static Vcpu {
+        self.0
+    }
+
+    /// Its VM.
+    #[inline]
+    pub(crate) fn vm(&self) -> &'static Vm {
+        self.0.vm()
+    }
+
+    /// The core it is on: this one.
+    #[inline]
+    pub(crate) fn core(&self) -> &'static Core {
+        // SAFETY: set, to a reference of static lifetime, when this core claimed the vCPU.
+        unsafe { &*self.0.core.load(Ordering::Relaxed) }
+    }
+
+    /// The registers that are in memory.
+    #[inline]
+    pub(crate) fn regs(&mut self) -> &mut GpRegs {
+        // SAFETY: this core owns the vCPU (type invariant), and `self` is borrowed exclusively.
+        unsafe { &mut *self.0.regs.get() }
+    }
+
+    /// The console line it is writing.
+    pub(crate) fn line(&mut self) -> &mut Line {
+        // SAFETY: as `regs`.
+        unsafe { &mut (*self.0.owned.get()).line }
+    }
+
+    /// Sets the virtual interrupt line from what is pending.
+    #[inline]
+    pub(crate) fn update_line(&self) {
+        crate::arch::set_virtual_irq(self.vm().traps, self.0.irqs.line());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_survive_their_bits() {
+        for state in [
+            VcpuState::Off,
+            VcpuState::Ready,
+            VcpuState::Waiting,
+            VcpuState::WaitingForMessage,
+            VcpuState::Running(0),
+            VcpuState::Running(127),
+        ] {
+            assert_eq!(VcpuState::from_bits(state.bits()), state);
+        }
+    }
+
+    #[test]
+    fn registers_are_where_the_assembly_expects_them() {
+        assert_eq!(core::mem::offset_of!(Vcpu, regs), 0);
+        assert_eq!(core::mem::offset_of!(GpRegs, pc), 31 * 8);
+    }
+}

@@ -1,0 +1,161 @@
+//! A virtual machine.
+
+use crate::{arch::Traps, vcpu::Vcpu};
+use alloc::boxed::Box;
+use core::{
+    cell::UnsafeCell,
+    sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering},
+};
+use hv_abi::{
+    exit::{Exit, Fault},
+    ids::{VcpuIndex, VmId},
+};
+use spin::mutex::SpinMutex;
+use stage2_mmu::Stage2;
+
+/// What a VM is allowed to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VmKind {
+    /// Schedules all others, owns what memory is nobody else's.
+    Primary,
+    /// Isolated, run by the primary.
+    Secondary,
+}
+
+/// Whether a VM may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum VmState {
+    /// It may.
+    Active = 0,
+    /// Somebody is recording why it stops.
+    Stopping = 1,
+    /// It switched itself off.
+    Off = 2,
+    /// It asked for a reset.
+    Reset = 3,
+    /// It was stopped for a fault.
+    Aborted = 4,
+}
+
+/// RX and TX pages, and who has the RX page.
+#[derive(Debug, Default)]
+pub(crate) struct Mailbox {
+    /// The registered pages: (TX, RX), physical.
+    pub(crate) pages: Option<(hv_abi::ids::Pa, hv_abi::ids::Pa)>,
+    /// The RX page holds something that the VM has not released.
+    pub(crate) rx_full: bool,
+}
+
+/// A virtual machine.
+pub struct Vm {
+    pub(crate) id: VmId,
+    pub(crate) kind: VmKind,
+    pub(crate) name: heapless::String<32>,
+    pub(crate) uuid: [u32; 4],
+    pub(crate) vcpus: Box<[Vcpu]>,
+    pub(crate) traps: Traps,
+    /// VTTBR_EL2: table root and VMID.
+    pub(crate) vttbr: u64,
+    pub(crate) stage2: SpinMutex<Stage2>,
+    pub(crate) mailbox: SpinMutex<Mailbox>,
+    /// FF-A version that the VM negotiated.
+    pub(crate) ffa_version: AtomicU32,
+    /// How many of its vCPUs are on.
+    pub(crate) vcpus_on: AtomicU16,
+    state: AtomicU8,
+    crash: UnsafeCell<(VcpuIndex, Fault)>,
+}
+
+// SAFETY: `crash` is written once, by the core that moved `state` to `Stopping`, and read only after `state` has moved
+// on from there.
+unsafe impl Sync for Vm {}
+
+const NO_FAULT: Fault = Fault { syndrome: 0, address: 0, ipa: 0, pc: 0 };
+
+impl Vm {
+    pub(crate) fn new(
+        id: VmId,
+        kind: VmKind,
+        name: &str,
+        uuid: [u32; 4],
+        vcpus: Box<[Vcpu]>,
+        stage2: Stage2,
+    ) -> Self {
+        let mut short = heapless::String::new();
+        // The manifest check limits names to what fits.
+        let _ = short.push_str(name);
+        Self {
+            id,
+            kind,
+            name: short,
+            uuid,
+            vcpus,
+            traps: Traps::of(kind),
+            vttbr: stage2.root().0 | u64::from(id.0) << 48,
+            stage2: SpinMutex::new(stage2),
+            mailbox: SpinMutex::new(Mailbox::default()),
+            ffa_version: AtomicU32::new(hv_abi::ffa::VERSION_1_2.to_bits()),
+            vcpus_on: AtomicU16::new(1),
+            state: AtomicU8::new(VmState::Active as u8),
+            crash: UnsafeCell::new((VcpuIndex(0), NO_FAULT)),
+        }
+    }
+
+    /// Whether it schedules the others.
+    #[inline]
+    pub(crate) fn is_primary(&self) -> bool {
+        self.id == VmId::PRIMARY
+    }
+
+    /// The vCPU with affinity `mpidr`.
+    pub(crate) fn vcpu_by_affinity(&self, mpidr: u64) -> Option<&Vcpu> {
+        self.vcpus.iter().find(|v| v.affinity() == mpidr)
+    }
+
+    /// Why the VM does not run any more, as its vCPUs' exits tell; `None` if it may run.
+    #[inline]
+    pub(crate) fn stop_reason(&self) -> Option<Exit> {
+        let state = self.state.load(Ordering::SeqCst);
+        if state == VmState::Active as u8 { None } else { Some(self.stopped(state)) }
+    }
+
+    #[cold]
+    fn stopped(&self, state: u8) -> Exit {
+        match state {
+            s if s == VmState::Aborted as u8 => Exit::Aborted(self.crash().map_or(NO_FAULT, |(_, fault)| fault)),
+            s if s == VmState::Reset as u8 => Exit::Off { reset: true },
+            // Being recorded this moment: the fault follows in the exit of the vCPU that caused it.
+            s if s == VmState::Stopping as u8 => Exit::Aborted(NO_FAULT),
+            _ => Exit::Off { reset: false },
+        }
+    }
+
+    /// Stops the VM because of a fault. Only the first fault counts.
+    pub(crate) fn abort(&self, vcpu: VcpuIndex, fault: Fault) {
+        if self.leave_active(VmState::Stopping) {
+            // SAFETY: only the core that moved the state from Active to Stopping comes here, once.
+            unsafe { *self.crash.get() = (vcpu, fault) };
+            self.state.store(VmState::Aborted as u8, Ordering::SeqCst);
+        }
+    }
+
+    /// Stops the VM at its own request.
+    pub(crate) fn switch_off(&self, reset: bool) {
+        self.leave_active(if reset { VmState::Reset } else { VmState::Off });
+    }
+
+    fn leave_active(&self, to: VmState) -> bool {
+        let active = VmState::Active as u8;
+        self.state.compare_exchange(active, to as u8, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    /// The fault that stopped the VM, and the vCPU that caused it.
+    pub(crate) fn crash(&self) -> Option<(VcpuIndex, Fault)> {
+        if self.state.load(Ordering::SeqCst) != VmState::Aborted as u8 {
+            return None;
+        }
+        // SAFETY: written before the state became Aborted, and never again.
+        Some(unsafe { *self.crash.get() })
+    }
+}

@@ -1,0 +1,10 @@
+//! Links each binary with the script of its kind of kernel.
+
+fn main() {
+    let crates = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates");
+    let hypervisor = format!("{crates}/hv-core/src/arch/aarch64/hv.ld");
+    println!("cargo::rerun-if-changed={hypervisor}");
+    if std::env::var_os("CARGO_FEATURE_HV").is_some() {
+        println!("cargo::rustc-link-arg-bin=hv=-T{hypervisor}");
+    }
+}
