@@ -20,12 +20,16 @@ mod damage;
 mod manifest;
 
 use crate::{board::Board, paths};
-use anyhow::{Context, Result};
+use ::bundle::{MachineLimits, Manifest};
+use anyhow::{Context, Result, anyhow};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::Path};
 
-pub use cpio::Entry;
+use cpio::Entry;
 pub use damage::Damage;
+
+/// More memory than any bundle asks for.
+const PLENTY: u64 = 1 << 40;
 
 /// The manifest's name in a bundle.
 pub const MANIFEST: &str = "manifest.dtb";
@@ -97,7 +101,7 @@ impl Spec {
     }
 
     /// The bundle's files, with the images from `dir`.
-    pub fn entries(&self, dir: &Path) -> Result<Vec<Entry>> {
+    fn entries(&self, dir: &Path) -> Result<Vec<Entry>> {
         let mut entries = vec![Entry::new(MANIFEST, manifest::write(self)?)];
         for vm in &self.vm {
             for name in [&vm.kernel, &vm.ramdisk, &vm.fdt].into_iter().flatten() {
@@ -120,15 +124,23 @@ impl Spec {
         Ok(entries)
     }
 
-    /// The bundle, with the images from `dir`.
+    /// The bundle, with the images from `dir`, as the hypervisor will accept it.
     pub fn build(&self, dir: &Path) -> Result<Vec<u8>> {
-        cpio::archive(&self.entries(dir)?)
+        let bundle = cpio::archive(&self.entries(dir)?)?;
+        check(&bundle, PLENTY)
+            .map_err(|sentence| anyhow!("the hypervisor would refuse this bundle: {sentence}"))?;
+        Ok(bundle)
     }
 
     /// The bundle, damaged on purpose.
     pub fn build_damaged(&self, dir: &Path, damage: &[Damage]) -> Result<Vec<u8>> {
         damage::apply(self.entries(dir)?, damage)
     }
+}
+
+/// What the hypervisor's own reader says about a bundle, on a machine with `memory` bytes.
+pub fn check(bundle: &[u8], memory: u64) -> std::result::Result<(), String> {
+    Manifest::check(bundle, &MachineLimits { memory }).map(drop).map_err(|error| error.to_string())
 }
 
 impl File {

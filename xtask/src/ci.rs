@@ -68,13 +68,13 @@ fn lint(toolchain: &Toolchain, set: &Set) -> Result<()> {
 
 fn document() -> Result<()> {
     let mut cargo = host_cargo();
-    cargo.args(["doc", "--no-deps", "--document-private-items"]).env("RUSTDOCFLAGS", "-D warnings");
+    cargo.args(["doc", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
     check("rustdoc, host", "ci-doc-host", cargo)
 }
 
 fn document_bare_metal(toolchain: &Toolchain, set: &Set) -> Result<()> {
     let mut cargo = toolchain.cargo("doc", set.target);
-    cargo.args(["--no-deps", "--document-private-items"]).args(&set.args).env("RUSTDOCFLAGS", "-D warnings");
+    cargo.args(["--no-deps"]).args(&set.args).env("RUSTDOCFLAGS", "-D warnings");
     check(&format!("rustdoc, {}", set.name), &format!("ci-doc-{}", set.name), cargo)
 }
 

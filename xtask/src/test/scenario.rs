@@ -163,6 +163,47 @@ mod tests {
         assert!(sentence(&format!("{FILE}[[case]]\ncores = 1\n[[case]]\ncores = 2\n")).contains("no name"));
     }
 
+    /// An arm64 `Image` of 8 KiB that needs 64 KiB.
+    fn kernel() -> Vec<u8> {
+        let mut kernel = vec![0; 8192];
+        kernel[16..24].copy_from_slice(&0x1_0000u64.to_le_bytes());
+        kernel[24] = 0b1010;
+        kernel[56..60].copy_from_slice(b"ARM\x64");
+        kernel
+    }
+
+    /// The hypervisor says what its reader says, so the scenarios can be tried without it.
+    #[test]
+    fn broken_bundles_are_refused_with_the_expected_sentence() {
+        let dir = std::env::temp_dir().join(format!("xtask-{}", std::process::id()));
+        for name in ["sched.img", "guest-hpc.img"] {
+            paths::write(&dir.join(name), &kernel()).unwrap();
+        }
+        let all = load_all(&paths::root().join("tests")).unwrap();
+        let broken: Vec<_> = all.iter().filter(|case| case.name.starts_with("broken-bundles: ")).collect();
+        assert!(broken.len() > 20);
+        let mut wrong = Vec::new();
+        for case in broken {
+            let Some(spec) = case.spec() else { continue };
+            let bundle = spec.build_damaged(&dir, &case.damage).unwrap();
+            let line = match crate::bundle::check(&bundle, 1 << 30) {
+                Ok(()) => "accepted".to_owned(),
+                Err(sentence) => format!("[hv] fatal: {sentence}"),
+            };
+            let outcome = crate::qemu::Outcome {
+                lines: vec![line.clone()],
+                end: crate::qemu::End::PowerOff,
+                took: std::time::Duration::ZERO,
+            };
+            let faults = case.expect.check(&outcome, std::time::Duration::ZERO);
+            if !faults.is_empty() {
+                wrong.push(format!("{}: {} but it says: {line}", case.name, faults.join("; ")));
+            }
+        }
+        let _ = fs::remove_dir_all(&dir);
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
     #[test]
     fn the_committed_scenarios_are_well_formed() {
         let all = load_all(&paths::root().join("tests")).unwrap();
