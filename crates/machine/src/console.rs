@@ -1,6 +1,7 @@
 //! The console.
 use crate::{
     Interrupt, Region, interrupt,
+    survey::Survey,
     tree::{self, Place, Tree},
 };
 use dtoolkit::fdt::FdtNode;
@@ -38,7 +39,7 @@ pub struct ConsoleInfo {
     pub baud: Option<u32>,
 }
 
-pub(crate) fn find(tree: &Tree<'_>) -> Option<ConsoleInfo> {
+pub(crate) fn find(tree: &Tree<'_>, survey: &Survey<'_>) -> Option<ConsoleInfo> {
     let chosen = tree.top("chosen");
     let path = chosen
         .and_then(|node| {
@@ -62,7 +63,7 @@ pub(crate) fn find(tree: &Tree<'_>) -> Option<ConsoleInfo> {
     Some(ConsoleInfo {
         kind,
         region,
-        interrupt: interrupt::of(tree, &place, 0),
+        interrupt: interrupt::of(tree, survey, &place, 0),
         clock_hz: clock(tree, &place),
         baud: options[..digits].parse().ok(),
     })

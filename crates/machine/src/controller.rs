@@ -1,27 +1,10 @@
 //! The interrupt controller.
 use crate::{
     Interrupt, MachineError, RedistributorRegion, Region, interrupt,
+    survey::Survey,
     tree::{self, Place, Tree},
 };
 use core::fmt;
-
-/// GICv3 and GICv4 (bindings, `interrupt-controller/arm,gic-v3.yaml`).
-pub(crate) const GIC_V3: &[&str] = &["arm,gic-v3", "arm,gic-v4"];
-/// GICv1 and GICv2 (bindings, `interrupt-controller/arm,gic.yaml`).
-pub(crate) const GIC_V2: &[&str] = &[
-    "arm,gic-400",
-    "arm,cortex-a15-gic",
-    "arm,cortex-a9-gic",
-    "arm,cortex-a7-gic",
-    "arm,eb11mp-gic",
-    "arm,pl390",
-    "brcm,brahma-b15-gic",
-    "qcom,msm-qgic2",
-];
-/// The local controller of BCM2836 and BCM2837 (bindings, `interrupt-controller/brcm,bcm2836-l1-intc.yaml`).
-pub(crate) const BCM2836_LOCAL: &[&str] = &["brcm,bcm2836-l1-intc"];
-/// The legacy controller behind it (bindings, `interrupt-controller/brcm,bcm2835-armctrl-ic.yaml`).
-pub(crate) const BCM2835: &[&str] = &["brcm,bcm2836-armctrl-ic", "brcm,bcm2835-armctrl-ic"];
 
 /// The most redistributor regions a description holds.
 const MAX_REGIONS: usize = drivers_gic::gicv3::MAX_REGIONS;
@@ -101,33 +84,36 @@ pub struct Bcm2836Info {
 }
 
 /// A GIC comes first: BCM2711 has one, and the local controller as well.
-pub(crate) fn find(tree: &Tree<'_>) -> Result<Option<InterruptControllerInfo>, MachineError> {
-    if let Some(place) = tree.find_compatible(GIC_V3) {
-        return Ok(Some(InterruptControllerInfo::GicV3(gicv3(tree, &place)?)));
+pub(crate) fn find(
+    tree: &Tree<'_>,
+    survey: &Survey<'_>,
+) -> Result<Option<InterruptControllerInfo>, MachineError> {
+    if let Some(place) = &survey.gic_v3 {
+        return Ok(Some(InterruptControllerInfo::GicV3(gicv3(tree, survey, place)?)));
     }
-    if let Some(place) = tree.find_compatible(GIC_V2) {
-        return Ok(Some(InterruptControllerInfo::GicV2(gicv2(tree, &place)?)));
+    if let Some(place) = &survey.gic_v2 {
+        return Ok(Some(InterruptControllerInfo::GicV2(gicv2(tree, survey, place)?)));
     }
-    let Some(place) = tree.find_compatible(BCM2836_LOCAL) else { return Ok(None) };
+    let Some(place) = &survey.bcm2836_local else { return Ok(None) };
     Ok(Some(InterruptControllerInfo::Bcm2836(Bcm2836Info {
         local: place.region(0).ok_or(BAD_REG)?,
-        legacy: tree.find_compatible(BCM2835).and_then(|place| place.region(0)),
+        legacy: survey.bcm2835.and_then(|place| place.region(0)),
     })))
 }
 
 const BAD_REG: MachineError = MachineError::BadProperty { node: "the interrupt controller", property: "reg" };
 
-fn gicv2(tree: &Tree<'_>, place: &Place<'_>) -> Result<GicV2Info, MachineError> {
+fn gicv2(tree: &Tree<'_>, survey: &Survey<'_>, place: &Place<'_>) -> Result<GicV2Info, MachineError> {
     Ok(GicV2Info {
         gicd: place.region(0).ok_or(BAD_REG)?,
         gicc: place.region(1).ok_or(BAD_REG)?,
         gich: place.region(2),
         gicv: place.region(3),
-        maintenance: interrupt::of(tree, place, 0),
+        maintenance: interrupt::of(tree, survey, place, 0),
     })
 }
 
-fn gicv3(tree: &Tree<'_>, place: &Place<'_>) -> Result<GicV3Info, MachineError> {
+fn gicv3(tree: &Tree<'_>, survey: &Survey<'_>, place: &Place<'_>) -> Result<GicV3Info, MachineError> {
     let node = place.node();
     let count = tree::cell(&node, "#redistributor-regions").unwrap_or(1) as usize;
     let stride = tree::number(&node, "redistributor-stride").filter(|&stride| stride != 0);
@@ -144,6 +130,6 @@ fn gicv3(tree: &Tree<'_>, place: &Place<'_>) -> Result<GicV3Info, MachineError> 
         gicc: place.region(1 + count),
         gich: place.region(2 + count),
         gicv: place.region(3 + count),
-        maintenance: interrupt::of(tree, place, 0),
+        maintenance: interrupt::of(tree, survey, place, 0),
     })
 }

@@ -1,8 +1,10 @@
 //! Interrupts of devices: who they go to, and what they are called there.
 use crate::{
-    Intid, Trigger, controller,
+    Intid, Trigger,
+    survey::Survey,
     tree::{self, Cells, Place, Tree},
 };
+use dtoolkit::fdt::FdtNode;
 
 /// An input of an interrupt controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,53 +43,59 @@ impl Interrupt {
 
 /// The kinds of controllers whose specifiers are understood.
 #[derive(Clone, Copy)]
-enum Parent {
+enum Kind {
     Gic,
     Bcm2836Local,
     Bcm2835,
 }
 
-const PARENTS: [(&[&str], Parent); 3] = [
-    (controller::GIC_V3, Parent::Gic),
-    (controller::BCM2836_LOCAL, Parent::Bcm2836Local),
-    (controller::BCM2835, Parent::Bcm2835),
-];
-
 /// The `index`th interrupt of a node (DT spec, 2.4).
-pub(crate) fn of(tree: &Tree<'_>, place: &Place<'_>, index: usize) -> Option<Interrupt> {
+pub(crate) fn of(tree: &Tree<'_>, survey: &Survey<'_>, place: &Place<'_>, index: usize) -> Option<Interrupt> {
     let node = place.node();
-    if let Some(mut cells) = Cells::of(&node, "interrupts-extended") {
+    let (phandle, mut cells) = if let Some(mut cells) = Cells::of(&node, "interrupts-extended") {
         for _ in 0..index {
-            let parent = tree.find_phandle(cells.next()?)?;
+            let phandle = cells.next()?;
+            let parent = match known(survey, phandle) {
+                Some((_, parent)) => parent,
+                None => tree.find_phandle(phandle)?.node(),
+            };
             cells.advance(specifier_cells(&parent)?);
         }
-        let parent = tree.find_phandle(cells.next()?)?;
-        return decode(&parent, cells);
-    }
-    let mut cells = Cells::of(&node, "interrupts")?;
-    let phandle = place.upwards().find_map(|node| tree::cell(&node, "interrupt-parent"))?;
-    let parent = tree.find_phandle(phandle)?;
-    cells.advance(specifier_cells(&parent)?.checked_mul(index)?);
-    decode(&parent, cells)
+        (cells.next()?, cells)
+    } else {
+        let mut cells = Cells::of(&node, "interrupts")?;
+        let phandle = place.upwards().find_map(|node| tree::cell(&node, "interrupt-parent"))?;
+        let (_, parent) = known(survey, phandle)?;
+        cells.advance(specifier_cells(&parent)?.checked_mul(index)?);
+        (phandle, cells)
+    };
+    let (kind, parent) = known(survey, phandle)?;
+    decode(kind, specifier_cells(&parent)?, &mut cells)
 }
 
-fn specifier_cells(parent: &Place<'_>) -> Option<usize> {
-    let count = tree::cell(&parent.node(), "#interrupt-cells")?;
+/// The controller with this phandle, if it is one that is understood.
+fn known<'a>(survey: &Survey<'a>, phandle: u32) -> Option<(Kind, FdtNode<'a>)> {
+    [
+        (Kind::Gic, &survey.gic_v3),
+        (Kind::Gic, &survey.gic_v2),
+        (Kind::Bcm2836Local, &survey.bcm2836_local),
+        (Kind::Bcm2835, &survey.bcm2835),
+    ]
+    .into_iter()
+    .filter_map(|(kind, place)| Some((kind, place.as_ref()?.node())))
+    .find(|(_, node)| tree::phandle(node) == Some(phandle))
+}
+
+fn specifier_cells(parent: &FdtNode<'_>) -> Option<usize> {
+    let count = tree::cell(parent, "#interrupt-cells")?;
     (1..=8).contains(&count).then_some(count as usize)
 }
 
-fn decode(parent: &Place<'_>, mut cells: Cells<'_>) -> Option<Interrupt> {
-    let node = parent.node();
-    let kind = if tree::is_compatible(&node, controller::GIC_V2) {
-        Parent::Gic
-    } else {
-        PARENTS.iter().find(|(names, _)| tree::is_compatible(&node, names))?.1
-    };
-    let count = specifier_cells(parent)?;
+fn decode(kind: Kind, count: usize, cells: &mut Cells<'_>) -> Option<Interrupt> {
     let line = match kind {
-        Parent::Gic if count >= 3 => gic_line(cells.next()?, cells.next()?)?,
-        Parent::Bcm2836Local if count == 2 => Line::Bcm2836Local(u8::try_from(cells.next()?).ok()?),
-        Parent::Bcm2835 if count == 2 => Line::Bcm2835 {
+        Kind::Gic if count >= 3 => gic_line(cells.next()?, cells.next()?)?,
+        Kind::Bcm2836Local if count == 2 => Line::Bcm2836Local(u8::try_from(cells.next()?).ok()?),
+        Kind::Bcm2835 if count == 2 => Line::Bcm2835 {
             bank: u8::try_from(cells.next()?).ok().filter(|&bank| bank < 3)?,
             bit: u8::try_from(cells.next()?).ok().filter(|&bit| bit < 32)?,
         },
@@ -95,7 +103,7 @@ fn decode(parent: &Place<'_>, mut cells: Cells<'_>) -> Option<Interrupt> {
     };
     let trigger = match (kind, line) {
         // All inputs of the legacy controller are levels (bindings, `interrupt-controller/brcm,bcm2835-armctrl-ic.txt`).
-        (Parent::Bcm2835, _) => Trigger::Level,
+        (Kind::Bcm2835, _) => Trigger::Level,
         // 1 and 2: rising and falling edge; 4 and 8: high and low level.
         _ if cells.next()? & 0b11 != 0 => Trigger::Edge,
         _ => Trigger::Level,

@@ -50,6 +50,7 @@ mod memory;
 mod psci;
 mod region;
 mod structure;
+mod survey;
 mod timer;
 mod tree;
 
@@ -65,6 +66,7 @@ pub use psci::{Conduit, Psci, PsciVersion};
 pub use region::Region;
 pub use timer::TimerInfo;
 
+use survey::Survey;
 use tree::Tree;
 
 /// A machine, described by a device tree that has been checked.
@@ -84,11 +86,12 @@ impl<'a> Machine<'a> {
         let tree = Tree::new(dtb)?;
         memory::check(&tree)?;
         cores::check(&tree)?;
+        let survey = Survey::of(&tree);
         Ok(Self {
-            psci: psci::find(&tree),
-            interrupt_controller: controller::find(&tree)?,
-            timer: timer::find(&tree),
-            console: console::find(&tree),
+            psci: psci::find(&survey),
+            interrupt_controller: controller::find(&tree, &survey)?,
+            timer: timer::find(&tree, &survey),
+            console: console::find(&tree, &survey),
             chosen: chosen::read(&tree),
             tree,
         })

@@ -1,5 +1,5 @@
 //! How to call PSCI.
-use crate::tree::{self, Tree};
+use crate::{survey::Survey, tree};
 
 /// The instruction that reaches firmware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub struct Psci {
     pub version: PsciVersion,
 }
 
-pub(crate) fn find(tree: &Tree<'_>) -> Option<Psci> {
-    let node = tree.find_compatible(&["arm,psci", "arm,psci-0.2", "arm,psci-1.0"])?.node();
+pub(crate) fn find(survey: &Survey<'_>) -> Option<Psci> {
+    let node = survey.psci?.node();
     let conduit = match tree::string(&node, "method")? {
         "hvc" => Conduit::Hvc,
         "smc" => Conduit::Smc,

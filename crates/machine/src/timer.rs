@@ -1,6 +1,7 @@
 //! The cores' timers.
 use crate::{
     Interrupt, interrupt,
+    survey::Survey,
     tree::{self, Tree},
 };
 
@@ -26,15 +27,15 @@ pub struct TimerInfo {
     pub registers_not_configured: bool,
 }
 
-pub(crate) fn find(tree: &Tree<'_>) -> Option<TimerInfo> {
-    let place = tree.find_compatible(&["arm,armv8-timer", "arm,armv7-timer"])?;
+pub(crate) fn find(tree: &Tree<'_>, survey: &Survey<'_>) -> Option<TimerInfo> {
+    let place = survey.timer?;
     let node = place.node();
     let named = tree::bytes(&node, "interrupt-names").is_some();
     // The order is fixed, and a timer without the secure one says so by giving names.
     let channel = |position: usize, name: &str| {
         let index =
             if named { tree::strings(&node, "interrupt-names").position(|n| n == name)? } else { position };
-        interrupt::of(tree, &place, index)
+        interrupt::of(tree, survey, &place, index)
     };
     let flag = |property| tree::bytes(&node, property).is_some();
     Some(TimerInfo {

@@ -53,17 +53,9 @@ impl<'a> Tree<'a> {
         descend(&mut place, &mut matches).then_some(place)
     }
 
-    /// The first enabled node that is compatible with one of the strings.
-    pub(crate) fn find_compatible(&self, compatibles: &[&str]) -> Option<Place<'a>> {
-        self.find(|place| is_compatible(&place.node(), compatibles) && place.is_enabled())
-    }
-
     /// The node that other nodes mean by this number (DT spec, 2.3.3).
-    pub(crate) fn find_phandle(&self, phandle: u32) -> Option<Place<'a>> {
-        self.find(|place| {
-            let node = place.node();
-            number(&node, "phandle").or_else(|| number(&node, "linux,phandle")) == Some(u64::from(phandle))
-        })
+    pub(crate) fn find_phandle(&self, wanted: u32) -> Option<Place<'a>> {
+        self.find(|place| phandle(&place.node()) == Some(wanted))
     }
 
     /// The node at a path (DT spec, 2.2.3).
@@ -212,6 +204,11 @@ pub(crate) fn number(node: &FdtNode<'_>, property: &str) -> Option<u64> {
 /// The value of a property that is one cell.
 pub(crate) fn cell(node: &FdtNode<'_>, property: &str) -> Option<u32> {
     Cells::of(node, property)?.next()
+}
+
+/// A node's `phandle` (DT spec, 2.3.3).
+pub(crate) fn phandle(node: &FdtNode<'_>) -> Option<u32> {
+    cell(node, "phandle").or_else(|| cell(node, "linux,phandle"))
 }
 
 /// A node's `#address-cells` and `#size-cells`, for its children (DT spec, 2.3.5).
