@@ -1,41 +1,82 @@
-//! cpio archives: `newc` and the old binary form.
+//! cpio archives: `newc`, with or without checksums, and the old binary form.
+//!
+//! The formats are those of cpio(5): a header, the name with a terminating zero, the data; each padded to 4 bytes
+//! (`newc`) or 2 bytes (old binary). The last entry is named `TRAILER!!!`.
+
 use core::fmt;
 
-/// What is wrong with an archive.
+/// Longest name of a file, in bytes.
+pub const NAME_MAX: usize = 255;
+/// Most files in a bundle: a kernel, ramdisk and tree for each of 64 VMs, and some.
+pub const FILES_MAX: usize = 256;
+const TRAILER: &str = "TRAILER!!!";
+const NEWC_MAGIC: [&[u8]; 2] = [b"070701", b"070702"];
+const NEWC_HEADER: usize = 110;
+const NEWC_ALIGN: usize = 4;
+const OLD_MAGIC: u16 = 0o070_707;
+const OLD_HEADER: usize = 26;
+const OLD_ALIGN: usize = 2;
+
+/// Why an archive is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ArchiveError<'a> {
-    /// No known magic at this offset.
-    Magic(usize),
-    /// The archive ends within an entry.
-    Truncated(usize),
-    /// A header field is not a number.
-    Number(usize),
-    /// A name is empty, too long or not text.
-    Name(usize),
-    /// Two entries have this name.
-    Duplicate(&'a str),
-    /// There is no trailer.
+pub struct ArchiveError<'a> {
+    /// Where the entry begins, in bytes from the start of the archive.
+    pub at: usize,
+    /// The entry's name, if it was readable.
+    pub name: Option<&'a str>,
+    /// What is wrong with it.
+    pub problem: ArchiveProblem,
+}
+
+/// What can be wrong with an entry of an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArchiveProblem {
+    /// It begins with no known magic.
+    Magic,
+    /// Its header does not fit into the archive.
+    HeaderCut,
+    /// Its name does not fit into the archive.
+    NameCut,
+    /// Its data does not fit into the archive.
+    DataCut,
+    /// A field of its header is not a number.
+    Number,
+    /// Its name is empty, longer than [`NAME_MAX`], not UTF-8, or not terminated.
+    Name,
+    /// An earlier entry has its name.
+    Duplicate,
+    /// The archive ends where it should begin: there is no trailer.
     NoTrailer,
-    /// More files than any bundle needs.
+    /// It is one more than [`FILES_MAX`].
     TooMany,
+    /// Something other than zeroes follows the trailer.
+    AfterTrailer,
 }
 
 impl fmt::Display for ArchiveError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the bundle ")?;
-        match self {
-            Self::Magic(at) => write!(f, "is not a cpio archive: no entry begins at byte {at}"),
-            Self::Truncated(at) => write!(f, "ends within the entry that begins at byte {at}"),
-            Self::Number(at) => write!(f, "has an entry at byte {at} whose header is not made of numbers"),
-            Self::Name(at) => {
-                write!(f, "has an entry at byte {at} whose name is empty, too long, or not text")
-            }
-            Self::Duplicate(name) => write!(f, "holds two files named {name}"),
-            Self::TooMany => write!(f, "holds more than {FILES_MAX} files"),
-            Self::NoTrailer => f.write_str("has no trailer: it is cut off after an entry"),
+        match self.name {
+            Some(name) => write!(f, "bundle: {name} (at byte {}): ", self.at)?,
+            None => write!(f, "bundle: at byte {}: ", self.at)?,
         }
+        f.write_str(match self.problem {
+            ArchiveProblem::Magic => "no entry of a cpio archive begins here",
+            ArchiveProblem::HeaderCut => "the archive ends within the header",
+            ArchiveProblem::NameCut => "the archive ends within the name",
+            ArchiveProblem::DataCut => "the archive ends within the file's data",
+            ArchiveProblem::Number => "the header holds something that is not a number",
+            ArchiveProblem::Name => "the name is empty, longer than 255 bytes, not text or not terminated",
+            ArchiveProblem::Duplicate => "the archive holds another file of this name",
+            ArchiveProblem::NoTrailer => "the archive ends without a trailer",
+            ArchiveProblem::TooMany => "the archive holds more than 256 files",
+            ArchiveProblem::AfterTrailer => {
+                "the archive's trailer is followed by something other than zeroes"
+            }
+        })
     }
 }
+
+impl core::error::Error for ArchiveError<'_> {}
 
 /// A file of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,45 +93,50 @@ pub struct Archive<'a> {
     bytes: &'a [u8],
 }
 
-/// Longest name of a file.
-pub const NAME_MAX: usize = 255;
-/// Most files in a bundle: a kernel, ramdisk and tree for each of 64 VMs, and some.
-pub const FILES_MAX: usize = 256;
-const TRAILER: &str = "TRAILER!!!";
-const OLD_MAGIC: u16 = 0o070_707;
-
 /// An entry, and where the next one begins.
 type Step<'a> = (Entry<'a>, usize);
+type Result<'a, T> = core::result::Result<T, ArchiveError<'a>>;
+
+/// What the header of an entry says, and where the parts begin.
+struct Header {
+    at: usize,
+    name_at: usize,
+    name_size: usize,
+    file_size: usize,
+    align: usize,
+}
 
 impl<'a> Archive<'a> {
-    /// Checks an archive.
+    /// Checks an archive from its first byte to its last.
     ///
     /// # Errors
-    /// See [`ArchiveError`].
-    pub fn new(bytes: &'a [u8]) -> Result<Self, ArchiveError<'a>> {
+    /// The first entry that is wrong, and how; see [`ArchiveProblem`].
+    pub fn new(bytes: &'a [u8]) -> Result<'a, Self> {
         let archive = Self { bytes };
         let mut at = 0;
-        for _ in 0..=FILES_MAX {
-            if at >= bytes.len() {
-                return Err(ArchiveError::NoTrailer);
-            }
+        for count in 0..=FILES_MAX {
             let (entry, next) = archive.entry(at)?;
+            let error = |problem| Err(ArchiveError { at, name: Some(entry.name), problem });
             if entry.name == TRAILER {
-                return Ok(archive);
+                let rest = bytes.get(next..).unwrap_or_default();
+                return if rest.iter().all(|byte| *byte == 0) {
+                    Ok(archive)
+                } else {
+                    error(ArchiveProblem::AfterTrailer)
+                };
             }
-            if archive
-                .entries()
-                .take_while(|e| !core::ptr::eq(e.name, entry.name))
-                .any(|e| e.name == entry.name)
-            {
-                return Err(ArchiveError::Duplicate(entry.name));
+            if count == FILES_MAX {
+                return error(ArchiveProblem::TooMany);
+            }
+            if archive.entries().take(count).any(|earlier| earlier.name == entry.name) {
+                return error(ArchiveProblem::Duplicate);
             }
             at = next;
         }
-        Err(ArchiveError::TooMany)
+        Err(ArchiveError { at, name: None, problem: ArchiveProblem::TooMany })
     }
 
-    /// The files, in the archive's order. Ends at whatever is no entry.
+    /// The files, in the archive's order.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
         let archive = *self;
         let mut at = 0;
@@ -103,67 +149,79 @@ impl<'a> Archive<'a> {
 
     /// The content of file `name`.
     pub fn find(&self, name: &str) -> Option<&'a [u8]> {
-        self.entries().find(|e| e.name == name).map(|e| e.data)
+        self.entries().find(|entry| entry.name == name).map(|entry| entry.data)
     }
 
-    fn entry(&self, at: usize) -> Result<Step<'a>, ArchiveError<'a>> {
+    fn entry(&self, at: usize) -> Result<'a, Step<'a>> {
         let rest = self.bytes.get(at..).unwrap_or_default();
-        if rest.starts_with(b"070701") || rest.starts_with(b"070702") {
-            self.newc(at)
+        let header = if NEWC_MAGIC.iter().any(|magic| rest.starts_with(magic)) {
+            newc(at, rest)
         } else if rest.starts_with(&OLD_MAGIC.to_le_bytes()) {
-            self.old_binary(at)
+            old_binary(at, rest)
+        } else if rest.is_empty() {
+            Err(ArchiveProblem::NoTrailer)
         } else {
-            Err(ArchiveError::Magic(at))
-        }
-    }
-
-    /// `newc`: 14 fields of 8 hexadecimal digits, of which the 7th is the file's size and the 12th that of its name.
-    fn newc(&self, at: usize) -> Result<Step<'a>, ArchiveError<'a>> {
-        let header = self.slice(at, at, 110)?;
-        let field = |n: usize| -> Result<usize, ArchiveError<'a>> {
-            let digits = &header[6 + n * 8..14 + n * 8];
-            if !digits.iter().all(u8::is_ascii_hexdigit) {
-                return Err(ArchiveError::Number(at));
-            }
-            let text = core::str::from_utf8(digits).map_err(|_| ArchiveError::Number(at))?;
-            usize::from_str_radix(text, 16).map_err(|_| ArchiveError::Number(at))
+            Err(ArchiveProblem::Magic)
         };
-        self.finish(at, 110, field(11)?, field(6)?, 4)
+        self.body(&header.map_err(|problem| ArchiveError { at, name: None, problem })?)
     }
 
-    /// The old binary form: 13 little-endian half words; name size is the 11th, file size the last two, high first.
-    fn old_binary(&self, at: usize) -> Result<Step<'a>, ArchiveError<'a>> {
-        let header = self.slice(at, at, 26)?;
-        let word = |n: usize| usize::from(u16::from_le_bytes([header[2 * n], header[2 * n + 1]]));
-        self.finish(at, 26, word(10), word(11) << 16 | word(12), 2)
-    }
-
-    fn finish(
-        &self,
-        at: usize,
-        header: usize,
-        name_size: usize,
-        file_size: usize,
-        align: usize,
-    ) -> Result<Step<'a>, ArchiveError<'a>> {
-        if name_size == 0 || name_size > NAME_MAX + 1 {
-            return Err(ArchiveError::Name(at));
+    fn body(&self, header: &Header) -> Result<'a, Step<'a>> {
+        let at = header.at;
+        let unnamed = |problem| ArchiveError { at, name: None, problem };
+        if header.name_size == 0 || header.name_size > NAME_MAX + 1 {
+            return Err(unnamed(ArchiveProblem::Name));
         }
-        let name = self.slice(at, at + header, name_size)?;
-        let name = name.strip_suffix(b"\0").ok_or(ArchiveError::Name(at))?;
-        let name = core::str::from_utf8(name).map_err(|_| ArchiveError::Name(at))?;
-        let name = name.strip_prefix("./").unwrap_or(name);
-        if name.is_empty() || name.contains('\0') {
-            return Err(ArchiveError::Name(at));
-        }
-        // Alignment is relative to the archive's start.
-        let data_at = (at + header + name_size).next_multiple_of(align);
-        let data = self.slice(at, data_at, file_size)?;
-        Ok((Entry { name, data }, (data_at + file_size).next_multiple_of(align)))
+        let name = self.part(header.name_at, header.name_size).ok_or(unnamed(ArchiveProblem::NameCut))?;
+        let name = name.strip_suffix(b"\0").and_then(|name| core::str::from_utf8(name).ok());
+        let name = name.map(|name| name.strip_prefix("./").unwrap_or(name));
+        let name = name
+            .filter(|name| !name.is_empty() && !name.contains('\0'))
+            .ok_or(unnamed(ArchiveProblem::Name))?;
+        // Padding is counted from the archive's start.
+        let data_at = (header.name_at + header.name_size).next_multiple_of(header.align);
+        let data = self.part(data_at, header.file_size).ok_or(ArchiveError {
+            at,
+            name: Some(name),
+            problem: ArchiveProblem::DataCut,
+        })?;
+        Ok((Entry { name, data }, (data_at + header.file_size).next_multiple_of(header.align)))
     }
 
-    fn slice(&self, entry: usize, at: usize, len: usize) -> Result<&'a [u8], ArchiveError<'a>> {
-        let end = at.checked_add(len).ok_or(ArchiveError::Truncated(entry))?;
-        self.bytes.get(at..end).ok_or(ArchiveError::Truncated(entry))
+    fn part(&self, at: usize, len: usize) -> Option<&'a [u8]> {
+        self.bytes.get(at..at.checked_add(len)?)
     }
+}
+
+/// `newc`: after the magic 13 fields of 8 hexadecimal digits; the 7th is the file's size, the 12th the name's.
+fn newc(at: usize, rest: &[u8]) -> core::result::Result<Header, ArchiveProblem> {
+    let header = rest.get(..NEWC_HEADER).ok_or(ArchiveProblem::HeaderCut)?;
+    let (fields, _) = header[6..].as_chunks::<8>();
+    let mut numbers = [0; 13];
+    for (number, digits) in numbers.iter_mut().zip(fields) {
+        for digit in digits {
+            let value = char::from(*digit).to_digit(16).ok_or(ArchiveProblem::Number)?;
+            *number = *number << 4 | value as usize;
+        }
+    }
+    Ok(Header {
+        at,
+        name_at: at + NEWC_HEADER,
+        name_size: numbers[11],
+        file_size: numbers[6],
+        align: NEWC_ALIGN,
+    })
+}
+
+/// The old binary form: 13 little-endian half words; the 11th is the name's size, the last two the file's, high first.
+fn old_binary(at: usize, rest: &[u8]) -> core::result::Result<Header, ArchiveProblem> {
+    let header = rest.get(..OLD_HEADER).ok_or(ArchiveProblem::HeaderCut)?;
+    let word = |n: usize| usize::from(u16::from_le_bytes([header[2 * n], header[2 * n + 1]]));
+    Ok(Header {
+        at,
+        name_at: at + OLD_HEADER,
+        name_size: word(10),
+        file_size: word(11) << 16 | word(12),
+        align: OLD_ALIGN,
+    })
 }

@@ -1,11 +1,45 @@
 //! Boot bundles of a partition manager, read and checked.
+//!
+//! A bundle is a cpio archive with a manifest and the files that the manifest names. [`Manifest::check`] reads all of
+//! it and compares everything with everything else, so that after it nothing about the bundle can fail any more:
+//!
+//! ```
+//! use bundle::{MachineLimits, Manifest};
+//!
+//! fn boot(initrd: &[u8]) {
+//!     match Manifest::check(initrd, &MachineLimits { memory: 1 << 30 }) {
+//!         Ok(manifest) => {
+//!             for vm in manifest.vms() {
+//!                 let kernel = manifest.file(vm.kernel_filename);
+//!                 println!("{}: {} bytes of kernel", vm.debug_name, kernel.len());
+//!             }
+//!         }
+//!         // One sentence: file, node, property, and what is wrong with it.
+//!         Err(why) => println!("{why}"),
+//!     }
+//! }
+//! # boot(b"no bundle at all");
+//! ```
+//!
+//! * [`Archive`]: cpio archives, `newc` (with or without checksums) and the old binary form.
+//! * [`Image`]: arm64 `Image` headers; kernels without one are flat binaries.
+//! * [`Manifest`]: Hafnium's hypervisor manifest and FF-A partition manifests, with Margay's additions.
+//!
+//! Everything is input from outside: no input makes this crate panic, and nothing in it allocates. A checked manifest
+//! is a view of the bundle's bytes, a few pointers large.
 #![no_std]
 #![forbid(unsafe_code)]
 
 mod cpio;
+mod error;
 mod image;
 pub mod manifest;
+mod partition;
+mod place;
 
-pub use cpio::{Archive, ArchiveError};
-pub use image::{Image, ImageError};
-pub use manifest::{BundleError, MachineLimits, Manifest, VmSpec};
+pub use cpio::{Archive, ArchiveError, ArchiveProblem, Entry};
+pub use error::{At, BundleError, Problem};
+pub use image::{Image, ImageError, KernelFormat};
+pub use manifest::{Kind, MachineLimits, Manifest, VmSpec};
+pub use partition::Partition;
+pub use place::Cells;
