@@ -165,3 +165,38 @@ impl fmt::Write for ConsoleWriter {
         Ok(())
     }
 }
+
+/// A board for host tests: a console that keeps nothing, and no interrupts.
+#[cfg(not(target_os = "none"))]
+mod host {
+    use super::{Board, BoardError, Machine};
+
+    struct Host;
+
+    crate::image!(Host);
+
+    // SAFETY: touches nothing.
+    unsafe impl Board for Host {
+        const EARLY_CONSOLE: u64 = 0;
+        const EARLY_STOP: bool = false;
+        const KICK: u32 = 0;
+
+        fn devices(_: &Machine<'_>, _: &mut dyn FnMut(u64, u64)) {}
+        fn init_console(_: &Machine<'_>) -> Result<(), BoardError> {
+            Ok(())
+        }
+        fn write(_: &[u8]) {}
+        fn init(_: &Machine<'_>) -> Result<(), BoardError> {
+            Ok(())
+        }
+        fn init_core(_: u64, _: &[u32]) -> Result<(), BoardError> {
+            Ok(())
+        }
+        fn acknowledge() -> Option<u32> {
+            None
+        }
+        fn end(_: u32) {}
+        fn disable(_: u32) {}
+        fn kick(_: u64) {}
+    }
+}

@@ -114,7 +114,12 @@ impl El2Map {
         let mut map = Self { root: RootTable::new(HeapTables, 0, El2) };
         let offset = physical;
         map.map(layout.start, offset(layout.start), layout.text_end - layout.start, Kind::Text);
-        map.map(layout.text_end, offset(layout.text_end), layout.rodata_end - layout.text_end, Kind::ReadOnly);
+        map.map(
+            layout.text_end,
+            offset(layout.text_end),
+            layout.rodata_end - layout.text_end,
+            Kind::ReadOnly,
+        );
         let guard = layout.boot_stack - PAGE;
         map.map(layout.rodata_end, offset(layout.rodata_end), guard - layout.rodata_end, Kind::Data);
         map.map(layout.boot_stack, offset(layout.boot_stack), layout.end - layout.boot_stack, Kind::Data);
@@ -126,7 +131,9 @@ impl El2Map {
     fn map(&mut self, va: u64, pa: Pa, bytes: u64, kind: Kind) {
         let region = MemoryRegion::new(va as usize, (va + bytes) as usize);
         let constraints = Constraints::NO_CONTIGUOUS_HINT;
-        if let Err(error) = self.root.map_range(&region, PhysicalAddress(pa.0 as usize), kind.attributes(), constraints) {
+        if let Err(error) =
+            self.root.map_range(&region, PhysicalAddress(pa.0 as usize), kind.attributes(), constraints)
+        {
             crate::report::fatal(format_args!("cannot map {va:#x} for the hypervisor: {error}"));
         }
     }
@@ -187,7 +194,9 @@ impl El2Map {
 /// Whether an address lies in a core's stack.
 pub(crate) fn is_stack(va: u64) -> bool {
     let span = STACKS_VA..STACKS_VA + STACK_STRIDE * 4096;
-    span.contains(&va) && (va - STACKS_VA) % STACK_STRIDE >= STACK_SIZE && (va + 16 - STACKS_VA) % STACK_STRIDE != 0
+    span.contains(&va)
+        && (va - STACKS_VA) % STACK_STRIDE >= STACK_SIZE
+        && (va + 16 - STACKS_VA) % STACK_STRIDE != 0
 }
 
 /// A page of address space for copies, of one core.

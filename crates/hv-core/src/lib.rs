@@ -21,6 +21,10 @@
 //! | `console`, `report`, `syndrome` | what people read |
 //! | `arch` | the processor |
 #![no_std]
+#![cfg_attr(
+    not(target_os = "none"),
+    allow(dead_code, reason = "what only the target calls is compiled for tests too")
+)]
 
 extern crate alloc;
 #[cfg(test)]

@@ -49,7 +49,9 @@ fn take_for_run(primary: &Loaded, id: VcpuId) -> Result<&'static Vcpu, Exit> {
     let state = vcpu.state();
     match state {
         VcpuState::Running(_) => return Err(Exit::Refused(ffa::Error::Busy)),
-        VcpuState::Off => return Err(vm.stop_reason().unwrap_or(Exit::WaitForInterrupt { timeout_ns: None })),
+        VcpuState::Off => {
+            return Err(vm.stop_reason().unwrap_or(Exit::WaitForInterrupt { timeout_ns: None }));
+        }
         _ => {}
     }
     let mut claimed = vcpu.claim(state, primary.core()).ok_or(Exit::Refused(ffa::Error::Busy))?;
@@ -211,7 +213,9 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
         // Its vCPU stays on this core; its FP/SIMD registers may stay in the processor.
         return;
     }
-    if core::ptr::eq(core.fp_owner.get(), from) && from.fp_core.load(Ordering::Relaxed) == u32::from(core.index) {
+    if core::ptr::eq(core.fp_owner.get(), from)
+        && from.fp_core.load(Ordering::Relaxed) == u32::from(core.index)
+    {
         arch::trap_fp(false);
         arch::isb();
         arch::fp::save(claimed.fp());

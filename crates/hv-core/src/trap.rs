@@ -1,8 +1,7 @@
 //! What a VM does that traps, other than a hypercall.
 
 use crate::{
-    arch,
-    idregs,
+    arch, idregs,
     run::{self, Next},
     service,
     syndrome::Syndrome,

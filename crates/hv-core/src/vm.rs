@@ -123,7 +123,9 @@ impl Vm {
     #[cold]
     fn stopped(&self, state: u8) -> Exit {
         match state {
-            s if s == VmState::Aborted as u8 => Exit::Aborted(self.crash().map_or(NO_FAULT, |(_, fault)| fault)),
+            s if s == VmState::Aborted as u8 => {
+                Exit::Aborted(self.crash().map_or(NO_FAULT, |(_, fault)| fault))
+            }
             s if s == VmState::Reset as u8 => Exit::Off { reset: true },
             // Being recorded this moment: the fault follows in the exit of the vCPU that caused it.
             s if s == VmState::Stopping as u8 => Exit::Aborted(NO_FAULT),

@@ -59,7 +59,7 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     }
     let cores = cores(&machine);
     console::info!(
-        "Margay {} on {}: {} cores",
+        "Margay {} on {}, cores: {}",
         env!("CARGO_PKG_VERSION"),
         machine.model().unwrap_or("an unnamed machine"),
         cores.len()
@@ -116,7 +116,9 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     board::devices(&machine, &mut |base, bytes| own.identity(base, bytes, Kind::Device));
     let system = build(&machine, &bundle, &plan, &cores, own);
     let this = system.cores.iter().find(|core| core.mpidr == arch::mpidr());
-    let Some(this) = this else { fail!("the device tree does not list the core that the hypervisor runs on") };
+    let Some(this) = this else {
+        fail!("the device tree does not list the core that the hypervisor runs on")
+    };
 
     for (vm, start) in system.vms[1..].iter().zip(&secondaries) {
         start_vcpu(&vm.vcpus[0], this, *start).release(VcpuState::Ready);
@@ -180,7 +182,8 @@ fn cores(machine: &Machine<'_>) -> heapless::Vec<u64, 128> {
 
 fn timers(machine: &Machine<'_>) -> (u32, u32) {
     let Some(info) = machine.timer() else { fail!("the device tree has no ARM generic timer") };
-    let id = |interrupt: Option<machine::Interrupt>| interrupt.and_then(|i| i.intid()).map(machine::Intid::raw);
+    let id =
+        |interrupt: Option<machine::Interrupt>| interrupt.and_then(|i| i.intid()).map(machine::Intid::raw);
     match (id(info.virtual_), id(info.physical)) {
         (Some(virtual_timer), Some(physical_timer)) => (virtual_timer, physical_timer),
         _ => fail!("the device tree gives no interrupt for the virtual or the physical timer"),
@@ -251,7 +254,14 @@ fn build(
     let mut vms = Vec::new();
     let affinities: Vec<u64> = cores.to_vec();
     let name = bundle.primary().debug_name;
-    vms.push(Vm::new(VmId::PRIMARY, VmKind::Primary, name, [0; 4], vcpus(&affinities), primary_tables(plan, width)));
+    vms.push(Vm::new(
+        VmId::PRIMARY,
+        VmKind::Primary,
+        name,
+        [0; 4],
+        vcpus(&affinities),
+        primary_tables(plan, width),
+    ));
     for (spec, placement) in bundle.secondaries().zip(&plan.secondaries) {
         let affinities: Vec<u64> = (0..spec.vcpu_count as u16).map(vmtree::vcpu_mpidr).collect();
         let tables = secondary_tables(placement, width);

@@ -35,7 +35,8 @@ pub(super) fn migrate_info_type(current: Loaded) -> Next {
 
 pub(super) fn features(mut current: Loaded) -> Next {
     let function = current.regs().x[1] as u32;
-    let ours = psci::FUNCTION_RANGE.contains(&(function & !smccc::CONVENTION_64)) || function == smccc::VERSION;
+    let ours =
+        psci::FUNCTION_RANGE.contains(&(function & !smccc::CONVENTION_64)) || function == smccc::VERSION;
     let known = ours && access::may_call(function, current.vm().kind);
     status(current, if known { Status::Success } else { Status::NotSupported })
 }

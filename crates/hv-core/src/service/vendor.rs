@@ -1,9 +1,7 @@
 //! SMCCC discovery and Margay's own calls.
 
 use crate::{run::Next, system::System, vcpu::Loaded};
-use hv_abi::{
-    Regs, SMCCC_NOT_SUPPORTED, exit::AbortCause, ffa, ids::VcpuId, ids::VmId, smccc, vendor,
-};
+use hv_abi::{Regs, SMCCC_NOT_SUPPORTED, exit::AbortCause, ffa, ids::VcpuId, ids::VmId, smccc, vendor};
 
 pub(super) fn smccc_version(mut current: Loaded) -> Next {
     current.regs().x[0] = smccc::VERSION_1_2;

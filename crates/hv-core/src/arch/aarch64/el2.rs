@@ -93,7 +93,13 @@ pub(crate) fn init_core(vtcr: u64) {
 /// `VTCR_EL2` for stage-2 tables of `ipa_bits`, root at level 1, on this machine (Arm ARM, D19.2.159).
 pub(crate) fn vtcr(ipa_bits: u8) -> u64 {
     let pa_range = (read!("id_aa64mmfr0_el1") & 0xf).min(5);
-    (1 << 31) | (pa_range << 16) | (0b11 << 12) | (0b01 << 10) | (0b01 << 8) | (0b01 << 6) | (64 - u64::from(ipa_bits))
+    (1 << 31)
+        | (pa_range << 16)
+        | (0b11 << 12)
+        | (0b01 << 10)
+        | (0b01 << 8)
+        | (0b01 << 6)
+        | (64 - u64::from(ipa_bits))
 }
 
 /// How many bits a physical address has.
@@ -413,7 +419,9 @@ pub(crate) fn el2_fault() -> [u64; 4] {
 pub(crate) fn here() -> (u64, u64) {
     let (pc, frame): (u64, u64);
     // SAFETY: reads two registers.
-    unsafe { asm!("adr {}, .", "mov {}, x29", out(reg) pc, out(reg) frame, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("adr {}, .", "mov {}, x29", out(reg) pc, out(reg) frame, options(nomem, nostack, preserves_flags))
+    };
     (pc, frame)
 }
 
