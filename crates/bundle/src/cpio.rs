@@ -6,9 +6,9 @@
 use core::fmt;
 
 /// Longest name of a file, in bytes.
-pub const NAME_MAX: usize = 255;
+const NAME_MAX: usize = 255;
 /// Most files in a bundle: a kernel, ramdisk and tree for each of 64 VMs, and some.
-pub const FILES_MAX: usize = 256;
+const FILES_MAX: usize = 256;
 const TRAILER: &str = "TRAILER!!!";
 const NEWC_MAGIC: [&[u8]; 2] = [b"070701", b"070702"];
 const NEWC_HEADER: usize = 110;
@@ -41,13 +41,13 @@ pub enum ArchiveProblem {
     DataCut,
     /// A field of its header is not a number.
     Number,
-    /// Its name is empty, longer than [`NAME_MAX`], not UTF-8, or not terminated.
+    /// Its name is empty, longer than 255 bytes, not UTF-8, or not terminated.
     Name,
     /// An earlier entry has its name.
     Duplicate,
     /// The archive ends where it should begin: there is no trailer.
     NoTrailer,
-    /// It is one more than [`FILES_MAX`].
+    /// It is the 257th.
     TooMany,
     /// Something other than zeroes follows the trailer.
     AfterTrailer,
