@@ -43,6 +43,9 @@ pub struct Args {
     /// Keep the console logs of scenarios that pass, too
     #[arg(long)]
     keep_logs: bool,
+    /// Boot the images as they are in target/images
+    #[arg(long)]
+    no_build: bool,
     /// Only say what the scenarios are
     #[arg(long)]
     list: bool,
@@ -83,11 +86,13 @@ pub fn verb(args: &Args) -> Result<()> {
 }
 
 fn machine_tests(scenarios: &[Scenario], args: &Args) -> Result<Tally> {
-    let toolchain = setup::ensure_toolchain()?;
     setup::ensure_qemu()?;
     let boards: BTreeSet<&str> = scenarios.iter().map(|scenario| scenario.board.as_str()).collect();
-    for name in boards {
-        build::everything(board::find(name)?, &toolchain)?;
+    if !args.no_build {
+        let toolchain = setup::ensure_toolchain()?;
+        for name in boards {
+            build::everything(board::find(name)?, &toolchain)?;
+        }
     }
     fs::create_dir_all(paths::test_logs()).context("cannot make target/test-logs")?;
 
