@@ -17,6 +17,7 @@ use hv_abi::{
     ids::{VcpuId, VmId},
     paravirt,
 };
+use vtimer::{Remaining, TimerState};
 
 /// The vCPU to go on with: the same one, or another.
 pub(crate) type Next = &'static Vcpu;
@@ -81,12 +82,14 @@ fn wait_exit(state: VcpuState, timeout_ns: Option<u64>) -> Exit {
     }
 }
 
-const TIMER_ENABLE: u64 = 1 << 0;
-const TIMER_IMASK: u64 = 1 << 1;
+/// How long until a timer with these registers fires. The virtual counter is the physical one.
+fn remaining(ctl: u64, cval: u64) -> Remaining {
+    TimerState { ctl, cval }.remaining(arch::counter(), 0)
+}
 
-/// How long until a timer with these registers fires: `None` if it does not, 0 if it has.
-fn ticks_left(ctl: u64, cval: u64) -> Option<u64> {
-    (ctl & (TIMER_ENABLE | TIMER_IMASK) == TIMER_ENABLE).then(|| cval.saturating_sub(arch::counter()))
+/// A wait of `ticks` in nanoseconds; at least 1, because 0 means for ever.
+fn nanoseconds(system: &System, ticks: u64) -> u64 {
+    system.frequency.ticks_to_ns(ticks).max(1)
 }
 
 /// Whether a vCPU that waits has a reason to run; if not, how long its timer still has, in nanoseconds.
@@ -96,13 +99,13 @@ fn wake(claimed: &mut Claimed, system: &System) -> Result<(), Option<u64>> {
         return Ok(());
     }
     let sys = claimed.sys();
-    match ticks_left(sys.cntv_ctl_el0, sys.cntv_cval_el0) {
-        None => Err(None),
-        Some(0) => {
-            sys.cntv_ctl_el0 |= TIMER_IMASK;
+    match remaining(sys.cntv_ctl_el0, sys.cntv_cval_el0) {
+        Remaining::Never => Err(None),
+        Remaining::Expired => {
+            sys.cntv_ctl_el0 |= TimerState::IMASK;
             if irqs.pend(paravirt::TIMER) { Ok(()) } else { Err(None) }
         }
-        Some(ticks) => Err(Some(system.clock.nanoseconds(ticks))),
+        Remaining::Ticks(ticks) => Err(Some(nanoseconds(system, ticks))),
     }
 }
 
@@ -131,8 +134,8 @@ pub(crate) fn wait(current: &Loaded, state: VcpuState) -> Next {
         return vcpu;
     }
     let (ctl, cval) = arch::virtual_timer();
-    let timeout_ns = match ticks_left(ctl, cval) {
-        Some(0) => {
+    let timeout_ns = match remaining(ctl, cval) {
+        Remaining::Expired => {
             arch::mask_virtual_timer();
             if vcpu.irqs.pend(paravirt::TIMER) {
                 current.update_line();
@@ -140,8 +143,8 @@ pub(crate) fn wait(current: &Loaded, state: VcpuState) -> Next {
             }
             None
         }
-        Some(ticks) => Some(System::get().clock.nanoseconds(ticks)),
-        None => None,
+        Remaining::Ticks(ticks) => Some(nanoseconds(System::get(), ticks)),
+        Remaining::Never => None,
     };
     exit(current, wait_exit(state, timeout_ns), state)
 }

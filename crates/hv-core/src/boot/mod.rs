@@ -13,7 +13,7 @@ use crate::{
     percore::Core,
     plan::{Memory, Placement, Plan, Region, Request},
     report,
-    system::{Clock, System},
+    system::System,
     tables::Tables,
     vcpu::{Claimed, Vcpu, VcpuState},
     vm::{Vm, VmKind},
@@ -282,10 +282,13 @@ fn build(
         .map(|(index, (mpidr, (top, window)))| Core::new(index as u16, *mpidr, vms.len(), window, root, top))
         .collect();
 
+    let Some(frequency) = vtimer::frequency() else {
+        fail!("firmware has not set the frequency of the counter")
+    };
     let system = System::publish(Box::new(System {
         vms: vms.into_boxed_slice(),
         cores: physical_cores,
-        clock: Clock::new(arch::counter_frequency()),
+        frequency,
         vtcr: arch::vtcr(width.bits()),
         conduit: machine.psci().map(|psci| psci.conduit),
     }));

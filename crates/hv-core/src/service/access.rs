@@ -23,74 +23,84 @@ enum Who {
 }
 
 impl Who {
-    fn includes(self, kind: VmKind) -> bool {
+    const fn includes(self, kind: VmKind) -> bool {
         match self {
             Self::All => true,
-            Self::Primary => kind == VmKind::Primary,
-            Self::Secondaries => kind != VmKind::Primary,
+            Self::Primary => matches!(kind, VmKind::Primary),
+            Self::Secondaries => !matches!(kind, VmKind::Primary),
         }
     }
 }
 
-/// Every call there is. `FFA_RUN` for the primary, `FFA_ID_GET`, `FFA_YIELD` and `HF_INTERRUPT_GET` are also matched
-/// ahead of this table.
-static ACCESS: &[(u32, Who, Handler)] = &[
+/// Makes the table: a match, which finds a row without walking through the others, and for tests a list.
+macro_rules! access_table {
+    ($($function:path, $who:ident, $handler:path;)+) => {
+        fn find_for(function: u32, kind: VmKind) -> Option<Handler> {
+            match function {
+                $($function if Who::$who.includes(kind) => Some($handler),)+
+                _ => None,
+            }
+        }
+
+        #[cfg(test)]
+        static ACCESS: &[(u32, Who)] = &[$(($function, Who::$who)),+];
+    };
+}
+
+// Every call there is. `FFA_RUN` for the primary, `FFA_ID_GET`, `FFA_YIELD` and `HF_INTERRUPT_GET` are also matched
+// ahead of this table.
+access_table! {
     // FF-A.
-    (f::VERSION, Who::All, ffa::version),
-    (f::FEATURES, Who::All, ffa::features),
-    (f::ID_GET, Who::All, super::call),
-    (f::SPM_ID_GET, Who::All, ffa::spm_id_get),
-    (f::PARTITION_INFO_GET, Who::All, mailbox::partition_info_get),
-    (f::RXTX_MAP, Who::All, mailbox::rxtx_map),
-    (f::RXTX_MAP_64, Who::All, mailbox::rxtx_map),
-    (f::RXTX_UNMAP, Who::All, mailbox::rxtx_unmap),
-    (f::RX_RELEASE, Who::All, mailbox::rx_release),
-    (f::RUN, Who::Primary, super::call),
-    (f::YIELD, Who::All, super::call),
-    (f::MSG_WAIT, Who::Secondaries, ffa::msg_wait),
-    (f::CONSOLE_LOG, Who::All, ffa::console_log_32),
-    (f::CONSOLE_LOG_64, Who::All, ffa::console_log_64),
+    f::VERSION, All, ffa::version;
+    f::FEATURES, All, ffa::features;
+    f::ID_GET, All, super::call;
+    f::SPM_ID_GET, All, ffa::spm_id_get;
+    f::PARTITION_INFO_GET, All, mailbox::partition_info_get;
+    f::RXTX_MAP, All, mailbox::rxtx_map;
+    f::RXTX_MAP_64, All, mailbox::rxtx_map;
+    f::RXTX_UNMAP, All, mailbox::rxtx_unmap;
+    f::RX_RELEASE, All, mailbox::rx_release;
+    f::RUN, Primary, super::call;
+    f::YIELD, All, super::call;
+    f::MSG_WAIT, Secondaries, ffa::msg_wait;
+    f::CONSOLE_LOG, All, ffa::console_log_32;
+    f::CONSOLE_LOG_64, All, ffa::console_log_64;
     // Para-virtual interrupts.
-    (p::INTERRUPT_ENABLE, Who::All, paravirt::enable),
-    (p::INTERRUPT_GET, Who::All, super::call),
-    (p::INTERRUPT_INJECT, Who::All, paravirt::inject),
-    (p::INTERRUPT_SEND_IPI, Who::All, paravirt::send_ipi),
+    p::INTERRUPT_ENABLE, All, paravirt::enable;
+    p::INTERRUPT_GET, All, super::call;
+    p::INTERRUPT_INJECT, All, paravirt::inject;
+    p::INTERRUPT_SEND_IPI, All, paravirt::send_ipi;
     // PSCI: forwarded for the primary, emulated for the others.
-    (ps::VERSION, Who::All, psci::version),
-    (ps::FEATURES, Who::All, psci::features),
-    (ps::CPU_ON, Who::Primary, psci::primary_cpu_on),
-    (ps::CPU_ON_64, Who::Primary, psci::primary_cpu_on),
-    (ps::CPU_OFF, Who::Primary, psci::primary_cpu_off),
-    (ps::AFFINITY_INFO, Who::Primary, psci::primary_affinity_info),
-    (ps::AFFINITY_INFO_64, Who::Primary, psci::primary_affinity_info),
-    (ps::SYSTEM_OFF, Who::Primary, psci::primary_system_off),
-    (ps::SYSTEM_RESET, Who::Primary, psci::primary_system_reset),
-    (ps::CPU_ON, Who::Secondaries, psci::cpu_on),
-    (ps::CPU_ON_64, Who::Secondaries, psci::cpu_on),
-    (ps::CPU_OFF, Who::Secondaries, psci::cpu_off),
-    (ps::AFFINITY_INFO, Who::Secondaries, psci::affinity_info),
-    (ps::AFFINITY_INFO_64, Who::Secondaries, psci::affinity_info),
-    (ps::SYSTEM_OFF, Who::Secondaries, psci::system_off),
-    (ps::SYSTEM_RESET, Who::Secondaries, psci::system_reset),
-    (ps::CPU_SUSPEND, Who::All, psci::cpu_suspend),
-    (ps::CPU_SUSPEND_64, Who::All, psci::cpu_suspend),
-    (ps::MIGRATE_INFO_TYPE, Who::All, psci::migrate_info_type),
+    ps::VERSION, All, psci::version;
+    ps::FEATURES, All, psci::features;
+    ps::CPU_ON, Primary, psci::primary_cpu_on;
+    ps::CPU_ON_64, Primary, psci::primary_cpu_on;
+    ps::CPU_OFF, Primary, psci::primary_cpu_off;
+    ps::AFFINITY_INFO, Primary, psci::primary_affinity_info;
+    ps::AFFINITY_INFO_64, Primary, psci::primary_affinity_info;
+    ps::SYSTEM_OFF, Primary, psci::primary_system_off;
+    ps::SYSTEM_RESET, Primary, psci::primary_system_reset;
+    ps::CPU_ON, Secondaries, psci::cpu_on;
+    ps::CPU_ON_64, Secondaries, psci::cpu_on;
+    ps::CPU_OFF, Secondaries, psci::cpu_off;
+    ps::AFFINITY_INFO, Secondaries, psci::affinity_info;
+    ps::AFFINITY_INFO_64, Secondaries, psci::affinity_info;
+    ps::SYSTEM_OFF, Secondaries, psci::system_off;
+    ps::SYSTEM_RESET, Secondaries, psci::system_reset;
+    ps::CPU_SUSPEND, All, psci::cpu_suspend;
+    ps::CPU_SUSPEND_64, All, psci::cpu_suspend;
+    ps::MIGRATE_INFO_TYPE, All, psci::migrate_info_type;
     // SMCCC and Margay.
-    (smccc::VERSION, Who::All, vendor::smccc_version),
-    (smccc::ARCH_FEATURES, Who::All, vendor::arch_features),
-    (v::CALL_UID, Who::All, vendor::uid),
-    (v::CALL_REVISION, Who::All, vendor::revision),
-    (v::CRASH_RECORD_GET, Who::Primary, vendor::crash_record),
-];
+    smccc::VERSION, All, vendor::smccc_version;
+    smccc::ARCH_FEATURES, All, vendor::arch_features;
+    v::CALL_UID, All, vendor::uid;
+    v::CALL_REVISION, All, vendor::revision;
+    v::CRASH_RECORD_GET, Primary, vendor::crash_record;
+}
 
 /// The handler of `function` for `vm`; `None` if the VM has no such call.
 pub(crate) fn find(function: u32, vm: &Vm) -> Option<Handler> {
     find_for(function, vm.kind)
-}
-
-fn find_for(function: u32, kind: VmKind) -> Option<Handler> {
-    let (_, _, handler) = ACCESS.iter().find(|(id, who, _)| *id == function && who.includes(kind))?;
-    Some(*handler)
 }
 
 /// Whether a VM of this kind may call `function`.
@@ -110,8 +120,8 @@ mod tests {
     #[test]
     fn no_call_has_two_handlers_for_one_kind_of_vm() {
         for kind in [VmKind::Primary, VmKind::Secondary] {
-            for (id, ..) in ACCESS {
-                let rows = ACCESS.iter().filter(|(other, who, _)| other == id && who.includes(kind)).count();
+            for (id, _) in ACCESS {
+                let rows = ACCESS.iter().filter(|(other, who)| other == id && who.includes(kind)).count();
                 assert!(rows <= 1, "{id:#x} has {rows} rows for {kind:?}");
             }
         }

@@ -197,7 +197,7 @@ pub(crate) fn fault_ipa() -> u64 {
     (read!("hpfar_el2") & 0x0000_0fff_ffff_fff0) << 8
 }
 
-/// The virtual counter, in ticks.
+/// The counter, in ticks.
 #[inline]
 pub(crate) fn counter() -> u64 {
     // SAFETY: the barrier and the read have no side effect.
@@ -206,11 +206,6 @@ pub(crate) fn counter() -> u64 {
         asm!("isb", "mrs {}, cntpct_el0", out(reg) value, options(nomem, nostack, preserves_flags));
         value
     }
-}
-
-/// Ticks of the counter in a second.
-pub(crate) fn counter_frequency() -> u64 {
-    read!("cntfrq_el0")
 }
 
 /// CNTV_CTL_EL0 and CNTV_CVAL_EL0 of the loaded vCPU.
