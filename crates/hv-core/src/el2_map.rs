@@ -206,6 +206,12 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// A window that leads nowhere.
+    #[cfg(test)]
+    pub(crate) fn nowhere() -> Self {
+        Self { va: 0, descriptor: std::boxed::Box::leak(std::boxed::Box::new(AtomicU64::new(0))) }
+    }
+
     /// Runs `work` on the page at `pa`, which is RAM, mapped just for that long.
     pub(crate) fn with_page(&self, pa: Pa, work: impl FnOnce(&mut [u8])) {
         let attributes = Kind::Data.attributes().bits() as u64 | A::TABLE_OR_PAGE.bits() as u64;

@@ -51,6 +51,8 @@ mod service;
 mod syndrome;
 mod system;
 mod tables;
+#[cfg(test)]
+mod testing;
 mod trap;
 mod vcpu;
 mod vm;

@@ -30,11 +30,18 @@ impl System {
     }
 
     /// The system. Only reachable from code that a VM's exit leads to, so it has been published.
+    #[cfg(not(test))]
     #[inline]
     pub(crate) fn get() -> &'static Self {
         // SAFETY: `publish` stored a reference of static lifetime before the first VM was entered, and every caller is
         // on a path from a VM's exit or from a core that was started after that.
         unsafe { &*SYSTEM.load(Ordering::Relaxed) }
+    }
+
+    /// In tests, each thread has a system of its own.
+    #[cfg(test)]
+    pub(crate) fn get() -> &'static Self {
+        crate::testing::system()
     }
 
     /// The VM `id`, if there is one.
