@@ -1,0 +1,64 @@
+//! A first-in, first-out queue of tasks whose links are in an array: every operation takes constant time.
+
+use crate::TaskId;
+
+/// A link to no task. No task has this number, because the capacity is at most `u32::MAX`.
+const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Links {
+    next: u32,
+    previous: u32,
+}
+
+/// A queue of tasks with numbers below `N`, each in it at most once.
+#[derive(Clone, Debug)]
+pub(crate) struct Queue<const N: usize> {
+    links: [Links; N],
+    head: u32,
+    tail: u32,
+    len: usize,
+}
+
+impl<const N: usize> Queue<N> {
+    pub(crate) const fn new() -> Self {
+        const { assert!(N <= NONE as usize) };
+        Self { links: [Links { next: NONE, previous: NONE }; N], head: NONE, tail: NONE, len: 0 }
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Appends a task that is not in the queue.
+    pub(crate) fn push(&mut self, task: TaskId) {
+        self.links[task.0 as usize] = Links { next: NONE, previous: self.tail };
+        match self.tail {
+            NONE => self.head = task.0,
+            tail => self.links[tail as usize].next = task.0,
+        }
+        self.tail = task.0;
+        self.len += 1;
+    }
+
+    /// Takes the task that has been in the queue for longest.
+    pub(crate) fn pop(&mut self) -> Option<TaskId> {
+        let task = (self.head != NONE).then_some(TaskId(self.head))?;
+        self.unlink(task);
+        Some(task)
+    }
+
+    /// Takes a task that is in the queue.
+    pub(crate) fn unlink(&mut self, task: TaskId) {
+        let Links { next, previous } = self.links[task.0 as usize];
+        match previous {
+            NONE => self.head = next,
+            previous => self.links[previous as usize].next = next,
+        }
+        match next {
+            NONE => self.tail = previous,
+            next => self.links[next as usize].previous = previous,
+        }
+        self.len -= 1;
+    }
+}
