@@ -3,7 +3,7 @@
 //! Everything that crosses the boundary is defined here and nowhere else: identifiers, call numbers, error codes,
 //! exit reasons, the fixed memory layout of secondary VMs, and the layout of shared pages. The hypervisor (`hv-core`)
 //! and every guest (`lwk-core`, test guests, other kernels) depend on this crate; it holds no state and no code that
-//! touches the machine, except the guest-side wrappers in [`guest`], which execute `HVC`.
+//! touches the machine, except the guest-side wrappers in `guest`, which execute `HVC`.
 //!
 //! | module | what | defined by |
 //! |---|---|---|

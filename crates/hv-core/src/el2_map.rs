@@ -196,7 +196,7 @@ pub(crate) fn is_stack(va: u64) -> bool {
     let span = STACKS_VA..STACKS_VA + STACK_STRIDE * 4096;
     span.contains(&va)
         && (va - STACKS_VA) % STACK_STRIDE >= STACK_SIZE
-        && (va + 16 - STACKS_VA) % STACK_STRIDE != 0
+        && !(va + 16 - STACKS_VA).is_multiple_of(STACK_STRIDE)
 }
 
 /// A page of address space for copies, of one core.

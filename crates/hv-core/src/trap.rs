@@ -37,8 +37,8 @@ pub(crate) fn handle(current: Loaded, esr: u64) -> Next {
             service::call(current)
         }
         EC_SYSREG => system_register(current, esr),
-        EC_INSTRUCTION_ABORT | EC_DATA_ABORT => abort(current, esr),
-        _ => forbidden(current, esr),
+        EC_INSTRUCTION_ABORT | EC_DATA_ABORT => abort(&current, esr),
+        _ => forbidden(&current, esr),
     }
 }
 
@@ -48,7 +48,7 @@ fn system_register(mut current: Loaded, esr: u64) -> Next {
     let (crn, rt, crm, read) = (esr >> 10 & 0xf, esr >> 5 & 0x1f, esr >> 1 & 0xf, esr & 1 != 0);
     let is_id = op0 == 3 && op1 == 0 && crn == 0 && (1..=7).contains(&crm);
     if !is_id || !read {
-        return forbidden(current, esr);
+        return forbidden(&current, esr);
     }
     let (crm, op2) = (crm as u8, op2 as u8);
     let value = idregs::visible(crm, op2, arch::id_register(crm, op2));
@@ -60,7 +60,7 @@ fn system_register(mut current: Loaded, esr: u64) -> Next {
 }
 
 /// A stage-2 fault. The primary gets it as an external abort and can say what it did; others are stopped.
-fn abort(current: Loaded, esr: u64) -> Next {
+fn abort(current: &Loaded, esr: u64) -> Next {
     if current.vm().is_primary() {
         let far = arch::fault_address();
         let from_el0 = arch::spsr() & 0xf == 0;
@@ -70,17 +70,17 @@ fn abort(current: Loaded, esr: u64) -> Next {
         return current.vcpu();
     }
     let fault = fault(esr, true);
-    stop(&current, fault)
+    stop(current, fault)
 }
 
 /// An instruction that the VM may not execute. The primary gets an undefined-instruction exception; others are
 /// stopped.
-fn forbidden(current: Loaded, esr: u64) -> Next {
+fn forbidden(current: &Loaded, esr: u64) -> Next {
     if current.vm().is_primary() {
         arch::inject_sync(IL, 0);
         return current.vcpu();
     }
-    stop(&current, fault(esr, false))
+    stop(current, fault(esr, false))
 }
 
 /// A physical SError while the VM ran: an error of the machine, or of what the VM may touch. The VM is stopped.

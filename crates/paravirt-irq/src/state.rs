@@ -127,7 +127,9 @@ mod tests {
     fn no_interrupt_is_lost_between_cores() {
         let irqs = VcpuInterrupts::new();
         let ids: Vec<_> = (16..32).map(|id| VirtIntId::new(id).unwrap()).collect();
-        ids.iter().for_each(|id| irqs.enable(*id, true));
+        for id in &ids {
+            irqs.enable(*id, true);
+        }
         thread::scope(|scope| {
             for chunk in ids.chunks(8) {
                 let irqs = &irqs;

@@ -101,14 +101,16 @@ proptest! {
                     let result = t.map(Ipa(page * PAGE_SIZE), Pa(to * PAGE_SIZE), pages * PAGE_SIZE, Access::RW,
                         MemoryType::Normal, &mut m);
                     prop_assert_eq!(result.is_ok(), free);
-                    if !free {
-                        // A refused map may have filled the free part before the page that was taken.
-                        for (i, p) in (page..page + pages).enumerate() {
-                            if model.contains_key(&p) { break }
-                            model.insert(p, to + i as u64);
-                        }
-                    } else {
+                    if free {
                         model.extend((page..page + pages).map(|p| (p, to + p - page)));
+                        continue;
+                    }
+                    // A refused map may have filled the free part before the page that was taken.
+                    for (i, p) in (page..page + pages).enumerate() {
+                        if model.contains_key(&p) {
+                            break;
+                        }
+                        model.insert(p, to + i as u64);
                     }
                 }
                 Op::Unmap { page, pages } => {

@@ -1,5 +1,5 @@
 //! Stands in for the processor in host tests: registers that hold nothing, instructions that do nothing.
-#![allow(clippy::missing_const_for_fn, dead_code, unused_variables, reason = "mirrors the real module")]
+#![allow(clippy::unused_self, reason = "mirrors the real module")]
 
 use crate::{regs::SysRegs, vm::VmKind};
 use hv_abi::ids::{Ipa, Pa};

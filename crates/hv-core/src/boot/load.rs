@@ -31,21 +31,20 @@ pub(super) fn secondaries(bundle: &Bundle<'_>, plan: &Plan) -> Vec<Start> {
             (start, start + bytes.len() as u64)
         });
         let made;
-        let tree = match bundle.tree(&vm) {
-            Some(tree) => tree,
-            None => {
-                made = vmtree::secondary(&vmtree::SecondaryTree {
-                    memory_base: layout::RAM_BASE,
-                    memory_len: placement.bytes,
-                    vcpus: vm.vcpu_count as u16,
-                    bootargs: vm.bootargs.unwrap_or_default(),
-                    ramdisk,
-                    name: vm.debug_name,
-                });
-                match &made {
-                    Ok(tree) => tree,
-                    Err(why) => fail!("no device tree for {}: {why}", vm.debug_name),
-                }
+        let tree = if let Some(tree) = bundle.tree(&vm) {
+            tree
+        } else {
+            made = vmtree::secondary(&vmtree::SecondaryTree {
+                memory_base: layout::RAM_BASE,
+                memory_len: placement.bytes,
+                vcpus: vm.vcpu_count as u16,
+                bootargs: vm.bootargs.unwrap_or_default(),
+                ramdisk,
+                name: vm.debug_name,
+            });
+            match &made {
+                Ok(tree) => tree,
+                Err(why) => fail!("no device tree for {}: {why}", vm.debug_name),
             }
         };
         copy(placement.pa.0, tree);

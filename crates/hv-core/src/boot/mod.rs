@@ -307,7 +307,7 @@ fn vcpus(affinities: &[u64]) -> Box<[Vcpu]> {
 
 /// A stack's worth of pages from the heap.
 fn stack_memory() -> Pa {
-    let stack: Box<[[u64; 512]]> = (0..STACK_SIZE / layout::PAGE + 1).map(|_| [0; 512]).collect();
+    let stack: Box<[[u64; 512]]> = (0..=STACK_SIZE / layout::PAGE).map(|_| [0; 512]).collect();
     // One page more than needed, because the heap aligns to words.
     el2_map::physical((Box::leak(stack).as_ptr() as u64).next_multiple_of(layout::PAGE))
 }

@@ -4,6 +4,11 @@
 //! and says which vCPU goes on. The hot calls are matched first; everything else goes through [`ACCESS`], the one
 //! table of who may call what.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "a handler consumes the token of the vCPU that it answers for"
+)]
+
 mod access;
 mod ffa;
 mod mailbox;
@@ -41,17 +46,15 @@ pub(crate) fn call(mut current: Loaded) -> Next {
 #[inline(never)]
 fn other(mut current: Loaded) -> Next {
     let function = current.regs().x[0] as u32;
-    match access::find(function, current.vm()) {
-        Some(handler) => handler(current),
-        None => {
-            if access::is_ffa(function) {
-                error(&mut current, hv_abi::ffa::Error::NotSupported);
-            } else {
-                current.regs().x[0] = SMCCC_NOT_SUPPORTED;
-            }
-            current.vcpu()
-        }
+    if let Some(handler) = access::find(function, current.vm()) {
+        return handler(current);
     }
+    if access::is_ffa(function) {
+        error(&mut current, hv_abi::ffa::Error::NotSupported);
+    } else {
+        current.regs().x[0] = SMCCC_NOT_SUPPORTED;
+    }
+    current.vcpu()
 }
 
 /// Answers an FF-A call with `FFA_ERROR`.

@@ -47,7 +47,7 @@ unsafe impl Board for QemuVirt {
         if let Some(InterruptControllerInfo::GicV3(gic)) = machine.interrupt_controller() {
             map(gic.gicd.base, gic.gicd.size);
             for region in gic.redistributors() {
-                map(region.base as u64, region.size as u64);
+                map(region.base, region.size);
             }
         }
     }

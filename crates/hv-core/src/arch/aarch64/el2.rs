@@ -410,13 +410,13 @@ pub(crate) fn el2_fault() -> [u64; 4] {
 }
 
 /// This function's caller: an address in it, and its frame record.
-#[inline(always)]
+#[inline]
 pub(crate) fn here() -> (u64, u64) {
     let (pc, frame): (u64, u64);
     // SAFETY: reads two registers.
     unsafe {
-        asm!("adr {}, .", "mov {}, x29", out(reg) pc, out(reg) frame, options(nomem, nostack, preserves_flags))
-    };
+        asm!("adr {}, .", "mov {}, x29", out(reg) pc, out(reg) frame, options(nomem, nostack, preserves_flags));
+    }
     (pc, frame)
 }
 
@@ -425,7 +425,7 @@ pub(crate) fn here() -> (u64, u64) {
 pub(crate) fn frame_record(frame: u64) -> Option<(u64, u64)> {
     let image = image_layout();
     let in_stack = (image.boot_stack..image.end - 16).contains(&frame) || crate::el2_map::is_stack(frame);
-    if !in_stack || frame % 16 != 0 {
+    if !in_stack || !frame.is_multiple_of(16) {
         return None;
     }
     // SAFETY: the address is aligned and within a mapped stack.
