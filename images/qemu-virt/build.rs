@@ -4,6 +4,13 @@ fn main() {
     let crates = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates");
     let hypervisor = format!("{crates}/hv-core/src/arch/aarch64/hv.ld");
     println!("cargo::rerun-if-changed={hypervisor}");
+    let kernel = format!("{crates}/lwk-core/lwk.ld");
+    println!("cargo::rerun-if-changed={kernel}");
+    if std::env::var_os("CARGO_FEATURE_LWK").is_some() {
+        for bin in ["native", "sched"] {
+            println!("cargo::rustc-link-arg-bin={bin}=-T{kernel}");
+        }
+    }
     if std::env::var_os("CARGO_FEATURE_HV").is_some() {
         println!("cargo::rustc-link-arg-bin=hv=-T{hypervisor}");
     }

@@ -1,2 +1,70 @@
 //! The Margay lightweight kernel as a library: native, primary (scheduler VM) and secondary from one source.
+//!
+//! An image is a platform and a program; the kernel is everything in between:
+//!
+//! ```ignore
+//! static PLATFORM: lwk_core::platform::Native = lwk_core::platform::Native::new();
+//!
+//! fn main(app: &lwk_core::app::App) -> lwk_core::app::Status {
+//!     lwk_core::println!("hello from {} cores", app.cores());
+//!     lwk_core::app::Status::SUCCESS
+//! }
+//!
+//! lwk_core::image!(PLATFORM, main);
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`cmdline`], [`symbols`], [`syndrome`], [`memory::regions`], [`task::life`], [`primary::placement`] | pure logic, tested on the host |
+//! | `boot`, `smp` | from the first instruction to the application, on all cores |
+//! | `memory` | where everything is, W^X tables, heap, stacks with guard pages |
+//! | `platform` | bare machine or VM: the only difference between the personalities |
+//! | `task`, `team` | kernel tasks, and all cores at one job |
+//! | `console`, `fault`, `backtrace` | what a person sees |
+//! | `primary` | partitions, and one task for each vCPU |
+//!
+//! The kernel proper exists on bare-metal AArch64 only; the pure modules everywhere.
+//!
+//! The image is linked at a fixed address in the upper half with `lwk.ld`, and loaded anywhere.
 #![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod cmdline;
+pub mod memory;
+pub mod primary;
+pub mod symbols;
+pub mod syndrome;
+pub mod task;
+
+// What needs the processor.
+#[cfg(target_os = "none")]
+pub mod app;
+#[cfg(target_os = "none")]
+pub mod arch;
+#[cfg(target_os = "none")]
+pub mod backtrace;
+#[cfg(target_os = "none")]
+mod boot;
+#[cfg(target_os = "none")]
+pub mod console;
+#[cfg(target_os = "none")]
+pub mod fault;
+#[cfg(target_os = "none")]
+mod interrupt;
+#[cfg(target_os = "none")]
+mod logging;
+#[cfg(target_os = "none")]
+pub mod percore;
+#[cfg(target_os = "none")]
+pub mod platform;
+#[cfg(target_os = "none")]
+mod smp;
+#[cfg(target_os = "none")]
+pub mod sync;
+#[cfg(target_os = "none")]
+pub mod team;
+#[cfg(target_os = "none")]
+pub mod time;

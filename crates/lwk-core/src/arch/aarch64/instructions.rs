@@ -1,0 +1,125 @@
+//! Single instructions, and short sequences that belong together.
+
+use crate::{memory::Phys, percore::PerCore};
+use aarch64_cpu::{
+    asm::barrier,
+    registers::{
+        DAIF, MPIDR_EL1, Readable, ReadWriteable, SCTLR_EL1, TPIDR_EL1, TTBR0_EL1, Writeable,
+    },
+};
+use core::arch::asm;
+
+/// Masks IRQs on this core; returns what [`restore_interrupts`] wants.
+#[inline]
+pub fn mask_interrupts() -> u64 {
+    let before = DAIF.get();
+    // SAFETY: masking interrupts harms nobody. Memory accesses stay on their side of it.
+    unsafe { asm!("msr daifset, #2", options(nostack, preserves_flags)) };
+    before
+}
+
+/// Puts the interrupt mask back.
+#[inline]
+pub fn restore_interrupts(before: u64) {
+    // SAFETY: the value was read from the same register. Memory accesses stay on their side of it.
+    unsafe { asm!("msr daif, {}", in(reg) before, options(nostack, preserves_flags)) };
+}
+
+/// Lets IRQs in on this core.
+#[inline]
+pub fn unmask_interrupts() {
+    // SAFETY: the vectors are in place before anything unmasks interrupts.
+    unsafe { asm!("msr daifclr, #2", options(nostack, preserves_flags)) };
+}
+
+/// Waits for an interrupt, also a masked one.
+#[inline]
+pub fn wait_for_interrupt() {
+    // SAFETY: WFI has no effect but to wait. What was written before is visible to whoever sends the interrupt.
+    unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
+}
+
+/// Stops this core.
+pub fn halt() -> ! {
+    loop {
+        mask_interrupts();
+        wait_for_interrupt();
+    }
+}
+
+/// The per-core data of this core.
+#[inline]
+pub fn per_core() -> *const PerCore {
+    core::ptr::with_exposed_provenance(TPIDR_EL1.get() as usize)
+}
+
+/// This core's affinity.
+pub fn mpidr() -> machine::Mpidr {
+    machine::Mpidr::new(MPIDR_EL1.get())
+}
+
+/// Makes entries of the translation tables that were invalid before take effect.
+pub fn table_written() {
+    barrier::dsb(barrier::ISHST);
+    barrier::isb(barrier::SY);
+}
+
+/// Replaces the lower half's table by `empty`, and makes writable memory not executable, whatever the tables say.
+///
+/// # Safety
+/// Nothing in the lower half is in use, and no writable mapping is executed.
+pub unsafe fn enforce_wx(empty: Phys) {
+    TTBR0_EL1.set(empty.0);
+    SCTLR_EL1.modify(SCTLR_EL1::WXN::Enable);
+    barrier::isb(barrier::SY);
+    // SAFETY: TLB maintenance; everything in use is in the upper half, whose entries are fetched again.
+    unsafe { asm!("tlbi vmalle1", "dsb nsh", "isb", options(nostack, preserves_flags)) };
+}
+
+/// Writes the cache lines of a value back to memory, for a core whose MMU and caches are off.
+pub fn clean_to_memory<T>(value: &T) {
+    let start = core::ptr::from_ref(value).addr();
+    // The smallest line that any implementation has is 16 bytes; cleaning one twice is harmless.
+    for line in (start & !15..start + size_of::<T>()).step_by(16) {
+        // SAFETY: cleaning a cache line by the address of memory that is mapped changes nothing that code can see.
+        unsafe { asm!("dc cvac, {}", in(reg) line, options(nostack, preserves_flags)) };
+    }
+    barrier::dsb(barrier::SY);
+}
+
+/// Whether the 8 bytes at `address` can be read.
+pub fn is_readable(address: usize) -> bool {
+    if !address.is_multiple_of(8) {
+        return false;
+    }
+    let par: u64;
+    // SAFETY: an address translation instruction has no effect but in PAR_EL1, which nothing else uses.
+    unsafe {
+        asm!("at s1e1r, {}", "isb", "mrs {}, par_el1", in(reg) address, out(reg) par,
+            options(nostack, preserves_flags));
+    }
+    par & 1 == 0
+}
+
+/// The frame pointer.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "it would be this function's own otherwise")]
+pub fn frame_pointer() -> usize {
+    let pointer;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, x29", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
+    pointer
+}
+
+/// Calls firmware by SMC with `regs` in x0 to x7; returns x0.
+pub fn smc(regs: [u64; 4]) -> u64 {
+    let mut result = regs[0];
+    // SAFETY: the SMC calling convention keeps x18 to x30; the functions called (PSCI) touch no memory of this kernel.
+    unsafe {
+        asm!("smc #0", inout("x0") result, inout("x1") regs[1] => _, inout("x2") regs[2] => _,
+            inout("x3") regs[3] => _, out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _,
+            out("x9") _, out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _,
+            out("x16") _, out("x17") _, options(nostack));
+    }
+    result
+}

@@ -1,0 +1,26 @@
+//! Interrupts: taken, handed on, ended.
+
+use crate::{
+    arch::TrapFrame,
+    percore,
+    platform::{Interrupt, platform},
+    task,
+};
+use core::sync::atomic::Ordering;
+
+/// An IRQ, from `vectors.S`, with everything saved and interrupts masked.
+#[unsafe(no_mangle)]
+extern "C" fn lwk_interrupt(_frame: &mut TrapFrame) {
+    let platform = platform();
+    let core = percore::this();
+    while let Some(taken) = platform.take_interrupt() {
+        core.interrupts.store(core.interrupts.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        match taken.interrupt {
+            Interrupt::Timer => core.scheduler.timer(platform.counter()),
+            Interrupt::Ipi => core.scheduler.look(),
+            Interrupt::Unknown(number) => log::warn!("interrupt {number} is nobody's"),
+        }
+        platform.end_interrupt(taken);
+    }
+    task::preempt_if_due(core);
+}

@@ -1,0 +1,29 @@
+//! The kernel's heap: `talc`, fed from free memory as it grows.
+
+use super::physical;
+use crate::sync::RawIrqLock;
+use core::alloc::Layout;
+use talc::{TalcLock, base::Talc, base::binning::Binning, source::Source};
+
+/// The heap grows by at least this much: one block of the linear map.
+const STEP: u64 = 2 << 20;
+
+#[global_allocator]
+static HEAP: TalcLock<RawIrqLock, Grow> = TalcLock::new(Grow);
+
+/// Takes physical memory whenever the heap is full.
+#[derive(Debug)]
+struct Grow;
+
+// SAFETY: `acquire` claims memory that it has just taken from free physical memory, which is mapped read-write and
+// used by nobody else, and touches no other part of the allocator.
+unsafe impl Source for Grow {
+    fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
+        // Room for the allocator's own records, also when this is the first heap.
+        let wanted = (layout.size() + layout.align()) as u64 + 16 * 1024;
+        let size = wanted.next_multiple_of(STEP);
+        let phys = physical::take(size).ok_or(())?;
+        // SAFETY: as above.
+        unsafe { talc.claim(phys.linear(), size as usize) }.map(drop).ok_or(())
+    }
+}

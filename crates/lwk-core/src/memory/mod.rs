@@ -1,0 +1,22 @@
+//! Memory: where everything is, which physical memory is free, the translation tables, the heap, stacks.
+
+#[cfg(target_os = "none")]
+mod heap;
+mod layout;
+#[cfg(target_os = "none")]
+mod physical;
+pub mod regions;
+#[cfg(target_os = "none")]
+mod stack;
+#[cfg(target_os = "none")]
+mod tables;
+
+pub use layout::{DEVICES, DEVICE_TREE, IMAGE, LINEAR, Phys, STACKS};
+#[cfg(target_os = "none")]
+pub use physical::{Block, allocate, free_bytes};
+#[cfg(target_os = "none")]
+pub(crate) use physical::init;
+#[cfg(target_os = "none")]
+pub use stack::Stack;
+#[cfg(target_os = "none")]
+pub(crate) use tables::{image_phys, leave_identity_map, map_device, root};

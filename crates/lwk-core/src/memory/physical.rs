@@ -1,0 +1,114 @@
+//! Free physical memory, and what is made of it at boot.
+
+use super::{
+    layout::{DEVICE_TREE, PHYS_END, Phys},
+    regions::{FreeList, PAGE},
+    tables,
+};
+use crate::{arch, sync::IrqMutex};
+use core::{fmt, ops::Range, ptr::NonNull};
+use machine::{Machine, Region};
+
+static FREE: IrqMutex<FreeList> = IrqMutex::new(FreeList::new());
+
+fn range(region: Region) -> Range<u64> {
+    region.base..region.end().min(PHYS_END)
+}
+
+/// Finds out what is free, builds the final tables and switches to them. Once, on the boot core.
+pub(crate) fn init(machine: &Machine<'_>, image: Phys, dtb: Phys) {
+    let sections = arch::image();
+    let image_range = image.0..image.0 + (sections.end - super::IMAGE) as u64;
+    let dtb_range = dtb.0..dtb.0 + machine.dtb().len() as u64;
+    debug_assert_eq!(machine.dtb().as_ptr().addr(), DEVICE_TREE + (dtb.0 as usize & 0x1f_ffff));
+
+    let mut mapped = FreeList::new();
+    for memory in machine.memory().filter(|memory| memory.base < PHYS_END) {
+        mapped.insert(range(memory)).expect("memory is in too many pieces");
+    }
+    mapped.remove(image_range).expect("memory is in too many pieces");
+    let mut free = FreeList::new();
+    core::mem::swap(&mut free, &mut mapped);
+    for reserved in machine.reserved().filter(|reserved| reserved.no_map) {
+        free.remove(range(reserved.region)).expect("memory is in too many pieces");
+    }
+    tables::init(image, &free, dtb_range.clone()).expect("the kernel cannot be mapped");
+
+    free.remove(dtb_range).expect("memory is in too many pieces");
+    for reserved in machine.reserved() {
+        free.remove(range(reserved.region)).expect("memory is in too many pieces");
+    }
+    if let Some(initrd) = machine.initrd() {
+        free.remove(range(initrd)).expect("memory is in too many pieces");
+    }
+    // Nothing is put into page 0: a pointer to it would look like none.
+    free.remove(0..PAGE).expect("memory is in too many pieces");
+    *FREE.lock() = free;
+}
+
+/// Takes `size` bytes for good.
+pub(super) fn take(size: u64) -> Option<Phys> {
+    FREE.lock().allocate(size)
+}
+
+/// How many bytes are free.
+pub fn free_bytes() -> u64 {
+    FREE.lock().free_bytes()
+}
+
+/// Takes a contiguous block of at least `size` bytes, in the largest pages that its size allows, zeroed.
+pub fn allocate(size: u64) -> Option<Block> {
+    let size = size.max(1).checked_next_multiple_of(PAGE)?;
+    let phys = take(size)?;
+    let base = NonNull::new(phys.linear())?;
+    // SAFETY: the block has just been taken from free memory, all of which the linear map holds read-write.
+    unsafe { base.write_bytes(0, size as usize) };
+    Some(Block { base, size: size as usize })
+}
+
+/// Physically contiguous memory; goes back when dropped.
+pub struct Block {
+    base: NonNull<u8>,
+    size: usize,
+}
+
+// SAFETY: a block owns its memory.
+unsafe impl Send for Block {}
+
+impl Block {
+    /// Where it begins.
+    pub const fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// Its size in bytes, a multiple of the page size.
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Its physical address.
+    pub fn phys(&self) -> Phys {
+        Phys::of_linear(self.base.as_ptr()).expect("blocks are in the linear map")
+    }
+
+    /// Keeps the memory for ever, as bytes.
+    pub fn leak(self) -> &'static mut [u8] {
+        let block = core::mem::ManuallyDrop::new(self);
+        // SAFETY: the block owns this memory, which is initialised (zeroed at first), and is never given back.
+        unsafe { core::slice::from_raw_parts_mut(block.base.as_ptr(), block.size) }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        let start = self.phys().0;
+        // If the list is full, the block is lost: nothing worse.
+        let _ = FREE.lock().insert(start..start + self.size as u64);
+    }
+}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Block({:#x}, {:#x} bytes)", self.phys().0, self.size)
+    }
+}

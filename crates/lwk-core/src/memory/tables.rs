@@ -1,0 +1,178 @@
+//! The kernel's translation tables: W^X, in the largest blocks.
+
+use super::{
+    layout::{DEVICE_TREE, DEVICES, IMAGE, LINEAR, PHYS_END, Phys},
+    physical,
+    regions::{FreeList, PAGE},
+};
+use crate::{arch, sync::IrqMutex};
+use aarch64_paging::{
+    MapError, Mapping,
+    descriptor::{El1Attributes as Attributes, PhysicalAddress},
+    paging::{Constraints, El1And0, MemoryRegion, PageTable, Translation, VaRange},
+};
+use core::{
+    cell::UnsafeCell,
+    ops::Range,
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+};
+use machine::Region;
+
+type Table = PageTable<Attributes>;
+
+/// Tables that are needed before free memory can be reached. Four for each discontinuous piece of memory, at most.
+const POOL_TABLES: usize = 64;
+
+#[repr(C, align(4096))]
+struct Pool(UnsafeCell<[[u8; PAGE as usize]; POOL_TABLES]>);
+
+// SAFETY: each table of the pool is handed out once, by `KernelTables::allocate_table`.
+unsafe impl Sync for Pool {}
+
+static POOL: Pool = Pool(UnsafeCell::new([[0; PAGE as usize]; POOL_TABLES]));
+static POOL_USED: AtomicUsize = AtomicUsize::new(0);
+/// Physical address of the image.
+static IMAGE_PHYS: AtomicU64 = AtomicU64::new(0);
+/// Physical address of the level 0 table, for cores that start later.
+static ROOT: AtomicU64 = AtomicU64::new(0);
+static TABLES: IrqMutex<Option<Mapping<KernelTables, El1And0>>> = IrqMutex::new(None);
+
+const NORMAL: Attributes = Attributes::ATTRIBUTE_INDEX_0
+    .union(Attributes::INNER_SHAREABLE)
+    .union(Attributes::ACCESSED)
+    .union(Attributes::UXN)
+    .union(Attributes::VALID);
+const TEXT: Attributes = NORMAL.union(Attributes::READ_ONLY);
+const READ_ONLY: Attributes = TEXT.union(Attributes::PXN);
+const READ_WRITE: Attributes = NORMAL.union(Attributes::PXN);
+const DEVICE: Attributes = Attributes::ATTRIBUTE_INDEX_1
+    .union(Attributes::ACCESSED)
+    .union(Attributes::UXN)
+    .union(Attributes::PXN)
+    .union(Attributes::VALID);
+
+/// Where tables come from: the pool in the image until the linear map works, free memory afterwards.
+struct KernelTables;
+
+/// The physical address of something in the image.
+pub(crate) fn image_phys(address: usize) -> Phys {
+    Phys(IMAGE_PHYS.load(Ordering::Relaxed) + (address - IMAGE) as u64)
+}
+
+impl Translation<Attributes> for KernelTables {
+    fn allocate_table(&mut self) -> (NonNull<Table>, PhysicalAddress) {
+        let index = POOL_USED.fetch_add(1, Ordering::Relaxed);
+        if index < POOL_TABLES {
+            // SAFETY: the index is below the length, and no other call gets this one.
+            let table = unsafe { POOL.0.get().cast::<Table>().add(index) };
+            let phys = image_phys(table.addr());
+            // The pool is in .bss and has been zeroed.
+            return (NonNull::new(table).expect("the pool is not at address 0"), PhysicalAddress(phys.0 as usize));
+        }
+        let phys = physical::take(PAGE).expect("no memory for a translation table");
+        let table = phys.linear().cast::<Table>();
+        // SAFETY: the page has just been taken from free memory, which the linear map holds.
+        unsafe { table.cast::<u8>().write_bytes(0, PAGE as usize) };
+        (NonNull::new(table).expect("the linear map is not at address 0"), PhysicalAddress(phys.0 as usize))
+    }
+
+    unsafe fn deallocate_table(&mut self, _table: NonNull<Table>) {
+        // Kernel mappings are made once and stay. A table that a larger mapping replaces is lost, not reused.
+    }
+
+    fn physical_to_virtual(&self, pa: PhysicalAddress) -> NonNull<Table> {
+        let pa = pa.0 as u64;
+        let image = IMAGE_PHYS.load(Ordering::Relaxed);
+        let in_image = pa.checked_sub(image).filter(|&offset| (offset as usize) < arch::image().end - IMAGE);
+        let address = match in_image {
+            Some(offset) => IMAGE + offset as usize,
+            None => LINEAR + pa as usize,
+        };
+        NonNull::new(core::ptr::with_exposed_provenance_mut(address)).expect("no table is at address 0")
+    }
+}
+
+/// Maps a range of addresses to physical memory. What is mapped already may not change its block sizes.
+fn map_in(
+    tables: &mut Mapping<KernelTables, El1And0>,
+    range: Range<usize>,
+    phys: Phys,
+    attributes: Attributes,
+) -> Result<(), MapError> {
+    if range.is_empty() {
+        return Ok(());
+    }
+    let region = MemoryRegion::new(range.start, range.end);
+    tables.map_range(&region, PhysicalAddress(phys.0 as usize), attributes, Constraints::NO_CONTIGUOUS_HINT)
+}
+
+/// Builds the final tables and switches this core to them.
+///
+/// `memory` is all memory that the linear map is to hold, `dtb` the bytes of the device tree.
+pub(super) fn init(image: Phys, memory: &FreeList, dtb: Range<u64>) -> Result<(), MapError> {
+    IMAGE_PHYS.store(image.0, Ordering::Relaxed);
+    let mut tables = Mapping::with_asid_and_va_range(KernelTables, 0, 0, El1And0, VaRange::Upper);
+    let sections = arch::image();
+    for (range, attributes) in [
+        (sections.text, TEXT),
+        (sections.rodata, READ_ONLY),
+        (sections.data, READ_WRITE),
+        // Between them is the guard page of the boot stack.
+        (sections.stacks, READ_WRITE),
+    ] {
+        let phys = image_phys(range.start);
+        map_in(&mut tables, range, phys, attributes)?;
+    }
+    for range in memory.iter().filter(|range| range.end <= PHYS_END) {
+        let at = LINEAR + range.start as usize..LINEAR + range.end as usize;
+        map_in(&mut tables, at, Phys(range.start), READ_WRITE)?;
+    }
+    let page = PAGE - 1;
+    let (first, end) = (dtb.start & !page, (dtb.end + page) & !page);
+    let at = DEVICE_TREE + (first & 0x1f_ffff) as usize;
+    map_in(&mut tables, at..at + (end - first) as usize, Phys(first), READ_ONLY)?;
+
+    let root = tables.root_address().0 as u64;
+    ROOT.store(root, Ordering::Relaxed);
+    tables.mark_active();
+    // SAFETY: the new tables map everything that the kernel uses at the addresses where it is now: text, data, this
+    // core's stack and the device tree.
+    unsafe { arch::change_tables(Phys(root), image) };
+    leave_identity_map();
+    *TABLES.lock() = Some(tables);
+    Ok(())
+}
+
+/// Switches this core's lower half off, which held the identity map of the image, and makes the processor refuse to
+/// execute what is writable.
+pub(crate) fn leave_identity_map() {
+    // SAFETY: nothing of the kernel is in the lower half, and no mapping is both writable and executable.
+    unsafe { arch::enforce_wx(image_phys(arch::image().empty_table)) };
+}
+
+/// Physical address of the root table, for cores that start later.
+pub(crate) fn root() -> Phys {
+    Phys(ROOT.load(Ordering::Relaxed))
+}
+
+/// Maps a device's registers; returns their address. Mapping the same device again is harmless.
+pub(crate) fn map_device(region: Region) -> Result<usize, MapError> {
+    assert!(region.end() <= PHYS_END, "a device beyond the device window");
+    let (start, end) = (region.base & !(PAGE - 1), region.end().next_multiple_of(PAGE));
+    let range = DEVICES + start as usize..DEVICES + end as usize;
+    let mut tables = TABLES.lock();
+    let tables = tables.as_mut().expect("devices are mapped after the tables are made");
+    map_in(tables, range, Phys(start), DEVICE)?;
+    arch::table_written();
+    Ok(DEVICES + region.base as usize)
+}
+
+/// Maps memory for a stack at an address that has never been mapped.
+pub(super) fn map_stack(range: Range<usize>, phys: Phys) -> Result<(), MapError> {
+    let mut tables = TABLES.lock();
+    let tables = tables.as_mut().expect("stacks are made after the tables");
+    map_in(tables, range, phys, READ_WRITE)?;
+    arch::table_written();
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! The primary personality: partitions, and one task for each vCPU.
+
+pub mod placement;

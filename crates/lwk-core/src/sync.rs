@@ -1,0 +1,59 @@
+//! Locks that an interrupt handler may take too.
+
+use crate::arch;
+use core::{
+    cell::Cell,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// A spin lock that masks interrupts on its core while it is held.
+pub type IrqMutex<T> = lock_api::Mutex<RawIrqLock, T>;
+
+/// The lock itself. Locks nest; they are released in the opposite order.
+#[derive(Debug)]
+pub struct RawIrqLock {
+    locked: AtomicBool,
+    /// The holder's interrupt mask from before.
+    before: Cell<u64>,
+}
+
+// SAFETY: `before` is only touched by the holder of the lock.
+unsafe impl Sync for RawIrqLock {}
+
+// SAFETY: `locked` is taken by compare-and-swap with acquire ordering and given back with release ordering.
+unsafe impl lock_api::RawMutex for RawIrqLock {
+    #[expect(clippy::declare_interior_mutable_const, reason = "as the trait asks")]
+    const INIT: Self = Self { locked: AtomicBool::new(false), before: Cell::new(0) };
+
+    type GuardMarker = lock_api::GuardNoSend;
+
+    #[inline]
+    fn lock(&self) {
+        let before = arch::mask_interrupts();
+        while self.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            while self.locked.load(Ordering::Relaxed) {
+                core::hint::spin_loop();
+            }
+        }
+        self.before.set(before);
+    }
+
+    #[inline]
+    fn try_lock(&self) -> bool {
+        let before = arch::mask_interrupts();
+        let taken = self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if taken {
+            self.before.set(before);
+        } else {
+            arch::restore_interrupts(before);
+        }
+        taken
+    }
+
+    #[inline]
+    unsafe fn unlock(&self) {
+        let before = self.before.get();
+        self.locked.store(false, Ordering::Release);
+        arch::restore_interrupts(before);
+    }
+}

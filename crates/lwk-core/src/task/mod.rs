@@ -1,0 +1,287 @@
+//! Kernel tasks.
+//!
+//! A task has a stack of its own, belongs to one core, and runs until it yields, parks, ends, or its quantum is over
+//! and another one waits. [`spawn`] starts one on a core; its [`Handle`] wakes it and waits for its end.
+
+pub mod life;
+#[cfg(target_os = "none")]
+mod scheduler;
+
+#[cfg(target_os = "none")]
+use life::Life;
+#[cfg(target_os = "none")]
+pub use kernel::*;
+#[cfg(target_os = "none")]
+pub use scheduler::{Scheduler, quantum, set_quantum};
+
+#[cfg(target_os = "none")]
+mod kernel {
+    use super::{
+        Life,
+        life::State,
+        scheduler::{Leave, Scheduler},
+    };
+    use crate::{
+        arch,
+        memory::Stack,
+        percore::{self, CoreIndex, PerCore},
+        platform::platform,
+        sync::IrqMutex,
+    };
+    use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
+    use core::{
+        cell::{Cell, UnsafeCell},
+        fmt,
+    };
+
+    /// Size of a task's stack, unless it asks for another one.
+    pub const STACK_SIZE: usize = 256 << 10;
+
+    type Entry = Box<dyn FnOnce() + Send>;
+
+    /// A task. Reached through a [`Handle`].
+    pub struct Task {
+        name: String,
+        core: &'static PerCore,
+        /// Under the lock of the core's queue.
+        life: Cell<Life>,
+        /// The saved stack pointer, while it does not run.
+        context: UnsafeCell<usize>,
+        entry: IrqMutex<Option<Entry>>,
+        waiting_for_end: IrqMutex<Vec<Handle>>,
+        /// Keeps the task, and the stack it runs on, until it has ended, whoever has forgotten it. Under the lock of
+        /// the core's queue.
+        myself: Cell<Option<Arc<Task>>>,
+        _stack: Option<Stack>,
+    }
+
+    // SAFETY: `life` and `myself` are only touched with the lock of the core's queue held, `context` only by the core itself, with
+    // interrupts masked, while it switches; all are private to the scheduler.
+    unsafe impl Send for Task {}
+    // SAFETY: as above.
+    unsafe impl Sync for Task {}
+
+    impl fmt::Debug for Task {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "Task({}, core {})", self.name, self.core.index())
+        }
+    }
+
+    impl Task {
+        /// Reads or changes the state. The caller holds the lock of the core's queue.
+        pub(super) fn with_life<R>(&self, change: impl FnOnce(&mut Life) -> R) -> R {
+            let mut life = self.life.get();
+            let result = change(&mut life);
+            self.life.set(life);
+            result
+        }
+
+        /// Lets go of itself: it has ended. The caller holds the lock of the core's queue.
+        pub(super) fn release(&self) -> Option<Arc<Task>> {
+            self.myself.take()
+        }
+
+        pub(super) const fn context(&self) -> *mut usize {
+            self.context.get()
+        }
+    }
+
+    /// A reference to a task.
+    #[derive(Clone, Debug)]
+    pub struct Handle(Arc<Task>);
+
+    impl Handle {
+        /// The task's name.
+        pub fn name(&self) -> &str {
+            &self.0.name
+        }
+
+        /// The core that it runs on.
+        pub fn core(&self) -> CoreIndex {
+            self.0.core.index()
+        }
+
+        /// Wakes the task if it is parked; otherwise its next park returns at once.
+        pub fn wake(&self) {
+            self.0.core.scheduler.wake(self.0.core, &self.0);
+        }
+
+        /// Waits until the task has ended.
+        pub fn join(&self) {
+            let me = current();
+            loop {
+                {
+                    let mut waiting = self.0.waiting_for_end.lock();
+                    // The list is emptied at the end, under the same lock, when the entry is gone too.
+                    if self.is_over() {
+                        return;
+                    }
+                    waiting.push(me.clone());
+                }
+                park();
+            }
+        }
+
+        fn is_over(&self) -> bool {
+            self.0.core.scheduler.is_over(&self.0)
+        }
+    }
+
+    impl Scheduler {
+        fn is_over(&self, task: &Arc<Task>) -> bool {
+            self.with_lock(|| task.with_life(|life| life.state() == State::Finished))
+        }
+    }
+
+    /// Starts a task on a core.
+    ///
+    /// # Panics
+    /// If there is no such core, or no memory for a stack.
+    pub fn spawn(core: CoreIndex, name: impl Into<String>, entry: impl FnOnce() + Send + 'static) -> Handle {
+        spawn_with_stack(core, name, STACK_SIZE, entry)
+    }
+
+    /// As [`spawn`], with a stack of `size` bytes.
+    ///
+    /// # Panics
+    /// If there is no such core, or no memory for a stack.
+    pub fn spawn_with_stack(
+        core: CoreIndex,
+        name: impl Into<String>,
+        size: usize,
+        entry: impl FnOnce() + Send + 'static,
+    ) -> Handle {
+        let core = percore::get(core).expect("a task is for a core that exists");
+        let stack = Stack::new(size);
+        let top = stack.top();
+        let task = Arc::new(Task {
+            name: name.into(),
+            core,
+            life: Cell::new(Life::new()),
+            context: UnsafeCell::new(0),
+            entry: IrqMutex::new(Some(Box::new(entry))),
+            waiting_for_end: IrqMutex::new(Vec::new()),
+            myself: Cell::new(None),
+            _stack: Some(stack),
+        });
+        task.myself.set(Some(task.clone()));
+        // SAFETY: the stack is new, and the task is in no queue yet. The address of the task stays valid while it is
+        // alive, and it is alive while it runs.
+        unsafe { *task.context.get() = arch::prepare_stack(top, Arc::as_ptr(&task).addr()) };
+        core.scheduler.add(core, task.clone());
+        Handle(task)
+    }
+
+    /// The first Rust function of a task, from `switch.S`, interrupts masked.
+    #[unsafe(no_mangle)]
+    extern "C" fn lwk_task_main(_task: usize) -> ! {
+        let core = percore::this();
+        core.scheduler.arrived();
+        let task = current();
+        let entry = task.0.entry.lock().take();
+        arch::unmask_interrupts();
+        if let Some(entry) = entry {
+            entry();
+        }
+        arch::mask_interrupts();
+        finish(core, task)
+    }
+
+    fn finish(core: &PerCore, task: Handle) -> ! {
+        // Whoever waits looks again after this task has left; a wake-up is kept until then.
+        let waiting = core::mem::take(&mut *task.0.waiting_for_end.lock());
+        core.scheduler.finish_after(task.0, waiting);
+        unreachable!("a task that has ended does not run again")
+    }
+
+    impl Scheduler {
+        /// Ends the running task: its state is set before those who wait for it are woken.
+        fn finish_after(&self, task: Arc<Task>, mut waiting: Vec<Handle>) {
+            self.mark_finished(&task);
+            waiting.append(&mut task.waiting_for_end.lock());
+            for handle in waiting {
+                handle.wake();
+            }
+            // The queue's own reference keeps the task, and the stack that this runs on, until after the switch.
+            drop(task);
+            self.leave(Leave::Finish);
+        }
+    }
+
+    /// The running task.
+    ///
+    /// # Panics
+    /// Before the core has tasks.
+    pub fn current() -> Handle {
+        Handle(percore::this().scheduler.current().expect("the core has tasks"))
+    }
+
+    fn masked<R>(f: impl FnOnce(&Scheduler) -> R) -> R {
+        let before = arch::mask_interrupts();
+        let result = f(&percore::this().scheduler);
+        arch::restore_interrupts(before);
+        result
+    }
+
+    /// Lets other ready tasks of this core run first.
+    #[inline]
+    pub fn yield_now() {
+        masked(|scheduler| scheduler.leave(Leave::Yield));
+    }
+
+    /// Waits until woken. Returns at once if that has happened since the last time.
+    pub fn park() {
+        masked(|scheduler| scheduler.leave(Leave::Park { until: None }));
+    }
+
+    /// Waits until woken or until the counter reaches `deadline`, whichever is first.
+    pub fn park_until(deadline: u64) {
+        masked(|scheduler| scheduler.leave(Leave::Park { until: Some(deadline) }));
+    }
+
+    /// Sleeps until the counter reaches `deadline`.
+    pub fn sleep_until(deadline: u64) {
+        while platform().counter() < deadline {
+            park_until(deadline);
+        }
+    }
+
+    /// How many tasks a core has that are ready or running.
+    pub fn load(core: CoreIndex) -> usize {
+        percore::get(core).map_or(0, |core| core.scheduler.load())
+    }
+
+    /// At the end of an interrupt: lets another task run if the running one's time is over.
+    pub(crate) fn preempt_if_due(core: &PerCore) {
+        if core.scheduler.take_due() {
+            core.scheduler.leave(Leave::Yield);
+        }
+    }
+
+    /// Makes what executes now the core's idle task.
+    pub(crate) fn adopt_idle(core: &'static PerCore) {
+        core.scheduler.adopt_idle(Arc::new(Task {
+            name: alloc::format!("idle/{}", core.index()),
+            core,
+            life: Cell::new(Life::new()),
+            context: UnsafeCell::new(0),
+            entry: IrqMutex::new(None),
+            waiting_for_end: IrqMutex::new(Vec::new()),
+            myself: Cell::new(None),
+            _stack: None,
+        }));
+    }
+
+    /// The idle task: runs whatever is ready, waits for an interrupt otherwise.
+    pub(crate) fn idle(core: &PerCore) -> ! {
+        loop {
+            arch::mask_interrupts();
+            core.scheduler.take_due();
+            core.scheduler.leave(Leave::Yield);
+            if !core.scheduler.has_ready() {
+                arch::wait_for_interrupt();
+            }
+            arch::unmask_interrupts();
+        }
+    }
+}

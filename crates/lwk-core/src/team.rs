@@ -1,0 +1,117 @@
+//! All cores at one job.
+
+use crate::{
+    percore,
+    sync::IrqMutex,
+    task::{self, Handle},
+};
+use alloc::{format, sync::Arc, vec::Vec};
+use core::{
+    fmt,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+type Job = dyn Fn(usize) + Sync;
+
+/// A pointer to the job of the moment. The leader waits for all members before the job goes.
+#[derive(Clone, Copy)]
+struct JobPointer(*const Job);
+
+// SAFETY: the job is `Sync`, and outlives its use by the members: see `Team::run`.
+unsafe impl Send for JobPointer {}
+
+struct Shared {
+    /// One slot for each worker: what it is to do next.
+    jobs: Vec<IrqMutex<Option<JobPointer>>>,
+    /// Workers that have not finished the job.
+    busy: AtomicUsize,
+    leader: Handle,
+    dissolved: AtomicBool,
+}
+
+/// Tasks on several cores that do the same job together: the task that made it, and one on each other core.
+pub struct Team {
+    shared: Arc<Shared>,
+    workers: Vec<Handle>,
+}
+
+impl Team {
+    /// A team of at most `size` members, one a core, this task the first.
+    pub fn new(size: usize) -> Self {
+        let me = task::current();
+        let others: Vec<_> = percore::all()
+            .iter()
+            .filter(|core| core.is_online() && core.index() != me.core())
+            .take(size.saturating_sub(1))
+            .collect();
+        let shared = Arc::new(Shared {
+            jobs: others.iter().map(|_| IrqMutex::new(None)).collect(),
+            busy: AtomicUsize::new(0),
+            leader: me,
+            dissolved: AtomicBool::new(false),
+        });
+        let workers = others
+            .iter()
+            .enumerate()
+            .map(|(slot, core)| {
+                let shared = shared.clone();
+                task::spawn(core.index(), format!("team/{}", slot + 1), move || work(&shared, slot))
+            })
+            .collect();
+        Self { shared, workers }
+    }
+
+    /// How many members there are.
+    pub fn size(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Runs `job(member)` once on each member, members counted from 0, and returns when all are done.
+    pub fn run(&mut self, job: &Job) {
+        let shared = &self.shared;
+        shared.busy.store(self.workers.len(), Ordering::Relaxed);
+        // SAFETY: only the lifetime is changed. No worker has the pointer when this function returns: each takes it
+        // out of its slot, and counts down after its last use; this function waits for that, also if `job` of this
+        // member panics, because a panic ends the machine.
+        let pointer = JobPointer(unsafe { core::mem::transmute::<*const Job, *const Job>(core::ptr::from_ref(job)) });
+        for (slot, worker) in shared.jobs.iter().zip(&self.workers) {
+            *slot.lock() = Some(pointer);
+            worker.wake();
+        }
+        job(0);
+        while shared.busy.load(Ordering::Acquire) > 0 {
+            task::park();
+        }
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.shared.dissolved.store(true, Ordering::Release);
+        for worker in &self.workers {
+            worker.wake();
+            worker.join();
+        }
+    }
+}
+
+impl fmt::Debug for Team {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Team({})", self.size())
+    }
+}
+
+/// A worker's life.
+fn work(shared: &Shared, slot: usize) {
+    while !shared.dissolved.load(Ordering::Acquire) {
+        let Some(job) = shared.jobs[slot].lock().take() else {
+            task::park();
+            continue;
+        };
+        // SAFETY: the leader keeps the job alive until `busy` is counted down.
+        unsafe { (*job.0)(slot + 1) };
+        if shared.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
+            shared.leader.wake();
+        }
+    }
+}
