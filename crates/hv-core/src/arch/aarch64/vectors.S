@@ -53,12 +53,7 @@
     ubfx    x2, x1, #26, #6
     cmp     x2, #0x16
     b.ne    lower_trap
-    bl      hv_hypercall
-    mrs     x1, tpidr_el2
-    cmp     x0, x1
-    b.ne    switch_to
-    restore_volatile
-    eret
+    b       lower_hypercall             // an entry has room for 32 instructions
     .endm
 
     .macro  lower_irq
@@ -104,7 +99,7 @@ __vectors:
     lower_irq
     lower_irq
     lower_serror
-    .balign 0x80
+    .org    __vectors + 0x800           // an error if an entry was too long
 
 lower_trap:                             // x0: vCPU, x1: syndrome
     mov     x2, x1
@@ -119,6 +114,14 @@ lower_trap:                             // x0: vCPU, x1: syndrome
     mov     x0, x1
     mov     x1, x2
     b       switch_saved
+
+lower_hypercall:
+    bl      hv_hypercall
+    mrs     x1, tpidr_el2
+    cmp     x0, x1
+    b.ne    switch_to
+    restore_volatile
+    eret
 
 lower_interrupt:
     bl      hv_interrupt
