@@ -16,7 +16,11 @@ extern "C" fn lwk_interrupt(_frame: &mut TrapFrame) {
     while let Some(taken) = platform.take_interrupt() {
         core.interrupts.store(core.interrupts.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         match taken.interrupt {
-            Interrupt::Timer => core.scheduler.timer(platform.counter()),
+            Interrupt::Timer => {
+                let now = platform.counter();
+                core.last_timer.store(now, Ordering::Relaxed);
+                core.scheduler.timer(now);
+            }
             Interrupt::Ipi => core.scheduler.look(),
             Interrupt::Unknown(number) => log::warn!("interrupt {number} is nobody's"),
         }

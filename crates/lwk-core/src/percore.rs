@@ -31,6 +31,8 @@ pub struct PerCore {
     pub(crate) reporting: AtomicBool,
     /// Interrupts taken, for statistics.
     pub(crate) interrupts: AtomicU64,
+    /// The counter when the last timer interrupt was handled, for measurements.
+    pub(crate) last_timer: AtomicU64,
     /// The core's tasks.
     pub(crate) scheduler: Scheduler,
 }
@@ -57,6 +59,7 @@ impl PerCore {
             online: AtomicBool::new(false),
             reporting: AtomicBool::new(false),
             interrupts: AtomicU64::new(0),
+            last_timer: AtomicU64::new(0),
             scheduler: Scheduler::new(),
         }
     }
@@ -83,6 +86,11 @@ impl PerCore {
     /// Interrupts that the core has taken since boot.
     pub fn interrupts(&self) -> u64 {
         self.interrupts.load(Ordering::Relaxed)
+    }
+
+    /// The counter when the core's last timer interrupt was handled.
+    pub fn last_timer(&self) -> u64 {
+        self.last_timer.load(Ordering::Relaxed)
     }
 
     /// Has the core look at its queue.

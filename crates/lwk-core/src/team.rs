@@ -8,14 +8,16 @@ use crate::{
 use alloc::{format, sync::Arc, vec::Vec};
 use core::{
     fmt,
+    marker::PhantomData,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-type Job = dyn Fn(usize) + Sync;
+/// What members do; the argument is the member's number.
+type Job<'a> = dyn Fn(usize) + Sync + 'a;
 
 /// A pointer to the job of the moment. The leader waits for all members before the job goes.
 #[derive(Clone, Copy)]
-struct JobPointer(*const Job);
+struct JobPointer(*const Job<'static>);
 
 // SAFETY: the job is `Sync`, and outlives its use by the members: see `Team::run`.
 unsafe impl Send for JobPointer {}
@@ -33,6 +35,8 @@ struct Shared {
 pub struct Team {
     shared: Arc<Shared>,
     workers: Vec<Handle>,
+    /// A team belongs to the task that made it.
+    _not_send_nor_sync: PhantomData<*const ()>,
 }
 
 impl Team {
@@ -58,7 +62,7 @@ impl Team {
                 task::spawn(core.index(), format!("team/{}", slot + 1), move || work(&shared, slot))
             })
             .collect();
-        Self { shared, workers }
+        Self { shared, workers, _not_send_nor_sync: PhantomData }
     }
 
     /// How many members there are.
@@ -67,13 +71,14 @@ impl Team {
     }
 
     /// Runs `job(member)` once on each member, members counted from 0, and returns when all are done.
-    pub fn run(&mut self, job: &Job) {
+    pub fn run(&self, job: &Job<'_>) {
         let shared = &self.shared;
+        // One job at a time: only the leader can call this, and not from within a job, because a job is `Sync`.
         shared.busy.store(self.workers.len(), Ordering::Relaxed);
         // SAFETY: only the lifetime is changed. No worker has the pointer when this function returns: each takes it
         // out of its slot, and counts down after its last use; this function waits for that, also if `job` of this
         // member panics, because a panic ends the machine.
-        let pointer = JobPointer(unsafe { core::mem::transmute::<*const Job, *const Job>(core::ptr::from_ref(job)) });
+        let pointer = JobPointer(unsafe { core::mem::transmute::<*const Job<'_>, *const Job<'static>>(job) });
         for (slot, worker) in shared.jobs.iter().zip(&self.workers) {
             *slot.lock() = Some(pointer);
             worker.wake();

@@ -1,5 +1,17 @@
 //! Applications that are linked into LWK images: functions from [`lwk_core::app::App`] to a status.
+//!
+//! | module | program |
+//! |---|---|
+//! | `hpc` | the HPC workloads, and the benchmarks of a kernel's own paths; command line `workload=` |
+//! | `sched` | the scheduler VM: runs all other VMs |
 #![no_std]
 
 #[cfg(target_os = "none")]
+extern crate alloc;
+
+#[cfg(target_os = "none")]
+pub mod bench;
+#[cfg(target_os = "none")]
 pub mod hpc;
+#[cfg(target_os = "none")]
+mod support;

@@ -8,6 +8,7 @@ use super::{
 use crate::{arch, sync::IrqMutex};
 use core::{fmt, ops::Range, ptr::NonNull};
 use machine::{Machine, Region};
+use zerocopy::{FromBytes, IntoBytes};
 
 static FREE: IrqMutex<FreeList> = IrqMutex::new(FreeList::new());
 
@@ -89,6 +90,14 @@ impl Block {
     /// Its physical address.
     pub fn phys(&self) -> Phys {
         Phys::of_linear(self.base.as_ptr()).expect("blocks are in the linear map")
+    }
+
+    /// The memory as a slice of `T`, as long as fits. It was zeroed when it was allocated.
+    pub fn as_slice<T: FromBytes + IntoBytes>(&mut self) -> &mut [T] {
+        // SAFETY: the block owns this memory, and it is initialised.
+        let bytes = unsafe { core::slice::from_raw_parts_mut(self.base.as_ptr(), self.size) };
+        let whole = self.size / size_of::<T>() * size_of::<T>();
+        <[T]>::mut_from_bytes(&mut bytes[..whole]).unwrap_or(&mut [])
     }
 
     /// Keeps the memory for ever, as bytes.

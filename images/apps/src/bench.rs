@@ -1,0 +1,104 @@
+//! What a kernel's own paths cost, in ticks of the counter.
+//!
+//! Each path is measured many times and the least is reported: with one instruction a tick (QEMU, `-icount shift=0`,
+//! a 1 GHz counter) all are nearly the same, and on hardware the least is the undisturbed one. Nothing is subtracted:
+//! the two reads of the counter are in the figure, one read being an `isb` and an `mrs`.
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use lwk_core::{
+    app::App,
+    percore, println,
+    task::{self, Handle},
+    time,
+};
+
+/// How often a path is measured.
+const ROUNDS: u32 = 1000;
+
+/// Prints the cost of a path.
+pub fn report(path: &str, ticks: u64) {
+    println!("@bench path={path} instructions={ticks}");
+}
+
+/// The least that `path` costs in many rounds.
+pub fn least(mut path: impl FnMut()) -> u64 {
+    let mut least = u64::MAX;
+    for _ in 0..ROUNDS {
+        let start = time::stopwatch();
+        path();
+        least = least.min(time::stopwatch().wrapping_sub(start));
+    }
+    least
+}
+
+/// The paths of any personality: counter, task switch, timer interrupt.
+pub fn kernel(app: &App) -> bool {
+    report("counter-read", least(|| ()));
+    report("context-switch", context_switch());
+    report("yield-alone", least(task::yield_now));
+    report("timer-interrupt", timer_interrupt());
+    report("boot-to-main", time::stopwatch().wrapping_sub(app.entry_ticks()));
+    true
+}
+
+/// From one task's yield to the other task after its own: the least of many turns. One switch, with the scheduler.
+fn context_switch() -> u64 {
+    let stop = Arc::new(AtomicBool::new(false));
+    let left = Arc::new(AtomicU64::new(u64::MAX));
+    let core = task::current().core();
+    let partner = {
+        let (stop, left) = (stop.clone(), left.clone());
+        task::spawn(core, "partner", move || {
+            while !stop.load(Ordering::Relaxed) {
+                left.store(time::stopwatch(), Ordering::Relaxed);
+                task::yield_now();
+            }
+        })
+    };
+    let mut least = u64::MAX;
+    for _ in 0..ROUNDS {
+        task::yield_now();
+        least = least.min(time::stopwatch().wrapping_sub(left.load(Ordering::Relaxed)));
+    }
+    stop.store(true, Ordering::Relaxed);
+    partner.join();
+    least
+}
+
+/// From a timer's deadline to the counter that its handler reads: entry, saving all registers, acknowledging.
+pub fn timer_interrupt() -> u64 {
+    const AHEAD_NS: u64 = 100_000;
+    const TURNS: usize = 200;
+    let core = percore::this();
+    let deadline = Arc::new(AtomicU64::new(0));
+    let sleeper: Handle = {
+        let deadline = deadline.clone();
+        task::spawn(core.index(), "sleeper", move || {
+            for _ in 0..TURNS {
+                let at = time::after_ns(AHEAD_NS);
+                deadline.store(at, Ordering::Relaxed);
+                task::sleep_until(at);
+                // The other task looks at what the handler has noted before this one sleeps again.
+                task::park();
+            }
+        })
+    };
+    let mut least = u64::MAX;
+    for _ in 0..TURNS {
+        let before = core.last_timer();
+        task::yield_now();
+        // On a slow machine the deadline may pass before the sleeper sleeps: then there is no interrupt.
+        let at = deadline.load(Ordering::Relaxed);
+        let give_up = at.saturating_add(time::frequency().ns_to_ticks(AHEAD_NS));
+        while core.last_timer() == before && time::ticks() < give_up {
+            core::hint::spin_loop();
+        }
+        if core.last_timer() != before {
+            least = least.min(core.last_timer().wrapping_sub(at));
+        }
+        sleeper.wake();
+    }
+    sleeper.join();
+    least
+}
