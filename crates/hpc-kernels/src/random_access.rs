@@ -40,7 +40,8 @@ pub enum Generator {
 /// A sequence of numbers. The implementations have no state: the last number is all there is.
 trait Sequence {
     fn step(number: u64) -> u64;
-    fn index(number: u64, log2: u32) -> usize;
+    /// The word that a number names, of a power of two of them.
+    fn index(number: u64, words: usize) -> usize;
     fn nth(n: u64) -> u64;
 }
 
@@ -54,8 +55,8 @@ impl Sequence for Polynomial {
         number << 1 ^ carry & POLYNOMIAL
     }
 
-    fn index(number: u64, log2: u32) -> usize {
-        (number & ((1 << log2) - 1)) as usize
+    fn index(number: u64, words: usize) -> usize {
+        number as usize & (words - 1)
     }
 
     /// x^n, by squaring: the sequence begins with 1 = x^0, and each step multiplies by x.
@@ -69,8 +70,8 @@ impl Sequence for Congruential {
         number.wrapping_mul(MULTIPLIER).wrapping_add(INCREMENT)
     }
 
-    fn index(number: u64, log2: u32) -> usize {
-        (number >> (u64::BITS - log2)) as usize
+    fn index(number: u64, words: usize) -> usize {
+        (number >> (u64::BITS - words.ilog2())) as usize
     }
 
     /// n steps make one step with another multiplier and increment.
@@ -193,7 +194,7 @@ pub fn run(
     let log2 = log2.ok_or(RandomAccessError::TooSmall(table.len()))?;
     let table = &table[..1 << log2];
     let workers = team.size();
-    let updates = UPDATES_PER_WORD << log2;
+    let updates = updates_of(table);
 
     team.run(&|rank| {
         let mine = share(table.len(), BLOCK, rank, workers);
@@ -203,13 +204,13 @@ pub fn run(
     });
     let start = clock.now();
     team.run(&|rank| match generator {
-        Generator::Polynomial => update::<Polynomial>(table, log2, rank, workers),
-        Generator::Congruential => update::<Congruential>(table, log2, rank, workers),
+        Generator::Polynomial => update::<Polynomial>(table, rank, workers),
+        Generator::Congruential => update::<Congruential>(table, rank, workers),
     });
     let ticks = clock.now().wrapping_sub(start);
     match generator {
-        Generator::Polynomial => replay::<Polynomial>(table, log2),
-        Generator::Congruential => replay::<Congruential>(table, log2),
+        Generator::Polynomial => replay::<Polynomial>(table),
+        Generator::Congruential => replay::<Congruential>(table),
     }
 
     let errors =
@@ -229,17 +230,22 @@ pub fn run(
     })
 }
 
-/// An update. Two loads and stores rather than an atomic exclusive-or: what gets lost then is what the 1 % is for.
-fn exclusive_or<S: Sequence>(table: &[AtomicU64], log2: u32, number: u64) {
-    if let Some(word) = table.get(S::index(number, log2)) {
+fn updates_of(table: &[AtomicU64]) -> u64 {
+    UPDATES_PER_WORD * table.len() as u64
+}
+
+/// An update. A load and a store rather than an atomic exclusive-or: what gets lost then is what the 1 % is for.
+#[inline]
+fn exclusive_or<S: Sequence>(table: &[AtomicU64], number: u64) {
+    if let Some(word) = table.get(S::index(number, table.len())) {
         word.store(word.load(Relaxed) ^ number, Relaxed);
     }
 }
 
 /// The updates of one worker's streams.
 #[inline(never)]
-fn update<S: Sequence>(table: &[AtomicU64], log2: u32, rank: usize, workers: usize) {
-    let steps = (UPDATES_PER_WORD << log2) / STREAMS as u64;
+fn update<S: Sequence>(table: &[AtomicU64], rank: usize, workers: usize) {
+    let steps = updates_of(table) / STREAMS as u64;
     let mine = share(STREAMS, 1, rank, workers);
     let mut numbers: [u64; STREAMS] =
         core::array::from_fn(|stream| if mine.contains(&stream) { S::nth(stream as u64 * steps) } else { 0 });
@@ -247,17 +253,17 @@ fn update<S: Sequence>(table: &[AtomicU64], log2: u32, rank: usize, workers: usi
     for _ in 0..steps {
         for number in &mut *numbers {
             *number = S::step(*number);
-            exclusive_or::<S>(table, log2, *number);
+            exclusive_or::<S>(table, *number);
         }
     }
 }
 
 /// All updates, in order.
 #[inline(never)]
-fn replay<S: Sequence>(table: &[AtomicU64], log2: u32) {
+fn replay<S: Sequence>(table: &[AtomicU64]) {
     let mut number = SEED;
-    for _ in 0..UPDATES_PER_WORD << log2 {
+    for _ in 0..updates_of(table) {
         number = S::step(number);
-        exclusive_or::<S>(table, log2, number);
+        exclusive_or::<S>(table, number);
     }
 }

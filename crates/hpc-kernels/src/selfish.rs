@@ -232,6 +232,8 @@ pub fn run<'a>(
     let lengths = || detours.iter().map(|detour| beyond(*detour, min));
     let lost = lengths().fold(0, u64::saturating_add);
     let in_order = detours.is_sorted_by(|one, next| one.to <= next.from);
+    // A counter that went below its start has, seen from there, gone more than half around.
+    let forward = i64::try_from(seen.period).is_ok();
     let sane = detours.iter().all(|detour| detour.from < detour.to && detour.to <= seen.period);
     Ok(Report {
         detours,
@@ -248,7 +250,7 @@ pub fn run<'a>(
         coarse: calibrated == 0,
         full,
         short: clock.nanoseconds(seen.period) < SHORT,
-        verified: in_order && sane && seen.iterations > 0,
+        verified: in_order && sane && forward && seen.iterations > 0,
         frequency_hz: clock.frequency_hz(),
     })
 }
