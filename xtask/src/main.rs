@@ -19,6 +19,7 @@ mod step;
 mod table;
 mod test;
 mod toolchain;
+mod tree;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};

@@ -23,6 +23,8 @@ pub struct Machine {
     pub bootargs: String,
     pub cores: u32,
     pub memory: String,
+    /// A device tree to use instead of QEMU's own.
+    pub tree: Option<PathBuf>,
     /// Enter the kernel at EL2 (else EL1).
     pub el2: bool,
     pub gic: u32,
@@ -64,6 +66,7 @@ impl Machine {
             kernel,
             initrd: None,
             bootargs: String::new(),
+            tree: None,
             cores: 4,
             memory: "1G".into(),
             el2: true,
@@ -74,21 +77,24 @@ impl Machine {
         }
     }
 
-    fn command(&self) -> Command {
+    /// QEMU with this machine, and `options` of `-M` in addition.
+    pub fn hardware(&self, options: &str) -> Command {
         let mut qemu = Command::new(QEMU);
         let el2 = if self.el2 { "on" } else { "off" };
-        let machine = format!("{},gic-version={},virtualization={el2}", self.board.machine, self.gic);
-        qemu.args([
-            "-M",
-            &machine,
-            "-cpu",
-            self.board.cpu,
-            "-smp",
-            &self.cores.to_string(),
-            "-m",
-            &self.memory,
-        ]);
-        qemu.args(["-nographic", "-nic", "none", "-no-reboot", "-kernel"]).arg(&self.kernel);
+        let machine =
+            format!("{},gic-version={},virtualization={el2}{options}", self.board.machine, self.gic);
+        let cores = self.cores.to_string();
+        qemu.args(["-M", &machine, "-cpu", self.board.cpu, "-smp", &cores, "-m", &self.memory]);
+        qemu.args(["-nographic", "-nic", "none"]);
+        qemu
+    }
+
+    fn command(&self) -> Command {
+        let mut qemu = self.hardware("");
+        qemu.args(["-no-reboot", "-kernel"]).arg(&self.kernel);
+        if let Some(tree) = &self.tree {
+            qemu.arg("-dtb").arg(tree);
+        }
         if let Some(initrd) = &self.initrd {
             qemu.arg("-initrd").arg(initrd);
         }

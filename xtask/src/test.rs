@@ -10,7 +10,7 @@ use crate::{
     bundle::Spec,
     paths,
     qemu::{Machine, Outcome},
-    setup,
+    setup, tree,
 };
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -184,6 +184,11 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
     if let Some(spec) = spec {
         paths::write(bundle, &spec.build_damaged(&paths::images(board.name), &scenario.damage)?)?;
         machine.initrd = Some(bundle.to_owned());
+    }
+    if !scenario.disabled_cores.is_empty() {
+        let path = bundle.with_extension("dtb");
+        tree::write(&machine, &scenario.disabled_cores, &path)?;
+        machine.tree = Some(path);
     }
     let mut watcher = scenario.expect.watcher();
     let outcome = machine.run(|line| watcher.see(line))?;

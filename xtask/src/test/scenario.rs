@@ -22,6 +22,8 @@ pub struct Scenario {
     /// The image to boot, `hv` or `native`.
     pub boot: String,
     pub cores: u32,
+    /// Cores that the device tree marks as disabled.
+    pub disabled_cores: Vec<u32>,
     pub memory: String,
     /// The exception level to enter at, 1 or 2.
     pub el: u32,
@@ -48,6 +50,7 @@ impl Default for Scenario {
             board: "qemu-virt".into(),
             boot: "hv".into(),
             cores: 4,
+            disabled_cores: Vec::new(),
             memory: "1G".into(),
             el: 2,
             gic: 3,
