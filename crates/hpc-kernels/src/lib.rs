@@ -23,8 +23,8 @@
 //! }
 //!
 //! let mut memory = vec![0.0; 3 * 100_000];
-//! let [a, b, c] = stream::split(&mut memory);
-//! let report = stream::run(&Host(Instant::now()), &Serial, [a, b, c], stream::NTIMES)?;
+//! let arrays = stream::split(&mut memory);
+//! let report = stream::run(&Host(Instant::now()), &Serial, arrays, stream::NTIMES)?;
 //! assert!(report.verified);
 //! println!("{report}");
 //! # Ok::<(), stream::StreamError>(())

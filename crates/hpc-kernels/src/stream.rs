@@ -7,6 +7,7 @@ use crate::{Clock, MAX_WORKERS, Team, share};
 use core::fmt;
 use heapless::Vec;
 use spin::Mutex;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// How often each kernel runs.
 pub const NTIMES: u32 = 10;
@@ -17,11 +18,19 @@ const SCALAR: f64 = 3.0;
 const EPSILON: f64 = 1e-13;
 /// A test of fewer ticks is not measured well.
 const ENOUGH_TICKS: u64 = 20;
-/// Workers share an array in pieces of so many elements: two cache lines of 64 bytes.
-const BLOCK: usize = 16;
-/// The elements that a copy handles at once.
-const UNROLL: usize = 8;
+/// Workers share an array in pieces of so many lines, because caches often fetch two.
+const BLOCK: usize = 2;
+/// Elements in a line.
+const ELEMENTS: usize = 8;
 const BYTES: u64 = size_of::<f64>() as u64;
+
+/// A cache line of elements: what arrays are made of.
+///
+/// The alignment is part of the type because `aarch64-unknown-none` is a target with strict alignment: the compiler takes
+/// vector loads apart, element by element, unless it knows that they are aligned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[repr(C, align(64))]
+pub struct Line(pub [f64; ELEMENTS]);
 
 /// Kernels, in the order in which they run.
 const KERNELS: [(&str, Kernel, u64); 4] =
@@ -31,9 +40,9 @@ type Kernel = fn(&mut Part<'_>);
 
 /// One worker's share of the arrays.
 struct Part<'a> {
-    a: &'a mut [f64],
-    b: &'a mut [f64],
-    c: &'a mut [f64],
+    a: &'a mut [Line],
+    b: &'a mut [Line],
+    c: &'a mut [Line],
 }
 
 type Parts<'a> = Vec<Mutex<Part<'a>>, MAX_WORKERS>;
@@ -125,12 +134,19 @@ impl fmt::Display for Report {
     }
 }
 
-/// Divides memory into three arrays as large as possible.
-pub fn split(memory: &mut [f64]) -> [&mut [f64]; 3] {
-    let len = memory.len() / 3;
-    let (a, rest) = memory.split_at_mut(len);
-    let (b, rest) = rest.split_at_mut(len);
-    [a, b, &mut rest[..len]]
+/// Divides memory into three arrays of whole lines, as large as possible.
+pub fn split(memory: &mut [f64]) -> [&mut [Line]; 3] {
+    let bytes = memory.as_mut_bytes();
+    let skip = bytes.as_ptr().align_offset(align_of::<Line>()).min(bytes.len());
+    let bytes = &mut bytes[skip..];
+    let lines = bytes.len() / size_of::<Line>() / 3;
+    let Ok((lines, _)) = <[Line]>::mut_from_prefix_with_elems(bytes, 3 * lines) else {
+        // Not reached: the bytes are aligned, and enough.
+        return Default::default();
+    };
+    let (a, rest) = lines.split_at_mut(lines.len() / 3);
+    let (b, c) = rest.split_at_mut(rest.len() / 2);
+    [a, b, c]
 }
 
 /// Runs STREAM on the arrays a, b and c. Each worker touches its own share first, and always the same.
@@ -140,12 +156,12 @@ pub fn split(memory: &mut [f64]) -> [&mut [f64]; 3] {
 pub fn run(
     clock: &impl Clock,
     team: &impl Team,
-    arrays: [&mut [f64]; 3],
+    arrays: [&mut [Line]; 3],
     times: u32,
 ) -> Result<Report, StreamError> {
     let [a, b, c] = arrays;
-    let (elements, workers) = (a.len(), team.size());
-    if elements == 0 || b.len() != elements || c.len() != elements {
+    let (lines, workers) = (a.len(), team.size());
+    if lines == 0 || b.len() != lines || c.len() != lines {
         return Err(StreamError::Arrays);
     }
     if times < NTIMES_MIN {
@@ -171,6 +187,7 @@ pub fn run(
         }
     }
 
+    let elements = lines * ELEMENTS;
     let errors = errors(&parts, elements, times);
     let figures = |kernel: usize| {
         let (name, _, arrays) = KERNELS[kernel];
@@ -224,15 +241,15 @@ impl Ticks {
 
 /// Divides arrays among workers.
 fn divide<'a>(
-    mut a: &'a mut [f64],
-    mut b: &'a mut [f64],
-    mut c: &'a mut [f64],
+    mut a: &'a mut [Line],
+    mut b: &'a mut [Line],
+    mut c: &'a mut [Line],
     workers: usize,
 ) -> Option<Parts<'a>> {
-    let elements = a.len();
+    let lines = a.len();
     let mut parts = Vec::new();
     for rank in 0..workers {
-        let len = share(elements, BLOCK, rank, workers).len();
+        let len = share(lines, BLOCK, rank, workers).len();
         let part =
             Part { a: a.split_off_mut(..len)?, b: b.split_off_mut(..len)?, c: c.split_off_mut(..len)? };
         parts.push(Mutex::new(part)).ok()?;
@@ -255,65 +272,70 @@ fn step_of(clock: &impl Clock) -> u64 {
 
 #[inline(never)]
 fn fill(part: &mut Part<'_>) {
-    part.a.fill(1.0);
-    part.b.fill(2.0);
-    part.c.fill(0.0);
+    part.a.fill(Line([1.0; ELEMENTS]));
+    part.b.fill(Line([2.0; ELEMENTS]));
+    part.c.fill(Line([0.0; ELEMENTS]));
 }
 
 #[inline(never)]
 fn double(part: &mut Part<'_>) {
-    for a in &mut *part.a {
-        *a *= 2.0;
+    for Line(a) in &mut *part.a {
+        for a in a {
+            *a *= 2.0;
+        }
     }
 }
 
 fn copy(part: &mut Part<'_>) {
-    copy_slice(part.c, part.a);
+    copy_lines(part.c, part.a);
 }
 
 /// Element by element, because the compiler makes a call of `memcpy` of any plain loop, and that measures `memcpy`.
 #[inline(never)]
-fn copy_slice(to: &mut [f64], from: &[f64]) {
-    let (to, to_rest) = to.as_chunks_mut::<UNROLL>();
-    let (from, from_rest) = from.as_chunks::<UNROLL>();
-    for ([t0, t1, t2, t3, t4, t5, t6, t7], [f0, f1, f2, f3, f4, f5, f6, f7]) in to.iter_mut().zip(from) {
+fn copy_lines(to: &mut [Line], from: &[Line]) {
+    for (Line([t0, t1, t2, t3, t4, t5, t6, t7]), Line([f0, f1, f2, f3, f4, f5, f6, f7])) in
+        to.iter_mut().zip(from)
+    {
         (*t0, *t1, *t2, *t3, *t4, *t5, *t6, *t7) = (*f0, *f1, *f2, *f3, *f4, *f5, *f6, *f7);
-    }
-    for (to, from) in to_rest.iter_mut().zip(from_rest) {
-        *to = *from;
     }
 }
 
 fn scale(part: &mut Part<'_>) {
-    scale_slice(part.b, part.c);
+    scale_lines(part.b, part.c);
 }
 
 #[inline(never)]
-fn scale_slice(to: &mut [f64], from: &[f64]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = SCALAR * from;
+fn scale_lines(to: &mut [Line], from: &[Line]) {
+    for (Line(to), Line(from)) in to.iter_mut().zip(from) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = SCALAR * from;
+        }
     }
 }
 
 fn add(part: &mut Part<'_>) {
-    add_slices(part.c, part.a, part.b);
+    add_lines(part.c, part.a, part.b);
 }
 
 #[inline(never)]
-fn add_slices(to: &mut [f64], one: &[f64], other: &[f64]) {
-    for ((to, one), other) in to.iter_mut().zip(one).zip(other) {
-        *to = one + other;
+fn add_lines(to: &mut [Line], one: &[Line], other: &[Line]) {
+    for ((Line(to), Line(one)), Line(other)) in to.iter_mut().zip(one).zip(other) {
+        for ((to, one), other) in to.iter_mut().zip(one).zip(other) {
+            *to = one + other;
+        }
     }
 }
 
 fn triad(part: &mut Part<'_>) {
-    triad_slices(part.a, part.b, part.c);
+    triad_lines(part.a, part.b, part.c);
 }
 
 #[inline(never)]
-fn triad_slices(to: &mut [f64], one: &[f64], other: &[f64]) {
-    for ((to, one), other) in to.iter_mut().zip(one).zip(other) {
-        *to = one + SCALAR * other;
+fn triad_lines(to: &mut [Line], one: &[Line], other: &[Line]) {
+    for ((Line(to), Line(one)), Line(other)) in to.iter_mut().zip(one).zip(other) {
+        for ((to, one), other) in to.iter_mut().zip(one).zip(other) {
+            *to = one + SCALAR * other;
+        }
     }
 }
 
@@ -324,7 +346,8 @@ fn errors(parts: &Parts<'_>, elements: usize, times: u32) -> [f64; 3] {
     for part in parts {
         let part = part.lock();
         for ((sum, expected), array) in sums.iter_mut().zip(expected).zip([&part.a, &part.b, &part.c]) {
-            *sum += array.iter().map(|value| (value - expected).abs()).sum::<f64>();
+            *sum +=
+                array.iter().flat_map(|Line(line)| line).map(|value| (value - expected).abs()).sum::<f64>();
         }
     }
     core::array::from_fn(|array| sums[array] / elements as f64 / expected[array])

@@ -5,7 +5,7 @@ mod common;
 use common::{Host, Threads};
 use hpc_kernels::{
     Clock, MAX_WORKERS, Serial, Team, share,
-    stream::{self, NTIMES, StreamError},
+    stream::{self, Line, NTIMES, StreamError},
 };
 use proptest::prelude::*;
 use std::cell::Cell;
@@ -23,17 +23,27 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn every_element_is_right(len in 1usize..700, workers in 1usize..9, times in 2u32..13) {
-        let mut memory = vec![f64::NAN; len * 3 + 2];
-        let arrays = stream::split(&mut memory);
+    fn every_element_is_right(start in 0usize..9, len in 1usize..100, workers in 1usize..9, times in 2u32..13) {
+        let mut memory = vec![f64::NAN; start + 24 * len + 7];
+        let arrays = stream::split(&mut memory[start..]);
+        prop_assume!(arrays[0].len() == len);
         let report = stream::run(&Host::new(), &Threads(workers), arrays, times).unwrap();
         prop_assert!(report.verified);
-        prop_assert_eq!((report.elements, report.workers, report.times), (len, workers, times));
+        prop_assert_eq!((report.elements, report.workers, report.times), (8 * len, workers, times));
         prop_assert_eq!(report.errors, [0.0; 3]);
-        for (array, expected) in memory.chunks(len).zip(stream::expected(times)) {
+        let first = memory.iter().position(|value| !value.is_nan()).unwrap();
+        for (array, expected) in memory[first..].chunks(8 * len).zip(stream::expected(times)) {
             prop_assert!(array.iter().all(|value| *value == expected));
         }
-        prop_assert!(memory[3 * len..].iter().all(|value| value.is_nan()));
+        prop_assert!(first >= start && memory[first + 24 * len..].iter().all(|value| value.is_nan()));
+    }
+
+    #[test]
+    fn memory_is_divided_into_whole_lines(len in 0usize..200, start in 0usize..9) {
+        let mut memory = vec![0.0; start + len];
+        let [a, b, c] = stream::split(&mut memory[start..]);
+        prop_assert!(a.len() == b.len() && b.len() == c.len());
+        prop_assert!(a.len() <= len / 24 && a.len() >= len.saturating_sub(7) / 24);
     }
 
     #[test]
@@ -77,7 +87,7 @@ fn the_first_time_does_not_count() {
     steps[47] = 1_000_000;
     steps[44 + 8 + 1] = 400; // Copy, second and third round
     steps[44 + 16 + 1] = 500;
-    let mut memory = vec![0.0; 3000];
+    let mut memory = vec![0.0; 3007];
     let clock = Scripted(Cell::new(0), Cell::new(0), steps);
     let report = stream::run(&clock, &Serial, stream::split(&mut memory), 3).unwrap();
     assert_eq!((report.clock_step, report.long_enough), (100, true));
@@ -105,7 +115,7 @@ fn a_clock_that_stands_still_is_survived() {
             1000
         }
     }
-    let mut memory = vec![0.0; 30];
+    let mut memory = vec![0.0; 300];
     let report = stream::run(&Still, &Serial, stream::split(&mut memory), 2).unwrap();
     assert!(report.verified && !report.long_enough && report.kernels[0].best_rate.is_finite());
 }
@@ -131,13 +141,14 @@ fn a_worker_that_does_nothing_is_noticed() {
 
 #[test]
 fn nonsense_is_refused() {
-    let (mut a, mut b, mut c) = ([0.0; 4], [0.0; 4], [0.0; 3]);
-    let run = |team: &dyn Fn() -> usize, arrays: [&mut [f64]; 3], times| {
+    let line = Line::default();
+    let (mut a, mut b, mut c) = ([line; 4], [line; 4], [line; 3]);
+    let run = |team: &dyn Fn() -> usize, arrays: [&mut [Line]; 3], times| {
         stream::run(&Host::new(), &Threads(team()), arrays, times).map(drop)
     };
     assert_eq!(run(&|| 1, [&mut a, &mut b, &mut c], 10), Err(StreamError::Arrays));
     assert_eq!(run(&|| 1, [&mut [], &mut [], &mut []], 10), Err(StreamError::Arrays));
-    assert_eq!(run(&|| 1, [&mut a, &mut b, &mut [0.0; 4]], 1), Err(StreamError::Times(1)));
+    assert_eq!(run(&|| 1, [&mut a, &mut b, &mut [line; 4]], 1), Err(StreamError::Times(1)));
     let many = MAX_WORKERS + 1;
-    assert_eq!(run(&|| many, [&mut a, &mut b, &mut [0.0; 4]], 2), Err(StreamError::Workers(many)));
+    assert_eq!(run(&|| many, [&mut a, &mut b, &mut [line; 4]], 2), Err(StreamError::Workers(many)));
 }
