@@ -7,6 +7,7 @@ use crate::{
     percore, platform,
     syndrome::Syndrome,
 };
+use hv_abi::{exit::Fault, ids::VcpuId};
 use core::{
     panic::PanicInfo,
     sync::atomic::{AtomicBool, Ordering},
@@ -90,4 +91,14 @@ pub fn fatal(sentence: core::fmt::Arguments<'_>) -> ! {
     begin();
     print_urgently(format_args!("fatal: {sentence}\n"));
     power_off()
+}
+
+/// Says why a VM was stopped, on one line that names it and a few that explain.
+pub(crate) fn vm_report(name: &str, vcpu: VcpuId, fault: &Fault) {
+    let syndrome = Syndrome(fault.syndrome);
+    crate::println!("{name} (vCPU {}) was aborted: {syndrome}", vcpu.index.0);
+    crate::println!("{name}: ESR {:#x} PC {:#x}", fault.syndrome, fault.pc);
+    if syndrome.has_address() {
+        crate::println!("{name}: address {:#x} IPA {:#x}", fault.address, fault.ipa);
+    }
 }

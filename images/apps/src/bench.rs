@@ -6,8 +6,9 @@
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use hv_abi::guest;
 use lwk_core::{
-    app::App,
+    app::{App, Status},
     percore, println,
     task::{self, Handle},
     time,
@@ -32,18 +33,18 @@ pub fn least(mut path: impl FnMut()) -> u64 {
     least
 }
 
-/// The paths of any personality: counter, task switch, timer interrupt.
+/// The paths of a native kernel: counter, task switch, timer interrupt.
 pub fn kernel(app: &App) -> bool {
+    report("boot-to-main", time::stopwatch().wrapping_sub(app.entry_ticks()));
     report("counter-read", least(|| ()));
     report("context-switch", context_switch());
     report("yield-alone", least(task::yield_now));
-    report("timer-interrupt", timer_interrupt());
-    report("boot-to-main", time::stopwatch().wrapping_sub(app.entry_ticks()));
+    report("native-timer-interrupt", timer_interrupt());
     true
 }
 
 /// From one task's yield to the other task after its own: the least of many turns. One switch, with the scheduler.
-fn context_switch() -> u64 {
+pub fn context_switch() -> u64 {
     let stop = Arc::new(AtomicBool::new(false));
     let left = Arc::new(AtomicU64::new(u64::MAX));
     let core = task::current().core();
@@ -64,6 +65,18 @@ fn context_switch() -> u64 {
     stop.store(true, Ordering::Relaxed);
     partner.join();
     least
+}
+
+/// The program of a VM that is measured: it yields until the primary has measured that, then measures itself.
+pub fn guest(app: &App) -> Status {
+    let yields = app.command_line().number("yields").unwrap_or(4 * ROUNDS);
+    for _ in 0..yields {
+        guest::yield_now();
+    }
+    report("hypercall-secondary", least(|| _ = guest::id_get()));
+    report("guest-context-switch", context_switch());
+    report("timer-interrupt", timer_interrupt());
+    Status::SUCCESS
 }
 
 /// From a timer's deadline to the counter that its handler reads: entry, saving all registers, acknowledging.

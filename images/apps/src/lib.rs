@@ -3,6 +3,8 @@
 //! | module | program |
 //! |---|---|
 //! | `hpc` | the HPC workloads, and the benchmarks of a kernel's own paths; command line `workload=` |
+//! | `bench` | the measured guest, and what the others measure with |
+//! | `hostile` | a guest that misbehaves in a given way |
 //! | `sched` | the scheduler VM: runs all other VMs |
 #![no_std]
 
@@ -13,5 +15,9 @@ extern crate alloc;
 pub mod bench;
 #[cfg(target_os = "none")]
 pub mod hpc;
+#[cfg(target_os = "none")]
+pub mod hostile;
+#[cfg(target_os = "none")]
+pub mod sched;
 #[cfg(target_os = "none")]
 mod support;

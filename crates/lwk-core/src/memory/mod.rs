@@ -19,4 +19,6 @@ pub(crate) use physical::init;
 #[cfg(target_os = "none")]
 pub use stack::Stack;
 #[cfg(target_os = "none")]
-pub(crate) use tables::{image_phys, leave_identity_map, map_device, root};
+pub(crate) use tables::{image_phys, leave_identity_map, root};
+#[cfg(target_os = "none")]
+pub use tables::{map_code, map_device};

@@ -8,7 +8,7 @@ use super::{
 use crate::{arch, sync::IrqMutex};
 use aarch64_paging::{
     MapError, Mapping,
-    descriptor::{El1Attributes as Attributes, PhysicalAddress},
+    descriptor::{El1Attributes as Attributes, PhysicalAddress, VirtualAddress},
     paging::{Constraints, El1And0, MemoryRegion, PageTable, Translation, VaRange},
 };
 use core::{
@@ -157,13 +157,33 @@ pub(crate) fn root() -> Phys {
 }
 
 /// Maps a device's registers; returns their address. Mapping the same device again is harmless.
-pub(crate) fn map_device(region: Region) -> Result<usize, MapError> {
-    assert!(region.end() <= PHYS_END, "a device beyond the device window");
+///
+/// # Errors
+/// The range is mapped in another way.
+pub fn map_device(region: Region) -> Result<usize, MapError> {
+    map_window(region, DEVICE)
+}
+
+/// Maps physical memory read-execute, in the window of devices; returns its address.
+///
+/// # Safety
+/// Nothing else maps the memory writable, and what is there may be executed.
+///
+/// # Errors
+/// The range is mapped in another way.
+pub unsafe fn map_code(region: Region) -> Result<usize, MapError> {
+    map_window(region, TEXT)
+}
+
+fn map_window(region: Region, attributes: Attributes) -> Result<usize, MapError> {
     let (start, end) = (region.base & !(PAGE - 1), region.end().next_multiple_of(PAGE));
+    if end > PHYS_END {
+        return Err(MapError::AddressRange(VirtualAddress(DEVICES.saturating_add(end as usize))));
+    }
     let range = DEVICES + start as usize..DEVICES + end as usize;
     let mut tables = TABLES.lock();
     let tables = tables.as_mut().expect("devices are mapped after the tables are made");
-    map_in(tables, range, Phys(start), DEVICE)?;
+    map_in(tables, range, Phys(start), attributes)?;
     arch::table_written();
     Ok(DEVICES + region.base as usize)
 }

@@ -1,3 +1,15 @@
-//! The primary personality: partitions, and one task for each vCPU.
+//! The primary personality: which partitions there are, and one task for each vCPU.
+//!
+//! [`partitions::discover`] asks the hypervisor what there is to run. [`Machines`] runs it: each vCPU has an ordinary
+//! kernel task whose body is the loop of [`run`](self::run), so vCPUs share a core as any tasks do.
 
+#[cfg(target_os = "none")]
+pub mod partitions;
 pub mod placement;
+#[cfg(target_os = "none")]
+mod run;
+#[cfg(target_os = "none")]
+mod vms;
+
+#[cfg(target_os = "none")]
+pub use vms::{Ending, Machines, Vm};

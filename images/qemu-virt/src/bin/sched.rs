@@ -6,4 +6,4 @@ use lwk_core::platform::Vm;
 
 static PLATFORM: Vm = Vm::new();
 
-lwk_core::image!(PLATFORM, margay_apps::hpc::main);
+lwk_core::image!(PLATFORM, margay_apps::sched::main);

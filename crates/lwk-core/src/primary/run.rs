@@ -1,0 +1,47 @@
+//! The body of a vCPU's task: run it, act on why it stopped running, again.
+
+use super::{Ending, Machines, Vm};
+use crate::{fault::vm_report, task, time};
+use hv_abi::{exit::Exit, ffa, guest, ids::VcpuId};
+
+/// How long to leave a vCPU alone that another core is just putting down.
+const BUSY_NS: u64 = 20_000;
+
+/// Runs a vCPU until its VM is over.
+///
+/// Interrupts for the primary end `FFA_RUN`, and have been handled when it has returned, because interrupts are not
+/// masked here. If the vCPU's quantum was over, another task ran then too.
+pub(super) fn until_over(machines: &Machines, vm: &Vm, vcpu: VcpuId) {
+    while vm.ending() == Ending::None {
+        let Ok((about, exit)) = guest::run(vcpu) else {
+            log::error!("the hypervisor answered FFA_RUN of {} with something that is no exit", vm.name());
+            vm.end(Ending::Aborted);
+            break;
+        };
+        match exit {
+            Exit::Yield => task::yield_now(),
+            Exit::WaitForInterrupt { timeout_ns } | Exit::MessageWait { timeout_ns } => match timeout_ns {
+                Some(ns) => task::park_until(time::after_ns(ns)),
+                None => task::park(),
+            },
+            Exit::Interrupt if about == vcpu => {}
+            Exit::Interrupt => machines.wake(about),
+            Exit::Refused(ffa::Error::Busy | ffa::Error::Retry) => task::park_until(time::after_ns(BUSY_NS)),
+            Exit::Refused(error) => {
+                if vm.end(Ending::Aborted) {
+                    log::error!("{}: vCPU {} cannot be run: {error:?}", vm.name(), vcpu.index.0);
+                }
+            }
+            Exit::Aborted(fault) => {
+                if vm.end(Ending::Aborted) {
+                    vm_report(vm.name(), vcpu, &fault);
+                }
+            }
+            Exit::Off { reset } => {
+                if vm.end(Ending::Off) {
+                    log::info!("{} {}", vm.name(), if reset { "asks for a reset" } else { "is off" });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The scheduler VM: runs all other VMs, and ends when they have ended.
+//!
+//! | parameter | meaning |
+//! |---|---|
+//! | `exit-when=all-stopped` | switch the machine off when every VM has ended; status 0 if none was aborted |
+//! | `expect-abort=name,…` | with it: status 0 if exactly these VMs were aborted |
+//! | `stop-after-ms=N` | switch the machine off after N milliseconds, with status 0, whatever runs still |
+//! | `quantum-ms=N` | how long a vCPU has its core while others wait (kernel parameter; 100) |
+//! | `bench` | measure hypercalls and world switches first, with the VM called `bench` |
+
+use crate::bench;
+use alloc::vec::Vec;
+use hv_abi::{
+    Regs,
+    exit::Exit,
+    guest,
+    ids::{VcpuId, VcpuIndex},
+};
+use lwk_core::{
+    app::{App, Status},
+    primary::{Ending, Machines, Vm, partitions},
+    println, task, time,
+};
+
+/// A function number that nobody defines, in the vendor's hypervisor range.
+const UNKNOWN_CALL: u32 = 0x8600_7777;
+/// How often a yielding guest is run before it is measured: it has to boot first.
+const BOOT_RUNS: u32 = 1_000_000;
+
+/// The program.
+pub fn main(app: &App) -> Status {
+    let line = app.command_line();
+    let partitions = match partitions::discover(app) {
+        Ok(partitions) => partitions,
+        Err(error) => {
+            println!("the hypervisor does not say which VMs there are: {error:?}");
+            return Status::FAILURE;
+        }
+    };
+    for partition in &partitions {
+        println!("{} is {}, {} vCPUs", partition.id, partition.name, partition.vcpus);
+    }
+    let machines = Machines::new(partitions);
+    if line.has("bench") {
+        measure(app, machines);
+    }
+    let limit = line.number("stop-after-ms").map(|ms: u64| time::after_ns(ms.saturating_mul(1_000_000)));
+    machines.start(app.cores());
+    wait(machines, limit, line.get("exit-when") == Some("all-stopped"));
+    if machines.iter().any(|vm| !vm.is_over()) {
+        println!("stopped after the time that stop-after-ms= gives");
+        return Status::SUCCESS;
+    }
+    verdict(app, machines)
+}
+
+/// Waits until all VMs have ended, if that is to end it, or until `limit`.
+fn wait(machines: &Machines, limit: Option<u64>, end_with_them: bool) {
+    loop {
+        if end_with_them && machines.iter().all(Vm::is_over) {
+            return;
+        }
+        match limit {
+            Some(limit) if time::ticks() >= limit => return,
+            Some(limit) => task::park_until(limit),
+            None => task::park(),
+        }
+    }
+}
+
+/// Whether exactly the VMs were aborted that were expected to be.
+fn verdict(app: &App, machines: &Machines) -> Status {
+    let expected: Vec<&str> = app.command_line().list("expect-abort").collect();
+    let mut ok = true;
+    for vm in machines.iter() {
+        let aborted = vm.ending() == Ending::Aborted;
+        let wanted = expected.contains(&vm.name());
+        if aborted != wanted {
+            println!("{} {}", vm.name(), if aborted { "was aborted" } else { "was not aborted, as expected of it" });
+            ok = false;
+        }
+    }
+    for name in expected.into_iter().filter(|name| machines.by_name(name).is_none()) {
+        println!("there is no VM {name} to be aborted");
+        ok = false;
+    }
+    Status::of(ok)
+}
+
+/// What calls and world switches cost.
+fn measure(app: &App, machines: &Machines) {
+    bench::report("boot-to-first-vm", app.entry_ticks());
+    let null = || _ = guest::id_get();
+    bench::report("hypercall-primary", bench::least(null));
+    let unknown = || {
+        guest::hvc(Regs::func(UNKNOWN_CALL));
+    };
+    bench::report("hypercall-unknown", bench::least(unknown));
+    // Without names, the only VM there is.
+    let Some(vm) = machines.by_name("bench").or_else(|| machines.iter().next()) else { return };
+    let vcpu = VcpuId { vm: vm.id(), index: VcpuIndex(0) };
+    let yields = |_: &u32| matches!(guest::run(vcpu), Ok((_, Exit::Yield)));
+    if (0..BOOT_RUNS).find(yields).is_none() {
+        println!("{} does not yield: its switches are not measured", vm.name());
+        return;
+    }
+    let mut all = true;
+    let ticks = bench::least(|| all &= matches!(guest::run(vcpu), Ok((_, Exit::Yield))));
+    if all {
+        bench::report("run-yield", ticks);
+    } else {
+        println!("{} did something else than yield: its switches are not measured", vm.name());
+    }
+}
