@@ -57,6 +57,8 @@ const fn yes(verified: bool) -> &'static str {
     if verified { "yes" } else { "no" }
 }
 
+// Result lines stay below 120 characters: the hypervisor breaks longer ones.
+
 /// Prints a report for people, each line whole.
 fn show(report: &impl fmt::Display) {
     println!("{report}");
@@ -76,14 +78,10 @@ fn selfish(app: &App) -> Outcome {
     let report = selfish::run(&Counter, &mut buffer, config).map_err(|_| "selfish.max is too small")?;
     show(&report);
     println!(
-        "@result workload=selfish verified={} metric=noise_percent noise_percent={:.6} unit=% detours={} \
-         longest_ns={} min_ns={} period_ns={}",
+        "@result workload=selfish verified={} metric=noise_percent noise_percent={:.6} unit=% detours={}",
         yes(report.verified),
         report.noise_percent,
-        report.detours.len(),
-        report.longest_ns,
-        report.min_ns,
-        report.period_ns
+        report.detours.len()
     );
     Ok(report.verified)
 }
@@ -98,10 +96,9 @@ fn stream(app: &App) -> Outcome {
     let team = team(app);
     let report = stream::run(&Counter, &team, arrays, times).map_err(|_| "stream.n or stream.times is wrong")?;
     show(&report);
-    let [copy, scale, add, triad] = report.kernels.map(|kernel| kernel.best_rate);
+    let [_, _, _, triad] = report.kernels.map(|kernel| kernel.best_rate);
     println!(
-        "@result workload=stream verified={} metric=triad_mb_s triad_mb_s={triad:.1} unit=MB/s \
-         copy_mb_s={copy:.1} scale_mb_s={scale:.1} add_mb_s={add:.1} threads={} n={n}",
+        "@result workload=stream verified={} metric=triad_mb_s triad_mb_s={triad:.1} unit=MB/s threads={} n={n}",
         yes(report.verified),
         report.workers
     );
@@ -118,10 +115,9 @@ fn random_access(app: &App) -> Outcome {
         .map_err(|_| "gups.log2 is too small")?;
     show(&report);
     println!(
-        "@result workload=randomaccess verified={} metric=gups gups={:.6} unit=GUP/s errors={} threads={} log2={log2}",
+        "@result workload=randomaccess verified={} metric=gups gups={:.6} unit=GUP/s threads={} log2={log2}",
         yes(report.verified),
         report.gups,
-        report.errors,
         report.workers
     );
     Ok(report.verified)
