@@ -31,7 +31,11 @@ pub struct App {
 }
 
 impl App {
-    pub(crate) fn new(machine: &'static Machine<'static>, line: CommandLine<'static>, entry_ticks: u64) -> Self {
+    pub(crate) fn new(
+        machine: &'static Machine<'static>,
+        line: CommandLine<'static>,
+        entry_ticks: u64,
+    ) -> Self {
         Self { machine, line, entry_ticks }
     }
 

@@ -9,7 +9,9 @@ use crate::{
     memory::{self, DEVICE_TREE, Phys},
     percore,
     platform::{self, PlatformError},
-    smp, task, time,
+    smp,
+    task::{self, PolicyKind},
+    time,
 };
 use alloc::boxed::Box;
 use core::fmt::Arguments;
@@ -23,6 +25,18 @@ const HEADER: usize = 40;
 const QUANTUM_MS: u64 = 100;
 /// Stack of the application's first task.
 const MAIN_STACK: usize = 1 << 20;
+
+/// The scheduling policy: `policy=round-robin|pinned`, `quantum-ms=`.
+fn policy(line: CommandLine<'_>) -> PolicyKind {
+    match line.get("policy") {
+        Some("pinned") => PolicyKind::Pinned,
+        Some("round-robin") | None => {
+            let ms = line.number("quantum-ms").unwrap_or(QUANTUM_MS);
+            PolicyKind::RoundRobin { quantum: time::frequency().ns_to_ticks(ms.saturating_mul(1_000_000)) }
+        }
+        Some(other) => fatal(format_args!("there is no scheduling policy {other}")),
+    }
+}
 
 /// The device tree, in the window that `boot.S` has mapped.
 fn device_tree(dtb: Phys) -> Option<&'static [u8]> {
@@ -67,11 +81,13 @@ extern "C" fn lwk_boot(dtb: u64, image: u64, entry_ticks: u64) -> ! {
     if !time::init(machine.timer().and_then(|timer| timer.clock_frequency)) {
         fatal(format_args!("the counter's frequency is not known"));
     }
-    let quantum_ms = line.number("quantum-ms").unwrap_or(QUANTUM_MS);
-    task::set_quantum(time::frequency().ns_to_ticks(quantum_ms.saturating_mul(1_000_000)));
     let limit = line.number("cores").unwrap_or(usize::MAX).max(1);
     let cores = machine.cores().filter(|core| core.enabled).map(|core| core.mpidr);
     percore::init(arch::mpidr(), cores.take(limit));
+    let policy = policy(line);
+    for core in percore::all() {
+        core.scheduler.set_policy(policy);
+    }
 
     let core = percore::this();
     if let Err(error) = platform.init_core(core.mpidr()) {

@@ -38,7 +38,8 @@ impl<'a> CommandLine<'a> {
 
     /// Whether `key` is there, with or without a value.
     pub fn has(self, key: &str) -> bool {
-        self.words().any(|word| word.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')))
+        self.words()
+            .any(|word| word.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')))
     }
 
     /// The value of `key` as a decimal number; `None` if it is absent or no number.

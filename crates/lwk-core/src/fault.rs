@@ -7,11 +7,11 @@ use crate::{
     percore, platform,
     syndrome::Syndrome,
 };
-use hv_abi::{exit::Fault, ids::VcpuId};
 use core::{
     panic::PanicInfo,
     sync::atomic::{AtomicBool, Ordering},
 };
+use hv_abi::{exit::Fault, ids::VcpuId};
 
 /// The core that reports first has the console; the others stop.
 static REPORTING: AtomicBool = AtomicBool::new(false);
@@ -24,7 +24,8 @@ macro_rules! report {
 }
 
 const VECTORS: [&str; 4] = ["synchronous exception", "IRQ", "FIQ", "SError"];
-const SOURCES: [&str; 4] = ["this level with SP_EL0", "this level", "a lower level", "a lower level in AArch32"];
+const SOURCES: [&str; 4] =
+    ["this level with SP_EL0", "this level", "a lower level", "a lower level in AArch32"];
 
 /// Takes the right to report. Does not return if another core has it, or if this core was at it already.
 fn begin() {
@@ -48,9 +49,25 @@ fn registers(frame: &TrapFrame) {
     for (row, values) in frame.x[..28].chunks(4).enumerate() {
         let n = row * 4;
         let [a, b, c, d] = [values[0], values[1], values[2], values[3]];
-        report!("  x{:<2} {:016x}  x{:<2} {:016x}  x{:<2} {:016x}  x{:<2} {:016x}", n, a, n + 1, b, n + 2, c, n + 3, d);
+        report!(
+            "  x{:<2} {:016x}  x{:<2} {:016x}  x{:<2} {:016x}  x{:<2} {:016x}",
+            n,
+            a,
+            n + 1,
+            b,
+            n + 2,
+            c,
+            n + 3,
+            d
+        );
     }
-    report!("  x28 {:016x}  x29 {:016x}  x30 {:016x}  sp  {:016x}", frame.x[28], frame.x[29], frame.x[30], frame.sp);
+    report!(
+        "  x28 {:016x}  x29 {:016x}  x30 {:016x}  sp  {:016x}",
+        frame.x[28],
+        frame.x[29],
+        frame.x[30],
+        frame.sp
+    );
 }
 
 /// A fault, from `vectors.S`: which of the sixteen vectors, with syndrome and fault address.
@@ -68,6 +85,7 @@ extern "C" fn lwk_fault(frame: &TrapFrame, vector: usize, esr: u64, far: u64) ->
         report!("  address {:#018x}", far);
     }
     report!("  PSTATE {:#x} at {}", frame.pstate, Code(frame.pc));
+    report!("  called from {}", Code(frame.x[30].wrapping_sub(4)));
     registers(frame);
     print_urgently(format_args!("{}", Backtrace { pc: Some(frame.pc), frame: frame.x[29] as usize }));
     power_off()

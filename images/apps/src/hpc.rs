@@ -1,4 +1,4 @@
-//! The HPC workloads: `workload=selfish,stream,randomaccess,bench`.
+//! The HPC workloads: `workload=selfish,stream,randomaccess,bench`, and `crash.KIND` for programs that fail.
 //!
 //! | parameter | meaning | default |
 //! |---|---|---|
@@ -10,7 +10,7 @@
 //! | `threads` | cores that STREAM and RandomAccess use | all |
 
 use crate::{
-    bench,
+    bench, crash,
     support::{AllCores, Counter},
 };
 use core::{fmt, sync::atomic::AtomicU64};
@@ -41,6 +41,7 @@ pub fn main(app: &App) -> Status {
             "stream" => stream(app),
             "randomaccess" => random_access(app),
             "bench" => Ok(bench::kernel(app)),
+            _ if name.starts_with("crash.") => Ok(crash::run(&name["crash.".len()..])),
             _ => Err("there is no such workload"),
         };
         let verified = outcome.unwrap_or_else(|why| {
@@ -94,7 +95,8 @@ fn stream(app: &App) -> Outcome {
     let mut block = memory::allocate(bytes as u64).ok_or("not enough memory for stream.n")?;
     let arrays = stream::split(&mut block.as_slice()[..3 * n]);
     let team = team(app);
-    let report = stream::run(&Counter, &team, arrays, times).map_err(|_| "stream.n or stream.times is wrong")?;
+    let report =
+        stream::run(&Counter, &team, arrays, times).map_err(|_| "stream.n or stream.times is wrong")?;
     show(&report);
     let [_, _, _, triad] = report.kernels.map(|kernel| kernel.best_rate);
     println!(

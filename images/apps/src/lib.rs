@@ -14,9 +14,11 @@ extern crate alloc;
 #[cfg(target_os = "none")]
 pub mod bench;
 #[cfg(target_os = "none")]
-pub mod hpc;
+mod crash;
 #[cfg(target_os = "none")]
 pub mod hostile;
+#[cfg(target_os = "none")]
+pub mod hpc;
 #[cfg(target_os = "none")]
 pub mod sched;
 #[cfg(target_os = "none")]

@@ -76,7 +76,11 @@ fn verdict(app: &App, machines: &Machines) -> Status {
         let aborted = vm.ending() == Ending::Aborted;
         let wanted = expected.contains(&vm.name());
         if aborted != wanted {
-            println!("{} {}", vm.name(), if aborted { "was aborted" } else { "was not aborted, as expected of it" });
+            println!(
+                "{} {}",
+                vm.name(),
+                if aborted { "was aborted" } else { "was expected to be aborted, and was not" }
+            );
             ok = false;
         }
     }

@@ -11,11 +11,11 @@ mod stack;
 #[cfg(target_os = "none")]
 mod tables;
 
-pub use layout::{DEVICES, DEVICE_TREE, IMAGE, LINEAR, Phys, STACKS};
-#[cfg(target_os = "none")]
-pub use physical::{Block, allocate, free_bytes};
+pub use layout::{DEVICE_TREE, DEVICES, IMAGE, LINEAR, Phys, STACKS};
 #[cfg(target_os = "none")]
 pub(crate) use physical::init;
+#[cfg(target_os = "none")]
+pub use physical::{Block, allocate, free_bytes};
 #[cfg(target_os = "none")]
 pub use stack::Stack;
 #[cfg(target_os = "none")]

@@ -68,7 +68,10 @@ impl Translation<Attributes> for KernelTables {
             let table = unsafe { POOL.0.get().cast::<Table>().add(index) };
             let phys = image_phys(table.addr());
             // The pool is in .bss and has been zeroed.
-            return (NonNull::new(table).expect("the pool is not at address 0"), PhysicalAddress(phys.0 as usize));
+            return (
+                NonNull::new(table).expect("the pool is not at address 0"),
+                PhysicalAddress(phys.0 as usize),
+            );
         }
         let phys = physical::take(PAGE).expect("no memory for a translation table");
         let table = phys.linear().cast::<Table>();

@@ -79,7 +79,8 @@ impl Platform for Native {
         };
         let mut regions = heapless::Vec::<RedistributorRegion, { drivers_gic::gicv3::MAX_REGIONS }>::new();
         for region in info.redistributors() {
-            let physical = Region::new(region.base, region.size).ok_or(PlatformError("a redistributor wraps"))?;
+            let physical =
+                Region::new(region.base, region.size).ok_or(PlatformError("a redistributor wraps"))?;
             let moved = RedistributorRegion { base: map(physical)? as u64, ..*region };
             regions.push(moved).map_err(|_| PlatformError("the GIC has too many redistributor regions"))?;
         }
@@ -87,10 +88,12 @@ impl Platform for Native {
         // SAFETY: the distributor and the redistributors are where the device tree says, mapped as devices just now,
         // and this is the only driver.
         let gic = unsafe { GicV3::new(gicd, &regions) };
-        gic.init_distributor(arch::mpidr()).map_err(|_| PlatformError("the GIC's distributor does not answer"))?;
+        gic.init_distributor(arch::mpidr())
+            .map_err(|_| PlatformError("the GIC's distributor does not answer"))?;
 
         let timer = machine.timer().and_then(|timer| timer.virtual_).and_then(|interrupt| interrupt.intid());
-        let timer = timer.ok_or(PlatformError("the device tree does not say which interrupt the timer has"))?;
+        let timer =
+            timer.ok_or(PlatformError("the device tree does not say which interrupt the timer has"))?;
         let psci = machine.psci().ok_or(PlatformError("the device tree has no PSCI"))?;
         let psci = Psci { conduit: psci.conduit, version: psci.version };
         self.devices.call_once(|| Devices { gic, timer, psci });

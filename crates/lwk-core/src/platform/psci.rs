@@ -25,12 +25,16 @@ impl Psci {
 
     pub(super) fn cpu_on(self, mpidr: Mpidr, entry: u64, context: u64) -> Result<(), PlatformError> {
         let function = match self.version {
-            PsciVersion::V0_1 { cpu_on, .. } => cpu_on.ok_or(PlatformError("this PSCI cannot start cores"))?,
+            PsciVersion::V0_1 { cpu_on, .. } => {
+                cpu_on.ok_or(PlatformError("this PSCI cannot start cores"))?
+            }
             _ => psci::CPU_ON_64,
         };
         match self.call(function, [mpidr.raw(), entry, context]) {
             0 => Ok(()),
-            status if status == psci::Status::AlreadyOn as i64 => Err(PlatformError("the core is on already")),
+            status if status == psci::Status::AlreadyOn as i64 => {
+                Err(PlatformError("the core is on already"))
+            }
             status if status == psci::Status::InvalidParameters as i64 => {
                 Err(PlatformError("firmware knows no such core"))
             }

@@ -4,8 +4,7 @@ use super::{Interrupt, Platform, PlatformError, Taken};
 use crate::{arch, percore::CoreIndex};
 use core::sync::atomic::{AtomicBool, Ordering};
 use hv_abi::{
-    Regs,
-    ffa, guest,
+    Regs, ffa, guest,
     ids::{VcpuIndex, VmId},
     paravirt, psci,
 };
@@ -68,7 +67,8 @@ impl Platform for Vm {
         if version.is_none_or(|version| version.major != ffa::VERSION_1_2.major) {
             return Err(PlatformError("the hypervisor speaks no FF-A 1.x"));
         }
-        let id = guest::id_get().map_err(|_| PlatformError("the hypervisor does not say which VM this is"))?;
+        let id =
+            guest::id_get().map_err(|_| PlatformError("the hypervisor does not say which VM this is"))?;
         self.primary.store(id == VmId::PRIMARY, Ordering::Relaxed);
         Ok(())
     }

@@ -65,8 +65,7 @@ impl Vm {
 
     /// Ends it, once: its tasks find out and end. Returns whether this call was the first.
     pub(super) fn end(&self, how: Ending) -> bool {
-        let first =
-            self.ending.compare_exchange(0, how as u8, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        let first = self.ending.compare_exchange(0, how as u8, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if first {
             for task in self.tasks.lock().iter() {
                 task.wake();

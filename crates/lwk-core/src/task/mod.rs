@@ -5,14 +5,18 @@
 
 pub mod life;
 #[cfg(target_os = "none")]
+mod policy;
+#[cfg(target_os = "none")]
 mod scheduler;
 
 #[cfg(target_os = "none")]
-use life::Life;
-#[cfg(target_os = "none")]
 pub use kernel::*;
 #[cfg(target_os = "none")]
-pub use scheduler::{Scheduler, quantum, set_quantum};
+use life::Life;
+#[cfg(target_os = "none")]
+pub use policy::PolicyKind;
+#[cfg(target_os = "none")]
+pub use scheduler::Scheduler;
 
 #[cfg(target_os = "none")]
 mod kernel {
@@ -33,6 +37,7 @@ mod kernel {
         cell::{Cell, UnsafeCell},
         fmt,
     };
+    use sched_policies::TaskId;
 
     /// Size of a task's stack, unless it asks for another one.
     pub const STACK_SIZE: usize = 256 << 10;
@@ -49,14 +54,13 @@ mod kernel {
         context: UnsafeCell<usize>,
         entry: IrqMutex<Option<Entry>>,
         waiting_for_end: IrqMutex<Vec<Handle>>,
-        /// Keeps the task, and the stack it runs on, until it has ended, whoever has forgotten it. Under the lock of
-        /// the core's queue.
-        myself: Cell<Option<Arc<Task>>>,
+        /// Its number on its core.
+        number: TaskId,
         _stack: Option<Stack>,
     }
 
-    // SAFETY: `life` and `myself` are only touched with the lock of the core's queue held, `context` only by the core itself, with
-    // interrupts masked, while it switches; all are private to the scheduler.
+    // SAFETY: `life` is only touched with the lock of the core's queue held, `context` only by the core itself, with
+    // interrupts masked, while it switches; both are private to the scheduler.
     unsafe impl Send for Task {}
     // SAFETY: as above.
     unsafe impl Sync for Task {}
@@ -76,9 +80,8 @@ mod kernel {
             result
         }
 
-        /// Lets go of itself: it has ended. The caller holds the lock of the core's queue.
-        pub(super) fn release(&self) -> Option<Arc<Task>> {
-            self.myself.take()
+        pub(super) const fn number(&self) -> TaskId {
+            self.number
         }
 
         pub(super) const fn context(&self) -> *mut usize {
@@ -136,7 +139,7 @@ mod kernel {
     /// Starts a task on a core.
     ///
     /// # Panics
-    /// If there is no such core, or no memory for a stack.
+    /// If there is no such core, if its policy takes no more tasks, or if there is no memory for a stack.
     pub fn spawn(core: CoreIndex, name: impl Into<String>, entry: impl FnOnce() + Send + 'static) -> Handle {
         spawn_with_stack(core, name, STACK_SIZE, entry)
     }
@@ -144,7 +147,7 @@ mod kernel {
     /// As [`spawn`], with a stack of `size` bytes.
     ///
     /// # Panics
-    /// If there is no such core, or no memory for a stack.
+    /// If there is no such core, if its policy takes no more tasks, or if there is no memory for a stack.
     pub fn spawn_with_stack(
         core: CoreIndex,
         name: impl Into<String>,
@@ -154,27 +157,31 @@ mod kernel {
         let core = percore::get(core).expect("a task is for a core that exists");
         let stack = Stack::new(size);
         let top = stack.top();
-        let task = Arc::new(Task {
-            name: name.into(),
-            core,
-            life: Cell::new(Life::new()),
-            context: UnsafeCell::new(0),
-            entry: IrqMutex::new(Some(Box::new(entry))),
-            waiting_for_end: IrqMutex::new(Vec::new()),
-            myself: Cell::new(None),
-            _stack: Some(stack),
-        });
-        task.myself.set(Some(task.clone()));
-        // SAFETY: the stack is new, and the task is in no queue yet. The address of the task stays valid while it is
-        // alive, and it is alive while it runs.
-        unsafe { *task.context.get() = arch::prepare_stack(top, Arc::as_ptr(&task).addr()) };
-        core.scheduler.add(core, task.clone());
-        Handle(task)
+        let name = name.into();
+        let make = |number| {
+            let task = Arc::new(Task {
+                name,
+                core,
+                number,
+                life: Cell::new(Life::new()),
+                context: UnsafeCell::new(0),
+                entry: IrqMutex::new(Some(Box::new(entry))),
+                waiting_for_end: IrqMutex::new(Vec::new()),
+                _stack: Some(stack),
+            });
+            // SAFETY: the stack is new, and the task has not run yet.
+            unsafe { *task.context.get() = arch::prepare_stack(top) };
+            task
+        };
+        match core.scheduler.add(core, make) {
+            Ok(task) => Handle(task),
+            Err(error) => panic!("core {} takes no more tasks: {error}", core.index()),
+        }
     }
 
     /// The first Rust function of a task, from `switch.S`, interrupts masked.
     #[unsafe(no_mangle)]
-    extern "C" fn lwk_task_main(_task: usize) -> ! {
+    extern "C" fn lwk_task_main() -> ! {
         let core = percore::this();
         core.scheduler.arrived();
         let task = current();
@@ -202,7 +209,7 @@ mod kernel {
             for handle in waiting {
                 handle.wake();
             }
-            // The queue's own reference keeps the task, and the stack that this runs on, until after the switch.
+            // The queue's reference keeps the task, and the stack that this runs on, until after the switch.
             drop(task);
             self.leave(Leave::Finish);
         }
@@ -254,7 +261,7 @@ mod kernel {
     /// At the end of an interrupt: lets another task run if the running one's time is over.
     pub(crate) fn preempt_if_due(core: &PerCore) {
         if core.scheduler.take_due() {
-            core.scheduler.leave(Leave::Yield);
+            core.scheduler.leave(Leave::Preempt);
         }
     }
 
@@ -263,11 +270,12 @@ mod kernel {
         core.scheduler.adopt_idle(Arc::new(Task {
             name: alloc::format!("idle/{}", core.index()),
             core,
+            // The policy does not know the idle task.
+            number: TaskId(u32::MAX),
             life: Cell::new(Life::new()),
             context: UnsafeCell::new(0),
             entry: IrqMutex::new(None),
             waiting_for_end: IrqMutex::new(Vec::new()),
-            myself: Cell::new(None),
             _stack: None,
         }));
     }

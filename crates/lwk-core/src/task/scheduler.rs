@@ -1,35 +1,33 @@
 //! One core's tasks: who runs, who is next, who sleeps until when.
 //!
-//! A task never leaves its core, so the context switch itself needs no lock: only the core takes tasks out of its
-//! queue, and other cores only put them in.
+//! Who is next is the policy's business. This module keeps tasks and their stacks, tells the policy what happens, and
+//! sets the timer to whatever comes first of a sleeper's deadline and the policy's. With one task and no sleeper there
+//! is neither, and the core is left in peace.
+//!
+//! A task never leaves its core, so the context switch itself needs no lock: only the core switches its tasks, and
+//! other cores only wake them.
 
-use super::{Task, life::State};
+use super::{
+    Life, Task,
+    life::State,
+    policy::{CorePolicy, MOST_TASKS, PolicyKind},
+};
 use crate::{
     arch,
     percore::{self, PerCore},
     platform::platform,
     sync::IrqMutex,
 };
-use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-/// Quantum in ticks of the counter, for all cores. Zero until it is set: then nobody is preempted.
-static QUANTUM: AtomicU64 = AtomicU64::new(0);
-
-/// Sets the time that a task has its core for when others are waiting.
-pub fn set_quantum(ticks: u64) {
-    QUANTUM.store(ticks, Ordering::Relaxed);
-}
-
-/// The quantum in ticks.
-pub fn quantum() -> u64 {
-    QUANTUM.load(Ordering::Relaxed)
-}
+use alloc::{sync::Arc, vec::Vec};
+use core::sync::atomic::{AtomicBool, Ordering};
+use sched_policies::{PolicyError, TaskId};
 
 /// Why a task gives its core up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leave {
-    /// Others may run; it stays ready.
+    /// The policy may have another one run.
+    Preempt,
+    /// Others may run first; it stays ready.
     Yield,
     /// It waits to be woken, at most until a deadline.
     Park { until: Option<u64> },
@@ -47,14 +45,14 @@ pub struct Scheduler {
 
 #[derive(Debug)]
 struct Queue {
-    ready: VecDeque<Arc<Task>>,
+    policy: CorePolicy,
+    /// The core's tasks, by their number.
+    tasks: [Option<Arc<Task>>; MOST_TASKS],
     /// The running task; `None` before the core has one.
     current: Option<Arc<Task>>,
     /// What runs when nothing is ready.
     idle: Option<Arc<Task>>,
     sleepers: Vec<(u64, Arc<Task>)>,
-    /// When the running task began to run.
-    since: u64,
     /// What the timer is set to.
     armed: Option<u64>,
     /// The task that has just ended, on whose stack the core still was when it left.
@@ -69,16 +67,11 @@ impl Queue {
         }
     }
 
-    /// When the running task's time is over: only if another one waits.
-    fn slice_end(&self) -> Option<u64> {
-        let quantum = quantum();
-        (quantum > 0 && !self.ready.is_empty() && !self.idles()).then(|| self.since.saturating_add(quantum))
-    }
-
-    /// Sets the timer to what comes first, or off: a core with one task has no timer interrupts.
-    fn arm(&mut self) {
+    /// Sets the timer to what comes first, or off.
+    fn arm(&mut self, now: u64) {
+        let policy = if self.idles() { None } else { self.policy.next_deadline(now) };
         let sleeper = self.sleepers.iter().map(|&(deadline, _)| deadline).min();
-        let next = match (sleeper, self.slice_end()) {
+        let next = match (sleeper, policy) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
@@ -88,19 +81,22 @@ impl Queue {
         }
     }
 
-    /// Puts a woken task into the queue. Returns whether the core should look.
-    fn enqueue(&mut self, task: Arc<Task>) {
-        self.sleepers.retain(|(_, sleeper)| !Arc::ptr_eq(sleeper, &task));
-        self.ready.push_back(task);
+    /// Wakes a task if it is parked. Returns whether it was.
+    fn wake(&mut self, task: &Task) -> bool {
+        let woken = task.with_life(Life::wake);
+        if woken {
+            self.sleepers.retain(|(_, sleeper)| !core::ptr::eq(&raw const **sleeper, task));
+            // The policy knows every task of the core that has not ended, and one that has ended is not woken.
+            let _ = self.policy.wake(task.number());
+        }
+        woken
     }
 
     /// Wakes all whose time has come.
     fn wake_sleepers(&mut self, now: u64) {
         while let Some(at) = self.sleepers.iter().position(|&(deadline, _)| deadline <= now) {
             let (_, task) = self.sleepers.swap_remove(at);
-            if task.with_life(super::Life::wake) {
-                self.ready.push_back(task);
-            }
+            self.wake(&task);
         }
     }
 }
@@ -109,11 +105,11 @@ impl Scheduler {
     pub(crate) const fn new() -> Self {
         Self {
             queue: IrqMutex::new(Queue {
-                ready: VecDeque::new(),
+                policy: CorePolicy::new(),
+                tasks: [const { None }; MOST_TASKS],
                 current: None,
                 idle: None,
                 sleepers: Vec::new(),
-                since: 0,
                 armed: None,
                 ended: None,
             }),
@@ -121,10 +117,15 @@ impl Scheduler {
         }
     }
 
-    /// Makes what executes now on this core its idle task.
+    /// Gives the core a policy, before it has tasks.
+    pub(crate) fn set_policy(&self, kind: PolicyKind) {
+        self.queue.lock().policy = CorePolicy::of(kind);
+    }
+
+    /// Makes what executes now on this core its idle task. The policy does not know it.
     pub(super) fn adopt_idle(&self, idle: Arc<Task>) {
         let mut queue = self.queue.lock();
-        idle.with_life(super::Life::dispatch);
+        idle.with_life(Life::dispatch);
         queue.current = Some(idle.clone());
         queue.idle = Some(idle);
     }
@@ -142,41 +143,39 @@ impl Scheduler {
 
     /// Whether a task waits for the core.
     pub(super) fn has_ready(&self) -> bool {
-        !self.queue.lock().ready.is_empty()
-    }
-
-    /// Marks the running task as over, before it leaves with [`Leave::Finish`].
-    pub(super) fn mark_finished(&self, task: &Task) {
-        let myself = self.with_lock(|| {
-            task.with_life(super::Life::finish);
-            task.release()
-        });
-        // The queue still has it as the running task.
-        drop(myself);
+        self.queue.lock().policy.runnable() > 0
     }
 
     /// How many tasks are ready or running.
     pub(super) fn load(&self) -> usize {
-        let queue = self.queue.lock();
-        queue.ready.len() + usize::from(!queue.idles())
+        self.queue.lock().policy.runnable()
     }
 
-    /// Puts a new task into the queue.
-    pub(super) fn add(&self, core: &PerCore, task: Arc<Task>) {
-        self.queue.lock().enqueue(task);
+    /// Takes a new task on, made by `make` for the number that it gets here.
+    pub(super) fn add(
+        &self,
+        core: &PerCore,
+        make: impl FnOnce(TaskId) -> Arc<Task>,
+    ) -> Result<Arc<Task>, PolicyError> {
+        let task = {
+            let mut queue = self.queue.lock();
+            let free = queue.tasks.iter().position(Option::is_none).unwrap_or(MOST_TASKS);
+            let number = TaskId(free as u32);
+            queue.policy.add(number)?;
+            let task = make(number);
+            queue.tasks[free] = Some(task.clone());
+            task
+        };
         self.look_from_anywhere(core);
+        Ok(task)
     }
 
     /// Wakes a task of this core, from any core.
-    pub(super) fn wake(&self, core: &PerCore, task: &Arc<Task>) {
-        {
-            let mut queue = self.queue.lock();
-            if !task.with_life(super::Life::wake) {
-                return;
-            }
-            queue.enqueue(task.clone());
+    pub(super) fn wake(&self, core: &PerCore, task: &Task) {
+        let woken = self.queue.lock().wake(task);
+        if woken {
+            self.look_from_anywhere(core);
         }
-        self.look_from_anywhere(core);
     }
 
     fn look_from_anywhere(&self, core: &PerCore) {
@@ -191,30 +190,27 @@ impl Scheduler {
     pub(crate) fn look(&self) {
         let mut queue = self.queue.lock();
         if queue.idles() {
-            if !queue.ready.is_empty() {
+            if queue.policy.runnable() > 0 {
                 self.due.store(true, Ordering::Relaxed);
             }
         } else {
-            queue.arm();
+            let now = platform().counter();
+            queue.arm(now);
         }
     }
 
     /// On this core: the timer has fired.
     pub(crate) fn timer(&self, now: u64) {
         let mut queue = self.queue.lock();
-        // It fired, and a hypervisor may have masked it: it counts as off.
+        // It fired, and a hypervisor may have masked it: it counts as off, and is silent until it is set anew.
         queue.armed = None;
+        platform().set_timer(None);
         queue.wake_sleepers(now);
-        let over = queue.slice_end().is_some_and(|end| end <= now);
-        if over || queue.idles() && !queue.ready.is_empty() {
+        if queue.policy.on_tick(now) {
+            // The switch sets the timer.
             self.due.store(true, Ordering::Relaxed);
-            // The switch sets the timer anew; until then it must be silent.
-            platform().set_timer(None);
         } else {
-            queue.arm();
-            if queue.armed.is_none() {
-                platform().set_timer(None);
-            }
+            queue.arm(now);
         }
     }
 
@@ -238,44 +234,64 @@ impl Scheduler {
         drop(ended);
     }
 
+    /// Marks the running task as over, before it leaves with [`Leave::Finish`]. Its number is free again.
+    pub(super) fn mark_finished(&self, task: &Task) {
+        let kept = {
+            let mut queue = self.queue.lock();
+            task.with_life(Life::finish);
+            // The policy knows the running task.
+            let _ = queue.policy.remove(task.number());
+            queue.tasks[task.number().0 as usize].take()
+        };
+        // It is alive still: it is the running task.
+        drop(kept);
+    }
+
     /// Puts the running task where it belongs and makes another one current: where to save, and what to continue.
+    /// `None` if the running task goes on.
     fn choose(&self, how: Leave) -> Option<(*mut usize, usize)> {
         let mut queue = self.queue.lock();
+        let queue = &mut *queue;
         let idles = queue.idles();
-        if how == Leave::Yield && queue.ready.is_empty() {
-            return None;
-        }
-        let leaving = queue.current.take().expect("a core that leaves a task has one");
-        let save = leaving.context();
+        let others = queue.policy.runnable() > usize::from(!idles);
+        let leaving = queue.current.as_ref()?;
         match how {
-            Leave::Yield => {
-                leaving.with_life(super::Life::preempt);
-                if !idles {
-                    queue.ready.push_back(leaving);
-                }
-            }
+            Leave::Preempt | Leave::Yield if !others => return None,
+            Leave::Preempt => {}
+            Leave::Yield => queue.policy.yield_current(),
             Leave::Park { until } => {
-                if !leaving.with_life(super::Life::park) {
-                    queue.current = Some(leaving);
+                if !leaving.with_life(Life::park) {
                     return None;
                 }
+                let _ = queue.policy.block(leaving.number());
                 if let Some(deadline) = until {
-                    queue.sleepers.push((deadline, leaving));
+                    queue.sleepers.push((deadline, leaving.clone()));
                 }
             }
-            Leave::Finish => {
-                debug_assert_eq!(leaving.with_life(|life| life.state()), State::Finished);
-                queue.ended = Some(leaving);
-            }
+            Leave::Finish => queue.ended = queue.current.clone(),
         }
-        let next = queue.ready.pop_front().or_else(|| queue.idle.clone()).expect("every core has an idle task");
-        debug_assert_eq!(next.with_life(|life| life.state()), State::Ready);
-        next.with_life(super::Life::dispatch);
+        let now = platform().counter();
+        let next = match queue.policy.pick_next(now) {
+            Some(number) => queue.tasks[number.0 as usize].as_ref(),
+            None => queue.idle.as_ref(),
+        };
+        let next = next.expect("the policy picks a task of this core, and every core has an idle task");
+        let leaving = queue.current.as_ref()?;
+        if Arc::ptr_eq(next, leaving) {
+            queue.arm(now);
+            return None;
+        }
+        leaving.with_life(|life| {
+            if life.state() == State::Running {
+                life.preempt();
+            }
+        });
+        next.with_life(Life::dispatch);
+        let save = leaving.context();
         // SAFETY: the task does not run, so its saved context is not being written.
         let restore = unsafe { *next.context() };
-        queue.current = Some(next);
-        queue.since = platform().counter();
-        queue.arm();
+        queue.current = Some(next.clone());
+        queue.arm(now);
         Some((save, restore))
     }
 }

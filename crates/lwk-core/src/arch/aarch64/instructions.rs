@@ -3,9 +3,7 @@
 use crate::{memory::Phys, percore::PerCore};
 use aarch64_cpu::{
     asm::barrier,
-    registers::{
-        DAIF, MPIDR_EL1, Readable, ReadWriteable, SCTLR_EL1, TPIDR_EL1, TTBR0_EL1, Writeable,
-    },
+    registers::{DAIF, MPIDR_EL1, ReadWriteable, Readable, SCTLR_EL1, TPIDR_EL1, TTBR0_EL1, Writeable},
 };
 use core::arch::asm;
 

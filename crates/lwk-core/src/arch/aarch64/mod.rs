@@ -102,19 +102,18 @@ pub unsafe fn change_tables(root: Phys, image: Phys) {
     unsafe { lwk_change_tables(root.0, image.0) };
 }
 
-/// The stack of a task that has not run yet, laid out so that [`switch`] enters `lwk_task_main(argument)`.
+/// The stack of a task that has not run yet, laid out so that [`switch`] enters `lwk_task_main()`.
 ///
 /// # Safety
 /// `top` is the end of a stack that nobody uses.
-pub unsafe fn prepare_stack(top: usize, argument: usize) -> usize {
+pub unsafe fn prepare_stack(top: usize) -> usize {
     const CONTEXT_WORDS: usize = 20;
     let sp = top - CONTEXT_WORDS * 8;
     let words = core::ptr::with_exposed_provenance_mut::<usize>(sp);
-    // SAFETY: the stack is the caller's to give, and larger than a context. Order: x29, x30, x19, ...
+    // SAFETY: the stack is the caller's to give, and larger than a context. x29 and x30 come first.
     unsafe {
         words.write_bytes(0, CONTEXT_WORDS);
         words.add(1).write(lwk_task_entry as *const () as usize);
-        words.add(2).write(argument);
     }
     sp
 }

@@ -32,10 +32,9 @@ lwk_switch:
     add     sp, sp, #160
     ret
 
-// Where a new task begins, entered by lwk_switch with x19: its argument.
+// Where a new task begins, entered by lwk_switch.
     .global lwk_task_entry
 lwk_task_entry:
-    mov     x0, x19
     mov     x29, xzr
     mov     x30, xzr
     bl      lwk_task_main

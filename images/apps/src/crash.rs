@@ -1,0 +1,55 @@
+//! Programs that fail on purpose, to see that a kernel says why: `workload=crash.KIND`.
+//!
+//! Each ends in a report and `@exit status=1`; one that goes on says `@check name=crash ok=no`.
+
+use core::hint::black_box;
+use lwk_core::println;
+
+/// A constant, in read-only memory.
+static CONSTANT: u64 = 0x1234_5678;
+
+/// Fails in the way called `kind`. Returns if there is no such way, or if it has no effect.
+pub(crate) fn run(kind: &str) -> bool {
+    println!("@check name=crash-started ok=yes kind={kind}");
+    match kind {
+        "panic" => panic!("as asked for"),
+        "read" => {
+            // SAFETY: none: the read faults, and that is the point.
+            black_box(unsafe { core::ptr::with_exposed_provenance::<u64>(0x1000).read_volatile() });
+        }
+        "write-constant" => {
+            // SAFETY: none: the write faults, because constants are read-only, and that is the point.
+            unsafe { (&raw const CONSTANT).cast_mut().write_volatile(0) };
+        }
+        "write-code" => {
+            // SAFETY: none: the write faults, because code is read-only, and that is the point.
+            unsafe {
+                core::ptr::with_exposed_provenance_mut::<u32>(run as *const () as usize).write_volatile(0)
+            };
+        }
+        "execute-data" => {
+            let ret = [0xd65f_03c0_u32; 4];
+            // SAFETY: none: the call faults, because stacks are not executable, and that is the point.
+            unsafe { core::mem::transmute::<*const u32, extern "C" fn()>(black_box(ret.as_ptr()))() };
+        }
+        "stack" => {
+            black_box(descend(0));
+        }
+        "undefined" => {
+            // SAFETY: none: an undefined instruction, and that is the point.
+            unsafe { core::arch::asm!("udf #0") };
+        }
+        _ => return false,
+    }
+    println!("@check name=crash ok=no kind={kind}");
+    false
+}
+
+/// Goes down until there is no stack left.
+#[inline(never)]
+#[expect(unconditional_recursion, reason = "that is the point")]
+fn descend(depth: u64) -> u64 {
+    let mut room = black_box([depth; 64]);
+    room[0] = descend(depth + 1);
+    room.iter().sum()
+}
