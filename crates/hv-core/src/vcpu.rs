@@ -54,7 +54,7 @@ impl VcpuState {
 }
 
 /// A line of console output that is not complete yet.
-pub(crate) type Line = heapless::Vec<u8, 120>;
+pub(crate) type Line = heapless::Vec<u8, 240>;
 
 /// Registers and other state that only the owning core touches.
 struct Owned {

@@ -9,7 +9,12 @@ use vm_fdt::FdtWriter;
 pub fn write(spec: &Spec) -> Result<Vec<u8>> {
     let mut hypervisor = Properties::from([("compatible".into(), "hafnium,hafnium".into())]);
     hypervisor.extend(spec.hypervisor.clone());
-    let vms = spec.vm.iter().map(properties).collect::<Result<Vec<_>>>()?;
+    let vms = spec
+        .vm
+        .iter()
+        .enumerate()
+        .map(|(index, vm)| properties(vm, index == 0))
+        .collect::<Result<Vec<_>>>()?;
     tree(&hypervisor, &vms).map_err(|error| anyhow!("cannot write the manifest: {error}"))
 }
 
@@ -28,8 +33,8 @@ fn tree(hypervisor: &Properties, vms: &[Properties]) -> Result<Vec<u8>> {
     Ok(fdt.finish()?)
 }
 
-/// The properties of a VM's node.
-fn properties(vm: &Vm) -> Result<Properties> {
+/// The properties of a VM's node. A secondary has one vCPU if nothing else is said; the primary has every core.
+fn properties(vm: &Vm, primary: bool) -> Result<Properties> {
     let mut all = Properties::new();
     let mut put = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -41,7 +46,8 @@ fn properties(vm: &Vm) -> Result<Properties> {
     put("kernel_filename", text(&vm.kernel));
     put("ramdisk_filename", text(&vm.ramdisk));
     put("fdt_filename", text(&vm.fdt));
-    put("vcpu_count", vm.vcpus.map(|count| Value::Integer(count.into())));
+    let vcpus = if primary { vm.vcpus } else { vm.vcpus.or(Some(1)) };
+    put("vcpu_count", vcpus.map(|count| Value::Integer(count.into())));
     put("mem_size", vm.memory.as_ref().map(|memory| size(&vm.name, memory)).transpose()?);
     put("margay,bootargs", text(&vm.bootargs));
     all.extend(vm.properties.clone());
