@@ -67,6 +67,7 @@ impl<'a> Symbols<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::vec::Vec;
 
     fn table(functions: &[(u32, &str)]) -> Vec<u8> {
         let mut bytes = Vec::new();

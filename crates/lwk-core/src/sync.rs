@@ -22,7 +22,6 @@ unsafe impl Sync for RawIrqLock {}
 
 // SAFETY: `locked` is taken by compare-and-swap with acquire ordering and given back with release ordering.
 unsafe impl lock_api::RawMutex for RawIrqLock {
-    #[expect(clippy::declare_interior_mutable_const, reason = "as the trait asks")]
     const INIT: Self = Self { locked: AtomicBool::new(false), before: Cell::new(0) };
 
     type GuardMarker = lock_api::GuardNoSend;

@@ -109,6 +109,7 @@ impl fmt::Display for Syndrome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::string::ToString;
 
     #[test]
     fn aborts() {

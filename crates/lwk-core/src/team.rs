@@ -78,7 +78,7 @@ impl Team {
         // SAFETY: only the lifetime is changed. No worker has the pointer when this function returns: each takes it
         // out of its slot, and counts down after its last use; this function waits for that, also if `job` of this
         // member panics, because a panic ends the machine.
-        let pointer = JobPointer(unsafe { core::mem::transmute::<*const Job<'_>, *const Job<'static>>(job) });
+        let pointer = JobPointer(unsafe { core::mem::transmute::<&Job<'_>, &'static Job<'static>>(job) });
         for (slot, worker) in shared.jobs.iter().zip(&self.workers) {
             *slot.lock() = Some(pointer);
             worker.wake();

@@ -22,10 +22,9 @@ pub(crate) fn run(kind: &str) -> bool {
             unsafe { (&raw const CONSTANT).cast_mut().write_volatile(0) };
         }
         "write-code" => {
+            let code = core::ptr::with_exposed_provenance_mut::<u32>(run as *const () as usize);
             // SAFETY: none: the write faults, because code is read-only, and that is the point.
-            unsafe {
-                core::ptr::with_exposed_provenance_mut::<u32>(run as *const () as usize).write_volatile(0)
-            };
+            unsafe { code.write_volatile(0) };
         }
         "execute-data" => {
             let ret = [0xd65f_03c0_u32; 4];

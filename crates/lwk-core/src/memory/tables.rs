@@ -25,12 +25,14 @@ type Table = PageTable<Attributes>;
 const POOL_TABLES: usize = 64;
 
 #[repr(C, align(4096))]
-struct Pool(UnsafeCell<[[u8; PAGE as usize]; POOL_TABLES]>);
+struct Page([u8; PAGE as usize]);
+
+struct Pool(UnsafeCell<[Page; POOL_TABLES]>);
 
 // SAFETY: each table of the pool is handed out once, by `KernelTables::allocate_table`.
 unsafe impl Sync for Pool {}
 
-static POOL: Pool = Pool(UnsafeCell::new([[0; PAGE as usize]; POOL_TABLES]));
+static POOL: Pool = Pool(UnsafeCell::new([const { Page([0; PAGE as usize]) }; POOL_TABLES]));
 static POOL_USED: AtomicUsize = AtomicUsize::new(0);
 /// Physical address of the image.
 static IMAGE_PHYS: AtomicU64 = AtomicU64::new(0);
@@ -74,7 +76,7 @@ impl Translation<Attributes> for KernelTables {
             );
         }
         let phys = physical::take(PAGE).expect("no memory for a translation table");
-        let table = phys.linear().cast::<Table>();
+        let table = core::ptr::with_exposed_provenance_mut::<Table>(LINEAR + phys.0 as usize);
         // SAFETY: the page has just been taken from free memory, which the linear map holds.
         unsafe { table.cast::<u8>().write_bytes(0, PAGE as usize) };
         (NonNull::new(table).expect("the linear map is not at address 0"), PhysicalAddress(phys.0 as usize))

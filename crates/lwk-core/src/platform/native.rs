@@ -12,15 +12,15 @@ use vtimer::{Timer, VirtualTimer};
 #[derive(Debug)]
 pub struct Native {
     devices: Once<Devices>,
-    /// The console is found first, so that what is wrong with the rest can be said.
+    /// The console is found first, so that what is wrong with the rest can be said, and then the way to switch off.
     console: Once<Pl011>,
+    psci: Once<Psci>,
 }
 
 #[derive(Debug)]
 struct Devices {
     gic: GicV3,
     timer: Intid,
-    psci: Psci,
 }
 
 /// The software-generated interrupt that cores send each other.
@@ -29,7 +29,7 @@ const IPI: Intid = Intid::sgi(0);
 impl Native {
     /// A machine whose devices are not known yet.
     pub const fn new() -> Self {
-        Self { devices: Once::new(), console: Once::new() }
+        Self { devices: Once::new(), console: Once::new(), psci: Once::new() }
     }
 
     fn devices(&self) -> &Devices {
@@ -73,6 +73,8 @@ impl Platform for Native {
         let base = map(console.region)?;
         // SAFETY: the device tree says that a PL011 is there; it has just been mapped as a device, for this driver.
         self.console.call_once(|| unsafe { Pl011::new(base) });
+        let psci = machine.psci().ok_or(PlatformError("the device tree has no PSCI"))?;
+        self.psci.call_once(|| Psci { conduit: psci.conduit, version: psci.version });
 
         let Some(InterruptControllerInfo::GicV3(info)) = machine.interrupt_controller() else {
             return Err(PlatformError("the device tree has no GICv3"));
@@ -94,9 +96,7 @@ impl Platform for Native {
         let timer = machine.timer().and_then(|timer| timer.virtual_).and_then(|interrupt| interrupt.intid());
         let timer =
             timer.ok_or(PlatformError("the device tree does not say which interrupt the timer has"))?;
-        let psci = machine.psci().ok_or(PlatformError("the device tree has no PSCI"))?;
-        let psci = Psci { conduit: psci.conduit, version: psci.version };
-        self.devices.call_once(|| Devices { gic, timer, psci });
+        self.devices.call_once(|| Devices { gic, timer });
         Ok(())
     }
 
@@ -149,15 +149,16 @@ impl Platform for Native {
     }
 
     fn start_core(&self, mpidr: Mpidr, entry: u64, context: u64) -> Result<(), PlatformError> {
-        self.devices().psci.cpu_on(mpidr, entry, context)
+        let psci = self.psci.get().ok_or(PlatformError("there is no PSCI"))?;
+        psci.cpu_on(mpidr, entry, context)
     }
 
     fn power_off(&self) -> ! {
         if let Some(console) = self.console.get() {
             console.flush();
         }
-        match self.devices.get() {
-            Some(devices) => devices.psci.system_off(),
+        match self.psci.get() {
+            Some(psci) => psci.system_off(),
             None => arch::halt(),
         }
     }

@@ -1,7 +1,7 @@
 //! The primary personality: which partitions there are, and one task for each vCPU.
 //!
-//! [`partitions::discover`] asks the hypervisor what there is to run. [`Machines`] runs it: each vCPU has an ordinary
-//! kernel task whose body is the loop of [`run`](self::run), so vCPUs share a core as any tasks do.
+//! `partitions::discover` asks the hypervisor what there is to run. `Machines` runs it: each vCPU has an ordinary
+//! kernel task whose body is the loop in `run.rs`, so vCPUs share a core as any tasks do.
 
 #[cfg(target_os = "none")]
 pub mod partitions;

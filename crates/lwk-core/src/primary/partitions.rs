@@ -28,10 +28,8 @@ pub struct Partition {
 /// # Errors
 /// What the hypervisor refused.
 pub fn discover(app: &App) -> Result<Vec<Partition>, ffa::Error> {
-    let (tx, rx) = match (memory::allocate(BUFFER), memory::allocate(BUFFER)) {
-        (Some(tx), Some(rx)) => (tx, rx),
-        _ => return Err(ffa::Error::NoMemory),
-    };
+    let buffer = || memory::allocate(BUFFER).ok_or(ffa::Error::NoMemory);
+    let (tx, rx) = (buffer()?, buffer()?);
     guest::rxtx_map(Ipa(tx.phys().0), Ipa(rx.phys().0))?;
     // The hypervisor may use them from now on.
     tx.leak();

@@ -33,6 +33,12 @@ pub struct Life {
     permit: bool,
 }
 
+impl Default for Life {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Life {
     /// A new task: ready.
     pub const fn new() -> Self {
@@ -139,7 +145,9 @@ mod tests {
                     (0, State::Ready) => { life.dispatch(); queued -= 1; }
                     (1, State::Running) => { life.preempt(); queued += 1; }
                     (2, State::Running) => { let _ = life.park(); }
-                    (3, _) => { if life.wake() { queued += 1; } }
+                    (3, _) if life.wake() => {
+                        queued += 1;
+                    }
                     _ => {}
                 }
                 prop_assert_eq!(queued, u8::from(life.state() == State::Ready));

@@ -1,7 +1,7 @@
 //! Kernel tasks.
 //!
 //! A task has a stack of its own, belongs to one core, and runs until it yields, parks, ends, or its quantum is over
-//! and another one waits. [`spawn`] starts one on a core; its [`Handle`] wakes it and waits for its end.
+//! and another one waits. `spawn` starts one on a core; its `Handle` wakes it and waits for its end.
 
 pub mod life;
 #[cfg(target_os = "none")]
