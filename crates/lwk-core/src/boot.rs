@@ -13,9 +13,9 @@ use crate::{
     task::{self, PolicyKind},
     time,
 };
-use alloc::boxed::Box;
+use alloc::{boxed::Box, vec::Vec};
 use core::fmt::Arguments;
-use machine::{Machine, Region};
+use machine::{Machine, Mpidr, Region};
 
 /// What is mapped of the device tree: two blocks of 2 MiB.
 const DEVICE_TREE_WINDOW: usize = 4 << 20;
@@ -36,6 +36,19 @@ fn policy(line: CommandLine<'_>) -> PolicyKind {
         }
         Some(other) => fatal(format_args!("there is no scheduling policy {other}")),
     }
+}
+
+/// The cores to use, in the device tree's order: all that are enabled, or `cores=N` of them, the one that this runs on
+/// among them.
+fn cores(machine: &Machine<'_>, line: CommandLine<'_>) -> Vec<Mpidr> {
+    let boot = arch::mpidr();
+    let mut cores: Vec<_> = machine.cores().filter(|core| core.enabled).map(|core| core.mpidr).collect();
+    cores.truncate(line.number("cores").unwrap_or(usize::MAX).max(1));
+    if !cores.contains(&boot) {
+        cores.pop();
+        cores.push(boot);
+    }
+    cores
 }
 
 /// The device tree, in the window that `boot.S` has mapped.
@@ -81,9 +94,7 @@ extern "C" fn lwk_boot(dtb: u64, image: u64, entry_ticks: u64) -> ! {
     if !time::init(machine.timer().and_then(|timer| timer.clock_frequency)) {
         fatal(format_args!("the counter's frequency is not known"));
     }
-    let limit = line.number("cores").unwrap_or(usize::MAX).max(1);
-    let cores = machine.cores().filter(|core| core.enabled).map(|core| core.mpidr);
-    percore::init(arch::mpidr(), cores.take(limit));
+    percore::init(arch::mpidr(), cores(&machine, line));
     let policy = policy(line);
     for core in percore::all() {
         core.scheduler.set_policy(policy);

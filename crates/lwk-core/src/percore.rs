@@ -1,7 +1,7 @@
 //! What each core has for itself.
 
 use crate::{arch, platform::Platform, task::Scheduler};
-use alloc::boxed::Box;
+use alloc::{boxed::Box, vec::Vec};
 use core::{
     fmt,
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU64, Ordering},
@@ -113,8 +113,8 @@ pub fn this() -> &'static PerCore {
 }
 
 /// Makes the data of all cores, in the device tree's order; this core is the one with the affinity `boot`.
-pub(crate) fn init(boot: Mpidr, all: impl Iterator<Item = Mpidr>) {
-    let mut cores = alloc::vec::Vec::new();
+pub(crate) fn init(boot: Mpidr, all: Vec<Mpidr>) {
+    let mut cores = Vec::new();
     for (index, mpidr) in (0..).map(CoreIndex).zip(all) {
         let core = if mpidr == boot {
             BOOT_CORE.index.store(index.0, Ordering::Relaxed);

@@ -68,13 +68,18 @@ fn wait(machines: &Machines, limit: Option<u64>, end_with_them: bool) {
     }
 }
 
+/// Whether a VM is meant: by its name, or as `vm2`.
+fn is_called(vm: &Vm, name: &str) -> bool {
+    vm.name() == name || name.strip_prefix("vm").and_then(|id| id.parse().ok()) == Some(vm.id().0)
+}
+
 /// Whether exactly the VMs were aborted that were expected to be.
 fn verdict(app: &App, machines: &Machines) -> Status {
     let expected: Vec<&str> = app.command_line().list("expect-abort").collect();
     let mut ok = true;
     for vm in machines.iter() {
         let aborted = vm.ending() == Ending::Aborted;
-        let wanted = expected.contains(&vm.name());
+        let wanted = expected.iter().any(|name| is_called(vm, name));
         if aborted != wanted {
             println!(
                 "{} {}",
@@ -84,7 +89,7 @@ fn verdict(app: &App, machines: &Machines) -> Status {
             ok = false;
         }
     }
-    for name in expected.into_iter().filter(|name| machines.by_name(name).is_none()) {
+    for name in expected.into_iter().filter(|name| !machines.iter().any(|vm| is_called(vm, name))) {
         println!("there is no VM {name} to be aborted");
         ok = false;
     }

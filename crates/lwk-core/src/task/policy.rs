@@ -6,7 +6,7 @@
 use sched_policies::{Nanos, Pinned, Policy, Result, RoundRobin, TaskId};
 
 /// How many tasks a core can have.
-pub(super) const MOST_TASKS: usize = 64;
+pub(super) const MOST_TASKS: usize = 256;
 
 /// Which policy a core has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -41,6 +41,8 @@ pub struct Scheduler {
     queue: IrqMutex<Queue>,
     /// The running task should let another one run.
     due: AtomicBool,
+    /// There is a task in [`Queue::ended`]. Only this core asks, with interrupts masked.
+    has_ended: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -114,6 +116,7 @@ impl Scheduler {
                 ended: None,
             }),
             due: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
         }
     }
 
@@ -230,8 +233,11 @@ impl Scheduler {
 
     /// After every switch, on the stack of the task that has arrived.
     pub(super) fn arrived(&self) {
-        let ended = self.queue.lock().ended.take();
-        drop(ended);
+        if self.has_ended.load(Ordering::Relaxed) {
+            self.has_ended.store(false, Ordering::Relaxed);
+            let ended = self.queue.lock().ended.take();
+            drop(ended);
+        }
     }
 
     /// Marks the running task as over, before it leaves with [`Leave::Finish`]. Its number is free again.
@@ -268,7 +274,10 @@ impl Scheduler {
                     queue.sleepers.push((deadline, leaving.clone()));
                 }
             }
-            Leave::Finish => queue.ended = queue.current.clone(),
+            Leave::Finish => {
+                queue.ended = queue.current.clone();
+                self.has_ended.store(true, Ordering::Relaxed);
+            }
         }
         let now = platform().counter();
         let next = match queue.policy.pick_next(now) {

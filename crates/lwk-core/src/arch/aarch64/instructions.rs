@@ -23,11 +23,11 @@ pub fn restore_interrupts(before: u64) {
     unsafe { asm!("msr daif, {}", in(reg) before, options(nostack, preserves_flags)) };
 }
 
-/// Lets IRQs in on this core.
+/// Lets IRQs and SErrors in on this core.
 #[inline]
 pub fn unmask_interrupts() {
     // SAFETY: the vectors are in place before anything unmasks interrupts.
-    unsafe { asm!("msr daifclr, #2", options(nostack, preserves_flags)) };
+    unsafe { asm!("msr daifclr, #6", options(nostack, preserves_flags)) };
 }
 
 /// Waits for an interrupt, also a masked one.
