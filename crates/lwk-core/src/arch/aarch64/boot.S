@@ -38,10 +38,11 @@ primary_entry:
     bl      drop_to_el1
     adrp    x21, _start                 // where the image is
 
-    // Six zeroed tables: level 0 for TTBR0 and TTBR1, level 1 for each, level 2 for the image and for the device tree.
+    // Seven zeroed tables: level 0 for TTBR0 and TTBR1, level 1 for each, two of level 2 for the identity map (an image
+    // may lie across a GiB boundary), and one of level 2 for the image and the device tree at their linked addresses.
     adrp    x10, __early_tables
     mov     x1, x10
-    mov     x2, #(6 * 4096)
+    mov     x2, #(7 * 4096)
 1:  stp     xzr, xzr, [x1], #16
     subs    x2, x2, #16
     b.ne    1b
@@ -49,20 +50,22 @@ primary_entry:
     add     x12, x10, #0x2000           // TTBR0 level 1
     add     x13, x10, #0x3000           // TTBR1 level 1
     add     x14, x10, #0x4000           // level 2, image identity
-    add     x15, x10, #0x5000           // level 2, image and device tree at the top
+    add     x15, x10, #0x6000           // level 2, image and device tree at the top
     ubfx    x2, x21, #39, #9
     orr     x1, x12, #TABLE
     str     x1, [x10, x2, lsl #3]
     ubfx    x2, x21, #30, #9
+    add     x2, x12, x2, lsl #3
     orr     x1, x14, #TABLE
-    str     x1, [x12, x2, lsl #3]
+    str     x1, [x2]
+    add     x1, x1, #0x1000
+    str     x1, [x2, #8]                // of no effect behind the last entry: what it hits is written below
     orr     x1, x13, #TABLE
     str     x1, [x11, #(IMAGE_L0 * 8)]
     orr     x1, x15, #TABLE
     str     x1, [x13]
 
-    // The image, twice: its blocks do not cross a GiB boundary (checked by hand-over: images are small, and loaders
-    // put them low in memory), and there is room for 508 of them beside the device tree.
+    // The image, twice. There is room for 510 blocks beside the device tree: a GiB, less 4 MiB.
     adrp    x4, __image_end
     sub     x4, x4, x21
     add     x4, x4, #0x1ff, lsl #12
@@ -91,7 +94,7 @@ primary_entry:
     // The tables were written with the caches off: nothing stale may lie over them (Arm ARM, D7.5.9).
     dmb     sy
     mov     x1, x10
-    mov     x2, #(6 * 4096)
+    mov     x2, #(7 * 4096)
 3:  dc      ivac, x1
     add     x1, x1, #16
     subs    x2, x2, #16
@@ -204,6 +207,7 @@ drop_to_el1:
     mrs     x2, CurrentEL
     cmp     x2, #(2 << 2)
     b.eq    8f
+    b.hi    .                           // EL3: this is no firmware
     msr     sctlr_el1, x1
     isb
     ret
