@@ -138,7 +138,7 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     fdt.property_null("always-on")?;
     fdt.end_node(timer)?;
 
-    hypervisor(&mut fdt, Some(tree.name))?;
+    hypervisor(&mut fdt, Some(tree.name), &[])?;
     fdt.end_node(root)?;
     Ok(fdt.finish()?)
 }
@@ -146,6 +146,8 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
 /// What is the primary's own in its tree.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PrimaryTree<'a> {
+    /// The other VMs: id and name, for people.
+    pub(crate) others: &'a [(u16, &'a str)],
     pub(crate) regions: &'a [Region],
     pub(crate) bootargs: &'a str,
     /// First address, and the one after the last.
@@ -187,7 +189,7 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
             _ => {}
         }
     }
-    hypervisor(&mut fdt, None)?;
+    hypervisor(&mut fdt, None, tree.others)?;
     fdt.end_node(root)?;
     Ok(fdt.finish()?)
 }
@@ -229,12 +231,22 @@ fn boot_data(fdt: &mut FdtWriter, bootargs: &str, ramdisk: Option<(u64, u64)>) -
     Ok(())
 }
 
-/// The node that says who is below.
-fn hypervisor(fdt: &mut FdtWriter, vm_name: Option<&str>) -> Result<(), Error> {
+/// The node that says who is below, and to the primary, whom it is to run.
+fn hypervisor(fdt: &mut FdtWriter, vm_name: Option<&str>, others: &[(u16, &str)]) -> Result<(), Error> {
     let node = fdt.begin_node("hypervisor")?;
     fdt.property_string("compatible", "margay,hypervisor")?;
     if let Some(name) = vm_name {
         fdt.property_string("margay,vm-name", name)?;
+    }
+    if !others.is_empty() {
+        fdt.property_u32("#address-cells", 1)?;
+        fdt.property_u32("#size-cells", 0)?;
+    }
+    for (id, name) in others {
+        let vm = fdt.begin_node(&format!("vm@{id:x}"))?;
+        fdt.property_u32("reg", u32::from(*id))?;
+        fdt.property_string("margay,vm-name", name)?;
+        fdt.end_node(vm)?;
     }
     Ok(fdt.end_node(node)?)
 }
@@ -407,6 +419,7 @@ mod tests {
     }
 
     const PRIMARY: PrimaryTree<'_> = PrimaryTree {
+        others: &[(2, "compute1"), (3, "compute2")],
         regions: &[Region::new(0x4010_0000, 0x1000_0000), Region::new(0x6000_0000, 0x1_8000_0000)],
         bootargs: "run all",
         ramdisk: Some((0x6000_0000, 0x6000_0100)),
@@ -435,6 +448,7 @@ mod tests {
         assert_eq!(cells(fdt, "/timer", "interrupts"), [1, 13, 4]);
         assert!(property(fdt, "/timer", "interrupt-parent").is_none());
         assert_eq!(bytes(fdt, "/hypervisor", "compatible"), b"margay,hypervisor\0");
+        assert_eq!(bytes(fdt, "/hypervisor/vm@3", "margay,vm-name"), b"compute2\0");
 
         let chosen: Vec<_> =
             fdt.find_node("/chosen").unwrap().properties().map(|p| p.name().to_string()).collect();

@@ -63,7 +63,8 @@ pub(super) fn primary(bundle: &Bundle<'_>, plan: &Plan, machine: &Machine<'_>) -
         (pa.0, pa.0 + bytes.len() as u64)
     });
     let bootargs = vm.bootargs.or(machine.bootargs()).unwrap_or_default();
-    let tree = vmtree::PrimaryTree { regions: &place.regions, bootargs, ramdisk };
+    let others: Vec<(u16, &str)> = bundle.secondaries().map(|vm| (vm.index, vm.debug_name)).collect();
+    let tree = vmtree::PrimaryTree { others: &others, regions: &place.regions, bootargs, ramdisk };
     match vmtree::primary(machine.dtb(), &tree) {
         Ok(tree) if tree.len() as u64 <= bundle.primary_needs(machine.dtb().len()).tree => {
             copy(place.tree_pa.0, &tree);
