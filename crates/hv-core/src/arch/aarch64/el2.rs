@@ -272,17 +272,12 @@ pub(crate) fn id_register(crm: u8, op2: u8) -> u64 {
     }
 }
 
-/// Calls firmware by SMC.
-pub(crate) fn smc(regs: [u64; 4]) -> u64 {
-    let mut x0 = regs[0];
-    // SAFETY: the SMCCC conduit of this machine's firmware; only PSCI functions that the caller has checked are
-    // passed. The firmware preserves everything but x0 to x17.
-    unsafe {
-        asm!("smc #0", inout("x0") x0, inout("x1") regs[1] => _, inout("x2") regs[2] => _, inout("x3") regs[3] => _,
-            out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _, out("x9") _, out("x10") _, out("x11") _,
-            out("x12") _, out("x13") _, out("x14") _, out("x15") _, out("x16") _, out("x17") _, options(nostack));
-    }
-    x0
+/// Calls firmware by SMC: the function and its arguments; returns x0. Only PSCI functions whose arguments have been
+/// checked are passed.
+pub(crate) fn smc([function, a, b, c]: [u64; 4]) -> u64 {
+    let mut arguments = [0; 17];
+    arguments[..3].copy_from_slice(&[a, b, c]);
+    smccc::smc64(function as u32, arguments)[0]
 }
 
 /// Waits for an interrupt or event, for ever.

@@ -109,15 +109,9 @@ pub fn frame_pointer() -> usize {
     pointer
 }
 
-/// Calls firmware by SMC with `regs` in x0 to x7; returns x0.
-pub fn smc(regs: [u64; 4]) -> u64 {
-    let mut result = regs[0];
-    // SAFETY: the SMC calling convention keeps x18 to x30; the functions called (PSCI) touch no memory of this kernel.
-    unsafe {
-        asm!("smc #0", inout("x0") result, inout("x1") regs[1] => _, inout("x2") regs[2] => _,
-            inout("x3") regs[3] => _, out("x4") _, out("x5") _, out("x6") _, out("x7") _, out("x8") _,
-            out("x9") _, out("x10") _, out("x11") _, out("x12") _, out("x13") _, out("x14") _, out("x15") _,
-            out("x16") _, out("x17") _, options(nostack));
-    }
-    result
+/// Calls firmware by SMC: the function and its arguments; returns x0.
+pub fn smc([function, a, b, c]: [u64; 4]) -> u64 {
+    let mut arguments = [0; 17];
+    arguments[..3].copy_from_slice(&[a, b, c]);
+    smccc::smc64(function as u32, arguments)[0]
 }
