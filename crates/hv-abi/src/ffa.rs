@@ -2,6 +2,8 @@
 //!
 //! Function identifiers are the 32-bit form unless the name ends in `_64`.
 
+pub mod memory;
+
 /// `FFA_ERROR`: w2 holds an [`Error`].
 pub const ERROR: u32 = 0x8400_0060;
 /// `FFA_SUCCESS` (32-bit results).

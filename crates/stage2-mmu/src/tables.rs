@@ -223,6 +223,19 @@ impl Stage2 {
         None
     }
 
+    /// Whether `len` bytes from `ipa` are whole pages of the address space that are neither mapped nor withheld.
+    pub fn has_room(&self, ipa: Ipa, len: u64, memory: &impl TableMemory) -> bool {
+        let Ok(Span { ipa: mut at, end }) = self.check(ipa, len) else { return false };
+        while at < end {
+            let (entry, level, ..) = self.find_entry(at, memory);
+            if entry != Entry::Invalid {
+                return false;
+            }
+            at = (at & !(level_size(level) - 1)) + level_size(level);
+        }
+        true
+    }
+
     /// What `ipa` translates to; `None` if it is not mapped.
     pub fn walk(&self, ipa: Ipa, memory: &impl TableMemory) -> Option<Mapping> {
         if ipa.0 >= self.width.limit() {
