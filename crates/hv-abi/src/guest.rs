@@ -82,6 +82,12 @@ pub fn run(vcpu: VcpuId) -> Result<(VcpuId, Exit), UnknownExit> {
     Exit::from_regs(&hvc(Regs([u64::from(ffa::RUN), vcpu.pack(), 0, 0, 0, 0, 0, 0])))
 }
 
+/// `FFA_RUN`, with all that it returns: for a primary that has sent a direct request, and may find the answer there.
+#[inline]
+pub fn run_regs(vcpu: VcpuId) -> Regs {
+    hvc(Regs([u64::from(ffa::RUN), vcpu.pack(), 0, 0, 0, 0, 0, 0]))
+}
+
 /// `FFA_YIELD`: offers the core to others.
 #[inline]
 pub fn yield_now() {

@@ -15,6 +15,7 @@
 //! | `vm`, `vcpu`, `percore`, `system` | what there is, and who may touch which part of it when |
 //! | `run` | the run path: `FFA_RUN`, exits, switching |
 //! | `service` | hypercalls: FF-A, para-virtual interrupts, PSCI, Margay's own; `service::access` says who may call what |
+//! | `notifications` | FF-A notifications of a VM |
 //! | `trap`, `idregs` | what a VM does that traps |
 //! | `interrupt` | physical interrupts |
 //! | `vmtree` | device trees for VMs |
@@ -42,6 +43,7 @@ mod entry;
 mod heap;
 mod idregs;
 mod interrupt;
+mod notifications;
 mod percore;
 mod plan;
 mod regs;

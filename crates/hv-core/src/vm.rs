@@ -1,13 +1,14 @@
 //! A virtual machine.
 
-use crate::{arch::Traps, vcpu::Vcpu};
+use crate::{arch::Traps, notifications::Notifications, vcpu::Vcpu};
 use alloc::boxed::Box;
 use core::{
     cell::UnsafeCell,
-    sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering},
 };
 use hv_abi::{
     exit::{Exit, Fault},
+    ffa::Version,
     ids::{VcpuIndex, VmId},
 };
 use spin::mutex::SpinMutex;
@@ -45,6 +46,46 @@ pub(crate) struct Mailbox {
     pub(crate) pages: Option<(hv_abi::ids::Pa, hv_abi::ids::Pa)>,
     /// The RX page holds something that the VM has not released.
     pub(crate) rx_full: bool,
+    /// That is a message, and the VM has not been told of it by `FFA_NOTIFICATION_GET`.
+    pub(crate) unread: bool,
+}
+
+/// What a VM has asked for, and been promised, by FF-A.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Messaging {
+    /// `PROPERTY_*` bits of its partition information.
+    pub(crate) properties: u32,
+    /// The version that it speaks if it does not ask for another.
+    pub(crate) version: Version,
+    /// It receives notifications from the start.
+    pub(crate) notifications: bool,
+}
+
+impl Messaging {
+    /// For a VM that has no partition manifest: everything that its kind may do, in the newest version.
+    pub(crate) const fn of(kind: VmKind) -> Self {
+        use hv_abi::ffa;
+        let receives = match kind {
+            // Its vCPUs never wait for messages: they schedule.
+            VmKind::Primary => 0,
+            _ => ffa::PROPERTY_DIRECT_RECV | ffa::PROPERTY_DIRECT2_RECV,
+        };
+        let sends = ffa::PROPERTY_DIRECT_SEND | ffa::PROPERTY_DIRECT2_SEND | ffa::PROPERTY_INDIRECT;
+        let properties = receives | sends | ffa::PROPERTY_NOTIFICATIONS | ffa::PROPERTY_AARCH64;
+        Self { properties, version: ffa::VERSION_1_2, notifications: false }
+    }
+
+    /// For a VM whose partition manifest asks for these properties.
+    pub(crate) fn by_manifest(kind: VmKind, methods: u16, notifications: bool, version: u32) -> Self {
+        use hv_abi::ffa;
+        let possible = Self::of(kind);
+        let asked = u32::from(methods) | if notifications { ffa::PROPERTY_NOTIFICATIONS } else { 0 };
+        Self {
+            properties: possible.properties & (asked | ffa::PROPERTY_AARCH64),
+            version: Version::from_bits(version).unwrap_or(possible.version),
+            notifications,
+        }
+    }
 }
 
 /// A virtual machine.
@@ -59,8 +100,16 @@ pub struct Vm {
     pub(crate) vttbr: u64,
     pub(crate) stage2: SpinMutex<Stage2>,
     pub(crate) mailbox: SpinMutex<Mailbox>,
+    pub(crate) notifications: SpinMutex<Notifications>,
+    /// There is something to be read, which ends a wait for messages even if the VM has enabled no interrupt: a message in the RX
+    /// page, or a notification for the VM.
+    pub(crate) attention: AtomicBool,
+    /// `PROPERTY_*` bits of its partition information.
+    pub(crate) properties: u32,
     /// FF-A version that the VM negotiated.
-    pub(crate) ffa_version: AtomicU32,
+    ffa_version: AtomicU32,
+    /// It has used a call whose form depends on the version.
+    ffa_version_used: AtomicBool,
     /// How many of its vCPUs are on.
     pub(crate) vcpus_on: AtomicU16,
     state: AtomicU8,
@@ -79,6 +128,7 @@ impl Vm {
         kind: VmKind,
         name: &str,
         uuid: [u32; 4],
+        messaging: Messaging,
         vcpus: Box<[Vcpu]>,
         stage2: Stage2,
     ) -> Self {
@@ -95,7 +145,11 @@ impl Vm {
             vttbr: stage2.root().0 | u64::from(id.0) << 48,
             stage2: SpinMutex::new(stage2),
             mailbox: SpinMutex::new(Mailbox::default()),
-            ffa_version: AtomicU32::new(hv_abi::ffa::VERSION_1_2.to_bits()),
+            notifications: SpinMutex::new(Notifications::new(messaging.notifications)),
+            attention: AtomicBool::new(false),
+            properties: messaging.properties,
+            ffa_version: AtomicU32::new(messaging.version.to_bits()),
+            ffa_version_used: AtomicBool::new(false),
             vcpus_on: AtomicU16::new(1),
             state: AtomicU8::new(VmState::Active as u8),
             crash: UnsafeCell::new((VcpuIndex(0), NO_FAULT)),
@@ -106,6 +160,22 @@ impl Vm {
     #[inline]
     pub(crate) fn is_primary(&self) -> bool {
         self.id == VmId::PRIMARY
+    }
+
+    /// The FF-A version that it speaks. Asked by calls whose form depends on it, and fixed from then on.
+    pub(crate) fn ffa_version(&self) -> Version {
+        self.ffa_version_used.store(true, Ordering::Relaxed);
+        Version::from_bits(self.ffa_version.load(Ordering::Relaxed)).unwrap_or(hv_abi::ffa::VERSION_1_2)
+    }
+
+    /// Makes it speak `version`; `false` if it is too late for that.
+    pub(crate) fn negotiate(&self, version: Version) -> bool {
+        let fixed = self.ffa_version_used.load(Ordering::Relaxed);
+        if fixed {
+            return self.ffa_version.load(Ordering::Relaxed) == version.to_bits();
+        }
+        self.ffa_version.store(version.to_bits(), Ordering::Relaxed);
+        true
     }
 
     /// The vCPU with affinity `mpidr`.

@@ -108,13 +108,13 @@ fn measure(app: &App, machines: &Machines) {
     // Without names, the only VM there is.
     let Some(vm) = machines.by_name("bench").or_else(|| machines.iter().next()) else { return };
     let vcpu = VcpuId { vm: vm.id(), index: VcpuIndex(0) };
-    let yields = |_: &u32| matches!(guest::run(vcpu), Ok((_, Exit::Yield)));
+    let yields = |_: &u32| matches!(guest::run(vcpu), Ok((_, Exit::Yield { .. })));
     if (0..BOOT_RUNS).find(yields).is_none() {
         println!("{} does not yield: its switches are not measured", vm.name());
         return;
     }
     let mut all = true;
-    let ticks = bench::least(|| all &= matches!(guest::run(vcpu), Ok((_, Exit::Yield))));
+    let ticks = bench::least(|| all &= matches!(guest::run(vcpu), Ok((_, Exit::Yield { .. }))));
     if all {
         bench::report("run-yield", ticks);
     } else {

@@ -16,7 +16,7 @@ use crate::{
     system::System,
     tables::Tables,
     vcpu::{Claimed, Vcpu, VcpuState},
-    vm::{Vm, VmKind},
+    vm::{Messaging, Vm, VmKind},
     vmtree,
 };
 use ::bundle::VmSpec;
@@ -258,15 +258,25 @@ fn build(
         VmId::PRIMARY,
         VmKind::Primary,
         name,
-        [0; 4],
+        bundle.primary().uuid,
+        messaging(&bundle.primary(), VmKind::Primary),
         vcpus(&affinities),
         primary_tables(plan, width),
     ));
     for (spec, placement) in bundle.secondaries().zip(&plan.secondaries) {
         let affinities: Vec<u64> = (0..spec.vcpu_count as u16).map(vmtree::vcpu_mpidr).collect();
         let tables = secondary_tables(placement, width);
-        let uuid = spec.uuid;
-        vms.push(Vm::new(id_of(&spec), VmKind::Secondary, spec.debug_name, uuid, vcpus(&affinities), tables));
+        let kind = VmKind::Secondary;
+        let messaging = messaging(&spec, kind);
+        vms.push(Vm::new(
+            id_of(&spec),
+            kind,
+            spec.debug_name,
+            spec.uuid,
+            messaging,
+            vcpus(&affinities),
+            tables,
+        ));
     }
 
     let mut parts = Vec::new();
@@ -299,6 +309,13 @@ fn build(
         core.attach(vcpu);
     }
     system
+}
+
+fn messaging(spec: &VmSpec<'_>, kind: VmKind) -> Messaging {
+    match &spec.partition {
+        Some(p) => Messaging::by_manifest(kind, p.messaging_method, p.notification_support, p.version),
+        None => Messaging::of(kind),
+    }
 }
 
 fn vcpus(affinities: &[u64]) -> Box<[Vcpu]> {

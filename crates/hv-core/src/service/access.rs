@@ -1,6 +1,6 @@
 //! Who may call what: one table.
 
-use super::{ffa, mailbox, paravirt, psci, vendor};
+use super::{direct, ffa, mailbox, notify, paravirt, psci, vendor};
 use crate::{
     run::Next,
     vcpu::Loaded,
@@ -63,6 +63,20 @@ access_table! {
     f::RUN, Primary, super::call;
     f::YIELD, All, super::call;
     f::MSG_WAIT, Secondaries, ffa::msg_wait;
+    f::MSG_SEND_DIRECT_REQ, All, super::call;
+    f::MSG_SEND_DIRECT_REQ_64, All, super::call;
+    f::MSG_SEND_DIRECT_RESP, Secondaries, super::call;
+    f::MSG_SEND_DIRECT_RESP_64, Secondaries, super::call;
+    f::MSG_SEND_DIRECT_REQ2, All, direct::request2;
+    f::MSG_SEND_DIRECT_RESP2, Secondaries, direct::response2;
+    f::NOTIFICATION_BITMAP_CREATE, All, notify::create;
+    f::NOTIFICATION_BITMAP_DESTROY, All, notify::destroy;
+    f::NOTIFICATION_BIND, All, notify::bind;
+    f::NOTIFICATION_UNBIND, All, notify::unbind;
+    f::NOTIFICATION_SET, All, notify::set;
+    f::NOTIFICATION_GET, All, notify::get;
+    f::NOTIFICATION_INFO_GET, Primary, notify::info_get;
+    f::NOTIFICATION_INFO_GET_64, Primary, notify::info_get;
     f::CONSOLE_LOG, All, ffa::console_log_32;
     f::CONSOLE_LOG_64, All, ffa::console_log_64;
     // Para-virtual interrupts.

@@ -1,12 +1,7 @@
 //! RX and TX buffers, and what the hypervisor itself puts into RX: partition information.
 
 use super::answer;
-use crate::{
-    run::Next,
-    system::System,
-    vcpu::Loaded,
-    vm::{Vm, VmKind},
-};
+use crate::{run::Next, system::System, vcpu::Loaded, vm::Vm};
 use core::sync::atomic::Ordering;
 use hv_abi::{
     ffa::{self, Error, PartitionInfo},
@@ -51,7 +46,12 @@ pub(super) fn rxtx_unmap(current: Loaded) -> Next {
 
 /// `FFA_RX_RELEASE` (section 13.4).
 pub(super) fn rx_release(current: Loaded) -> Next {
-    let was_full = core::mem::take(&mut current.vm().mailbox.lock().rx_full);
+    let vm = current.vm();
+    let mut mailbox = vm.mailbox.lock();
+    let was_full = core::mem::take(&mut mailbox.rx_full);
+    mailbox.unread = false;
+    vm.attention.store(vm.notifications.lock().any(), Ordering::SeqCst);
+    drop(mailbox);
     answer(current, if was_full { Ok((0, 0)) } else { Err(Error::Denied) })
 }
 
@@ -63,12 +63,17 @@ pub(super) fn partition_info_get(mut current: Loaded) -> Next {
     answer(current, result)
 }
 
-fn properties(vm: &Vm) -> u32 {
-    let messages = match vm.kind {
-        VmKind::Primary => ffa::PROPERTY_DIRECT_SEND,
-        VmKind::Secondary => ffa::PROPERTY_DIRECT_RECV,
+/// The properties of a VM, as far as the version that the caller speaks has words for them.
+fn properties(vm: &Vm, version: ffa::Version) -> u32 {
+    let direct = ffa::PROPERTY_DIRECT_RECV | ffa::PROPERTY_DIRECT_SEND;
+    let known = if version == ffa::VERSION_1_0 {
+        direct | ffa::PROPERTY_INDIRECT
+    } else if version == ffa::VERSION_1_1 {
+        direct | ffa::PROPERTY_INDIRECT | ffa::PROPERTY_NOTIFICATIONS | ffa::PROPERTY_AARCH64
+    } else {
+        u32::MAX
     };
-    messages | ffa::PROPERTY_AARCH64
+    vm.properties & known
 }
 
 fn partition_info(current: &Loaded, uuid: [u32; 4], flags: u64) -> Result<(u64, u64), Error> {
@@ -81,8 +86,8 @@ fn partition_info(current: &Loaded, uuid: [u32; 4], flags: u64) -> Result<(u64, 
     if count == 0 {
         return Err(Error::InvalidParameters);
     }
-    let version = ffa::Version::from_bits(current.vm().ffa_version.load(Ordering::Relaxed));
-    let old = version.is_some_and(|v| v.minor == 0);
+    let version = current.vm().ffa_version();
+    let old = version == ffa::VERSION_1_0;
     let size = if old { ffa::PARTITION_INFO_SIZE_1_0 } else { ffa::PARTITION_INFO_SIZE };
     let size_result = if old { 0 } else { size as u64 };
     if flags & ffa::PARTITION_INFO_COUNT_ONLY != 0 {
@@ -101,7 +106,7 @@ fn partition_info(current: &Loaded, uuid: [u32; 4], flags: u64) -> Result<(u64, 
             let info = PartitionInfo {
                 id: vm.id.0,
                 execution_contexts: vm.vcpus.len() as u16,
-                properties: properties(vm),
+                properties: properties(vm, version),
                 uuid: if all { vm.uuid } else { [0; 4] },
             };
             slot.copy_from_slice(&info.to_bytes()[..size]);

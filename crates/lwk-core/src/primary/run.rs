@@ -19,7 +19,10 @@ pub(super) fn until_over(machines: &Machines, vm: &Vm, vcpu: VcpuId) {
             break;
         };
         match exit {
-            Exit::Yield => task::yield_now(),
+            Exit::Yield { timeout_ns: None } => task::yield_now(),
+            Exit::Yield { timeout_ns: Some(ns) } => task::park_until(time::after_ns(ns)),
+            // An answer that came after the one who asked was interrupted: nobody waits for it here.
+            Exit::DirectResponse { .. } => {}
             Exit::WaitForInterrupt { timeout_ns } | Exit::MessageWait { timeout_ns } => match timeout_ns {
                 Some(ns) => task::park_until(time::after_ns(ns)),
                 None => task::park(),
