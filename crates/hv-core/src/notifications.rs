@@ -110,12 +110,11 @@ impl Notifications {
         if bitmap & !of_this_kind != 0 {
             return Err(Error::InvalidParameters);
         }
-        match vcpu {
-            Some(vcpu) => vcpu.pend(bitmap),
-            None => {
-                self.pending |= bitmap;
-                self.reported = false;
-            }
+        if let Some(vcpu) = vcpu {
+            vcpu.pend(bitmap);
+        } else {
+            self.pending |= bitmap;
+            self.reported = false;
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ use vtimer::{Remaining, TimerState};
 pub(crate) type Next = &'static Vcpu;
 
 /// `FFA_RUN` by the primary.
-#[inline]
+#[inline(never)]
 pub(crate) fn run(mut primary: Loaded) -> Next {
     let id = VcpuId::unpack(primary.regs().x[1]);
     if let Some(tell) = primary.core().take_tell() {

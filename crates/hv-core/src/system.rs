@@ -5,6 +5,8 @@ use alloc::boxed::Box;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use hv_abi::ids::VmId;
 use machine::Conduit;
+use page_ownership::Ownership;
+use spin::mutex::SpinMutex;
 use vtimer::Frequency;
 
 /// Everything that boot has built.
@@ -15,6 +17,8 @@ pub(crate) struct System {
     /// The counter's frequency.
     pub(crate) frequency: Frequency,
     pub(crate) vtcr: u64,
+    /// Whose each page is. Taken after a mailbox, before a VM's tables.
+    pub(crate) ownership: SpinMutex<Ownership>,
     /// How firmware is called.
     pub(crate) conduit: Option<Conduit>,
 }

@@ -7,7 +7,7 @@ use crate::{
     run::{self, Next},
     service,
     system::System,
-    tables::Tables,
+    tables::VmTables,
     vcpu::{Loaded, Vcpu, VcpuState},
     vm::{Messaging, Vm, VmKind},
     vmtree,
@@ -18,10 +18,13 @@ use hv_abi::{
     exit::{AbortCause, Exit, Fault},
     ffa,
     ids::{Ipa, Pa, VcpuId, VcpuIndex, VmId},
+    layout::PAGE,
     paravirt, psci, vendor,
 };
 use machine::Conduit;
-use stage2_mmu::{Access, IpaWidth, MemoryType, Stage2};
+use page_ownership::Ownership;
+use spin::mutex::SpinMutex;
+use stage2_mmu::{Access, IpaWidth, MemoryType};
 use std::{boxed::Box, thread_local, vec::Vec};
 use vtimer::Frequency;
 
@@ -34,13 +37,23 @@ pub(crate) fn system() -> &'static System {
     SYSTEM.get().expect("the test has not built a system")
 }
 
+/// How much memory each VM has, and from where it receives more.
+const MEMORY: u64 = 0x20_0000;
+const WINDOW: u64 = 0x8000_0000;
+
+fn pa_of(id: u16) -> Pa {
+    Pa(u64::from(id) << 32)
+}
+
+fn memory_of(kind: VmKind, id: u16) -> Ipa {
+    if kind == VmKind::Secondary { Ipa(0x4000_0000) } else { Ipa(pa_of(id).0) }
+}
+
 fn vm(id: u16, kind: VmKind, vcpus: u16) -> Vm {
     let vcpus = (0..vcpus).map(|i| Vcpu::new(VcpuIndex(i), vmtree::vcpu_mpidr(i))).collect();
-    let mut memory = Tables::for_new_vm();
-    let mut tables = Stage2::new(IpaWidth::new(40).unwrap(), &mut memory).unwrap();
-    let pa = Pa(u64::from(id) << 32);
-    tables.map(Ipa(0x4000_0000), pa, 0x20_0000, Access::RWX, MemoryType::Normal, &mut memory).unwrap();
-    Vm::new(VmId(id), kind, "vm", [u32::from(id); 4], Messaging::of(kind), vcpus, tables)
+    let mut tables = VmTables::new(IpaWidth::new(40).unwrap()).unwrap();
+    tables.map(memory_of(kind, id), pa_of(id), MEMORY, Access::RWX, MemoryType::Normal).unwrap();
+    Vm::new(VmId(id), kind, "vm", [u32::from(id); 4], Messaging::of(kind), vcpus, tables, [WINDOW, 16])
 }
 
 /// A core of the system, seen through the eyes of its primary vCPU.
@@ -67,11 +80,15 @@ impl Node {
         let cores = (0..2u16)
             .map(|i| Core::new(i, vmtree::vcpu_mpidr(i), vms.len(), Window::nowhere(), Pa(0), 0))
             .collect();
+        let ids = || vms.iter().map(|vm| vm.id);
+        let mut ownership = Ownership::new(ids().map(|id| (pa_of(id.0).0, MEMORY)), ids());
+        ids().for_each(|id| assert!(ownership.assign(id, pa_of(id.0), MEMORY / PAGE)));
         let system: &'static System = Box::leak(Box::new(System {
             vms: vms.into(),
             cores,
             frequency: Frequency::from_hz(1_000_000_000).unwrap(),
             vtcr: 0,
+            ownership: SpinMutex::new(ownership),
             conduit: Some(Conduit::Smc),
         }));
         system.vms.iter().for_each(|vm| vm.vcpus.iter().for_each(|vcpu| vcpu.attach(vm)));

@@ -1,6 +1,6 @@
 //! A virtual machine.
 
-use crate::{arch::Traps, notifications::Notifications, vcpu::Vcpu};
+use crate::{arch::Traps, notifications::Notifications, tables::VmTables, vcpu::Vcpu};
 use alloc::boxed::Box;
 use core::{
     cell::UnsafeCell,
@@ -9,10 +9,9 @@ use core::{
 use hv_abi::{
     exit::{Exit, Fault},
     ffa::Version,
-    ids::{VcpuIndex, VmId},
+    ids::{Ipa, VcpuIndex, VmId},
 };
 use spin::mutex::SpinMutex;
-use stage2_mmu::Stage2;
 
 /// What a VM is allowed to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +67,7 @@ impl Messaging {
         let receives = match kind {
             // Its vCPUs never wait for messages: they schedule.
             VmKind::Primary => 0,
-            _ => ffa::PROPERTY_DIRECT_RECV | ffa::PROPERTY_DIRECT2_RECV,
+            VmKind::Secondary => ffa::PROPERTY_DIRECT_RECV | ffa::PROPERTY_DIRECT2_RECV,
         };
         let sends = ffa::PROPERTY_DIRECT_SEND | ffa::PROPERTY_DIRECT2_SEND | ffa::PROPERTY_INDIRECT;
         let properties = receives | sends | ffa::PROPERTY_NOTIFICATIONS | ffa::PROPERTY_AARCH64;
@@ -98,7 +97,9 @@ pub struct Vm {
     pub(crate) traps: Traps,
     /// VTTBR_EL2: table root and VMID.
     pub(crate) vttbr: u64,
-    pub(crate) stage2: SpinMutex<Stage2>,
+    pub(crate) stage2: SpinMutex<VmTables>,
+    /// From where it receives memory, if it does not see physical addresses.
+    pub(crate) window: Ipa,
     pub(crate) mailbox: SpinMutex<Mailbox>,
     pub(crate) notifications: SpinMutex<Notifications>,
     /// There is something to be read, which ends a wait for messages even if the VM has enabled no interrupt: a message in the RX
@@ -130,7 +131,8 @@ impl Vm {
         uuid: [u32; 4],
         messaging: Messaging,
         vcpus: Box<[Vcpu]>,
-        stage2: Stage2,
+        mut stage2: VmTables,
+        [window, spare]: [u64; 2],
     ) -> Self {
         let mut short = heapless::String::new();
         // The manifest check limits names to what fits.
@@ -142,8 +144,9 @@ impl Vm {
             uuid,
             vcpus,
             traps: Traps::of(kind),
-            vttbr: stage2.root().0 | u64::from(id.0) << 48,
+            vttbr: stage2.complete(id, spare as usize),
             stage2: SpinMutex::new(stage2),
+            window: Ipa(window),
             mailbox: SpinMutex::new(Mailbox::default()),
             notifications: SpinMutex::new(Notifications::new(messaging.notifications)),
             attention: AtomicBool::new(false),

@@ -49,6 +49,11 @@ const fn access(grant: Grant) -> Access {
 }
 
 impl Ownership {
+    /// What it needs for each page of memory.
+    pub const BYTES_PER_PAGE: usize = size_of::<u32>();
+    /// What it needs for each VM, roughly.
+    pub const BYTES_PER_VM: usize = Sender::BYTES;
+
     /// All pages of `memory` (base and length, bytes in whole pages) are the hypervisor's; `vms` may receive some.
     pub fn new(memory: impl Iterator<Item = (u64, u64)>, vms: impl Iterator<Item = VmId>) -> Self {
         Self { pages: PageTable::new(memory), senders: vms.map(Sender::new).collect() }

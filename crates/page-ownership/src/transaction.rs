@@ -117,6 +117,11 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
+    /// Bytes of memory that one takes.
+    pub(crate) const BYTES: usize = size_of::<Self>()
+        + MAX_TRANSACTIONS * size_of::<Option<Transaction>>()
+        + MAX_RANGES * size_of::<Given>();
+
     pub(crate) fn new(vm: VmId) -> Self {
         let slots = (0..MAX_TRANSACTIONS).map(|_| None).collect();
         Self { vm, slots, ranges: Vec::with_capacity(MAX_RANGES), generation: 0 }

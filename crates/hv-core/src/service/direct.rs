@@ -49,6 +49,7 @@ fn message2(current: &mut Loaded) -> Message {
 }
 
 /// `FFA_MSG_SEND_DIRECT_REQ`.
+#[inline(never)]
 pub(super) fn request(mut current: Loaded) -> Next {
     let message = message(&mut current);
     if message.0[2] & FRAMEWORK != 0 {
@@ -130,6 +131,7 @@ fn send_request(mut current: Loaded, message: &Message, receives: u32, sends: u3
 }
 
 /// `FFA_MSG_SEND_DIRECT_RESP`.
+#[inline(never)]
 pub(super) fn response(mut current: Loaded) -> Next {
     let message = message(&mut current);
     if message.0[2] & FRAMEWORK != 0 {

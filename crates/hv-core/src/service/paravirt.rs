@@ -15,7 +15,7 @@ use hv_abi::{
 const FAILED: u64 = u64::MAX;
 
 /// `HF_INTERRUPT_GET`.
-#[inline]
+#[inline(never)]
 pub(super) fn get(mut current: Loaded) -> Next {
     let taken = current.vcpu().irqs.take();
     current.regs().x[0] = u64::from(taken.map_or(paravirt::NO_INTERRUPT, VirtIntId::number));
