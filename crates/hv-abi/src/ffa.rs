@@ -3,6 +3,7 @@
 //! Function identifiers are the 32-bit form unless the name ends in `_64`.
 
 pub mod memory;
+pub mod message;
 
 /// `FFA_ERROR`: w2 holds an [`Error`].
 pub const ERROR: u32 = 0x8400_0060;

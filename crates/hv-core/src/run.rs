@@ -209,6 +209,7 @@ pub(crate) fn stop(current: &Loaded) -> Next {
             _ => service::fail_requester(vcpu, current.core()),
         }
     }
+    service::forsake(vm, current.core());
     let reason = vm.stop_reason().unwrap_or(Exit::Off { reset: false });
     exit(current, reason, VcpuState::Off)
 }

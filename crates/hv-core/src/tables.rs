@@ -7,7 +7,7 @@ use crate::{
     arch,
     el2_map::{Window, physical, virtual_address},
     system::System,
-    vm::{Vm, VmKind},
+    vm::Vm,
 };
 use alloc::alloc::{Layout, alloc_zeroed};
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -143,7 +143,7 @@ impl Tables for AllTables<'_> {
     }
 
     fn is_identity(&self, vm: VmId) -> bool {
-        System::get().vm(vm).is_some_and(|vm| vm.kind != VmKind::Secondary)
+        System::get().vm(vm).is_some_and(Vm::receives_at_physical_addresses)
     }
 
     fn find_room(&self, vm: VmId, at: Option<Ipa>, pages: u64) -> Option<Ipa> {

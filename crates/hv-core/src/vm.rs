@@ -8,7 +8,7 @@ use core::{
 };
 use hv_abi::{
     exit::{Exit, Fault},
-    ffa::Version,
+    ffa::{Version, memory::Handle},
     ids::{Ipa, VcpuIndex, VmId},
 };
 use spin::mutex::SpinMutex;
@@ -45,8 +45,19 @@ pub(crate) struct Mailbox {
     pub(crate) pages: Option<(hv_abi::ids::Pa, hv_abi::ids::Pa)>,
     /// The RX page holds something that the VM has not released.
     pub(crate) rx_full: bool,
+    /// The memory transaction that the VM is sending in fragments.
+    pub(crate) sending: Option<Sending>,
     /// That is a message, and the VM has not been told of it by `FFA_NOTIFICATION_GET`.
     pub(crate) unread: bool,
+}
+
+/// A memory transaction of which some fragments have come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sending {
+    pub(crate) handle: Handle,
+    /// Bytes of the whole descriptor, and of what has come of it.
+    pub(crate) total: u32,
+    pub(crate) received: u32,
 }
 
 /// What a VM has asked for, and been promised, by FF-A.
@@ -179,6 +190,11 @@ impl Vm {
         }
         self.ffa_version.store(version.to_bits(), Ordering::Relaxed);
         true
+    }
+
+    /// Whether it sees all memory at its physical address, and so what it receives.
+    pub(crate) fn receives_at_physical_addresses(&self) -> bool {
+        self.kind != VmKind::Secondary
     }
 
     /// The vCPU with affinity `mpidr`.

@@ -331,6 +331,23 @@ impl Ownership {
         }
     }
 
+    /// Who made a transaction.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETERS`: there is no such transaction.
+    pub fn owner(&mut self, handle: Handle) -> Result<VmId, Error> {
+        self.complete(handle).map(|(owner, _)| owner)
+    }
+
+    /// How many pages a transaction has.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETERS`: there is no such transaction.
+    pub fn pages_of(&mut self, handle: Handle) -> Result<u64, Error> {
+        let (owner, slot) = self.complete(handle)?;
+        Ok(find(&mut self.senders, owner)?.get(slot).map_or(0, |t| t.pages))
+    }
+
     /// Who may retrieve a transaction, and what each may do.
     ///
     /// # Errors

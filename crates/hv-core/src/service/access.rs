@@ -1,6 +1,6 @@
 //! Who may call what: one table.
 
-use super::{direct, ffa, mailbox, notify, paravirt, psci, vendor};
+use super::{direct, ffa, indirect, mailbox, memory, notify, paravirt, psci, vendor};
 use crate::{
     run::Next,
     vcpu::Loaded,
@@ -69,6 +69,19 @@ access_table! {
     f::MSG_SEND_DIRECT_RESP_64, Secondaries, super::call;
     f::MSG_SEND_DIRECT_REQ2, All, direct::request2;
     f::MSG_SEND_DIRECT_RESP2, Secondaries, direct::response2;
+    f::MSG_SEND2, All, indirect::send;
+    f::MEM_DONATE, All, memory::donate;
+    f::MEM_DONATE_64, All, memory::donate;
+    f::MEM_LEND, All, memory::lend;
+    f::MEM_LEND_64, All, memory::lend;
+    f::MEM_SHARE, All, memory::share;
+    f::MEM_SHARE_64, All, memory::share;
+    f::MEM_RETRIEVE_REQ, All, memory::retrieve;
+    f::MEM_RETRIEVE_REQ_64, All, memory::retrieve;
+    f::MEM_RELINQUISH, All, memory::relinquish;
+    f::MEM_RECLAIM, All, memory::reclaim;
+    f::MEM_FRAG_RX, All, memory::frag_rx;
+    f::MEM_FRAG_TX, All, memory::frag_tx;
     f::NOTIFICATION_BITMAP_CREATE, All, notify::create;
     f::NOTIFICATION_BITMAP_DESTROY, All, notify::destroy;
     f::NOTIFICATION_BIND, All, notify::bind;

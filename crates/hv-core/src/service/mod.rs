@@ -12,7 +12,9 @@
 mod access;
 mod direct;
 mod ffa;
+mod indirect;
 mod mailbox;
+mod memory;
 mod notify;
 mod paravirt;
 mod psci;
@@ -25,6 +27,7 @@ use crate::{
 use hv_abi::{Regs, SMCCC_NOT_SUPPORTED};
 
 pub(crate) use direct::fail_requester;
+pub(crate) use memory::forsake;
 
 /// A hypercall of `current`, by HVC or SMC.
 #[inline]
