@@ -28,7 +28,7 @@
 )]
 
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 extern crate std;
 
 mod arch;
@@ -53,8 +53,8 @@ mod service;
 mod syndrome;
 mod system;
 mod tables;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod trap;
 mod vcpu;
 mod vm;

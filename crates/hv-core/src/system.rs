@@ -34,7 +34,7 @@ impl System {
     }
 
     /// The system. Only reachable from code that a VM's exit leads to, so it has been published.
-    #[cfg(not(test))]
+    #[cfg(not(any(test, feature = "testing")))]
     #[inline]
     pub(crate) fn get() -> &'static Self {
         // SAFETY: `publish` stored a reference of static lifetime before the first VM was entered, and every caller is
@@ -43,7 +43,7 @@ impl System {
     }
 
     /// In tests, each thread has a system of its own.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn get() -> &'static Self {
         crate::testing::system()
     }

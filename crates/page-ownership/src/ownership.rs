@@ -339,6 +339,13 @@ impl Ownership {
         self.complete(handle).map(|(owner, _)| owner)
     }
 
+    /// Whether the memory of a transaction is not its owner's to use: complete, and lent or donated.
+    pub fn is_exclusive(&mut self, handle: Handle) -> bool {
+        let Ok((owner, slot)) = self.complete(handle) else { return false };
+        let t = find(&mut self.senders, owner).ok().and_then(|sender| sender.get(slot));
+        t.is_some_and(|t| t.kind != Kind::Share)
+    }
+
     /// How many pages a transaction has.
     ///
     /// # Errors

@@ -42,7 +42,7 @@ macro_rules! access_table {
             }
         }
 
-        #[cfg(test)]
+        #[cfg(any(test, feature = "testing"))]
         static ACCESS: &[(u32, Who)] = &[$(($function, Who::$who)),+];
     };
 }
@@ -128,6 +128,12 @@ access_table! {
 /// The handler of `function` for `vm`; `None` if the VM has no such call.
 pub(crate) fn find(function: u32, vm: &Vm) -> Option<Handler> {
     find_for(function, vm.kind)
+}
+
+/// All calls that there are.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn functions() -> std::vec::Vec<u32> {
+    ACCESS.iter().map(|(function, _)| *function).collect()
 }
 
 /// Whether a VM of this kind may call `function`.

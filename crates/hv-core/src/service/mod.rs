@@ -26,6 +26,8 @@ use crate::{
 };
 use hv_abi::{Regs, SMCCC_NOT_SUPPORTED};
 
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use access::functions;
 pub(crate) use direct::fail_requester;
 pub(crate) use memory::forsake;
 
