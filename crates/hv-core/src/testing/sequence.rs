@@ -66,9 +66,16 @@ impl Player<'_> {
         }
         for core in [0, 1] {
             self.map(core);
-            self.call(core, &[ffa::YIELD.into()]);
         }
+        self.call(0, &[ffa::YIELD.into()]);
         self.map(0);
+        self.call(0, &[ffa::RUN.into(), id(2, 0).pack()]);
+    }
+
+    /// A handle that has been seen, mostly the last.
+    fn handle(&mut self) -> Handle {
+        let back: usize = self.input.pick(&[0, 0, 0, 0, 1, 1, 2, 3, 7, 50]);
+        self.handles[self.handles.len().saturating_sub(1 + back)]
     }
 
     fn map(&mut self, core: usize) {
@@ -78,16 +85,16 @@ impl Player<'_> {
 
     fn step(&mut self) {
         let core = usize::from(self.input.byte() % 2);
-        match self.input.byte() % 8 {
-            0 | 1 => self.any_call(core),
-            2 => {
+        match self.input.byte() % 16 {
+            0 => self.any_call(core),
+            1 | 2 => {
                 let (vm, index) = self.input.pick(&[(2, 0), (2, 1), (3, 0), (1, 0), (9, 9)]);
                 self.call(core, &[ffa::RUN.into(), id(vm, index).pack()]);
             }
-            3 => self.offer(core),
-            4 => self.retrieve(core),
-            5 => self.give_back(core),
-            6 => {
+            3..6 => self.offer(core),
+            6..11 => self.retrieve(core),
+            11..14 => self.give_back(core),
+            14 => {
                 let bytes: Vec<u8> = (0..self.input.byte()).map(|_| self.input.byte()).collect();
                 self.write_tx(core, &bytes);
             }
@@ -124,8 +131,7 @@ impl Player<'_> {
             2 => words((vm, self.input.pick(&[1, 2, 3, 0]))),
             3 => Node::page(vm, self.input.pick(&PAGES_USED)),
             4 => {
-                let index = usize::from(self.input.byte()) % self.handles.len();
-                let (low, high) = self.handles[index].words();
+                let (low, high) = self.handle().words();
                 self.input.pick(&[low, high])
             }
             5 => self.input.pick(&[u64::MAX, 1 << 63, 0xffff_ffff, 0x1_0000, 4096, 48, 80, 96, 112]),
@@ -149,13 +155,22 @@ impl Player<'_> {
     fn offer(&mut self, core: usize) {
         let vm = self.loaded[core].vm();
         let function = self.input.pick(&[ffa::MEM_DONATE, ffa::MEM_LEND, ffa::MEM_SHARE, ffa::MEM_LEND]);
-        let receivers: Vec<Receiver> = (0..1 + self.input.byte() % 2)
-            .map(|_| Receiver {
-                vm: VmId(self.input.pick(&[1, 2, 3])),
-                permissions: self.permissions(),
-                flags: 0,
+        let mut others = [1, 2, 3].into_iter().filter(|other| *other != vm.id.0).collect::<Vec<u16>>();
+        if self.input.byte() % 2 == 0 {
+            others.reverse();
+        }
+        let count: usize = self.input.pick(&[1, 1, 1, 2]);
+        let open = function == ffa::MEM_DONATE;
+        let receivers: Vec<Receiver> = others[2 - count..]
+            .iter()
+            .map(|other| {
+                let fits = Permissions::from_bits(if open { 0 } else { self.input.pick(&[1, 2, 2]) });
+                let permissions = if self.input.byte() % 8 == 0 { self.permissions() } else { fits.unwrap() };
+                Receiver { vm: VmId(*other), permissions, flags: 0 }
             })
             .collect();
+        let left_open = open || (function == ffa::MEM_LEND && count == 1);
+        let attributes = if left_open { Attributes::NOT_SPECIFIED } else { Attributes::NORMAL_WB_INNER };
         let ranges: Vec<Range> = (0..1 + self.input.byte() % 3)
             .map(|_| {
                 let page = self.input.pick(&PAGES_USED);
@@ -169,8 +184,8 @@ impl Player<'_> {
             .collect();
         let header = Header {
             sender: vm.id,
-            attributes: self.input.pick(&[Attributes::NOT_SPECIFIED, Attributes::NORMAL_WB_INNER]),
-            flags: u32::from(self.input.byte() % 2),
+            attributes,
+            flags: self.input.pick(&[0, 0, 0, 1]),
             handle: Handle(0),
             tag: 0,
         };
@@ -188,16 +203,18 @@ impl Player<'_> {
 
     fn retrieve(&mut self, core: usize) {
         let vm = self.loaded[core].vm();
-        let index = usize::from(self.input.byte()) % self.handles.len();
-        let handle = self.handles[index];
+        let handle = self.handle();
         let header = Header {
             sender: VmId((handle.0 >> 16) as u16),
             attributes: Attributes::NOT_SPECIFIED,
-            flags: self.input.pick(&[0, 0, 1, 4, 1 << 3, 2 << 3, 3 << 3]) | self.input.pick(&[0, 1 << 10]),
+            flags: self.input.pick(&[0, 0, 0, 0, 0, 1, 4, 1 << 3, 2 << 3, 3 << 3])
+                | self.input.pick(&[0, 1 << 10]),
             handle,
             tag: 0,
         };
-        let own = Receiver { vm: vm.id, permissions: self.permissions(), flags: 0 };
+        let fits = Permissions::from_bits(self.input.pick(&[0, 1, 2])).unwrap();
+        let permissions = if self.input.byte() % 4 == 0 { self.permissions() } else { fits };
+        let own = Receiver { vm: vm.id, permissions, flags: 0 };
         let other = Receiver { vm: VmId(self.input.pick(&[1, 2, 3])), ..own };
         let receivers = if self.input.byte() % 4 == 0 { std::vec![own, other] } else { std::vec![own] };
         let range = Range {
@@ -218,9 +235,8 @@ impl Player<'_> {
     }
 
     fn give_back(&mut self, core: usize) {
-        let index = usize::from(self.input.byte()) % self.handles.len();
-        let handle = self.handles[index];
-        let flags = u32::from(self.input.byte() % 4);
+        let handle = self.handle();
+        let flags = self.input.pick(&[0, 0, 0, 1, 2, 3, 4]);
         if self.input.byte() % 2 == 0 {
             let bytes = m::Relinquish { handle, flags, vm: self.loaded[core].vm().id }.to_bytes();
             self.write_tx(core, &bytes);
