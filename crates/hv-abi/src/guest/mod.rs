@@ -14,6 +14,9 @@ use crate::{
 };
 use core::arch::asm;
 
+pub mod memory;
+pub mod messages;
+
 /// Calls the hypervisor with `regs` in x0 to x7; returns x0 to x7.
 ///
 /// What a call does to the caller's memory is defined by its function; none of the wrappers below lets the
