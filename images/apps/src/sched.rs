@@ -139,7 +139,7 @@ fn messages(vcpu: VcpuId) {
     }
     let mut all = true;
     let ticks = bench::least(|| all &= answered(ask(1), 2));
-    if all && answered(ask(bench::STOP), bench::STOP) {
+    if all && ask(bench::STOP).function() == ffa::YIELD {
         bench::report("direct-message", ticks);
     } else {
         println!("a direct message was not answered: messages are not measured");
