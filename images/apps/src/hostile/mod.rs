@@ -2,6 +2,8 @@
 //!
 //! Whoever should have been stopped and goes on says so: `@check name=isolation ok=no`.
 
+mod calls;
+
 use core::arch::asm;
 use lwk_core::{
     app::{App, Status},
@@ -18,11 +20,15 @@ const DEVICE: u64 = 0x0900_0000;
 /// A word that is easily recognised where it should not be.
 const MARK: u64 = 0x5ca1_ab1e_0bad_cafe;
 
+/// A page of memory that the primary has on QEMU's virt machine, and that is behind this VM's own. `addr=` overrides it.
+const PRIMARY: u64 = 0x6000_0000;
+
 #[derive(Clone, Copy)]
 enum Access {
     Read,
     Write,
     Execute,
+    Walk,
 }
 
 /// The program.
@@ -38,7 +44,7 @@ pub fn main(app: &App) -> Status {
     if attack == "off" {
         return Status::SUCCESS;
     }
-    let survives = matches!(attack, "smc" | "none");
+    let survives = matches!(attack, "smc" | "none") || by_call(attack).is_some_and(|attack| attack(app));
     println!("@check name=isolation ok={} attack={attack}", if survives { "yes" } else { "no" });
     Status::of(survives)
 }
@@ -53,9 +59,26 @@ fn run(app: &App, line: CommandLine<'_>, attack: &str) -> bool {
         }
         "never-yield" => never_yield(),
         "wild" => wild(),
+        _ if by_call(attack).is_some() => {}
         _ => return on_memory(app, line, attack),
     }
     true
+}
+
+/// An attack that the guest survives, and that tells whether all was as it should be.
+fn by_call(attack: &str) -> Option<fn(&App) -> bool> {
+    Some(match attack {
+        "share" => calls::share,
+        "retrieve" => calls::retrieve,
+        "descriptors" => calls::descriptors,
+        "race" => calls::race,
+        "mailboxes" => calls::mailboxes,
+        "powers" => calls::powers,
+        "random" => calls::random,
+        "flood" => calls::flood,
+        "exhaust" => calls::exhaust,
+        _ => return None,
+    })
 }
 
 /// `read-vm`, `write-hypervisor`, `exec-device` and so on.
@@ -65,18 +88,34 @@ fn on_memory(app: &App, line: CommandLine<'_>, attack: &str) -> bool {
         "read" => Access::Read,
         "write" => Access::Write,
         "exec" => Access::Execute,
+        "walk" => Access::Walk,
         _ => return false,
     };
     // Physical memory of another VM is likely where a bare machine's memory goes on behind this VM's own.
     let own_end = app.machine().memory().map(|memory| memory.end()).max().unwrap_or(0);
     let place = match target {
         "vm" => own_end,
+        "primary" => PRIMARY,
         "hypervisor" => HYPERVISOR,
         "device" => DEVICE,
         _ => return false,
     };
-    touch(line.address("addr").unwrap_or(place), access);
+    let place = line.address("addr").unwrap_or(place);
+    match access {
+        Access::Walk => walk(place),
+        _ => touch(place, access),
+    }
     true
+}
+
+/// Makes the processor walk translation tables that are not this VM's.
+fn walk(address: u64) {
+    let low = core::ptr::without_provenance_mut::<u64>(0x1000);
+    // SAFETY: the attack: the lower half of the address space, which this kernel does not use, gets tables at `address`.
+    unsafe {
+        asm!("msr ttbr0_el1, {}", "isb", "tlbi vmalle1", "dsb nsh", "isb", in(reg) address & !0xfff, options(nostack));
+        println!("read {:#x} through them", low.read_volatile());
+    }
 }
 
 /// Maps an intermediate physical address that is not this VM's, and uses it.
@@ -85,7 +124,7 @@ fn touch(address: u64, access: Access) {
     let mapped = match access {
         // SAFETY: the attack: whatever is executed there is this guest's risk alone, and the point of it.
         Access::Execute => unsafe { memory::map_code(region) },
-        Access::Read | Access::Write => memory::map_device(region),
+        Access::Read | Access::Write | Access::Walk => memory::map_device(region),
     };
     let Ok(at) = mapped else {
         println!("the address {address:#x} cannot be mapped by this guest");
@@ -95,7 +134,7 @@ fn touch(address: u64, access: Access) {
     // SAFETY: the address is mapped by this guest's own tables; what is behind it belongs to nobody in this guest.
     unsafe {
         match access {
-            Access::Read => println!("read {:#x} at {address:#x}", pointer.read_volatile()),
+            Access::Read | Access::Walk => println!("read {:#x} at {address:#x}", pointer.read_volatile()),
             Access::Write => pointer.write_volatile(MARK),
             Access::Execute => asm!("blr {}", in(reg) at, clobber_abi("C")),
         }
