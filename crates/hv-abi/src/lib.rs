@@ -14,6 +14,7 @@
 //! | [`vendor`] | what FF-A has no word for | Margay, in SMCCC's vendor-specific hypervisor range |
 //! | [`layout`] | where a secondary VM finds its memory and boot data | Margay |
 //! | [`exit`] | why `FFA_RUN` came back | FF-A, Hafnium |
+//! | [`registers`] | what a VM sees of the processor's registers | Margay |
 //!
 //! ```
 //! use hv_abi::{exit::Exit, ffa, ids::{VcpuId, VcpuIndex, VmId}, Regs};
@@ -35,6 +36,7 @@ pub mod ids;
 pub mod layout;
 pub mod paravirt;
 pub mod psci;
+pub mod registers;
 pub mod vendor;
 
 /// The eight argument and result registers x0 to x7 of a call (SMCCC 1.2, section 2.5).
