@@ -5,7 +5,7 @@
 //! that are shown; what is not listed reads as zero, which in nearly all fields means "not implemented", and covers
 //! what the architecture adds later. Not shown is
 //!
-//! * what needs a trap to be switched off or registers to be saved for it: SVE, SME, MTE, pointer authentication,
+//! * what needs a trap to be switched off or registers to be saved for it: SVE, SME, MTE,
 //!   activity monitors, performance monitors, trace, profiling, 64-byte stores, memory copy instructions, limited
 //!   ordering regions, permission indirection;
 //! * what the hypervisor keeps: EL2 and its extensions, EL3, the GIC (interrupts are para-virtual), RAS;
@@ -51,12 +51,16 @@ const ISAR0: &[Field] = &[
     ("RNDR", 60, ANY),
 ];
 
-/// `ID_AA64ISAR1_EL1`: all but pointer authentication and 64-byte loads and stores.
+/// `ID_AA64ISAR1_EL1`: all but 64-byte loads and stores.
 const ISAR1: &[Field] = &[
     ("DPB", 0, ANY),
+    ("APA", 4, ANY),
+    ("API", 8, ANY),
     ("JSCVT", 12, ANY),
     ("FCMA", 16, ANY),
     ("LRCPC", 20, ANY),
+    ("GPA", 24, ANY),
+    ("GPI", 28, ANY),
     ("FRINTTS", 32, ANY),
     ("SB", 36, ANY),
     ("SPECRES", 40, ANY),
@@ -66,11 +70,14 @@ const ISAR1: &[Field] = &[
     ("XS", 56, ANY),
 ];
 
-/// `ID_AA64ISAR2_EL1`: arithmetic and hints. Not WFxT: a WFIT that traps would be taken for a WFI and forget its
+/// `ID_AA64ISAR2_EL1`: arithmetic, hints and pointer authentication. Not WFxT: a WFIT that traps would be taken for a WFI and forget its
 /// deadline.
 const ISAR2: &[Field] = &[
     ("RPRES", 4, ANY),
+    ("GPA3", 8, ANY),
+    ("APA3", 12, ANY),
     ("BC", 20, ANY),
+    ("PAC_frac", 24, ANY),
     ("CLRBHB", 28, ANY),
     ("PRFMSLC", 40, ANY),
     ("PCDPHINT", 44, ANY),
@@ -211,20 +218,8 @@ mod tests {
             ],
         ),
         (6, 0, &[("TME", 24, 0)]),
-        (6, 1, &[("APA", 4, 0), ("API", 8, 0), ("GPA", 24, 0), ("GPI", 28, 0), ("LS64", 60, 0)]),
-        (
-            6,
-            2,
-            &[
-                ("WFxT", 0, 0),
-                ("GPA3", 8, 0),
-                ("APA3", 12, 0),
-                ("MOPS", 16, 0),
-                ("PAC_frac", 24, 0),
-                ("SYSREG_128", 32, 0),
-                ("SYSINSTR_128", 36, 0),
-            ],
-        ),
+        (6, 1, &[("LS64", 60, 0)]),
+        (6, 2, &[("WFxT", 0, 0), ("MOPS", 16, 0), ("SYSREG_128", 32, 0), ("SYSINSTR_128", 36, 0)]),
         (7, 0, &[("FGT", 56, 0), ("ECV", 60, 0)]),
         (
             7,

@@ -6,7 +6,7 @@
 
 use crate::{
     arch,
-    percore::Core,
+    percore::{Core, FP, KEYS},
     system::System,
     vcpu::{Claimed, Loaded, NO_CORE, Vcpu, VcpuState},
 };
@@ -213,15 +213,11 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
     claimed.regs().pc = arch::pc();
     claimed.regs().spsr = arch::spsr();
     if from.vm().is_primary() {
-        // Its vCPU stays on this core; its FP/SIMD registers may stay in the processor.
+        // Its vCPU stays on this core; its FP/SIMD registers and keys may stay in the processor.
         return;
     }
-    if core::ptr::eq(core.fp_owner.get(), from)
-        && from.fp_core.load(Ordering::Relaxed) == u32::from(core.index)
-    {
-        arch::trap_fp(false);
-        arch::isb();
-        arch::fp::save(claimed.fp());
+    if core.in_use.get() != 0 {
+        save_used(&mut claimed, core.in_use.get());
     }
     let state = core.departing.get();
     claimed.release(state);
@@ -232,20 +228,36 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
     }
 }
 
+/// Saves what a secondary has used of the registers that are switched at their first use.
+#[inline(never)]
+fn save_used(from: &mut Claimed, used: u8) {
+    if used & FP != 0 {
+        arch::trap_fp(false);
+        arch::isb();
+        arch::fp::save(from.fp());
+    }
+    if used & KEYS != 0 {
+        arch::keys::save(from.keys());
+    }
+}
+
 fn load(to: &'static Vcpu, core: &'static Core) {
     let vm = to.vm();
     // SAFETY: this core has claimed `to`, and it is not loaded.
     let mut claimed = unsafe { Claimed::assume(to) };
-    arch::load_vm(vm.vttbr, vm.traps, to.vmpidr());
+    arch::load_vm(vm.vttbr, to.vmpidr());
     if core.another_ran_last(vm.id, to.index().0) {
         arch::flush_vm_on_this_core();
     }
     claimed.sys().load();
     let regs = claimed.regs();
     arch::set_return(regs.pc, regs.spsr);
-    arch::trap_fp(!fp_is_here(to, core));
+    let fp = fp_is_here(to, core);
+    let keys = vm.is_primary() && !core.keys_displaced.get();
+    core.in_use.set(if fp { FP } else { 0 } | if keys { KEYS } else { 0 });
+    arch::trap_fp(!fp);
     arch::set_current(core::ptr::from_ref(to) as usize);
-    arch::set_virtual_irq(vm.traps, to.irqs.line());
+    arch::load_traps(vm.traps, to.irqs.line(), keys);
 }
 
 fn fp_is_here(vcpu: &Vcpu, core: &Core) -> bool {
@@ -270,4 +282,21 @@ pub(crate) fn give_fp(current: &Loaded) {
     arch::fp::load(unsafe { Claimed::assume(vcpu) }.fp());
     core.fp_owner.set(vcpu);
     vcpu.fp_core.store(u32::from(core.index), Ordering::Relaxed);
+    core.in_use.set(core.in_use.get() | FP);
+}
+
+/// First use of pointer authentication since the vCPU was loaded: its keys replace those that are in the registers.
+#[cold]
+pub(crate) fn give_keys(current: &Loaded) {
+    let (core, vcpu) = (current.core(), current.vcpu());
+    arch::allow_keys();
+    let displaced = core.keys_displaced.replace(!current.vm().is_primary());
+    if !displaced {
+        // The primary's are still only in the registers; a secondary's never are, because it saves them when it leaves.
+        // SAFETY: this core owns its primary vCPU, which is not loaded: it does not trap while its keys are here.
+        arch::keys::save(unsafe { Claimed::assume(core.primary()) }.keys());
+    }
+    // SAFETY: the vCPU is loaded on this core, and its keys, which nothing else touches, are in memory.
+    arch::keys::load(unsafe { Claimed::assume(vcpu) }.keys());
+    core.in_use.set(core.in_use.get() | KEYS);
 }

@@ -6,7 +6,7 @@
 
 use crate::{
     percore::Core,
-    regs::{FpRegs, GpRegs, SysRegs},
+    regs::{FpRegs, GpRegs, Keys, SysRegs},
     vm::Vm,
 };
 use core::{
@@ -60,6 +60,7 @@ pub(crate) type Line = heapless::Vec<u8, 240>;
 struct Owned {
     sys: SysRegs,
     fp: FpRegs,
+    keys: Keys,
     line: Line,
 }
 
@@ -99,7 +100,12 @@ impl Vcpu {
             index,
             // VMPIDR_EL2: bit 31 is RES1.
             vmpidr: mpidr | 1 << 31,
-            owned: UnsafeCell::new(Owned { sys: SysRegs::start(), fp: FpRegs::new(), line: Line::new() }),
+            owned: UnsafeCell::new(Owned {
+                sys: SysRegs::start(),
+                fp: FpRegs::new(),
+                keys: Keys::default(),
+                line: Line::new(),
+            }),
         }
     }
 
@@ -184,11 +190,17 @@ impl Claimed {
         unsafe { &mut (*self.0.owned.get()).fp }
     }
 
+    pub(crate) fn keys(&mut self) -> &mut Keys {
+        // SAFETY: as `regs`.
+        unsafe { &mut (*self.0.owned.get()).keys }
+    }
+
     /// Makes the vCPU as it is when it starts at `entry`, with `argument` in x0.
     pub(crate) fn reset(&mut self, entry: u64, argument: u64) {
         *self.regs() = GpRegs::start(entry, argument);
         *self.sys() = SysRegs::start();
         *self.fp() = FpRegs::new();
+        *self.keys() = Keys::default();
         self.0.fp_core.store(NO_CORE, Ordering::Relaxed);
         self.0.irqs.reset();
     }
@@ -245,7 +257,7 @@ impl Loaded {
     /// Sets the virtual interrupt line from what is pending.
     #[inline]
     pub(crate) fn update_line(&self) {
-        crate::arch::set_virtual_irq(self.vm().traps, self.0.irqs.line());
+        crate::arch::set_virtual_irq(self.0.irqs.line());
     }
 }
 

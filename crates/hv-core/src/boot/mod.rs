@@ -146,6 +146,9 @@ fn enter(core: &'static Core) -> ! {
     if let Err(why) = board::init_core(core.mpidr, &TIMERS.ids()) {
         fail!("{why}");
     }
+    arch::hide_interrupt_controller();
+    // A core that starts again has lost them, and its vCPU starts with others.
+    core.keys_displaced.set(true);
     arch::enter(core.primary(), core.start.stack_top)
 }
 
