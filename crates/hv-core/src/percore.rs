@@ -7,11 +7,6 @@ use core::{
 };
 use hv_abi::ids::{Pa, VmId};
 
-/// FP/SIMD registers.
-pub(crate) const FP: u8 = 1 << 0;
-/// Pointer authentication keys.
-pub(crate) const KEYS: u8 = 1 << 1;
-
 /// A physical core.
 pub struct Core {
     /// Its number: its place among the enabled cores of the device tree.
@@ -23,10 +18,8 @@ pub struct Core {
     pub(crate) departing: Cell<VcpuState>,
     /// The vCPU whose FP/SIMD values are in this core's registers.
     pub(crate) fp_owner: Cell<*const Vcpu>,
-    /// What of the registers that are switched at their first use the loaded vCPU may use: [`FP`], [`KEYS`].
-    pub(crate) in_use: Cell<u8>,
-    /// Whether the primary's pointer authentication keys are in memory, and not in this core's registers.
-    pub(crate) keys_displaced: Cell<bool>,
+    /// Whether the loaded vCPU may use them.
+    pub(crate) fp_in_use: Cell<bool>,
     /// For each VM, the index of its vCPU that ran here last, plus one.
     last_vcpu: alloc::boxed::Box<[Cell<u16>]>,
     /// A page of EL2 address space through which this core copies to and from VM memory.
@@ -62,9 +55,7 @@ impl Core {
             primary: AtomicPtr::new(core::ptr::null_mut()),
             departing: Cell::new(VcpuState::Ready),
             fp_owner: Cell::new(core::ptr::null()),
-            in_use: Cell::new(0),
-            // What firmware left in them is nobody's.
-            keys_displaced: Cell::new(true),
+            fp_in_use: Cell::new(false),
             last_vcpu: (0..=vms).map(|_| Cell::new(0)).collect(),
             window,
             start: CoreStart { tables, stack_top, core: AtomicPtr::new(core::ptr::null_mut()) },

@@ -122,11 +122,13 @@ macro_rules! system_registers {
                         options(nomem, nostack, preserves_flags));
                 }
                 $(
-                    // SAFETY: reading a system register of the VM has no side effect.
+                    // SAFETY: reading a system register of the VM has no side effect; the two words that are written
+                    // are fields of `self`, one after the other.
                     unsafe {
                         core::arch::asm!(
-                            concat!("mrs {}, ", stringify!($first)), concat!("mrs {}, ", stringify!($second)),
-                            out(reg) self.$first, out(reg) self.$second, options(nomem, nostack, preserves_flags)
+                            concat!("mrs {0}, ", stringify!($first)), concat!("mrs {1}, ", stringify!($second)),
+                            "stp {0}, {1}, [{2}, {3}]", out(reg) _, out(reg) _, in(reg) core::ptr::from_mut(self),
+                            const core::mem::offset_of!(Self, $first), options(nostack, preserves_flags)
                         );
                     }
                 )+
@@ -142,11 +144,13 @@ macro_rules! system_registers {
                 }
                 $(
                     // SAFETY: these registers act on EL1 and EL0 only; the hypervisor's own execution does not depend
-                    // on them.
+                    // on them. The two words that are read are fields of `self`, one after the other.
                     unsafe {
                         core::arch::asm!(
-                            concat!("msr ", stringify!($first), ", {}"), concat!("msr ", stringify!($second), ", {}"),
-                            in(reg) self.$first, in(reg) self.$second, options(nomem, nostack, preserves_flags)
+                            "ldp {0}, {1}, [{2}, {3}]",
+                            concat!("msr ", stringify!($first), ", {0}"), concat!("msr ", stringify!($second), ", {1}"),
+                            out(reg) _, out(reg) _, in(reg) core::ptr::from_ref(self),
+                            const core::mem::offset_of!(Self, $first), options(readonly, nostack, preserves_flags)
                         );
                     }
                 )+

@@ -6,7 +6,7 @@
 
 use crate::{
     arch,
-    percore::{Core, FP, KEYS},
+    percore::Core,
     system::System,
     vcpu::{Claimed, Loaded, NO_CORE, Vcpu, VcpuState},
 };
@@ -216,8 +216,14 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
         // Its vCPU stays on this core; its FP/SIMD registers and keys may stay in the processor.
         return;
     }
-    if core.in_use.get() != 0 {
-        save_used(&mut claimed, core.in_use.get());
+    if core.fp_in_use.get() {
+        arch::trap_fp(false);
+        arch::isb();
+        arch::fp::save(claimed.fp());
+    }
+    if from.hcr.get() & arch::KEYS != 0 {
+        arch::keys::save(claimed.keys());
+        from.hcr.set(vm_hcr(from));
     }
     let state = core.departing.get();
     claimed.release(state);
@@ -228,17 +234,9 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
     }
 }
 
-/// Saves what a secondary has used of the registers that are switched at their first use.
-#[inline(never)]
-fn save_used(from: &mut Claimed, used: u8) {
-    if used & FP != 0 {
-        arch::trap_fp(false);
-        arch::isb();
-        arch::fp::save(from.fp());
-    }
-    if used & KEYS != 0 {
-        arch::keys::save(from.keys());
-    }
+/// `HCR_EL2` of a vCPU whose keys are in memory.
+fn vm_hcr(vcpu: &Vcpu) -> u64 {
+    vcpu.vm().traps.hcr
 }
 
 fn load(to: &'static Vcpu, core: &'static Core) {
@@ -253,11 +251,10 @@ fn load(to: &'static Vcpu, core: &'static Core) {
     let regs = claimed.regs();
     arch::set_return(regs.pc, regs.spsr);
     let fp = fp_is_here(to, core);
-    let keys = vm.is_primary() && !core.keys_displaced.get();
-    core.in_use.set(if fp { FP } else { 0 } | if keys { KEYS } else { 0 });
+    core.fp_in_use.set(fp);
     arch::trap_fp(!fp);
     arch::set_current(core::ptr::from_ref(to) as usize);
-    arch::load_traps(vm.traps, to.irqs.line(), keys);
+    arch::load_traps(vm.traps.cnthctl, to.hcr.get(), to.irqs.line());
 }
 
 fn fp_is_here(vcpu: &Vcpu, core: &Core) -> bool {
@@ -282,21 +279,21 @@ pub(crate) fn give_fp(current: &Loaded) {
     arch::fp::load(unsafe { Claimed::assume(vcpu) }.fp());
     core.fp_owner.set(vcpu);
     vcpu.fp_core.store(u32::from(core.index), Ordering::Relaxed);
-    core.in_use.set(core.in_use.get() | FP);
+    core.fp_in_use.set(true);
 }
 
 /// First use of pointer authentication since the vCPU was loaded: its keys replace those that are in the registers.
 #[cold]
 pub(crate) fn give_keys(current: &Loaded) {
-    let (core, vcpu) = (current.core(), current.vcpu());
-    arch::allow_keys();
-    let displaced = core.keys_displaced.replace(!current.vm().is_primary());
-    if !displaced {
-        // The primary's are still only in the registers; a secondary's never are, because it saves them when it leaves.
-        // SAFETY: this core owns its primary vCPU, which is not loaded: it does not trap while its keys are here.
-        arch::keys::save(unsafe { Claimed::assume(core.primary()) }.keys());
+    let (primary, vcpu) = (current.core().primary(), current.vcpu());
+    if !core::ptr::eq(primary, vcpu) && primary.hcr.get() & arch::KEYS != 0 {
+        // A secondary saves its keys when it leaves; the primary's are still only in the registers.
+        // SAFETY: this core owns its primary vCPU, which is not loaded, because the current one is another.
+        arch::keys::save(unsafe { Claimed::assume(primary) }.keys());
+        primary.hcr.set(vm_hcr(primary));
     }
     // SAFETY: the vCPU is loaded on this core, and its keys, which nothing else touches, are in memory.
     arch::keys::load(unsafe { Claimed::assume(vcpu) }.keys());
-    core.in_use.set(core.in_use.get() | KEYS);
+    vcpu.hcr.set(vm_hcr(vcpu) | arch::KEYS);
+    current.update_line();
 }

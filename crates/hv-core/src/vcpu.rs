@@ -10,7 +10,7 @@ use crate::{
     vm::Vm,
 };
 use core::{
-    cell::UnsafeCell,
+    cell::{Cell, UnsafeCell},
     sync::atomic::{AtomicPtr, AtomicU32, Ordering},
 };
 use hv_abi::ids::{VcpuId, VcpuIndex};
@@ -75,6 +75,10 @@ pub struct Vcpu {
     pub(crate) fp_core: AtomicU32,
     /// Its interrupts.
     pub(crate) irqs: VcpuInterrupts,
+    /// Its `HCR_EL2`: its VM's, with `KEYS` while its pointer authentication keys are in the registers of its core. A
+    /// secondary's are only while it is loaded; the primary's stay until another vCPU on that core uses its own.
+    /// Belongs to the owning core.
+    pub(crate) hcr: Cell<u64>,
     vm: AtomicPtr<Vm>,
     index: VcpuIndex,
     vmpidr: u64,
@@ -82,7 +86,7 @@ pub struct Vcpu {
 }
 
 // SAFETY: the cells are only reached through `Loaded` and `Claimed`, of which there is at most one for a vCPU at a
-// time, by the state protocol in the module's documentation.
+// time, by the state protocol in the module's documentation; `hcr` by the owning core.
 unsafe impl Sync for Vcpu {}
 
 pub(crate) const NO_CORE: u32 = u32::MAX;
@@ -96,6 +100,7 @@ impl Vcpu {
             state: AtomicU32::new(VcpuState::Off.bits()),
             fp_core: AtomicU32::new(NO_CORE),
             irqs: VcpuInterrupts::new(),
+            hcr: Cell::new(0),
             vm: AtomicPtr::new(core::ptr::null_mut()),
             index,
             // VMPIDR_EL2: bit 31 is RES1.
@@ -111,6 +116,7 @@ impl Vcpu {
 
     /// Tells the vCPU whose it is; once, at boot.
     pub(crate) fn attach(&self, vm: &'static Vm) {
+        self.hcr.set(vm.traps.hcr);
         self.vm.store(core::ptr::from_ref(vm).cast_mut(), Ordering::Release);
     }
 
@@ -201,6 +207,7 @@ impl Claimed {
         *self.sys() = SysRegs::start();
         *self.fp() = FpRegs::new();
         *self.keys() = Keys::default();
+        self.0.hcr.set(self.0.vm().traps.hcr);
         self.0.fp_core.store(NO_CORE, Ordering::Relaxed);
         self.0.irqs.reset();
     }
@@ -257,7 +264,7 @@ impl Loaded {
     /// Sets the virtual interrupt line from what is pending.
     #[inline]
     pub(crate) fn update_line(&self) {
-        crate::arch::set_virtual_irq(self.0.irqs.line());
+        crate::arch::set_virtual_irq(self.0.hcr.get(), self.0.irqs.line());
     }
 }
 

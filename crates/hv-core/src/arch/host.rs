@@ -5,11 +5,14 @@ use crate::{regs::SysRegs, vm::VmKind};
 use hv_abi::ids::{Ipa, Pa};
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Traps;
+pub(crate) struct Traps {
+    pub(crate) hcr: u64,
+    pub(crate) cnthctl: u64,
+}
 
 impl Traps {
     pub(crate) fn of(_: VmKind) -> Self {
-        Self
+        Self { hcr: 0, cnthctl: 0 }
     }
 }
 
@@ -43,9 +46,9 @@ pub(crate) fn image_layout() -> ImageLayout {
     ImageLayout { start: 0, text_end: 0, rodata_end: 0, end: 0, boot_stack: 0 }
 }
 pub(crate) fn load_vm(_: u64, _: u64) {}
-pub(crate) fn load_traps(_: Traps, _: bool, _: bool) {}
-pub(crate) fn set_virtual_irq(_: bool) {}
-pub(crate) fn allow_keys() {}
+pub(crate) const KEYS: u64 = 1;
+pub(crate) fn load_traps(_: u64, _: u64, _: bool) {}
+pub(crate) fn set_virtual_irq(_: u64, _: bool) {}
 pub(crate) fn has_keys() -> bool {
     true
 }

@@ -147,8 +147,6 @@ fn enter(core: &'static Core) -> ! {
         fail!("{why}");
     }
     arch::hide_interrupt_controller();
-    // A core that starts again has lost them, and its vCPU starts with others.
-    core.keys_displaced.set(true);
     arch::enter(core.primary(), core.start.stack_top)
 }
 

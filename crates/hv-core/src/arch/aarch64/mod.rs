@@ -7,7 +7,7 @@ mod traps;
 
 pub(crate) use el2::*;
 pub(crate) use traps::{
-    Traps, allow_keys, has_keys, hide_interrupt_controller, load_traps, set_virtual_irq, trap_fp,
+    KEYS, Traps, has_keys, hide_interrupt_controller, load_traps, set_virtual_irq, trap_fp,
 };
 
 core::arch::global_asm!(include_str!("boot.S"));

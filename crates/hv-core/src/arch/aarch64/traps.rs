@@ -35,7 +35,7 @@ const TLOR: u64 = 1 << 35;
 const TERR: u64 = 1 << 36;
 const TEA: u64 = 1 << 37;
 /// Lets the VM use pointer authentication keys and instructions: APK and API.
-const KEYS: u64 = 0b11 << 40;
+pub(crate) const KEYS: u64 = 0b11 << 40;
 const TID5: u64 = 1 << 58;
 
 /// For every VM: stage 2 on, walks may not touch device memory, all physical interrupts come to EL2, TLB and
@@ -153,29 +153,22 @@ const fn field(register: u64, low: u32) -> u64 {
     register >> low & 0xf
 }
 
-/// Loads the traps of a VM, with its virtual interrupt line, and with or without the use of its keys.
+/// Loads a VM's traps: `hcr` is its `HCR_EL2` or, with [`KEYS`], that of a vCPU whose keys are in the registers.
 #[inline]
-pub(crate) fn load_traps(traps: Traps, line: bool, keys: bool) {
-    // Both act on EL1 and EL0.
-    write!("cnthctl_el2", traps.cnthctl);
-    if traps.hcr & TERR != 0 {
+pub(crate) fn load_traps(cnthctl: u64, hcr: u64, line: bool) {
+    // They act on EL1 and EL0.
+    write!("cnthctl_el2", cnthctl);
+    if hcr & TERR != 0 {
         write!("s3_4_c12_c1_1", 0); // VDISR_EL2, which EL1 reaches as DISR_EL1 (FEAT_RAS)
     }
-    let keys = if keys { KEYS } else { 0 };
-    write!("hcr_el2", traps.hcr | keys | u64::from(line) << VI.trailing_zeros());
+    set_virtual_irq(hcr, line);
 }
 
-/// Sets the virtual interrupt line of the loaded vCPU.
+/// Sets the virtual interrupt line of the loaded vCPU, and what `hcr` says.
 #[inline]
-pub(crate) fn set_virtual_irq(high: bool) {
-    // Only the VI bit changes.
-    write!("hcr_el2", (read!("hcr_el2") & !VI) | u64::from(high) << VI.trailing_zeros());
-}
-
-/// Lets the loaded vCPU use pointer authentication, from its next instruction on.
-pub(crate) fn allow_keys() {
-    // Its keys are loaded before it goes on.
-    write!("hcr_el2", read!("hcr_el2") | KEYS);
+pub(crate) fn set_virtual_irq(hcr: u64, high: bool) {
+    // Only bits that the loaded vCPU's own `hcr` and its line decide.
+    write!("hcr_el2", if high { hcr | VI } else { hcr });
 }
 
 /// Whether this core authenticates pointers at all.
