@@ -38,7 +38,7 @@ pub fn main(app: &App) -> Status {
     if attack == "off" {
         return Status::SUCCESS;
     }
-    let survives = matches!(attack, "smc" | "none");
+    let survives = matches!(attack, "smc" | "set-way" | "none");
     println!("@check name=isolation ok={} attack={attack}", if survives { "yes" } else { "no" });
     Status::of(survives)
 }
@@ -47,7 +47,7 @@ pub fn main(app: &App) -> Status {
 fn run(app: &App, line: CommandLine<'_>, attack: &str) -> bool {
     match attack {
         "none" | "off" => {}
-        "privileged" => privileged(),
+        "set-way" => set_way(),
         "smc" => {
             arch::smc([0x8400_0000, 0, 0, 0]);
         }
@@ -103,7 +103,7 @@ fn touch(address: u64, access: Access) {
 }
 
 /// Cleans and invalidates a cache by set and way, which would reach other VMs' data.
-fn privileged() {
+fn set_way() {
     // SAFETY: the attack: cache maintenance that loses nothing (it cleans), and that the hypervisor must not let through.
     unsafe { asm!("dc cisw, {}", in(reg) 0_u64, options(nostack)) };
 }
