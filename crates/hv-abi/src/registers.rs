@@ -386,6 +386,34 @@ mod tests {
         }
     }
 
+    /// The words of `docs/security.md` for what is seen.
+    const fn word(seen: Seen) -> &'static str {
+        match seen {
+            Seen::Undefined => "undefined",
+            Seen::Zero => "zero",
+            Seen::Ignored => "ignored",
+            Seen::Value => "value",
+            Seen::Constant => "constant",
+            Seen::Own => "own",
+        }
+    }
+
+    #[test]
+    fn the_book_says_of_every_group_what_the_table_says() {
+        let book = include_str!("../../../docs/security.md");
+        let row = |line: &'static str| -> Option<[&str; 3]> {
+            let mut cells = line.strip_prefix("| ")?.split(" | ");
+            Some([cells.next()?, cells.nth(2)?, cells.next()?])
+        };
+        for group in Group::ALL {
+            let expected = [group.name(), word(group.secondary()), word(group.primary())];
+            assert!(
+                book.lines().filter_map(row).any(|row| row == expected),
+                "{expected:?} is not in docs/security.md"
+            );
+        }
+    }
+
     #[test]
     fn what_nobody_names_is_undefined() {
         assert!(rule(encoding(3, 4, 1, 1, 0)).is_none());
