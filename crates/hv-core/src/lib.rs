@@ -15,7 +15,7 @@
 //! | `vm`, `vcpu`, `percore`, `system` | what there is, and who may touch which part of it when |
 //! | `run` | the run path: `FFA_RUN`, exits, switching |
 //! | `service` | hypercalls: FF-A, para-virtual interrupts, PSCI, Margay's own; `service::access` says who may call what |
-//! | `trap`, `idregs` | what a VM does that traps, by the policy in `hv_abi::registers` and docs/security.md |
+//! | `trap` | what a VM does that traps, by the policy in `hv_abi::registers` and docs/security.md |
 //! | `interrupt` | physical interrupts |
 //! | `vmtree` | device trees for VMs |
 //! | `console`, `report`, `syndrome` | what people read |
@@ -40,7 +40,6 @@ mod el2_map;
 mod entry;
 #[cfg(target_os = "none")]
 mod heap;
-mod idregs;
 mod interrupt;
 mod percore;
 mod plan;

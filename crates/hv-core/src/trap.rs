@@ -1,7 +1,7 @@
 //! What a VM does that traps, other than a hypercall.
 
 use crate::{
-    arch, idregs,
+    arch,
     run::{self, Next},
     service,
     syndrome::{Syndrome, SystemAccess},
@@ -9,6 +9,7 @@ use crate::{
 };
 use hv_abi::{
     exit::Fault,
+    features,
     registers::{self, Group, Seen},
 };
 
@@ -69,7 +70,7 @@ fn system_register(mut current: Loaded, esr: u64) -> Next {
         Seen::Own if is_key(access) => return authenticate(&current, esr),
         Seen::Zero | Seen::Ignored => 0,
         Seen::Value if access.crn == 0 && access.op1 == 0 && access.crm > 0 => {
-            idregs::visible(access.crm, access.op2, arch::id_register(access.crm, access.op2))
+            features::visible(access.crm, access.op2, arch::id_register(access.crm, access.op2))
         }
         Seen::Value => arch::revision(access.op1 == 0),
         Seen::Undefined | Seen::Constant | Seen::Own => return undefined(&current, esr),

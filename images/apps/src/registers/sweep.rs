@@ -5,7 +5,10 @@ use super::{
     machine::{Outcome, Probe},
 };
 use core::arch::asm;
-use hv_abi::registers::{Group, Seen, encoding, rule};
+use hv_abi::{
+    features,
+    registers::{Group, Seen, encoding, rule},
+};
 use lwk_core::{app::Status, println};
 
 /// `ICC_SRE_EL1`: QEMU has it as a constant and asks no trap.
@@ -81,7 +84,8 @@ impl Sweep {
         let read = self.probe.execute(at, 0);
         let right = match (may(true), seen, read) {
             (true, Seen::Zero | Seen::Ignored, Outcome::Value(value)) => value == 0,
-            (true, Seen::Value | Seen::Constant | Seen::Own, Outcome::Value(_)) => true,
+            (true, Seen::Value, Outcome::Value(value)) => is_shown(register, value),
+            (true, Seen::Constant | Seen::Own, Outcome::Value(_)) => true,
             (may, seen, Outcome::Undefined) => !may || optional || seen == Seen::Undefined,
             _ => false,
         };
@@ -168,4 +172,11 @@ impl Sweep {
         );
         Status::of(sum.wrong == 0)
     }
+}
+
+/// Whether an identification register may say that: it shows no feature that is to be hidden.
+fn is_shown(register: u16, value: u64) -> bool {
+    let (crm, op2) = ((register >> 3 & 0xf) as u8, (register & 7) as u8);
+    rule(register).is_some_and(|rule| rule.group != Group::Features)
+        || features::visible(crm, op2, value) == value
 }

@@ -82,7 +82,7 @@ impl Traps {
 }
 
 /// `CPTR_EL2` without VHE: RES1 bits, and activity monitors, trace, SVE and SME trapped (Arm ARM, D19.2.34).
-const CPTR: u64 = 0x32ff | 1 << 30 | 1 << 20 | 1 << 8 | 1 << 12;
+const CPTR: u64 = 0x22ff | 1 << 30 | 1 << 20 | 1 << 8 | 1 << 12;
 const CPTR_TFP: u64 = 1 << 10;
 
 /// `MDCR_EL2` (Arm ARM, D19.3.20): performance monitors (TPM, TPMCR), debug (TDA), OS lock (TDOSA), debug ROM (TDRA),

@@ -1,4 +1,4 @@
-//! What a VM sees in identification registers.
+//! What a VM sees in identification registers: the policy's group `Features`, field by field.
 //!
 //! `HCR_EL2.TID3` traps reads of the feature registers (op0 3, op1 0, CRn 0, CRm 1 to 7), and [`visible`] says what
 //! the VM reads instead. A VM must believe in a feature only if it can use it, so every register is a list of fields
@@ -129,8 +129,9 @@ const MMFR2: &[Field] = &[
     ("E0PD", 60, ANY),
 ];
 
-/// What a VM reads from the register with `CRm` and `op2` where the processor has `hardware`.
-pub(crate) fn visible(crm: u8, op2: u8, hardware: u64) -> u64 {
+/// What a VM reads from the register with `CRm` and `op2` where the processor has `hardware`. What a VM reads is shown
+/// unchanged.
+pub fn visible(crm: u8, op2: u8, hardware: u64) -> u64 {
     match (crm, op2) {
         (4, 0) => show(hardware, PFR0) | PFR0_LEVELS,
         (4, 1) => show(hardware, PFR1),
@@ -263,6 +264,16 @@ mod tests {
             let named: u64 = fields.iter().map(|(_, low, _)| 0xf << low).sum();
             let rest = visible(crm, op2, u64::MAX) & !named;
             assert_eq!(rest, if (crm, op2) == (4, 0) { PFR0_LEVELS } else { 0 }, "c{crm} {op2}");
+        }
+    }
+
+    #[test]
+    fn what_is_seen_hides_nothing_more() {
+        for (crm, op2) in (1..8).flat_map(|crm| (0..8).map(move |op2| (crm, op2))) {
+            for hardware in [0, u64::MAX, 0x1122_3344_5566_7788, 0x8888_4444_2222_1111] {
+                let seen = visible(crm, op2, hardware);
+                assert_eq!(visible(crm, op2, seen), seen, "c{crm} {op2}");
+            }
         }
     }
 
