@@ -8,7 +8,7 @@ core::arch::global_asm!(include_str!("probe.S"));
 
 unsafe extern "C" {
     static probe_vectors: u8;
-    fn probe_yield(before: *const Picture, after: *mut Picture);
+    fn probe_call(before: *const Picture, after: *mut Picture);
 }
 
 const PAGE: usize = 4096;
@@ -32,7 +32,7 @@ pub(super) enum Outcome {
     Exception(u64),
 }
 
-/// General and vector registers around a yield, as `probe_yield` has them.
+/// General and vector registers around a call, as `probe_call` has them.
 #[derive(Clone)]
 #[repr(C, align(16))]
 pub(super) struct Picture {
@@ -126,10 +126,11 @@ impl Probe {
         }
     }
 
-    /// Yields with the general and vector registers of `before`; `after` is what they are then.
-    pub(super) fn yield_with(&self, before: &Picture, after: &mut Picture) {
-        // SAFETY: the function reads and writes the two pictures, and keeps the caller's registers.
-        unsafe { probe_yield(before, after) };
+    /// Calls the hypervisor with the general and vector registers of `before`; `after` is what they are then.
+    pub(super) fn call(&self, before: &Picture, after: &mut Picture) {
+        // SAFETY: the function reads and writes the two pictures, and keeps the caller's registers. The calls that are
+        // made, yielding and running, touch no memory of this kernel.
+        unsafe { probe_call(before, after) };
     }
 }
 

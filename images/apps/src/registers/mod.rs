@@ -8,7 +8,7 @@
 //! What is wrong is said by `@check name=register ok=no`, one line for each register; a `@result` line sums up.
 
 mod machine;
-mod private;
+pub(crate) mod private;
 mod sweep;
 
 use core::fmt;
@@ -18,7 +18,7 @@ use lwk_core::app::{App, Status};
 pub fn main(app: &App) -> Status {
     let line = app.command_line();
     match line.get("mode") {
-        Some("private") => private::run(line.number("rounds").unwrap_or(500)),
+        Some("private") => private::secondary(line.number("rounds").unwrap_or(500)),
         _ => sweep::run(),
     }
 }

@@ -1,11 +1,15 @@
-//! Patterns in all registers that this VM may write, which must still be there after others had the core.
+//! Patterns in all registers that this VM may write, which must still be there after others had the core;
+//! in a secondary that yields, and in the primary that runs it.
 
 use super::{
     Name,
     machine::{Outcome, Picture, Probe},
 };
 use hv_abi::{
+    Regs,
+    exit::Exit,
     ffa, guest,
+    ids::VcpuId,
     registers::{Access, Group, RULES, Seen, encoding},
 };
 use lwk_core::{app::Status, println};
@@ -26,10 +30,11 @@ const CAREFUL: &[(u16, u64)] = &[
     // MAIR_EL1: an index that no descriptor has. VBAR_EL1: exceptions go on being noted.
     (encoding(3, 0, 10, 2, 0), 0xff << 56),
     (encoding(3, 0, 12, 0, 0), 0),
-    // CSSELR_EL1: caches that exist. CNTKCTL_EL1: counters at EL0. CNTV_CTL_EL0: the mask; the timer stays off.
+    // CSSELR_EL1: caches that exist. CNTKCTL_EL1: counters at EL0. CNTV_CTL_EL0, CNTP_CTL_EL0: the mask; the timers stay off.
     (encoding(3, 2, 0, 0, 0), 1),
     (encoding(3, 0, 14, 1, 0), 0x303),
-    (encoding(3, 3, 14, 3, 1), 1 << 1),
+    (TIMERS[0], 1 << 1),
+    (TIMERS[1], 1 << 1),
     // PAN, UAO, ALLINT; DIT, SSBS, TCO: the one bit that each of them has.
     (encoding(3, 0, 4, 2, 3), 1 << 22),
     (encoding(3, 0, 4, 2, 4), 1 << 23),
@@ -41,8 +46,8 @@ const CAREFUL: &[(u16, u64)] = &[
 /// What this program runs with and cannot vary, or what changes by itself: CNTV_TVAL_EL0; SPSel, NZCV, DAIF.
 const EXCLUDED: [u16; 4] =
     [encoding(3, 3, 14, 3, 0), encoding(3, 0, 4, 2, 0), encoding(3, 3, 4, 2, 0), encoding(3, 3, 4, 2, 1)];
-/// CNTV_CTL_EL0.
-const TIMER: u16 = encoding(3, 3, 14, 3, 1);
+/// CNTV_CTL_EL0, CNTP_CTL_EL0.
+const TIMERS: [u16; 2] = [encoding(3, 3, 14, 3, 1), encoding(3, 3, 14, 2, 1)];
 /// FPCR: rounding mode. FPSR: exception flags.
 const FLOAT: [(u16, u64); 2] = [(encoding(3, 3, 4, 4, 0), 3 << 22), (encoding(3, 3, 4, 4, 1), 0x9f)];
 /// There are fewer than that.
@@ -61,16 +66,37 @@ struct Register {
     held: u64,
 }
 
-pub(super) fn run(rounds: u64) -> Status {
+/// What the registers are to keep through: x0 to x7, and whether the results are what they should be.
+#[derive(Clone, Copy)]
+struct Call {
+    arguments: Regs,
+    is_right: fn(&Regs) -> bool,
+}
+
+/// In a secondary: fills its registers, yields, and looks.
+pub(super) fn secondary(rounds: u64) -> Status {
+    let is_right = |results: &Regs| *results == Regs::func(ffa::SUCCESS);
+    run(rounds, Group::secondary, Call { arguments: Regs::func(ffa::YIELD), is_right })
+}
+
+/// In the primary: fills its registers, runs `vcpu`, and looks. An exit says what it has to say, and nothing more.
+pub(crate) fn primary(rounds: u64, vcpu: VcpuId) -> Status {
+    let is_right =
+        |results: &Regs| Exit::from_regs(results).is_ok_and(|(about, exit)| exit.to_regs(about) == *results);
+    let arguments = Regs([u64::from(ffa::RUN), vcpu.pack(), 0, 0, 0, 0, 0, 0]);
+    run(rounds, Group::primary, Call { arguments, is_right })
+}
+
+fn run(rounds: u64, seen: fn(Group) -> Seen, call: Call) -> Status {
     let seed = guest::id_get().map_or(0, |id| u64::from(id.0)) << 48;
     let Some(mut probe) = Probe::new() else { return Status::FAILURE };
-    let registers = find(&mut probe);
+    let registers = find(&mut probe, seen);
     let keys = registers.iter().any(|register| register.group == Group::Keys);
     let pacga = probe.add_pacga();
     probe.assemble();
     let mut wrong = Wrong::default();
     for round in 0..rounds {
-        one_round(&probe, registers.clone(), seed | round, keys.then_some(pacga), &mut wrong);
+        one_round(&probe, call, registers.clone(), seed | round, keys.then_some(pacga), &mut wrong);
     }
     drop(probe);
     wrong.say();
@@ -121,9 +147,9 @@ impl Wrong {
 }
 
 /// The registers that this processor has and the policy calls the VM's own.
-fn find(probe: &mut Probe) -> heapless::Vec<Register, MOST> {
+fn find(probe: &mut Probe, seen: fn(Group) -> Seen) -> heapless::Vec<Register, MOST> {
     let mut registers = heapless::Vec::new();
-    let own = RULES.iter().filter(|rule| rule.group.secondary() == Seen::Own && rule.access == Access::Both);
+    let own = RULES.iter().filter(|rule| seen(rule.group) == Seen::Own && rule.access == Access::Both);
     for rule in own {
         for name in rule.first..=rule.last {
             let careful = CAREFUL.iter().chain(&FLOAT).find(|(register, _)| *register == name);
@@ -149,9 +175,10 @@ fn pattern(seed: u64) -> u64 {
     x ^ x >> 31
 }
 
-/// Fills all registers, yields, looks, and puts them back.
+/// Fills all registers, calls, looks, and puts them back.
 fn one_round(
     probe: &Probe,
+    call: Call,
     mut registers: heapless::Vec<Register, MOST>,
     seed: u64,
     pacga: Option<usize>,
@@ -162,14 +189,15 @@ fn one_round(
     for (n, x) in before.x.iter_mut().enumerate() {
         *x = pattern(seed ^ (n as u64) << 20);
     }
+    before.x[..8].copy_from_slice(&call.arguments.0);
     for (n, q) in before.q.iter_mut().enumerate() {
         *q =
             u128::from(pattern(seed ^ (n as u64) << 28)) << 64 | u128::from(pattern(seed ^ (n as u64) << 36));
     }
     for register in &mut registers {
         let fill = pattern(seed ^ u64::from(register.name) << 24) & register.mask;
-        // The timer is off while its compare value is none.
-        let keep = if register.name == TIMER { 0 } else { register.original & !register.mask };
+        // A timer is off while its compare value is none.
+        let keep = if TIMERS.contains(&register.name) { 0 } else { register.original & !register.mask };
         probe.execute(register.write, fill | keep);
     }
     for register in &mut registers {
@@ -178,7 +206,7 @@ fn one_round(
     let code = pacga.map(|at| value(probe, at));
     // Twice: what is switched at its first use is used in one round and not in the next.
     for _ in 0..2 {
-        probe.yield_with(&before, &mut after);
+        probe.call(&before, &mut after);
     }
     let code_after = pacga.map(|at| value(probe, at));
     for register in &mut registers {
@@ -194,9 +222,14 @@ fn one_round(
     if code != code_after {
         wrong.note(encoding(3, 0, 2, 3, 0), code.unwrap_or(0), code_after.unwrap_or(0));
     }
-    before.x[0] = u64::from(ffa::SUCCESS);
-    before.x[1..8].fill(0);
-    for n in (0..31).filter(|n| before.x[*n] != after.x[*n]) {
+    let mut results = Regs::default();
+    results.0.copy_from_slice(&after.x[..8]);
+    if !(call.is_right)(&results) {
+        for (n, result) in results.0.into_iter().enumerate() {
+            wrong.note(n as u16, call.arguments.0[n], result);
+        }
+    }
+    for n in (8..31).filter(|n| before.x[*n] != after.x[*n]) {
         wrong.note(n as u16, before.x[n], after.x[n]);
     }
     for n in (0..32).filter(|n| before.q[*n] != after.q[*n]) {

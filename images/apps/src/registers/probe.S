@@ -19,12 +19,12 @@ probe_vectors:
     noted
     .endr
 
-// x0: pattern of 29 + 64 + 2 doublewords: x2 to x30, q0 to q31, FPCR; x1: where the same goes after a yield, with x0
-// to x7 of the call's results before it. Returns with the caller's registers as they were.
-    .global probe_yield
+// Calls the hypervisor with all registers of the picture at x0 (x0 to x30, one word unused, q0 to q31); they go to the
+// picture at x1 afterwards. Returns with the caller's registers as they were.
+    .global probe_call
     .arch_extension fp
     .arch_extension simd
-probe_yield:
+probe_call:
     sub     sp, sp, #(12 * 8 + 64 + 16)
     stp     x19, x20, [sp, #0]
     stp     x21, x22, [sp, #16]
@@ -69,9 +69,7 @@ probe_yield:
     ldp     x26, x27, [x0, #208]
     ldp     x28, x29, [x0, #224]
     ldr     x30, [x0, #240]
-    movz    x0, #0x006c                 // FFA_YIELD
-    movk    x0, #0x8400, lsl #16
-    mov     x1, xzr
+    ldp     x0, x1, [x0]
     hvc     #0
     str     x0, [sp, #168]
     ldr     x0, [sp, #160]
