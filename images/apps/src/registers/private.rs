@@ -43,9 +43,15 @@ const CAREFUL: &[(u16, u64)] = &[
     (encoding(3, 3, 4, 2, 6), 1 << 12),
     (encoding(3, 3, 4, 2, 7), 1 << 25),
 ];
-/// What this program runs with and cannot vary, or what changes by itself: CNTV_TVAL_EL0; SPSel, NZCV, DAIF.
-const EXCLUDED: [u16; 4] =
-    [encoding(3, 3, 14, 3, 0), encoding(3, 0, 4, 2, 0), encoding(3, 3, 4, 2, 0), encoding(3, 3, 4, 2, 1)];
+/// What this program runs with and cannot vary, or what changes by itself: CNTV_TVAL_EL0, CNTP_TVAL_EL0; SPSel, NZCV,
+/// DAIF.
+const EXCLUDED: [u16; 5] = [
+    encoding(3, 3, 14, 3, 0),
+    encoding(3, 3, 14, 2, 0),
+    encoding(3, 0, 4, 2, 0),
+    encoding(3, 3, 4, 2, 0),
+    encoding(3, 3, 4, 2, 1),
+];
 /// CNTV_CTL_EL0, CNTP_CTL_EL0.
 const TIMERS: [u16; 2] = [encoding(3, 3, 14, 3, 1), encoding(3, 3, 14, 2, 1)];
 /// FPCR: rounding mode. FPSR: exception flags.
