@@ -127,6 +127,10 @@ impl Probe {
     }
 
     /// Calls the hypervisor with the general and vector registers of `before`; `after` is what they are then.
+    #[expect(
+        clippy::unused_self,
+        reason = "a probe has interrupts masked, which the registers are exchanged under"
+    )]
     pub(super) fn call(&self, before: &Picture, after: &mut Picture) {
         // SAFETY: the function reads and writes the two pictures, and keeps the caller's registers. The calls that are
         // made, yielding and running, touch no memory of this kernel.

@@ -135,7 +135,9 @@ impl Wrong {
         for (name, expected, got) in &self.first {
             match name {
                 0..32 => {
-                    println!("@check name=private ok=no register=x{name} expected={expected:#x} got={got:#x}")
+                    println!(
+                        "@check name=private ok=no register=x{name} expected={expected:#x} got={got:#x}"
+                    );
                 }
                 32..64 => {
                     println!(
