@@ -130,8 +130,9 @@ fn abort(current: &Loaded, esr: u64) -> Next {
         arch::inject_sync(class << 26 | IL | (esr & 1 << 6) | 0x10);
         return current.vcpu();
     }
-    let fault = fault(esr, true);
-    stop(current, fault)
+    // An external abort has no intermediate address: HPFAR_EL2 would be that of some earlier fault, perhaps another VM's.
+    let external = (0x10..0x20).contains(&(esr & 0x3f));
+    stop(current, fault(esr, !external))
 }
 
 /// An exception that has no business here: no VM can cause it by what it was given. The primary gets an
