@@ -1,12 +1,19 @@
 //! Why `FFA_RUN` came back: the exit reasons that the primary VM acts on.
 
-use crate::{Regs, ffa, ids::VcpuId, paravirt};
+use crate::{
+    Regs, ffa,
+    ids::{VcpuId, VcpuIndex, VmId},
+    paravirt,
+};
 
 /// An exit of a vCPU to the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// `FFA_YIELD`: the vCPU has work but offers its core.
-    Yield,
+    Yield {
+        /// For how long, in nanoseconds, if it said so.
+        timeout_ns: Option<u64>,
+    },
     /// `FFA_MSG_WAIT`: the vCPU waits for a message, at most `timeout_ns` if its timer runs.
     MessageWait {
         /// Nanoseconds until the vCPU's timer fires; `None`: no timer runs.
@@ -26,6 +33,12 @@ pub enum Exit {
     Off {
         /// It asked to be started again.
         reset: bool,
+    },
+    /// `FFA_MSG_SEND_DIRECT_RESP`: the vCPU has answered a direct request of the primary. The answer is in the registers:
+    /// call [`crate::guest`]'s `run_regs` to see it. Run the vCPU again to learn what it waits for.
+    DirectResponse {
+        /// The VM to which it has answered.
+        to: VmId,
     },
     /// The vCPU could not be run; nothing has changed.
     Refused(ffa::Error),
@@ -78,7 +91,10 @@ impl Exit {
         let error = ffa::ERROR as u64;
         let aborted = ffa::Error::Aborted.bits();
         Regs(match *self {
-            Self::Yield => [ffa::YIELD as u64, id, 0, 0, 0, 0, 0, 0],
+            Self::Yield { timeout_ns } => {
+                let ns = timeout_bits(timeout_ns);
+                [ffa::YIELD as u64, id, ns & 0xffff_ffff, ns >> 32, 0, 0, 0, 0]
+            }
             Self::MessageWait { timeout_ns } => {
                 [ffa::MSG_WAIT as u64, id, timeout_bits(timeout_ns), 0, 0, 0, 0, 0]
             }
@@ -100,6 +116,9 @@ impl Exit {
                 let cause = if reset { AbortCause::Reset } else { AbortCause::Off };
                 [error, id, aborted, cause as u64, 0, 0, 0, 0]
             }
+            Self::DirectResponse { to } => {
+                [ffa::MSG_SEND_DIRECT_RESP as u64, (vcpu.vm.0 as u64) << 16 | to.0 as u64, 0, 0, 0, 0, 0, 0]
+            }
             Self::Refused(code) => [error, id, code.bits(), 0, 0, 0, 0, 0],
         })
     }
@@ -112,7 +131,12 @@ impl Exit {
         let r = &regs.0;
         let vcpu = VcpuId::unpack(r[1]);
         let exit = match regs.function() {
-            ffa::YIELD => Self::Yield,
+            ffa::YIELD => Self::Yield { timeout_ns: timeout(r[2] & 0xffff_ffff | r[3] << 32) },
+            ffa::MSG_SEND_DIRECT_RESP | ffa::MSG_SEND_DIRECT_RESP_64 | ffa::MSG_SEND_DIRECT_RESP2 => {
+                // w1 names the two VMs; which vCPU it was is known to who ran it.
+                let from = VcpuId { vm: VmId((r[1] >> 16) as u16), index: VcpuIndex(0) };
+                return Ok((from, Self::DirectResponse { to: VmId(r[1] as u16) }));
+            }
             ffa::MSG_WAIT => Self::MessageWait { timeout_ns: timeout(r[2]) },
             paravirt::RUN_WAIT_FOR_INTERRUPT => Self::WaitForInterrupt { timeout_ns: timeout(r[2]) },
             ffa::INTERRUPT => Self::Interrupt,
@@ -134,14 +158,14 @@ impl Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{VcpuIndex, VmId};
 
     #[test]
     fn every_exit_survives_the_registers() {
         let vcpu = VcpuId { vm: VmId(3), index: VcpuIndex(1) };
         let fault = Fault { syndrome: 0x9200_0046, address: 1, ipa: 2, pc: 3 };
         for exit in [
-            Exit::Yield,
+            Exit::Yield { timeout_ns: None },
+            Exit::Yield { timeout_ns: Some(5_000_000_000) },
             Exit::MessageWait { timeout_ns: None },
             Exit::MessageWait { timeout_ns: Some(7) },
             Exit::WaitForInterrupt { timeout_ns: None },
@@ -154,6 +178,9 @@ mod tests {
         ] {
             assert_eq!(Exit::from_regs(&exit.to_regs(vcpu)), Ok((vcpu, exit)));
         }
+        let (from, to) = (VcpuId { vm: VmId(3), index: VcpuIndex(0) }, VmId(1));
+        let response = Exit::DirectResponse { to };
+        assert_eq!(Exit::from_regs(&response.to_regs(from)), Ok((from, response)));
         assert_eq!(Exit::from_regs(&Regs::func(ffa::SUCCESS)), Err(UnknownExit));
     }
 }

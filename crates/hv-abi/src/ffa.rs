@@ -2,6 +2,9 @@
 //!
 //! Function identifiers are the 32-bit form unless the name ends in `_64`.
 
+pub mod memory;
+pub mod message;
+
 /// `FFA_ERROR`: w2 holds an [`Error`].
 pub const ERROR: u32 = 0x8400_0060;
 /// `FFA_SUCCESS` (32-bit results).
@@ -32,17 +35,93 @@ pub const MSG_WAIT: u32 = 0x8400_006B;
 pub const YIELD: u32 = 0x8400_006C;
 /// `FFA_RUN`.
 pub const RUN: u32 = 0x8400_006D;
+/// `FFA_MSG_SEND_DIRECT_REQ`.
+pub const MSG_SEND_DIRECT_REQ: u32 = 0x8400_006F;
+/// `FFA_MSG_SEND_DIRECT_REQ` (64-bit payload).
+pub const MSG_SEND_DIRECT_REQ_64: u32 = 0xC400_006F;
+/// `FFA_MSG_SEND_DIRECT_RESP`.
+pub const MSG_SEND_DIRECT_RESP: u32 = 0x8400_0070;
+/// `FFA_MSG_SEND_DIRECT_RESP` (64-bit payload).
+pub const MSG_SEND_DIRECT_RESP_64: u32 = 0xC400_0070;
+/// `FFA_MEM_DONATE`.
+pub const MEM_DONATE: u32 = 0x8400_0071;
+/// `FFA_MEM_DONATE` (64-bit buffer address).
+pub const MEM_DONATE_64: u32 = 0xC400_0071;
+/// `FFA_MEM_LEND`.
+pub const MEM_LEND: u32 = 0x8400_0072;
+/// `FFA_MEM_LEND` (64-bit buffer address).
+pub const MEM_LEND_64: u32 = 0xC400_0072;
+/// `FFA_MEM_SHARE`.
+pub const MEM_SHARE: u32 = 0x8400_0073;
+/// `FFA_MEM_SHARE` (64-bit buffer address).
+pub const MEM_SHARE_64: u32 = 0xC400_0073;
+/// `FFA_MEM_RETRIEVE_REQ`.
+pub const MEM_RETRIEVE_REQ: u32 = 0x8400_0074;
+/// `FFA_MEM_RETRIEVE_REQ` (64-bit buffer address).
+pub const MEM_RETRIEVE_REQ_64: u32 = 0xC400_0074;
+/// `FFA_MEM_RETRIEVE_RESP`: what a retrieve request returns.
+pub const MEM_RETRIEVE_RESP: u32 = 0x8400_0075;
+/// `FFA_MEM_RELINQUISH`.
+pub const MEM_RELINQUISH: u32 = 0x8400_0076;
+/// `FFA_MEM_RECLAIM`.
+pub const MEM_RECLAIM: u32 = 0x8400_0077;
+/// `FFA_MEM_FRAG_RX`.
+pub const MEM_FRAG_RX: u32 = 0x8400_007A;
+/// `FFA_MEM_FRAG_TX`.
+pub const MEM_FRAG_TX: u32 = 0x8400_007B;
+/// `FFA_NOTIFICATION_BITMAP_CREATE`.
+pub const NOTIFICATION_BITMAP_CREATE: u32 = 0x8400_007D;
+/// `FFA_NOTIFICATION_BITMAP_DESTROY`.
+pub const NOTIFICATION_BITMAP_DESTROY: u32 = 0x8400_007E;
+/// `FFA_NOTIFICATION_BIND`.
+pub const NOTIFICATION_BIND: u32 = 0x8400_007F;
+/// `FFA_NOTIFICATION_UNBIND`.
+pub const NOTIFICATION_UNBIND: u32 = 0x8400_0080;
+/// `FFA_NOTIFICATION_SET`.
+pub const NOTIFICATION_SET: u32 = 0x8400_0081;
+/// `FFA_NOTIFICATION_GET`.
+pub const NOTIFICATION_GET: u32 = 0x8400_0082;
+/// `FFA_NOTIFICATION_INFO_GET`.
+pub const NOTIFICATION_INFO_GET: u32 = 0x8400_0083;
+/// `FFA_NOTIFICATION_INFO_GET` (64-bit registers).
+pub const NOTIFICATION_INFO_GET_64: u32 = 0xC400_0083;
+/// `FFA_RX_ACQUIRE`: of a hypervisor to an SPMC; a VM has no use for it.
+pub const RX_ACQUIRE: u32 = 0x8400_0084;
 /// `FFA_SPM_ID_GET`.
 pub const SPM_ID_GET: u32 = 0x8400_0085;
+/// `FFA_MSG_SEND2`.
+pub const MSG_SEND2: u32 = 0x8400_0086;
+/// `FFA_MEM_PERM_GET`: of a partition at S-EL0.
+pub const MEM_PERM_GET: u32 = 0x8400_0088;
+/// `FFA_MEM_PERM_SET`: of a partition at S-EL0.
+pub const MEM_PERM_SET: u32 = 0x8400_0089;
 /// `FFA_CONSOLE_LOG` (up to 24 characters, four to a register).
 pub const CONSOLE_LOG: u32 = 0x8400_008A;
 /// `FFA_CONSOLE_LOG` (up to 48 characters here, eight to a register).
 pub const CONSOLE_LOG_64: u32 = 0xC400_008A;
 
+/// `FFA_PARTITION_INFO_GET_REGS`: partition information in x3 to x17.
+pub const PARTITION_INFO_GET_REGS: u32 = 0xC400_008B;
+/// `FFA_MSG_SEND_DIRECT_REQ2`: a request to a service by UUID, payload in x4 to x17.
+pub const MSG_SEND_DIRECT_REQ2: u32 = 0xC400_008D;
+/// `FFA_MSG_SEND_DIRECT_RESP2`.
+pub const MSG_SEND_DIRECT_RESP2: u32 = 0xC400_008E;
+
+/// Feature ids of `FFA_FEATURES` (DEN0077A, table 13.14): the notification pending interrupt.
+pub const FEATURE_NOTIFICATION_PENDING: u32 = 1;
+/// Feature id: the schedule receiver interrupt.
+pub const FEATURE_SCHEDULE_RECEIVER: u32 = 2;
+/// Feature id: the managed exit interrupt.
+pub const FEATURE_MANAGED_EXIT: u32 = 3;
+
 /// First and last function number of FF-A in the standard secure service range (DEN0077A, section 13.1), without
 /// the 64-bit convention bit.
 pub const FUNCTION_RANGE: core::ops::RangeInclusive<u32> = 0x8400_0060..=0x8400_00EF;
 
+/// The first version: 8-byte partition information, the first layout of memory descriptors.
+pub const VERSION_1_0: Version = Version { major: 1, minor: 0 };
+/// The second version: notifications, `FFA_MSG_SEND2`.
+pub const VERSION_1_1: Version = Version { major: 1, minor: 1 };
 /// The version that Margay implements (major, minor).
 pub const VERSION_1_2: Version = Version { major: 1, minor: 2 };
 
@@ -130,6 +209,12 @@ pub const PROPERTY_DIRECT_RECV: u32 = 1 << 0;
 pub const PROPERTY_DIRECT_SEND: u32 = 1 << 1;
 /// Partition properties: indirect messages.
 pub const PROPERTY_INDIRECT: u32 = 1 << 2;
+/// Partition properties: the partition receives notifications.
+pub const PROPERTY_NOTIFICATIONS: u32 = 1 << 3;
+/// Partition properties: the partition receives direct messages of the second form (1.2).
+pub const PROPERTY_DIRECT2_RECV: u32 = 1 << 9;
+/// Partition properties: the partition sends direct messages of the second form (1.2).
+pub const PROPERTY_DIRECT2_SEND: u32 = 1 << 10;
 /// Partition properties: the partition runs in AArch64.
 pub const PROPERTY_AARCH64: u32 = 1 << 8;
 

@@ -21,9 +21,10 @@
 //!
 //! // What the scheduler VM reads from its registers when a vCPU of VM 2 yields:
 //! let vcpu = VcpuId { vm: VmId(2), index: VcpuIndex(0) };
-//! let regs = Exit::Yield.to_regs(vcpu);
+//! let exit = Exit::Yield { timeout_ns: None };
+//! let regs = exit.to_regs(vcpu);
 //! assert_eq!(regs.0[0], u64::from(ffa::YIELD));
-//! assert_eq!(Exit::from_regs(&regs), Ok((vcpu, Exit::Yield)));
+//! assert_eq!(Exit::from_regs(&regs), Ok((vcpu, exit)));
 //! ```
 #![no_std]
 #![cfg_attr(not(target_os = "none"), forbid(unsafe_code))]

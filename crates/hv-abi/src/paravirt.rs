@@ -30,5 +30,11 @@ pub const MAILBOX_READABLE: VirtIntId = VirtIntId::constant(1);
 pub const MAILBOX_WRITABLE: VirtIntId = VirtIntId::constant(2);
 /// The VM's own timer: the virtual timer of a secondary, the physical EL1 timer of the primary.
 pub const TIMER: VirtIntId = VirtIntId::constant(3);
+/// A vCPU is asked to leave its core in order (not used: preemption needs no consent).
+pub const MANAGED_EXIT: VirtIntId = VirtIntId::constant(4);
+/// FF-A's notification pending interrupt: `FFA_NOTIFICATION_GET` has something for this vCPU.
+pub const NOTIFICATION_PENDING: VirtIntId = VirtIntId::constant(5);
+/// FF-A's schedule receiver interrupt, of the primary: `FFA_NOTIFICATION_INFO_GET` says whom to run.
+pub const SCHEDULE_RECEIVER: VirtIntId = VirtIntId::constant(8);
 /// An inter-processor interrupt between vCPUs of one VM.
 pub const IPI: VirtIntId = VirtIntId::constant(9);

@@ -10,7 +10,7 @@
 //! ```
 //! Nothing is writable and executable. A VM's memory is not mapped while VMs run.
 
-use crate::arch::{self, ImageLayout};
+use crate::arch::ImageLayout;
 use aarch64_paging::{
     descriptor::{El23Attributes as A, PhysicalAddress},
     paging::{Constraints, El2, MemoryRegion, PageTable, RootTable, Translation},
@@ -207,20 +207,28 @@ pub(crate) struct Window {
 
 impl Window {
     /// A window that leads nowhere.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn nowhere() -> Self {
         Self { va: 0, descriptor: std::boxed::Box::leak(std::boxed::Box::new(AtomicU64::new(0))) }
     }
 
+    /// Host tests: memory is a map of pages.
+    #[cfg(any(test, feature = "testing"))]
+    #[allow(clippy::unused_self, reason = "mirrors the real one")]
+    pub(crate) fn with_page(&self, pa: Pa, work: impl FnOnce(&mut [u8])) {
+        crate::testing::with_page(pa, work);
+    }
+
     /// Runs `work` on the page at `pa`, which is RAM, mapped just for that long.
+    #[cfg(not(any(test, feature = "testing")))]
     pub(crate) fn with_page(&self, pa: Pa, work: impl FnOnce(&mut [u8])) {
         let attributes = Kind::Data.attributes().bits() as u64 | A::TABLE_OR_PAGE.bits() as u64;
         self.descriptor.store(pa.0 | attributes, Ordering::Relaxed);
-        arch::flush_el2_page(self.va);
+        crate::arch::flush_el2_page(self.va);
         // SAFETY: the page is mapped here for this core alone. A VM may write it at the same time: what is read from
         // it is bytes, which have no invalid values, and callers copy them once before they look.
         work(unsafe { core::slice::from_raw_parts_mut(self.va as *mut u8, PAGE as usize) });
         self.descriptor.store(0, Ordering::Relaxed);
-        arch::flush_el2_page(self.va);
+        crate::arch::flush_el2_page(self.va);
     }
 }

@@ -15,6 +15,7 @@
 //! | `vm`, `vcpu`, `percore`, `system` | what there is, and who may touch which part of it when |
 //! | `run` | the run path: `FFA_RUN`, exits, switching |
 //! | `service` | hypercalls: FF-A, para-virtual interrupts, PSCI, Margay's own; `service::access` says who may call what |
+//! | `notifications` | FF-A notifications of a VM |
 //! | `trap` | what a VM does that traps, by the policy in `hv_abi::registers` and docs/security.md |
 //! | `interrupt` | physical interrupts |
 //! | `vmtree` | device trees for VMs |
@@ -27,7 +28,7 @@
 )]
 
 extern crate alloc;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 extern crate std;
 
 mod arch;
@@ -41,6 +42,7 @@ mod entry;
 #[cfg(target_os = "none")]
 mod heap;
 mod interrupt;
+mod notifications;
 mod percore;
 mod plan;
 mod regs;
@@ -50,8 +52,8 @@ mod service;
 mod syndrome;
 mod system;
 mod tables;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod trap;
 mod vcpu;
 mod vm;

@@ -16,6 +16,10 @@ pub struct Core {
     primary: AtomicPtr<Vcpu>,
     /// State that the vCPU being switched out gets once its registers are saved.
     pub(crate) departing: Cell<VcpuState>,
+    /// The vCPU that the primary ran last: another one may have taken over from it, by a direct message.
+    pub(crate) ran: Cell<*const Vcpu>,
+    /// A vCPU that the primary should be told to run, when this core is back there.
+    pub(crate) tell: Cell<*const Vcpu>,
     /// The vCPU whose FP/SIMD values are in this core's registers.
     pub(crate) fp_owner: Cell<*const Vcpu>,
     /// Whether the loaded vCPU may use them.
@@ -54,6 +58,8 @@ impl Core {
             mpidr,
             primary: AtomicPtr::new(core::ptr::null_mut()),
             departing: Cell::new(VcpuState::Ready),
+            ran: Cell::new(core::ptr::null()),
+            tell: Cell::new(core::ptr::null()),
             fp_owner: Cell::new(core::ptr::null()),
             fp_in_use: Cell::new(false),
             last_vcpu: (0..=vms).map(|_| Cell::new(0)).collect(),
@@ -71,6 +77,18 @@ impl Core {
     pub(crate) fn primary(&self) -> &'static Vcpu {
         // SAFETY: `attach` stored a reference of static lifetime before any VM ran.
         unsafe { &*self.primary.load(Ordering::Relaxed) }
+    }
+
+    /// The vCPU that the primary should be told to run, if there is one; it is told once.
+    #[inline]
+    pub(crate) fn take_tell(&self) -> Option<&'static Vcpu> {
+        let vcpu = self.tell.get();
+        if vcpu.is_null() {
+            return None;
+        }
+        self.tell.set(core::ptr::null());
+        // SAFETY: only references of static lifetime are put there.
+        Some(unsafe { &*vcpu })
     }
 
     /// Notes that `vcpu` of `vm` is about to run here; returns whether another vCPU of that VM did last. Two vCPUs of

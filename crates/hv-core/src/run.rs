@@ -7,11 +7,13 @@
 use crate::{
     arch,
     percore::Core,
+    service,
     system::System,
     vcpu::{Claimed, Loaded, NO_CORE, Vcpu, VcpuState},
 };
 use core::sync::atomic::Ordering;
 use hv_abi::{
+    Regs,
     exit::Exit,
     ffa,
     ids::{VcpuId, VmId},
@@ -23,9 +25,13 @@ use vtimer::{Remaining, TimerState};
 pub(crate) type Next = &'static Vcpu;
 
 /// `FFA_RUN` by the primary.
-#[inline]
+#[inline(never)]
 pub(crate) fn run(mut primary: Loaded) -> Next {
     let id = VcpuId::unpack(primary.regs().x[1]);
+    if let Some(tell) = primary.core().take_tell() {
+        primary.regs().set_results(&Exit::Interrupt.to_regs(tell.id()));
+        return primary.vcpu();
+    }
     match take_for_run(&primary, id) {
         Ok(vcpu) => vcpu,
         Err(exit) => {
@@ -50,7 +56,7 @@ fn take_for_run(primary: &Loaded, id: VcpuId) -> Result<&'static Vcpu, Exit> {
     let state = vcpu.state();
     match state {
         VcpuState::Running(_) => return Err(Exit::Refused(ffa::Error::Busy)),
-        VcpuState::Off => {
+        VcpuState::Off | VcpuState::WaitingForResponse => {
             return Err(vm.stop_reason().unwrap_or(Exit::WaitForInterrupt { timeout_ns: None }));
         }
         _ => {}
@@ -59,19 +65,34 @@ fn take_for_run(primary: &Loaded, id: VcpuId) -> Result<&'static Vcpu, Exit> {
     // Looked at after the claim: whoever stops the VM after this sees the vCPU running, and sends this core a kick.
     if let Some(reason) = vm.stop_reason() {
         claimed.release(VcpuState::Off);
+        service::fail_requester(vcpu, primary.core());
         return Err(reason);
     }
     if matches!(state, VcpuState::Waiting | VcpuState::WaitingForMessage)
-        && let Err(timeout_ns) = wake(&mut claimed, system)
+        && let Err(timeout_ns) = wake(&mut claimed, state, system)
     {
         claimed.release(state);
-        if vcpu.irqs.line() {
+        if is_woken(vcpu, state) {
             // Came in while the claim was held: whoever sent it saw a running vCPU.
             return Err(Exit::Interrupt);
         }
         return Err(wait_exit(state, timeout_ns));
     }
+    primary.core().ran.set(vcpu);
     Ok(vcpu)
+}
+
+/// Whether a vCPU in a waiting state has been sent something since.
+fn is_woken(vcpu: &Vcpu, state: VcpuState) -> bool {
+    let attention = || state == VcpuState::WaitingForMessage && vcpu.vm().attention.load(Ordering::SeqCst);
+    vcpu.irqs.line() || attention()
+}
+
+/// Whether the current vCPU would not wait if it were told to, or not for long.
+pub(crate) fn has_reason_to_run(current: &Loaded) -> bool {
+    let (ctl, cval) = arch::virtual_timer();
+    let timer = remaining(ctl, cval) != Remaining::Never;
+    timer || is_woken(current.vcpu(), VcpuState::WaitingForMessage)
 }
 
 fn wait_exit(state: VcpuState, timeout_ns: Option<u64>) -> Exit {
@@ -93,9 +114,14 @@ fn nanoseconds(system: &System, ticks: u64) -> u64 {
 }
 
 /// Whether a vCPU that waits has a reason to run; if not, how long its timer still has, in nanoseconds.
-fn wake(claimed: &mut Claimed, system: &System) -> Result<(), Option<u64>> {
-    let irqs = &claimed.vcpu().irqs;
+fn wake(claimed: &mut Claimed, state: VcpuState, system: &System) -> Result<(), Option<u64>> {
+    let vcpu = claimed.vcpu();
+    let irqs = &vcpu.irqs;
     if irqs.line() {
+        return Ok(());
+    }
+    if is_woken(vcpu, state) {
+        claimed.regs().set_results(&Regs([u64::from(ffa::RUN), vcpu.id().pack(), 0, 0, 0, 0, 0, 0]));
         return Ok(());
     }
     let sys = claimed.sys();
@@ -156,7 +182,11 @@ pub(crate) fn after_interrupt(current: &Loaded) -> Next {
     let vcpu = current.vcpu();
     if !current.vm().is_primary() {
         if let Some(reason) = current.vm().stop_reason() {
+            service::fail_requester(vcpu, current.core());
             return exit(current, reason, VcpuState::Off);
+        }
+        if let Some(tell) = current.core().take_tell() {
+            return exit_about(current, tell.id(), Exit::Interrupt, VcpuState::Ready);
         }
         if current.core().primary().irqs.line() {
             return exit(current, Exit::Interrupt, VcpuState::Ready);
@@ -173,12 +203,13 @@ pub(crate) fn stop(current: &Loaded) -> Next {
     let vm = current.vm();
     let this = current.core().index;
     for vcpu in &vm.vcpus {
-        if let VcpuState::Running(core) = vcpu.state()
-            && core != this
-        {
-            kick(core);
+        match vcpu.state() {
+            VcpuState::Running(core) if core != this => kick(core),
+            // The others are not run any more; this one is about to leave.
+            _ => service::fail_requester(vcpu, current.core()),
         }
     }
+    service::forsake(vm, current.core());
     let reason = vm.stop_reason().unwrap_or(Exit::Off { reset: false });
     exit(current, reason, VcpuState::Off)
 }
@@ -228,9 +259,17 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
     let state = core.departing.get();
     claimed.release(state);
     // Pairs with the sender of an interrupt, which makes it pending and then looks at the state: one of us sees it.
-    if matches!(state, VcpuState::Waiting | VcpuState::WaitingForMessage) && from.irqs.line() {
-        // SAFETY: `to` is this core's primary vCPU, which this core owns and has not loaded.
-        unsafe { Claimed::assume(to) }.regs().set_results(&Exit::Interrupt.to_regs(from.id()));
+    if matches!(state, VcpuState::Waiting | VcpuState::WaitingForMessage) && is_woken(from, state) {
+        // SAFETY: `to` is owned by this core, and not loaded.
+        let mut to = unsafe { Claimed::assume(to) };
+        let waits = [ffa::MSG_WAIT, paravirt::RUN_WAIT_FOR_INTERRUPT];
+        if !to.vcpu().vm().is_primary() {
+            core.tell.set(from);
+            kick(core.index);
+        } else if waits.contains(&(to.regs().x[0] as u32)) {
+            // Otherwise it gets a direct response, after which it runs the vCPU again anyway.
+            to.regs().set_results(&Exit::Interrupt.to_regs(from.id()));
+        }
     }
 }
 

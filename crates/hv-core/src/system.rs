@@ -5,6 +5,8 @@ use alloc::boxed::Box;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use hv_abi::ids::VmId;
 use machine::Conduit;
+use page_ownership::Ownership;
+use spin::mutex::SpinMutex;
 use vtimer::Frequency;
 
 /// Everything that boot has built.
@@ -15,6 +17,8 @@ pub(crate) struct System {
     /// The counter's frequency.
     pub(crate) frequency: Frequency,
     pub(crate) vtcr: u64,
+    /// Whose each page is. Taken after a mailbox, before a VM's tables.
+    pub(crate) ownership: SpinMutex<Ownership>,
     /// How firmware is called.
     pub(crate) conduit: Option<Conduit>,
 }
@@ -30,7 +34,7 @@ impl System {
     }
 
     /// The system. Only reachable from code that a VM's exit leads to, so it has been published.
-    #[cfg(not(test))]
+    #[cfg(not(any(test, feature = "testing")))]
     #[inline]
     pub(crate) fn get() -> &'static Self {
         // SAFETY: `publish` stored a reference of static lifetime before the first VM was entered, and every caller is
@@ -39,7 +43,7 @@ impl System {
     }
 
     /// In tests, each thread has a system of its own.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn get() -> &'static Self {
         crate::testing::system()
     }

@@ -10,6 +10,7 @@ use crate::{
 use hv_abi::{
     exit::Fault,
     features,
+    ids::Ipa,
     registers::{self, Group, Seen},
 };
 
@@ -38,6 +39,13 @@ const UNDEFINED: u64 = 1 << 0x00
 
 /// ESR.IL: the trapped instruction is 32 bits long.
 const IL: u64 = 1 << 25;
+
+/// ISS.WnR and ISS.S1PTW of aborts.
+const WRITE: u64 = 1 << 6;
+const WALK: u64 = 1 << 7;
+/// Fault status codes, without their level.
+const TRANSLATION_FAULT: u64 = 0b00_0100;
+const PERMISSION_FAULT: u64 = 0b00_1100;
 
 /// A trap of `current` with syndrome `esr`. All its general registers are in memory.
 pub(crate) fn handle(current: Loaded, esr: u64) -> Next {
@@ -119,8 +127,24 @@ fn undefined(current: &Loaded, esr: u64) -> Next {
     current.vcpu()
 }
 
+/// Whether a stage-2 translation fault has no reason any more: the page was being moved between table levels, by another core, when
+/// the VM used it. Then it just tries again.
+#[cold]
+fn is_over(current: &Loaded, esr: u64) -> bool {
+    if esr & 0b11_1100 != TRANSLATION_FAULT {
+        return false;
+    }
+    let mapping = current.vm().stage2.lock().walk(Ipa(arch::fault_ipa()));
+    let instruction = esr >> 26 & 0x3f == EC_INSTRUCTION_ABORT;
+    let write = !instruction && esr & WRITE != 0;
+    mapping.is_some_and(|m| m.access.read && (m.access.write || !write) && (m.access.execute || !instruction))
+}
+
 /// A stage-2 fault. The primary gets it as an external abort and can say what it did; others are stopped.
 fn abort(current: &Loaded, esr: u64) -> Next {
+    if is_over(current, esr) {
+        return current.vcpu();
+    }
     if current.vm().is_primary() {
         let far = arch::fault_address();
         let from_el0 = arch::spsr() & 0xf == 0;
@@ -150,7 +174,14 @@ pub(crate) fn serror(current: &Loaded, esr: u64) -> Next {
 }
 
 fn fault(esr: u64, memory: bool) -> Fault {
-    let (address, ipa) = if memory { (arch::fault_address(), arch::fault_ipa()) } else { (0, 0) };
+    let (address, ipa) = match (memory, esr & 0b11_1100, esr & WALK != 0) {
+        (false, ..) => (0, 0),
+        (_, PERMISSION_FAULT, false) => {
+            let address = arch::fault_address();
+            (address, arch::translate_stage1(address))
+        }
+        _ => (arch::fault_address(), arch::fault_ipa()),
+    };
     Fault { syndrome: esr, address, ipa, pc: arch::pc() }
 }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 use core::{
     cell::{Cell, UnsafeCell},
-    sync::atomic::{AtomicPtr, AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
 use hv_abi::ids::{VcpuId, VcpuIndex};
 use paravirt_irq::VcpuInterrupts;
@@ -27,6 +27,8 @@ pub(crate) enum VcpuState {
     Waiting,
     /// Waits for a message.
     WaitingForMessage,
+    /// Has sent a direct request, and waits for the response: nothing else wakes it.
+    WaitingForResponse,
     /// Runs on the core with this index, or is being started by it.
     Running(u16),
 }
@@ -38,6 +40,7 @@ impl VcpuState {
             Self::Ready => 1,
             Self::Waiting => 2,
             Self::WaitingForMessage => 3,
+            Self::WaitingForResponse => 5,
             Self::Running(core) => 4 | (core as u32) << 8,
         }
     }
@@ -48,6 +51,7 @@ impl VcpuState {
             1 => Self::Ready,
             2 => Self::Waiting,
             3 => Self::WaitingForMessage,
+            5 => Self::WaitingForResponse,
             _ => Self::Running((bits >> 8) as u16),
         }
     }
@@ -73,6 +77,12 @@ pub struct Vcpu {
     state: AtomicU32,
     /// The core whose FP/SIMD registers hold this vCPU's latest values, if its `fp_owner` is this vCPU.
     pub(crate) fp_core: AtomicU32,
+    /// The vCPU whose direct request it is working on (packed), or [`NO_REQUESTER`].
+    requester: AtomicU32,
+    /// Notifications of VMs that are pending for this vCPU, and no other of its VM.
+    pub(crate) notifications: AtomicU64,
+    /// The scheduler has been told of them.
+    pub(crate) reported: AtomicBool,
     /// Its interrupts.
     pub(crate) irqs: VcpuInterrupts,
     /// Its `HCR_EL2`: its VM's, with `KEYS` while its pointer authentication keys are in the registers of its core. A
@@ -90,6 +100,8 @@ pub struct Vcpu {
 unsafe impl Sync for Vcpu {}
 
 pub(crate) const NO_CORE: u32 = u32::MAX;
+/// No vCPU has this id, because no VM has the hypervisor's.
+const NO_REQUESTER: u32 = 0;
 
 impl Vcpu {
     /// A vCPU that is off.
@@ -99,6 +111,9 @@ impl Vcpu {
             core: AtomicPtr::new(core::ptr::null_mut()),
             state: AtomicU32::new(VcpuState::Off.bits()),
             fp_core: AtomicU32::new(NO_CORE),
+            requester: AtomicU32::new(NO_REQUESTER),
+            notifications: AtomicU64::new(0),
+            reported: AtomicBool::new(false),
             irqs: VcpuInterrupts::new(),
             hcr: Cell::new(0),
             vm: AtomicPtr::new(core::ptr::null_mut()),
@@ -135,6 +150,23 @@ impl Vcpu {
     /// Its name in calls and exits.
     pub(crate) fn id(&self) -> VcpuId {
         VcpuId { vm: self.vm().id, index: self.index }
+    }
+
+    /// The vCPU whose direct request it is working on.
+    pub(crate) fn requester(&self) -> Option<VcpuId> {
+        let packed = self.requester.load(Ordering::Acquire);
+        (packed != NO_REQUESTER).then(|| VcpuId::unpack(packed.into()))
+    }
+
+    /// Notes whose direct request it is working on.
+    pub(crate) fn set_requester(&self, requester: VcpuId) {
+        self.requester.store(requester.pack() as u32, Ordering::Release);
+    }
+
+    /// It works on no direct request any more; returns whose that was. Only one caller gets it.
+    pub(crate) fn take_requester(&self) -> Option<VcpuId> {
+        let packed = self.requester.swap(NO_REQUESTER, Ordering::AcqRel);
+        (packed != NO_REQUESTER).then(|| VcpuId::unpack(packed.into()))
     }
 
     /// What it shows in MPIDR_EL1.
@@ -209,6 +241,7 @@ impl Claimed {
         *self.keys() = Keys::default();
         self.0.hcr.set(self.0.vm().traps.hcr);
         self.0.fp_core.store(NO_CORE, Ordering::Relaxed);
+        self.0.requester.store(NO_REQUESTER, Ordering::Relaxed);
         self.0.irqs.reset();
     }
 

@@ -1,17 +1,17 @@
 //! A virtual machine.
 
-use crate::{arch::Traps, vcpu::Vcpu};
+use crate::{arch::Traps, notifications::Notifications, tables::VmTables, vcpu::Vcpu};
 use alloc::boxed::Box;
 use core::{
     cell::UnsafeCell,
-    sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering},
 };
 use hv_abi::{
     exit::{Exit, Fault},
-    ids::{VcpuIndex, VmId},
+    ffa::{Version, memory::Handle},
+    ids::{Ipa, VcpuIndex, VmId},
 };
 use spin::mutex::SpinMutex;
-use stage2_mmu::Stage2;
 
 /// What a VM is allowed to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,57 @@ pub(crate) struct Mailbox {
     pub(crate) pages: Option<(hv_abi::ids::Pa, hv_abi::ids::Pa)>,
     /// The RX page holds something that the VM has not released.
     pub(crate) rx_full: bool,
+    /// The memory transaction that the VM is sending in fragments.
+    pub(crate) sending: Option<Sending>,
+    /// That is a message, and the VM has not been told of it by `FFA_NOTIFICATION_GET`.
+    pub(crate) unread: bool,
+}
+
+/// A memory transaction of which some fragments have come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sending {
+    pub(crate) handle: Handle,
+    /// Bytes of the whole descriptor, and of what has come of it.
+    pub(crate) total: u32,
+    pub(crate) received: u32,
+}
+
+/// What a VM has asked for, and been promised, by FF-A.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Messaging {
+    /// `PROPERTY_*` bits of its partition information.
+    pub(crate) properties: u32,
+    /// The version that it speaks if it does not ask for another.
+    pub(crate) version: Version,
+    /// It receives notifications from the start.
+    pub(crate) notifications: bool,
+}
+
+impl Messaging {
+    /// For a VM that has no partition manifest: everything that its kind may do, in the newest version.
+    pub(crate) const fn of(kind: VmKind) -> Self {
+        use hv_abi::ffa;
+        let receives = match kind {
+            // Its vCPUs never wait for messages: they schedule.
+            VmKind::Primary => 0,
+            VmKind::Secondary => ffa::PROPERTY_DIRECT_RECV | ffa::PROPERTY_DIRECT2_RECV,
+        };
+        let sends = ffa::PROPERTY_DIRECT_SEND | ffa::PROPERTY_DIRECT2_SEND | ffa::PROPERTY_INDIRECT;
+        let properties = receives | sends | ffa::PROPERTY_NOTIFICATIONS | ffa::PROPERTY_AARCH64;
+        Self { properties, version: ffa::VERSION_1_2, notifications: false }
+    }
+
+    /// For a VM whose partition manifest asks for these properties.
+    pub(crate) fn by_manifest(kind: VmKind, methods: u16, notifications: bool, version: u32) -> Self {
+        use hv_abi::ffa;
+        let possible = Self::of(kind);
+        let asked = u32::from(methods) | if notifications { ffa::PROPERTY_NOTIFICATIONS } else { 0 };
+        Self {
+            properties: possible.properties & (asked | ffa::PROPERTY_AARCH64),
+            version: Version::from_bits(version).unwrap_or(possible.version),
+            notifications,
+        }
+    }
 }
 
 /// A virtual machine.
@@ -57,10 +108,20 @@ pub struct Vm {
     pub(crate) traps: Traps,
     /// VTTBR_EL2: table root and VMID.
     pub(crate) vttbr: u64,
-    pub(crate) stage2: SpinMutex<Stage2>,
+    pub(crate) stage2: SpinMutex<VmTables>,
+    /// From where it receives memory, if it does not see physical addresses.
+    pub(crate) window: Ipa,
     pub(crate) mailbox: SpinMutex<Mailbox>,
+    pub(crate) notifications: SpinMutex<Notifications>,
+    /// There is something to be read, which ends a wait for messages even if the VM has enabled no interrupt: a message in the RX
+    /// page, or a notification for the VM.
+    pub(crate) attention: AtomicBool,
+    /// `PROPERTY_*` bits of its partition information.
+    pub(crate) properties: u32,
     /// FF-A version that the VM negotiated.
-    pub(crate) ffa_version: AtomicU32,
+    ffa_version: AtomicU32,
+    /// It has used a call whose form depends on the version.
+    ffa_version_used: AtomicBool,
     /// How many of its vCPUs are on.
     pub(crate) vcpus_on: AtomicU16,
     state: AtomicU8,
@@ -79,8 +140,10 @@ impl Vm {
         kind: VmKind,
         name: &str,
         uuid: [u32; 4],
+        messaging: Messaging,
         vcpus: Box<[Vcpu]>,
-        stage2: Stage2,
+        mut stage2: VmTables,
+        [window, spare]: [u64; 2],
     ) -> Self {
         let mut short = heapless::String::new();
         // The manifest check limits names to what fits.
@@ -92,10 +155,15 @@ impl Vm {
             uuid,
             vcpus,
             traps: Traps::of(kind),
-            vttbr: stage2.root().0 | u64::from(id.0) << 48,
+            vttbr: stage2.complete(id, spare as usize),
             stage2: SpinMutex::new(stage2),
+            window: Ipa(window),
             mailbox: SpinMutex::new(Mailbox::default()),
-            ffa_version: AtomicU32::new(hv_abi::ffa::VERSION_1_2.to_bits()),
+            notifications: SpinMutex::new(Notifications::new(messaging.notifications)),
+            attention: AtomicBool::new(false),
+            properties: messaging.properties,
+            ffa_version: AtomicU32::new(messaging.version.to_bits()),
+            ffa_version_used: AtomicBool::new(false),
             vcpus_on: AtomicU16::new(1),
             state: AtomicU8::new(VmState::Active as u8),
             crash: UnsafeCell::new((VcpuIndex(0), NO_FAULT)),
@@ -106,6 +174,27 @@ impl Vm {
     #[inline]
     pub(crate) fn is_primary(&self) -> bool {
         self.id == VmId::PRIMARY
+    }
+
+    /// The FF-A version that it speaks. Asked by calls whose form depends on it, and fixed from then on.
+    pub(crate) fn ffa_version(&self) -> Version {
+        self.ffa_version_used.store(true, Ordering::Relaxed);
+        Version::from_bits(self.ffa_version.load(Ordering::Relaxed)).unwrap_or(hv_abi::ffa::VERSION_1_2)
+    }
+
+    /// Makes it speak `version`; `false` if it is too late for that.
+    pub(crate) fn negotiate(&self, version: Version) -> bool {
+        let fixed = self.ffa_version_used.load(Ordering::Relaxed);
+        if fixed {
+            return self.ffa_version.load(Ordering::Relaxed) == version.to_bits();
+        }
+        self.ffa_version.store(version.to_bits(), Ordering::Relaxed);
+        true
+    }
+
+    /// Whether it sees all memory at its physical address, and so what it receives.
+    pub(crate) fn receives_at_physical_addresses(&self) -> bool {
+        self.kind != VmKind::Secondary
     }
 
     /// The vCPU with affinity `mpidr`.

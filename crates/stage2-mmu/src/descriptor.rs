@@ -48,6 +48,9 @@ const MEMATTR_MASK: u64 = 0b1111 << 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     Invalid,
+    /// A leaf that has been taken away for a time. The processor sees an invalid entry and ignores the rest of it
+    /// (Arm ARM, D8.3.1); what it was is kept there.
+    Withheld(Pa, Attributes),
     Table(Pa),
     /// A block (levels 1 and 2) or page (level 3): its output address and attribute bits.
     Leaf(Pa, Attributes),
@@ -91,14 +94,13 @@ impl Attributes {
 
 impl Entry {
     pub(crate) fn decode(bits: u64, level: u8) -> Self {
-        if bits & VALID == 0 {
-            return Self::Invalid;
-        }
         let address = Pa(bits & ADDRESS);
+        let attributes = Attributes(bits & !ADDRESS & !(VALID | TABLE_OR_PAGE));
+        if bits & VALID == 0 {
+            return if bits == 0 { Self::Invalid } else { Self::Withheld(address, attributes) };
+        }
         match (level, bits & TABLE_OR_PAGE != 0) {
-            (3, true) | (1 | 2, false) => {
-                Self::Leaf(address, Attributes(bits & !ADDRESS & !(VALID | TABLE_OR_PAGE)))
-            }
+            (3, true) | (1 | 2, false) => Self::Leaf(address, attributes),
             (0..=2, true) => Self::Table(address),
             _ => Self::Invalid,
         }
@@ -107,6 +109,8 @@ impl Entry {
     pub(crate) fn encode(self, level: u8) -> u64 {
         match self {
             Self::Invalid => 0,
+            // Never zero: every leaf has the access flag.
+            Self::Withheld(pa, Attributes(bits)) => pa.0 | bits,
             Self::Table(pa) => pa.0 | TABLE_OR_PAGE | VALID,
             Self::Leaf(pa, Attributes(bits)) => {
                 pa.0 | bits | VALID | if level == 3 { TABLE_OR_PAGE } else { 0 }

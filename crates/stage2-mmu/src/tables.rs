@@ -162,24 +162,78 @@ impl Stage2 {
         Ok(())
     }
 
-    /// Removes every mapping of `len` bytes from `ipa`, splitting blocks that reach beyond. Pages that are not mapped
-    /// stay so. When this returns, no core can use the old mappings.
+    /// Removes every mapping of `len` bytes from `ipa`, withheld ones too, splitting blocks that reach beyond. Pages that
+    /// are not mapped stay so. When this returns, no core can use the old mappings.
     ///
     /// # Errors
-    /// See [`Error`]; after [`Error::NoMemory`] (a block could not be split) a part before the block is unmapped.
+    /// See [`Error`]; a call that fails changes no translation.
     pub fn unmap(&mut self, ipa: Ipa, len: u64, memory: &mut impl TableMemory) -> Result<(), Error> {
-        let mut span = self.check(ipa, len)?;
-        let result = loop {
-            if span.ipa >= span.end {
-                break Ok(());
-            }
-            match self.unmap_step(span, memory) {
-                Ok(next) => span.ipa = next,
-                Err(error) => break Err(error),
-            }
-        };
+        self.update(ipa, len, memory, |_| Entry::Invalid)?;
         memory.synchronise(ipa, len);
-        result
+        self.tidy(ipa, len, memory);
+        Ok(())
+    }
+
+    /// Takes `len` bytes from `ipa` away, to be given back by [`Self::restore`]: no core can use them when this returns,
+    /// and nothing else can be mapped there. What is not mapped stays so.
+    ///
+    /// # Errors
+    /// See [`Error`]; a call that fails changes no translation.
+    pub fn withhold(&mut self, ipa: Ipa, len: u64, memory: &mut impl TableMemory) -> Result<(), Error> {
+        self.update(ipa, len, memory, |entry| match entry {
+            Entry::Leaf(pa, attributes) => Entry::Withheld(pa, attributes),
+            other => other,
+        })?;
+        memory.synchronise(ipa, len);
+        Ok(())
+    }
+
+    /// Gives back what [`Self::withhold`] took, and makes large blocks again where it can.
+    ///
+    /// # Errors
+    /// See [`Error`]; a call that fails changes no translation. One for exactly a range that was withheld succeeds.
+    pub fn restore(&mut self, ipa: Ipa, len: u64, memory: &mut impl TableMemory) -> Result<(), Error> {
+        self.update(ipa, len, memory, |entry| match entry {
+            Entry::Withheld(pa, attributes) => Entry::Leaf(pa, attributes),
+            other => other,
+        })?;
+        memory.synchronise(ipa, 0);
+        self.tidy(ipa, len, memory);
+        Ok(())
+    }
+
+    /// The lowest address from `start` on, below `limit`, where `len` bytes are neither mapped nor withheld. If `len` is
+    /// 2 MiB or more, the address is a multiple of 2 MiB.
+    pub fn find_room(&self, start: Ipa, limit: Ipa, len: u64, memory: &impl TableMemory) -> Option<Ipa> {
+        let align = if len < level_size(2) { PAGE_SIZE } else { level_size(2) };
+        let limit = limit.0.min(self.width.limit());
+        let mut room = start.0.checked_next_multiple_of(align)?;
+        let mut at = room;
+        while room.checked_add(len)? <= limit {
+            if at >= room + len {
+                return Some(Ipa(room));
+            }
+            let (entry, level, ..) = self.find_entry(at, memory);
+            at = (at & !(level_size(level) - 1)) + level_size(level);
+            if entry != Entry::Invalid {
+                room = at.checked_next_multiple_of(align)?;
+                at = room;
+            }
+        }
+        None
+    }
+
+    /// Whether `len` bytes from `ipa` are whole pages of the address space that are neither mapped nor withheld.
+    pub fn has_room(&self, ipa: Ipa, len: u64, memory: &impl TableMemory) -> bool {
+        let Ok(Span { ipa: mut at, end }) = self.check(ipa, len) else { return false };
+        while at < end {
+            let (entry, level, ..) = self.find_entry(at, memory);
+            if entry != Entry::Invalid {
+                return false;
+            }
+            at = (at & !(level_size(level) - 1)) + level_size(level);
+        }
+        true
     }
 
     /// What `ipa` translates to; `None` if it is not mapped.
@@ -187,23 +241,30 @@ impl Stage2 {
         if ipa.0 >= self.width.limit() {
             return None;
         }
+        let (Entry::Leaf(pa, attributes), level, ..) = self.find_entry(ipa.0, memory) else { return None };
+        let block = level_size(level);
+        Some(Mapping {
+            pa: Pa(pa.0 | (ipa.0 & (block - 1))),
+            access: attributes.access(),
+            memory_type: attributes.memory_type(),
+            block,
+        })
+    }
+
+    /// The entry that decides about `ipa`, which is within the width; its level, its table, and the index there.
+    fn find_entry(&self, ipa: u64, memory: &impl TableMemory) -> (Entry, u8, Pa, usize) {
         let mut table = self.root;
-        for level in ROOT_LEVEL..=3 {
-            match Entry::decode(memory.read(table, self.index(ipa.0, level)), level) {
-                Entry::Invalid => return None,
-                Entry::Table(next) => table = next,
-                Entry::Leaf(pa, attributes) => {
-                    let block = level_size(level);
-                    return Some(Mapping {
-                        pa: Pa(pa.0 | (ipa.0 & (block - 1))),
-                        access: attributes.access(),
-                        memory_type: attributes.memory_type(),
-                        block,
-                    });
+        let mut level = ROOT_LEVEL;
+        loop {
+            let index = self.index(ipa, level);
+            match Entry::decode(memory.read(table, index), level) {
+                Entry::Table(next) if level < 3 => {
+                    table = next;
+                    level += 1;
                 }
+                entry => return (entry, level, table, index),
             }
         }
-        None
     }
 
     fn check(&self, ipa: Ipa, len: u64) -> Result<Span, Error> {
@@ -245,53 +306,116 @@ impl Stage2 {
                     table = next;
                 }
                 Entry::Table(next) => table = next,
-                Entry::Leaf(..) => return Err(Error::AlreadyMapped(Ipa(span.ipa))),
+                Entry::Leaf(..) | Entry::Withheld(..) => return Err(Error::AlreadyMapped(Ipa(span.ipa))),
             }
         }
         // Level 3 has no tables, and a page-aligned span always fits a page.
         Err(Error::Unaligned)
     }
 
-    /// Unmaps the first entry that `span` touches; returns where the rest of the span begins.
-    fn unmap_step(&self, span: Span, memory: &mut impl TableMemory) -> Result<u64, Error> {
-        let mut table = self.root;
-        for level in ROOT_LEVEL..=3 {
-            let index = self.index(span.ipa, level);
-            let part = span.in_entry(level);
-            match Entry::decode(memory.read(table, index), level) {
-                Entry::Invalid => return Ok(part.end),
-                Entry::Table(next) => table = next,
-                Entry::Leaf(..) if part.is_whole_entry(level) => {
-                    memory.write(table, index, 0);
-                    return Ok(part.end);
-                }
-                Entry::Leaf(pa, attributes) => {
-                    table = Self::split(table, index, level, span.ipa, pa, attributes, memory)?;
-                }
+    /// Replaces every entry of the range by what `change` makes of it. The caller sees to the TLBs.
+    fn update(
+        &mut self,
+        ipa: Ipa,
+        len: u64,
+        memory: &mut impl TableMemory,
+        change: fn(Entry) -> Entry,
+    ) -> Result<(), Error> {
+        let Span { ipa: mut at, end } = self.check(ipa, len)?;
+        // All that can fail comes first.
+        self.split_at(at, memory)?;
+        self.split_at(end, memory)?;
+        while at < end {
+            let (entry, level, table, index) = self.find_entry(at, memory);
+            let changed = change(entry);
+            if changed != entry {
+                memory.write(table, index, changed.encode(level));
             }
+            at = (at & !(level_size(level) - 1)) + level_size(level);
         }
-        Ok(span.end)
+        Ok(())
     }
 
-    /// Replaces a block by a table of smaller blocks that map the same; returns the new table. Break-before-make.
-    fn split(
-        table: Pa,
-        index: usize,
-        level: u8,
-        ipa: u64,
-        pa: Pa,
-        attributes: Attributes,
-        memory: &mut impl TableMemory,
-    ) -> Result<Pa, Error> {
-        let next = memory.allocate(1).ok_or(Error::NoMemory)?;
-        let (size, part) = (level_size(level), level_size(level + 1));
-        for i in 0..ENTRIES {
-            let leaf = Entry::Leaf(Pa(pa.0 + i as u64 * part), attributes);
-            memory.write(next, i, leaf.encode(level + 1));
+    /// Sees to it that no block reaches across `ipa`.
+    fn split_at(&self, ipa: u64, memory: &mut impl TableMemory) -> Result<(), Error> {
+        if ipa >= self.width.limit() {
+            return Ok(());
         }
+        loop {
+            let (entry, level, table, index) = self.find_entry(ipa, memory);
+            let (pa, attributes, valid) = match entry {
+                Entry::Leaf(pa, attributes) => (pa, attributes, true),
+                Entry::Withheld(pa, attributes) => (pa, attributes, false),
+                _ => return Ok(()),
+            };
+            let size = level_size(level);
+            if ipa.is_multiple_of(size) {
+                return Ok(());
+            }
+            let part = level_size(level + 1);
+            let next = memory.allocate(1).ok_or(Error::NoMemory)?;
+            for i in 0..ENTRIES {
+                let pa = Pa(pa.0 + i as u64 * part);
+                let entry = if valid { Entry::Leaf(pa, attributes) } else { Entry::Withheld(pa, attributes) };
+                memory.write(next, i, entry.encode(level + 1));
+            }
+            // Break before make.
+            if valid {
+                memory.write(table, index, 0);
+                memory.synchronise(Ipa(ipa & !(size - 1)), size);
+            }
+            memory.write(table, index, Entry::Table(next).encode(level));
+        }
+    }
+
+    /// Frees tables that hold nothing, and replaces those that map one block in pieces, as far as they cover a part of the
+    /// range.
+    fn tidy(&mut self, ipa: Ipa, len: u64, memory: &mut impl TableMemory) {
+        for level in [2, 1] {
+            let size = level_size(level);
+            let mut at = ipa.0 & !(size - 1);
+            while at < ipa.0 + len {
+                self.tidy_entry(at, level, memory);
+                at += size;
+            }
+        }
+    }
+
+    /// Does so for the table, if there is one, behind the entry for `ipa` at `level`.
+    fn tidy_entry(&self, ipa: u64, level: u8, memory: &mut impl TableMemory) {
+        let mut table = self.root;
+        for above in ROOT_LEVEL..level {
+            match Entry::decode(memory.read(table, self.index(ipa, above)), above) {
+                Entry::Table(next) => table = next,
+                _ => return,
+            }
+        }
+        let index = self.index(ipa, level);
+        let Entry::Table(lower) = Entry::decode(memory.read(table, index), level) else { return };
+        let first = Entry::decode(memory.read(lower, 0), level + 1);
+        let (size, part) = (level_size(level), level_size(level + 1));
+        let whole = match first {
+            Entry::Invalid => Entry::Invalid,
+            Entry::Leaf(pa, _) if pa.0.is_multiple_of(size) => first,
+            _ => return,
+        };
+        let uniform = |i: usize| {
+            let expected = match first {
+                Entry::Leaf(pa, attributes) => Entry::Leaf(Pa(pa.0 + i as u64 * part), attributes),
+                other => other,
+            };
+            memory.read(lower, i) == expected.encode(level + 1)
+        };
+        if !(1..ENTRIES).all(uniform) {
+            return;
+        }
+        // Break before make; the table itself may be cached too.
         memory.write(table, index, 0);
-        memory.synchronise(Ipa(ipa & !(size - 1)), size);
-        memory.write(table, index, Entry::Table(next).encode(level));
-        Ok(next)
+        memory.synchronise(Ipa(ipa), size);
+        if whole != Entry::Invalid {
+            memory.write(table, index, whole.encode(level));
+            memory.synchronise(Ipa(ipa), 0);
+        }
+        memory.free(lower);
     }
 }

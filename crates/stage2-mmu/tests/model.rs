@@ -70,10 +70,55 @@ fn running_out_of_memory_is_an_error_and_nothing_else() {
     assert_eq!(t.walk(Ipa(0), &m), None);
 }
 
+#[test]
+fn withheld_memory_is_kept_and_comes_back_as_a_block() {
+    let (mut t, mut m) = new(40);
+    t.map(Ipa(0), Pa(4 * GIB), GIB, Access::RWX, MemoryType::Normal, &mut m).unwrap();
+    let before = m.pages_in_use();
+    let (page, len) = (Ipa(MIB2 + PAGE_SIZE), PAGE_SIZE);
+    t.withhold(page, len, &mut m).unwrap();
+    assert_eq!(t.walk(page, &m), None);
+    let taken = t.map(page, Pa(0), len, Access::RW, MemoryType::Normal, &mut m);
+    assert_eq!(taken, Err(Error::AlreadyMapped(page)));
+    assert_eq!(t.walk(Ipa(MIB2), &m).unwrap().block, PAGE_SIZE);
+    t.restore(page, len, &mut m).unwrap();
+    let whole = t.walk(page, &m).unwrap();
+    assert_eq!((whole.pa, whole.block, whole.access), (Pa(4 * GIB + page.0), GIB, Access::RWX));
+    assert_eq!(m.pages_in_use(), before);
+}
+
+#[test]
+fn tables_that_hold_nothing_are_given_back() {
+    let (mut t, mut m) = new(40);
+    let before = m.pages_in_use();
+    t.map(Ipa(3 * GIB), Pa(0), 3 * PAGE_SIZE, Access::RW, MemoryType::Normal, &mut m).unwrap();
+    t.unmap(Ipa(3 * GIB), 3 * PAGE_SIZE, &mut m).unwrap();
+    assert_eq!(m.pages_in_use(), before);
+}
+
+#[test]
+fn room_is_where_nothing_is_mapped_or_withheld() {
+    let (mut t, mut m) = new(39);
+    let page = |n: u64| Ipa(GIB + n * PAGE_SIZE);
+    t.map(page(1), Pa(0), PAGE_SIZE, Access::RW, MemoryType::Normal, &mut m).unwrap();
+    t.map(page(4), Pa(0), PAGE_SIZE, Access::RW, MemoryType::Normal, &mut m).unwrap();
+    t.withhold(page(4), PAGE_SIZE, &mut m).unwrap();
+    let end = Ipa(2 * GIB);
+    assert_eq!(t.find_room(page(0), end, PAGE_SIZE, &m), Some(page(0)));
+    assert_eq!(t.find_room(page(0), end, 2 * PAGE_SIZE, &m), Some(page(2)));
+    assert_eq!(t.find_room(page(0), end, 3 * PAGE_SIZE, &m), Some(page(5)));
+    assert_eq!(t.find_room(page(0), end, MIB2, &m), Some(Ipa(GIB + MIB2)));
+    assert_eq!(t.find_room(page(0), end, GIB, &m), None);
+    assert_eq!(t.find_room(page(0), Ipa(u64::MAX), 512 * GIB, &m), None);
+    assert_eq!(t.find_room(page(0), end, u64::MAX, &m), None);
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Map { page: u64, to: u64, pages: u64 },
     Unmap { page: u64, pages: u64 },
+    Withhold { page: u64, pages: u64 },
+    Restore { page: u64, pages: u64 },
 }
 
 /// Page numbers around block borders, so that splits and large blocks both happen.
@@ -84,8 +129,10 @@ fn page() -> impl Strategy<Value = u64> {
 fn op() -> impl Strategy<Value = Op> {
     let pages = prop_oneof![1u64..5, Just(512), Just(1024), 500u64..1030];
     prop_oneof![
-        (page(), page(), pages.clone()).prop_map(|(page, to, pages)| Op::Map { page, to, pages }),
-        (page(), pages).prop_map(|(page, pages)| Op::Unmap { page, pages }),
+        2 => (page(), page(), pages.clone()).prop_map(|(page, to, pages)| Op::Map { page, to, pages }),
+        1 => (page(), pages.clone()).prop_map(|(page, pages)| Op::Unmap { page, pages }),
+        1 => (page(), pages.clone()).prop_map(|(page, pages)| Op::Withhold { page, pages }),
+        1 => (page(), pages).prop_map(|(page, pages)| Op::Restore { page, pages }),
     ]
 }
 
@@ -93,6 +140,7 @@ proptest! {
     #[test]
     fn tables_translate_as_the_model_does(ops in prop::collection::vec(op(), 1..20)) {
         let (mut t, mut m) = new(40);
+        // Page number to page number, and whether it is withheld.
         let mut model = BTreeMap::new();
         for op in ops {
             match op {
@@ -101,27 +149,35 @@ proptest! {
                     let result = t.map(Ipa(page * PAGE_SIZE), Pa(to * PAGE_SIZE), pages * PAGE_SIZE, Access::RW,
                         MemoryType::Normal, &mut m);
                     prop_assert_eq!(result.is_ok(), free);
-                    if free {
-                        model.extend((page..page + pages).map(|p| (p, to + p - page)));
-                        continue;
-                    }
                     // A refused map may have filled the free part before the page that was taken.
                     for (i, p) in (page..page + pages).enumerate() {
                         if model.contains_key(&p) {
                             break;
                         }
-                        model.insert(p, to + i as u64);
+                        model.insert(p, (to + i as u64, false));
                     }
                 }
                 Op::Unmap { page, pages } => {
                     t.unmap(Ipa(page * PAGE_SIZE), pages * PAGE_SIZE, &mut m).unwrap();
                     for p in page..page + pages { model.remove(&p); }
                 }
+                Op::Withhold { page, pages } => {
+                    t.withhold(Ipa(page * PAGE_SIZE), pages * PAGE_SIZE, &mut m).unwrap();
+                    for (_, (_, withheld)) in model.range_mut(page..page + pages) { *withheld = true; }
+                }
+                Op::Restore { page, pages } => {
+                    t.restore(Ipa(page * PAGE_SIZE), pages * PAGE_SIZE, &mut m).unwrap();
+                    for (_, (_, withheld)) in model.range_mut(page..page + pages) { *withheld = false; }
+                }
             }
         }
         for p in (0..3u64).flat_map(|g| (0..2100).map(move |p| g * 262_144 + p)) {
             let walked = t.walk(Ipa(p * PAGE_SIZE + 7), &m).map(|mapping| mapping.pa.0);
-            prop_assert_eq!(walked, model.get(&p).map(|to| to * PAGE_SIZE + 7), "page {:#x}", p);
+            let there = model.get(&p).filter(|(_, withheld)| !withheld);
+            prop_assert_eq!(walked, there.map(|(to, _)| to * PAGE_SIZE + 7), "page {:#x}", p);
         }
+        t.unmap(Ipa(0), 8 * GIB, &mut m).unwrap();
+        // Nothing but the root is left.
+        prop_assert_eq!(m.pages_in_use(), 2);
     }
 }

@@ -6,7 +6,11 @@
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use hv_abi::guest;
+use hv_abi::{
+    ffa,
+    guest::{self, messages},
+    ids::VmId,
+};
 use lwk_core::{
     app::{App, Status},
     percore, println,
@@ -67,11 +71,35 @@ pub fn context_switch() -> u64 {
     least
 }
 
-/// The program of a VM that is measured: it yields until the primary has measured that, then measures itself.
+/// The payload of a direct message that ends a server's work.
+pub const STOP: u64 = u64::MAX;
+
+/// Answers direct messages until one says [`STOP`].
+fn answer() {
+    let me = guest::id_get().unwrap_or(VmId::HYPERVISOR);
+    let mut regs = guest::msg_wait();
+    loop {
+        let [function, ids, _, word, ..] = regs.0;
+        let from = VmId((ids >> 16) as u16);
+        regs = match function as u32 {
+            ffa::MSG_SEND_DIRECT_REQ_64 if word == STOP => {
+                messages::direct_response(me, from, [STOP, 0, 0, 0, 0]);
+                return;
+            }
+            ffa::MSG_SEND_DIRECT_REQ_64 => messages::direct_response(me, from, [word + 1, 0, 0, 0, 0]),
+            _ => guest::msg_wait(),
+        };
+    }
+}
+
+/// The program of a VM that is measured: it yields, then answers, until the primary has measured that, then measures itself.
 pub fn guest(app: &App) -> Status {
     let yields = app.command_line().number("yields").unwrap_or(4 * ROUNDS);
     for _ in 0..yields {
         guest::yield_now();
+    }
+    if app.command_line().has("answers") {
+        answer();
     }
     report("hypercall-secondary", least(|| _ = guest::id_get()));
     report("guest-context-switch", context_switch());

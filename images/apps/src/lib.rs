@@ -5,6 +5,7 @@
 //! | `hpc` | the HPC workloads, and the benchmarks of a kernel's own paths; command line `workload=` |
 //! | `bench` | the measured guest, and what the others measure with |
 //! | `hostile` | a guest that misbehaves in a given way |
+//! | `peers` | two guests that exchange messages and memory |
 //! | `registers` | a guest that tries every system register, and whether its own stay its own |
 //! | `sched` | the scheduler VM: runs all other VMs |
 #![no_std]
@@ -20,6 +21,8 @@ mod crash;
 pub mod hostile;
 #[cfg(target_os = "none")]
 pub mod hpc;
+#[cfg(target_os = "none")]
+pub mod peers;
 #[cfg(target_os = "none")]
 pub mod registers;
 #[cfg(target_os = "none")]

@@ -14,8 +14,9 @@ use alloc::vec::Vec;
 use hv_abi::{
     Regs,
     exit::Exit,
-    guest,
-    ids::{VcpuId, VcpuIndex},
+    ffa,
+    guest::{self, messages},
+    ids::{VcpuId, VcpuIndex, VmId},
 };
 use lwk_core::{
     app::{App, Status},
@@ -114,16 +115,39 @@ fn measure(app: &App, machines: &Machines) {
     // Without names, the only VM there is.
     let Some(vm) = machines.by_name("bench").or_else(|| machines.iter().next()) else { return };
     let vcpu = VcpuId { vm: vm.id(), index: VcpuIndex(0) };
-    let yields = |_: &u32| matches!(guest::run(vcpu), Ok((_, Exit::Yield)));
+    let yields = |_: &u32| matches!(guest::run(vcpu), Ok((_, Exit::Yield { .. })));
     if (0..BOOT_RUNS).find(yields).is_none() {
         println!("{} does not yield: its switches are not measured", vm.name());
         return;
     }
     let mut all = true;
-    let ticks = bench::least(|| all &= matches!(guest::run(vcpu), Ok((_, Exit::Yield))));
+    let ticks = bench::least(|| all &= matches!(guest::run(vcpu), Ok((_, Exit::Yield { .. }))));
     if all {
         bench::report("run-yield", ticks);
     } else {
         println!("{} did something else than yield: its switches are not measured", vm.name());
+    }
+    messages(vcpu);
+}
+
+/// What a direct message to a VM and its answer cost, if it answers: it has to stop yielding first.
+fn messages(vcpu: VcpuId) {
+    let waits = |_: &u32| matches!(guest::run(vcpu), Ok((_, Exit::MessageWait { .. } | Exit::Off { .. })));
+    if (0..BOOT_RUNS).find(waits).is_none() {
+        return;
+    }
+    let me = VmId::PRIMARY;
+    let ask = |word| messages::direct_request(me, vcpu.vm, [word, 0, 0, 0, 0]);
+    let answered =
+        |answer: Regs, word: u64| answer.function() == ffa::MSG_SEND_DIRECT_RESP_64 && answer.0[3] == word;
+    if !answered(ask(1), 2) {
+        return;
+    }
+    let mut all = true;
+    let ticks = bench::least(|| all &= answered(ask(1), 2));
+    if all && answered(ask(bench::STOP), bench::STOP) {
+        bench::report("direct-message", ticks);
+    } else {
+        println!("a direct message was not answered: messages are not measured");
     }
 }

@@ -14,9 +14,9 @@ use crate::{
     plan::{Memory, Placement, Plan, Region, Request},
     report,
     system::System,
-    tables::Tables,
+    tables::VmTables,
     vcpu::{Claimed, Vcpu, VcpuState},
-    vm::{Vm, VmKind},
+    vm::{Messaging, Vm, VmKind},
     vmtree,
 };
 use ::bundle::VmSpec;
@@ -27,7 +27,9 @@ use hv_abi::{
     layout,
 };
 use machine::{Conduit, Machine};
-use stage2_mmu::{Access, IpaWidth, MemoryType, Stage2};
+use page_ownership::Ownership;
+use spin::mutex::SpinMutex;
+use stage2_mmu::{Access, IpaWidth, MemoryType};
 
 /// How much of the device tree's surroundings the early tables map.
 const TREE_WINDOW: u64 = 2 * layout::BLOCK;
@@ -114,7 +116,7 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     let mut own = El2Map::new(&layout);
     own.identity(pool.base, pool.len, Kind::Data);
     board::devices(&machine, &mut |base, bytes| own.identity(base, bytes, Kind::Device));
-    let system = build(&machine, &bundle, &plan, &cores, own);
+    let system = build(&machine, &bundle, &plan, &cores, &ram, own);
     let this = system.cores.iter().find(|core| core.mpidr == arch::mpidr());
     let Some(this) = this else {
         fail!("the device tree does not list the core that the hypervisor runs on")
@@ -215,12 +217,17 @@ fn pool_bytes(bundle: &Bundle<'_>, cores: usize, ram: &[Region]) -> u64 {
     let gib: u64 = ram.iter().map(|r| r.len.div_ceil(1 << 30) + 2).sum();
     let fixed = 512 * 1024;
     let per_core = STACK_SIZE + 4 * layout::PAGE + size_of::<Core>() as u64 + vms * 2;
-    let per_vm = 12 * layout::PAGE + size_of::<Vm>() as u64;
+    let spare: u64 = bundle.secondaries().map(|vm| spare_tables(vm.mem_size.unwrap_or_default())).sum();
+    let spare = spare + spare_tables(u64::MAX);
+    let pages = ram.iter().map(|r| r.len / layout::PAGE).sum::<u64>();
+    let per_vm = 12 * layout::PAGE + size_of::<Vm>() as u64 + Ownership::BYTES_PER_VM as u64;
     let bytes = fixed
         + cores as u64 * (per_core + size_of::<Vcpu>() as u64)
         + vms * per_vm
         + vcpus * size_of::<Vcpu>() as u64
-        + gib * (2 + vms) * layout::PAGE;
+        + gib * (2 + vms) * layout::PAGE
+        + spare * layout::PAGE
+        + pages * Ownership::BYTES_PER_PAGE as u64;
     bytes.next_multiple_of(layout::BLOCK)
 }
 
@@ -243,12 +250,30 @@ fn map_except(map: &mut El2Map, region: Region, except: &[Region]) {
     }
 }
 
+/// Whose each page is when the first VM starts. What nobody has been given is the hypervisor's.
+fn ownership(ram: &[Region], plan: &Plan, vms: impl Iterator<Item = VmId>) -> Ownership {
+    let whole = |region: &Region| {
+        let base = region.base.next_multiple_of(layout::PAGE);
+        (base, (region.end() & !(layout::PAGE - 1)).saturating_sub(base))
+    };
+    let mut ownership = Ownership::new(ram.iter().map(whole), vms);
+    let primary = plan.primary.regions.iter().map(|region| (VmId::PRIMARY, Pa(region.base), region.len));
+    let secondaries = plan.secondaries.iter().map(|placement| (placement.vm, placement.pa, placement.bytes));
+    for (vm, pa, bytes) in primary.chain(secondaries) {
+        if !ownership.assign(vm, pa, bytes / layout::PAGE) {
+            fail!("memory at {:#x} has been planned for two", pa.0);
+        }
+    }
+    ownership
+}
+
 /// Makes everything that lives as long as the machine runs.
 fn build(
     machine: &Machine<'_>,
     bundle: &Bundle<'_>,
     plan: &Plan,
     cores: &[u64],
+    ram: &[Region],
     mut map: El2Map,
 ) -> &'static System {
     let width = ipa_width(plan);
@@ -259,15 +284,27 @@ fn build(
         VmId::PRIMARY,
         VmKind::Primary,
         name,
-        [0; 4],
+        bundle.primary().uuid,
+        messaging(&bundle.primary(), VmKind::Primary),
         vcpus(&affinities),
         primary_tables(plan, width),
+        [0, spare_tables(u64::MAX)],
     ));
     for (spec, placement) in bundle.secondaries().zip(&plan.secondaries) {
         let affinities: Vec<u64> = (0..spec.vcpu_count as u16).map(vmtree::vcpu_mpidr).collect();
         let tables = secondary_tables(placement, width);
-        let uuid = spec.uuid;
-        vms.push(Vm::new(id_of(&spec), VmKind::Secondary, spec.debug_name, uuid, vcpus(&affinities), tables));
+        let kind = VmKind::Secondary;
+        let messaging = messaging(&spec, kind);
+        vms.push(Vm::new(
+            id_of(&spec),
+            kind,
+            spec.debug_name,
+            spec.uuid,
+            messaging,
+            vcpus(&affinities),
+            tables,
+            [window(placement.bytes), spare_tables(placement.bytes)],
+        ));
     }
 
     let mut parts = Vec::new();
@@ -283,12 +320,14 @@ fn build(
         .map(|(index, (mpidr, (top, window)))| Core::new(index as u16, *mpidr, vms.len(), window, root, top))
         .collect();
 
+    let ownership = ownership(ram, plan, vms.iter().map(|vm| vm.id));
     let Some(frequency) = vtimer::frequency() else {
         fail!("firmware has not set the frequency of the counter")
     };
     let system = System::publish(Box::new(System {
         vms: vms.into_boxed_slice(),
         cores: physical_cores,
+        ownership: SpinMutex::new(ownership),
         frequency,
         vtcr: arch::vtcr(width.bits()),
         conduit: machine.psci().map(|psci| psci.conduit),
@@ -302,6 +341,13 @@ fn build(
     system
 }
 
+fn messaging(spec: &VmSpec<'_>, kind: VmKind) -> Messaging {
+    match &spec.partition {
+        Some(p) => Messaging::by_manifest(kind, p.messaging_method, p.notification_support, p.version),
+        None => Messaging::of(kind),
+    }
+}
+
 fn vcpus(affinities: &[u64]) -> Box<[Vcpu]> {
     affinities.iter().enumerate().map(|(i, mpidr)| Vcpu::new(VcpuIndex(i as u16), *mpidr)).collect()
 }
@@ -313,32 +359,42 @@ fn stack_memory() -> Pa {
     el2_map::physical((Box::leak(stack).as_ptr() as u64).next_multiple_of(layout::PAGE))
 }
 
+/// From where a secondary with `bytes` of memory of its own receives more.
+fn window(bytes: u64) -> u64 {
+    (layout::RAM_BASE + bytes).next_multiple_of(1 << 30)
+}
+
+/// Pages by which the tables of a VM with `bytes` of memory can grow while it runs.
+fn spare_tables(bytes: u64) -> u64 {
+    (16 + (bytes >> 26)).min(128)
+}
+
 /// Wide enough for all memory of the primary, which sees physical addresses, and for the secondaries' layout.
 fn ipa_width(plan: &Plan) -> IpaWidth {
     let end = plan.primary.regions.iter().map(|r| r.end()).max().unwrap_or(0);
     let largest = plan.secondaries.iter().map(|p| p.bytes).max().unwrap_or(0);
-    let limit = end.max(layout::RAM_BASE + largest).max(1 << 32);
+    let limit = end.max(window(largest) + (1 << 30)).max(1 << 32);
     let bits = (64 - (limit - 1).leading_zeros()) as u8;
-    match IpaWidth::new(bits) {
+    // 39 bits, which one root table translates, leave much room for memory that VMs receive.
+    match IpaWidth::new(bits.max(39.min(arch::pa_bits()))) {
         Some(width) if bits <= arch::pa_bits() => width,
         _ => fail!("memory reaches to {limit:#x}, further than stage-2 tables with three levels can"),
     }
 }
 
-fn primary_tables(plan: &Plan, width: IpaWidth) -> Stage2 {
+fn primary_tables(plan: &Plan, width: IpaWidth) -> VmTables {
     let ranges = plan.primary.regions.iter().map(|r| (Ipa(r.base), Pa(r.base), r.len));
     map_memory(width, ranges)
 }
 
-fn secondary_tables(placement: &Placement, width: IpaWidth) -> Stage2 {
+fn secondary_tables(placement: &Placement, width: IpaWidth) -> VmTables {
     map_memory(width, core::iter::once((Ipa(layout::RAM_BASE), placement.pa, placement.bytes)))
 }
 
-fn map_memory(width: IpaWidth, ranges: impl Iterator<Item = (Ipa, Pa, u64)>) -> Stage2 {
-    let mut memory = Tables::for_new_vm();
-    let mapped = Stage2::new(width, &mut memory).and_then(|mut tables| {
+fn map_memory(width: IpaWidth, ranges: impl Iterator<Item = (Ipa, Pa, u64)>) -> VmTables {
+    let mapped = VmTables::new(width).and_then(|mut tables| {
         for (ipa, pa, bytes) in ranges {
-            tables.map(ipa, pa, bytes, Access::RWX, MemoryType::Normal, &mut memory)?;
+            tables.map(ipa, pa, bytes, Access::RWX, MemoryType::Normal)?;
         }
         Ok(tables)
     });

@@ -1,6 +1,6 @@
 //! Who may call what: one table.
 
-use super::{ffa, mailbox, paravirt, psci, vendor};
+use super::{direct, ffa, indirect, mailbox, memory, notify, paravirt, psci, vendor};
 use crate::{
     run::Next,
     vcpu::Loaded,
@@ -42,7 +42,7 @@ macro_rules! access_table {
             }
         }
 
-        #[cfg(test)]
+        #[cfg(any(test, feature = "testing"))]
         static ACCESS: &[(u32, Who)] = &[$(($function, Who::$who)),+];
     };
 }
@@ -63,6 +63,33 @@ access_table! {
     f::RUN, Primary, super::call;
     f::YIELD, All, super::call;
     f::MSG_WAIT, Secondaries, ffa::msg_wait;
+    f::MSG_SEND_DIRECT_REQ, All, super::call;
+    f::MSG_SEND_DIRECT_REQ_64, All, super::call;
+    f::MSG_SEND_DIRECT_RESP, Secondaries, super::call;
+    f::MSG_SEND_DIRECT_RESP_64, Secondaries, super::call;
+    f::MSG_SEND_DIRECT_REQ2, All, direct::request2;
+    f::MSG_SEND_DIRECT_RESP2, Secondaries, direct::response2;
+    f::MSG_SEND2, All, indirect::send;
+    f::MEM_DONATE, All, memory::donate;
+    f::MEM_DONATE_64, All, memory::donate;
+    f::MEM_LEND, All, memory::lend;
+    f::MEM_LEND_64, All, memory::lend;
+    f::MEM_SHARE, All, memory::share;
+    f::MEM_SHARE_64, All, memory::share;
+    f::MEM_RETRIEVE_REQ, All, memory::retrieve;
+    f::MEM_RETRIEVE_REQ_64, All, memory::retrieve;
+    f::MEM_RELINQUISH, All, memory::relinquish;
+    f::MEM_RECLAIM, All, memory::reclaim;
+    f::MEM_FRAG_RX, All, memory::frag_rx;
+    f::MEM_FRAG_TX, All, memory::frag_tx;
+    f::NOTIFICATION_BITMAP_CREATE, All, notify::create;
+    f::NOTIFICATION_BITMAP_DESTROY, All, notify::destroy;
+    f::NOTIFICATION_BIND, All, notify::bind;
+    f::NOTIFICATION_UNBIND, All, notify::unbind;
+    f::NOTIFICATION_SET, All, notify::set;
+    f::NOTIFICATION_GET, All, notify::get;
+    f::NOTIFICATION_INFO_GET, Primary, notify::info_get;
+    f::NOTIFICATION_INFO_GET_64, Primary, notify::info_get;
     f::CONSOLE_LOG, All, ffa::console_log_32;
     f::CONSOLE_LOG_64, All, ffa::console_log_64;
     // Para-virtual interrupts.
@@ -101,6 +128,12 @@ access_table! {
 /// The handler of `function` for `vm`; `None` if the VM has no such call.
 pub(crate) fn find(function: u32, vm: &Vm) -> Option<Handler> {
     find_for(function, vm.kind)
+}
+
+/// All calls that there are.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn functions() -> std::vec::Vec<u32> {
+    ACCESS.iter().map(|(function, _)| *function).collect()
 }
 
 /// Whether a VM of this kind may call `function`.

@@ -7,20 +7,29 @@ use crate::{
     vcpu::{Loaded, VcpuState},
 };
 use core::sync::atomic::Ordering;
-use hv_abi::{exit::Exit, ffa, ids::VmId};
+use hv_abi::{
+    Regs,
+    exit::Exit,
+    ffa,
+    ids::{VirtIntId, VmId},
+    paravirt,
+};
 
-/// `FFA_VERSION` (section 13.2): the caller's version is noted if it is one that Margay can speak.
+/// `FFA_VERSION` (section 13.2): the caller's version is noted if it is one that Margay can speak, and it has not spoken
+/// another one yet.
 pub(super) fn version(mut current: Loaded) -> Next {
     let w1 = current.regs().x[1] as u32;
     let ours = ffa::VERSION_1_2;
-    current.regs().x[0] = match ffa::Version::from_bits(w1) {
-        Some(theirs) if theirs.major == ours.major => {
-            current.vm().ffa_version.store(theirs.min(ours).to_bits(), Ordering::Relaxed);
-            u64::from(ours.to_bits())
+    let not_supported = ffa::Error::NotSupported.bits();
+    let result = match ffa::Version::from_bits(w1) {
+        Some(theirs) if theirs.major == ours.major && !current.vm().negotiate(theirs.min(ours)) => {
+            not_supported
         }
+        // A caller of another major version sees which one it would have to speak.
         Some(_) => u64::from(ours.to_bits()),
-        None => ffa::Error::NotSupported.bits(),
+        None => not_supported,
     };
+    current.regs().set_results(&Regs([result, 0, 0, 0, 0, 0, 0, 0]));
     current.vcpu()
 }
 
@@ -28,8 +37,14 @@ pub(super) fn version(mut current: Loaded) -> Next {
 pub(super) fn features(mut current: Loaded) -> Next {
     let function = current.regs().x[1] as u32;
     let known = access::is_ffa(function) && access::may_call(function, current.vm().kind);
-    let special = [ffa::ERROR, ffa::SUCCESS, ffa::SUCCESS_64, ffa::INTERRUPT, ffa::FEATURES];
+    let special =
+        [ffa::ERROR, ffa::SUCCESS, ffa::SUCCESS_64, ffa::INTERRUPT, ffa::FEATURES, ffa::MEM_RETRIEVE_RESP];
+    let id = |interrupt: VirtIntId| Ok((interrupt.number().into(), 0));
     let result = match function {
+        ffa::FEATURE_NOTIFICATION_PENDING => id(paravirt::NOTIFICATION_PENDING),
+        ffa::FEATURE_SCHEDULE_RECEIVER if current.vm().is_primary() => id(paravirt::SCHEDULE_RECEIVER),
+        // These may name a buffer other than TX: not here.
+        ffa::MEM_DONATE..=ffa::MEM_RETRIEVE_REQ | ffa::MEM_DONATE_64..=ffa::MEM_RETRIEVE_REQ_64 => Ok((0, 0)),
         // Buffers of one page: minimum size and alignment 4 KiB, maximum one page (bits 31:16).
         ffa::RXTX_MAP | ffa::RXTX_MAP_64 => Ok((1 << 16, 0)),
         _ if known || special.contains(&function) => Ok((0, 0)),
@@ -43,22 +58,42 @@ pub(super) fn spm_id_get(current: Loaded) -> Next {
     answer(current, Ok((u64::from(VmId::HYPERVISOR.0), 0)))
 }
 
-/// `FFA_YIELD`: results are written now, because the vCPU goes on after the call when it is run again.
-#[inline]
+/// `FFA_YIELD`: results are written now, because the vCPU goes on after the call when it is run again. w2 and w3 say for how
+/// many nanoseconds it can do without its core, if it says so.
+#[inline(never)]
 pub(super) fn yield_now(mut current: Loaded) -> Next {
     let x = &mut current.regs().x;
+    let ns = x[2] & 0xffff_ffff | x[3] << 32;
+    let timeout_ns = if ns == 0 { None } else { Some(ns) };
     x[0] = u64::from(ffa::SUCCESS);
     x[1..8].fill(0);
     if current.vm().is_primary() {
         return current.vcpu();
     }
-    run::exit(&current, Exit::Yield, VcpuState::Ready)
+    run::exit(&current, Exit::Yield { timeout_ns }, VcpuState::Ready)
 }
 
-/// `FFA_MSG_WAIT`: no message can come in yet, so this waits for interrupts, as `FFA_SUCCESS` tells.
+/// w2 of `FFA_MSG_WAIT`: the caller keeps its RX buffer.
+const RETAIN_RX: u64 = 1;
+
+/// `FFA_MSG_WAIT` (section 14.4). It ends with a direct request, with `FFA_RUN` if there is something to be read, or with `FFA_INTERRUPT`.
 pub(super) fn msg_wait(mut current: Loaded) -> Next {
-    super::success(&mut current, 0, 0);
-    run::wait(&current, VcpuState::WaitingForMessage)
+    let (vm, id) = (current.vm(), current.vcpu().id().pack());
+    let flags = current.regs().x[2] & 0xffff_ffff;
+    if flags & !RETAIN_RX != 0 {
+        return answer(current, Err(ffa::Error::InvalidParameters));
+    }
+    if current.vcpu().requester().is_some() {
+        // It owes a response.
+        return answer(current, Err(ffa::Error::Denied));
+    }
+    let unread = vm.attention.load(Ordering::SeqCst);
+    if flags & RETAIN_RX == 0 && !unread {
+        vm.mailbox.lock().rx_full = false;
+    }
+    let function = if unread { ffa::RUN } else { ffa::INTERRUPT };
+    current.regs().set_results(&Regs([u64::from(function), id, 0, 0, 0, 0, 0, 0]));
+    if unread { current.vcpu() } else { run::wait(&current, VcpuState::WaitingForMessage) }
 }
 
 /// `FFA_CONSOLE_LOG` with four characters to a register (section 13.13).

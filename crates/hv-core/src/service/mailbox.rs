@@ -1,30 +1,24 @@
 //! RX and TX buffers, and what the hypervisor itself puts into RX: partition information.
 
 use super::answer;
-use crate::{
-    run::Next,
-    system::System,
-    vcpu::Loaded,
-    vm::{Vm, VmKind},
-};
+use crate::{el2_map::Window, run::Next, system::System, tables::AllTables, vcpu::Loaded, vm::Vm};
 use core::sync::atomic::Ordering;
 use hv_abi::{
     ffa::{self, Error, PartitionInfo},
-    ids::{Ipa, Pa},
+    ids::Ipa,
     layout::PAGE,
     smccc,
 };
-use stage2_mmu::{Access, MemoryType};
 
 /// `FFA_RXTX_MAP` (section 13.6): one page each, memory of the caller's own.
 pub(super) fn rxtx_map(mut current: Loaded) -> Next {
     let [function, tx, rx, pages, ..] = current.regs().arguments().0;
     let mask = if function as u32 & smccc::CONVENTION_64 == 0 { 0xffff_ffff } else { u64::MAX };
-    let result = map(current.vm(), tx & mask, rx & mask, pages);
+    let result = map(current.vm(), &current.core().window, tx & mask, rx & mask, pages);
     answer(current, result.map(|()| (0, 0)))
 }
 
-fn map(vm: &Vm, tx: u64, rx: u64, pages: u64) -> Result<(), Error> {
+fn map(vm: &Vm, window: &Window, tx: u64, rx: u64, pages: u64) -> Result<(), Error> {
     if pages & 0x3f != 1 || pages & !0x3f & 0xffff_ffff != 0 || tx == rx || !(tx | rx).is_multiple_of(PAGE) {
         return Err(Error::InvalidParameters);
     }
@@ -32,26 +26,34 @@ fn map(vm: &Vm, tx: u64, rx: u64, pages: u64) -> Result<(), Error> {
     if mailbox.pages.is_some() {
         return Err(Error::Denied);
     }
-    let own = |ipa: u64| -> Result<Pa, Error> {
-        let mapping = vm.stage2.lock().walk(Ipa(ipa), &crate::tables::Tables::for_vm(vm.vttbr));
-        let mapping = mapping.ok_or(Error::InvalidParameters)?;
-        let usable = mapping.access == Access::RWX && mapping.memory_type == MemoryType::Normal;
-        if usable { Ok(mapping.pa) } else { Err(Error::InvalidParameters) }
-    };
-    mailbox.pages = Some((own(tx)?, own(rx)?));
+    let mut ownership = System::get().ownership.lock();
+    let [tx, rx] = ownership.open_mailbox(vm.id, [Ipa(tx), Ipa(rx)], &AllTables { window })?;
+    mailbox.pages = Some((tx, rx));
     mailbox.rx_full = false;
     Ok(())
 }
 
 /// `FFA_RXTX_UNMAP` (section 13.7).
 pub(super) fn rxtx_unmap(current: Loaded) -> Next {
-    let unmapped = current.vm().mailbox.lock().pages.take();
-    answer(current, unmapped.map(|_| (0, 0)).ok_or(Error::InvalidParameters))
+    let vm = current.vm();
+    let mut mailbox = vm.mailbox.lock();
+    let result = mailbox.pages.take().ok_or(Error::InvalidParameters);
+    if let Ok((tx, rx)) = result {
+        System::get().ownership.lock().close_mailbox(vm.id, [tx, rx]);
+        (mailbox.rx_full, mailbox.unread) = (false, false);
+    }
+    drop(mailbox);
+    answer(current, result.map(|_| (0, 0)))
 }
 
 /// `FFA_RX_RELEASE` (section 13.4).
 pub(super) fn rx_release(current: Loaded) -> Next {
-    let was_full = core::mem::take(&mut current.vm().mailbox.lock().rx_full);
+    let vm = current.vm();
+    let mut mailbox = vm.mailbox.lock();
+    let was_full = core::mem::take(&mut mailbox.rx_full);
+    mailbox.unread = false;
+    vm.attention.store(vm.notifications.lock().any(), Ordering::SeqCst);
+    drop(mailbox);
     answer(current, if was_full { Ok((0, 0)) } else { Err(Error::Denied) })
 }
 
@@ -63,12 +65,17 @@ pub(super) fn partition_info_get(mut current: Loaded) -> Next {
     answer(current, result)
 }
 
-fn properties(vm: &Vm) -> u32 {
-    let messages = match vm.kind {
-        VmKind::Primary => ffa::PROPERTY_DIRECT_SEND,
-        VmKind::Secondary => ffa::PROPERTY_DIRECT_RECV,
+/// The properties of a VM, as far as the version that the caller speaks has words for them.
+fn properties(vm: &Vm, version: ffa::Version) -> u32 {
+    let direct = ffa::PROPERTY_DIRECT_RECV | ffa::PROPERTY_DIRECT_SEND;
+    let known = if version == ffa::VERSION_1_0 {
+        direct | ffa::PROPERTY_INDIRECT
+    } else if version == ffa::VERSION_1_1 {
+        direct | ffa::PROPERTY_INDIRECT | ffa::PROPERTY_NOTIFICATIONS | ffa::PROPERTY_AARCH64
+    } else {
+        u32::MAX
     };
-    messages | ffa::PROPERTY_AARCH64
+    vm.properties & known
 }
 
 fn partition_info(current: &Loaded, uuid: [u32; 4], flags: u64) -> Result<(u64, u64), Error> {
@@ -81,8 +88,8 @@ fn partition_info(current: &Loaded, uuid: [u32; 4], flags: u64) -> Result<(u64, 
     if count == 0 {
         return Err(Error::InvalidParameters);
     }
-    let version = ffa::Version::from_bits(current.vm().ffa_version.load(Ordering::Relaxed));
-    let old = version.is_some_and(|v| v.minor == 0);
+    let version = current.vm().ffa_version();
+    let old = version == ffa::VERSION_1_0;
     let size = if old { ffa::PARTITION_INFO_SIZE_1_0 } else { ffa::PARTITION_INFO_SIZE };
     let size_result = if old { 0 } else { size as u64 };
     if flags & ffa::PARTITION_INFO_COUNT_ONLY != 0 {
@@ -101,7 +108,7 @@ fn partition_info(current: &Loaded, uuid: [u32; 4], flags: u64) -> Result<(u64, 
             let info = PartitionInfo {
                 id: vm.id.0,
                 execution_contexts: vm.vcpus.len() as u16,
-                properties: properties(vm),
+                properties: properties(vm, version),
                 uuid: if all { vm.uuid } else { [0; 4] },
             };
             slot.copy_from_slice(&info.to_bytes()[..size]);

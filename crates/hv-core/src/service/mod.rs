@@ -10,8 +10,12 @@
 )]
 
 mod access;
+mod direct;
 mod ffa;
+mod indirect;
 mod mailbox;
+mod memory;
+mod notify;
 mod paravirt;
 mod psci;
 mod vendor;
@@ -21,6 +25,11 @@ use crate::{
     vcpu::Loaded,
 };
 use hv_abi::{Regs, SMCCC_NOT_SUPPORTED};
+
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use access::functions;
+pub(crate) use direct::fail_requester;
+pub(crate) use memory::forsake;
 
 /// A hypercall of `current`, by HVC or SMC.
 #[inline]
@@ -37,6 +46,12 @@ pub(crate) fn call(mut current: Loaded) -> Next {
         }
         hv_abi::ffa::RUN if current.vm().is_primary() => run::run(current),
         hv_abi::ffa::YIELD => ffa::yield_now(current),
+        hv_abi::ffa::MSG_SEND_DIRECT_REQ | hv_abi::ffa::MSG_SEND_DIRECT_REQ_64 => direct::request(current),
+        hv_abi::ffa::MSG_SEND_DIRECT_RESP | hv_abi::ffa::MSG_SEND_DIRECT_RESP_64
+            if !current.vm().is_primary() =>
+        {
+            direct::response(current)
+        }
         hv_abi::paravirt::INTERRUPT_GET => paravirt::get(current),
         _ => other(current),
     }

@@ -5,6 +5,7 @@ use crate::{
     system::System,
     vcpu::{Loaded, Vcpu, VcpuState},
 };
+use core::sync::atomic::Ordering;
 use hv_abi::{
     exit::Exit,
     ids::{VirtIntId, VmId},
@@ -14,7 +15,7 @@ use hv_abi::{
 const FAILED: u64 = u64::MAX;
 
 /// `HF_INTERRUPT_GET`.
-#[inline]
+#[inline(never)]
 pub(super) fn get(mut current: Loaded) -> Next {
     let taken = current.vcpu().irqs.take();
     current.regs().x[0] = u64::from(taken.map_or(paravirt::NO_INTERRUPT, VirtIntId::number));
@@ -75,6 +76,15 @@ pub(super) fn send_ipi(mut current: Loaded) -> Next {
     deliver(&current, target, paravirt::IPI).0
 }
 
+/// Sends `id` to a vCPU of a VM that has something to read; see [`deliver`]. Nobody is run for it now if `quietly`.
+pub(super) fn notify(current: Loaded, target: &'static Vcpu, id: VirtIntId, quietly: bool) -> Next {
+    if quietly {
+        target.irqs.pend(id);
+        return current.vcpu();
+    }
+    deliver(&current, target, id).0
+}
+
 /// Makes `id` pending on `target`, and sees to it that somebody acts on it: the core that runs the target, or the
 /// primary, which is told to run it. Returns who goes on, and whether the target should now be run.
 fn deliver(current: &Loaded, target: &'static Vcpu, id: VirtIntId) -> (Next, bool) {
@@ -84,7 +94,9 @@ fn deliver(current: &Loaded, target: &'static Vcpu, id: VirtIntId) -> (Next, boo
         current.update_line();
         return (this, false);
     }
-    if !high {
+    let state = target.state();
+    let reads = state == VcpuState::WaitingForMessage && target.vm().attention.load(Ordering::SeqCst);
+    if !high && !reads {
         return (this, false);
     }
     if target.vm().is_primary() {
@@ -92,7 +104,7 @@ fn deliver(current: &Loaded, target: &'static Vcpu, id: VirtIntId) -> (Next, boo
         run::kick(target.index().0);
         return (this, false);
     }
-    match target.state() {
+    match state {
         VcpuState::Running(core) => {
             run::kick(core);
             (this, false)
@@ -101,7 +113,7 @@ fn deliver(current: &Loaded, target: &'static Vcpu, id: VirtIntId) -> (Next, boo
             (run::exit_about(current, target.id(), Exit::Interrupt, VcpuState::Ready), true)
         }
         VcpuState::Waiting | VcpuState::WaitingForMessage => (this, true),
-        // It takes the interrupt when it is run, which it waits for anyway; or it is off.
-        VcpuState::Ready | VcpuState::Off => (this, false),
+        // It takes the interrupt when it is run, which it waits for anyway; or when it has its response; or it is off.
+        VcpuState::Ready | VcpuState::WaitingForResponse | VcpuState::Off => (this, false),
     }
 }

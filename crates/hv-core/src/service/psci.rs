@@ -67,6 +67,7 @@ pub(super) fn cpu_on(mut current: Loaded) -> Next {
 /// `CPU_OFF` by a secondary. The VM is off when its last vCPU is.
 pub(super) fn cpu_off(current: Loaded) -> Next {
     let vm = current.vm();
+    super::fail_requester(current.vcpu(), current.core());
     if vm.vcpus_on.fetch_sub(1, Ordering::SeqCst) == 1 {
         vm.switch_off(false);
         return run::stop(&current);

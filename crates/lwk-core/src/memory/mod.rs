@@ -21,4 +21,4 @@ pub use stack::Stack;
 #[cfg(target_os = "none")]
 pub(crate) use tables::{image_phys, leave_identity_map, root};
 #[cfg(target_os = "none")]
-pub use tables::{map_code, map_device};
+pub use tables::{map_code, map_device, map_shared};

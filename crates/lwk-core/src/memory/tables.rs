@@ -169,6 +169,15 @@ pub fn map_device(region: Region) -> Result<usize, MapError> {
     map_window(region, DEVICE)
 }
 
+/// Maps memory that is shared with others, or received from them, as ordinary data; returns its address. What is there may change at
+/// any time.
+///
+/// # Errors
+/// The range is mapped in another way.
+pub fn map_shared(region: Region) -> Result<usize, MapError> {
+    map_window(region, READ_WRITE)
+}
+
 /// Maps physical memory read-execute, in the window of devices; returns its address.
 ///
 /// # Safety

@@ -18,14 +18,22 @@ pub(super) fn until_over(machines: &Machines, vm: &Vm, vcpu: VcpuId) {
             vm.end(Ending::Aborted);
             break;
         };
+        if about != vcpu && !matches!(exit, Exit::DirectResponse { .. }) {
+            // Another vCPU took this core over by a direct message, or has got an interrupt: its own task sees to it. This
+            // one is run again to learn what it does.
+            machines.wake(about);
+            continue;
+        }
         match exit {
-            Exit::Yield => task::yield_now(),
+            Exit::Yield { timeout_ns: None } => task::yield_now(),
+            Exit::Yield { timeout_ns: Some(ns) } => task::park_until(time::after_ns(ns)),
+            // An answer that came after the one who asked was interrupted: nobody waits for it here.
+            Exit::DirectResponse { .. } => {}
             Exit::WaitForInterrupt { timeout_ns } | Exit::MessageWait { timeout_ns } => match timeout_ns {
                 Some(ns) => task::park_until(time::after_ns(ns)),
                 None => task::park(),
             },
-            Exit::Interrupt if about == vcpu => {}
-            Exit::Interrupt => machines.wake(about),
+            Exit::Interrupt => {}
             Exit::Refused(ffa::Error::Busy | ffa::Error::Retry) => task::park_until(time::after_ns(BUSY_NS)),
             Exit::Refused(error) => {
                 if vm.end(Ending::Aborted) {

@@ -129,6 +129,19 @@ pub(crate) fn fault_ipa() -> u64 {
     (read!("hpfar_el2") & 0x0000_0fff_ffff_fff0) << 8
 }
 
+/// The intermediate physical page behind a virtual address of the loaded vCPU, as its stage 1 translates it now: for permission
+/// faults, for which HPFAR_EL2 is not valid (Arm ARM, D19.2.63). 0 if there is no translation.
+pub(crate) fn translate_stage1(address: u64) -> u64 {
+    let par = read!("par_el1");
+    let result: u64;
+    // SAFETY: address translation instructions change PAR_EL1 only, which is put back: it is the VM's.
+    unsafe {
+        asm!("at s1e1r, {}", "isb", "mrs {}, par_el1", in(reg) address, out(reg) result, options(nostack, preserves_flags));
+    }
+    write!("par_el1", par);
+    if result & 1 == 0 { result & 0x000f_ffff_ffff_f000 } else { 0 }
+}
+
 /// The counter, in ticks.
 #[inline]
 pub(crate) fn counter() -> u64 {
@@ -251,6 +264,9 @@ pub(crate) fn publish_tables() {
     unsafe { asm!("dsb ishst", "isb", options(nostack, preserves_flags)) };
 }
 
+/// More bytes than this are not worth a TLB maintenance instruction for each page.
+const MANY: u64 = 64 * 4096;
+
 /// Removes the translations of `len` bytes from `ipa` of the VM behind `vttbr` from the TLBs of all cores, both
 /// stages (Arm ARM, D8.16).
 pub(crate) fn flush_stage2(vttbr: u64, ipa: Ipa, len: u64) {
@@ -259,10 +275,14 @@ pub(crate) fn flush_stage2(vttbr: u64, ipa: Ipa, len: u64) {
     // SAFETY: TLB maintenance only removes cached translations.
     unsafe {
         asm!("dsb ishst", "isb", options(nostack, preserves_flags));
-        for page in (ipa.0..ipa.0 + len).step_by(4096) {
-            asm!("tlbi ipas2e1is, {}", in(reg) page >> 12, options(nostack, preserves_flags));
+        if len > MANY {
+            asm!("tlbi vmalls12e1is", "dsb ish", "isb", options(nostack, preserves_flags));
+        } else {
+            for page in (ipa.0..ipa.0 + len).step_by(4096) {
+                asm!("tlbi ipas2e1is, {}", in(reg) page >> 12, options(nostack, preserves_flags));
+            }
+            asm!("dsb ish", "tlbi vmalle1is", "dsb ish", "isb", options(nostack, preserves_flags));
         }
-        asm!("dsb ish", "tlbi vmalle1is", "dsb ish", "isb", options(nostack, preserves_flags));
     }
     write!("vttbr_el2", loaded);
     isb();
@@ -274,9 +294,8 @@ pub(crate) fn flush_all_vms() {
     unsafe { asm!("dsb ishst", "tlbi alle1", "dsb nsh", "isb", options(nostack, preserves_flags)) };
 }
 
-/// Writes the data-cache lines of `len` bytes at `address` back to memory, where a VM with its caches off reads them,
-/// and makes them fit to be executed.
-pub(crate) fn clean_to_memory(address: usize, len: usize) {
+/// Writes the data-cache lines of `len` bytes at `address` back to memory, where a VM with its caches off reads them.
+pub(crate) fn clean_data(address: usize, len: usize) {
     let line = 4usize << ((read!("ctr_el0") >> 16) & 0xf);
     let mut at = address & !(line - 1);
     while at < address + len {
@@ -284,6 +303,14 @@ pub(crate) fn clean_to_memory(address: usize, len: usize) {
         unsafe { asm!("dc civac, {}", in(reg) at, options(nostack, preserves_flags)) };
         at += line;
     }
+    // SAFETY: a barrier.
+    unsafe { asm!("dsb sy", options(nostack, preserves_flags)) };
+}
+
+/// Writes the data-cache lines of `len` bytes at `address` back to memory, where a VM with its caches off reads them,
+/// and makes them fit to be executed.
+pub(crate) fn clean_to_memory(address: usize, len: usize) {
+    clean_data(address, len);
     // SAFETY: barriers and instruction-cache maintenance.
     unsafe { asm!("dsb sy", "ic ialluis", "dsb sy", "isb", options(nostack, preserves_flags)) };
 }

@@ -1,139 +1,6 @@
-//! A system in host memory: a primary on two cores, VM 2 with two vCPUs, VM 3 with one. The processor is
-//! `arch::host`, so what is tested is every decision, and no instruction.
+//! Running, waiting, stopping, and the first calls of a VM.
 
-use crate::{
-    el2_map::Window,
-    percore::Core,
-    run::{self, Next},
-    service,
-    system::System,
-    tables::Tables,
-    vcpu::{Loaded, Vcpu, VcpuState},
-    vm::{Vm, VmKind},
-    vmtree,
-};
-use core::cell::Cell;
-use hv_abi::{
-    Regs,
-    exit::{AbortCause, Exit, Fault},
-    ffa,
-    ids::{Ipa, Pa, VcpuId, VcpuIndex, VmId},
-    paravirt, psci, vendor,
-};
-use machine::Conduit;
-use stage2_mmu::{Access, IpaWidth, MemoryType, Stage2};
-use std::{boxed::Box, thread_local, vec::Vec};
-use vtimer::Frequency;
-
-thread_local! {
-    static SYSTEM: Cell<Option<&'static System>> = const { Cell::new(None) };
-}
-
-/// This thread's system.
-pub(crate) fn system() -> &'static System {
-    SYSTEM.get().expect("the test has not built a system")
-}
-
-fn vm(id: u16, kind: VmKind, vcpus: u16) -> Vm {
-    let vcpus = (0..vcpus).map(|i| Vcpu::new(VcpuIndex(i), vmtree::vcpu_mpidr(i))).collect();
-    let mut memory = Tables::for_new_vm();
-    let mut tables = Stage2::new(IpaWidth::new(40).unwrap(), &mut memory).unwrap();
-    let pa = Pa(u64::from(id) << 32);
-    tables.map(Ipa(0x4000_0000), pa, 0x20_0000, Access::RWX, MemoryType::Normal, &mut memory).unwrap();
-    Vm::new(VmId(id), kind, "vm", [u32::from(id); 4], vcpus, tables)
-}
-
-/// A core of the system, seen through the eyes of its primary vCPU.
-struct Node {
-    system: &'static System,
-    core: &'static Core,
-}
-
-/// What has become of a vCPU's call.
-#[derive(Debug, PartialEq)]
-enum Outcome {
-    /// It goes on, with these results.
-    Returned(Regs),
-    /// The primary goes on, with this exit.
-    Exited(VcpuId, Exit),
-    /// That vCPU was entered.
-    Entered(VcpuId),
-}
-
-impl Node {
-    fn new() -> Self {
-        let vms: Vec<Vm> =
-            [vm(1, VmKind::Primary, 2), vm(2, VmKind::Secondary, 2), vm(3, VmKind::Secondary, 1)].into();
-        let cores = (0..2u16)
-            .map(|i| Core::new(i, vmtree::vcpu_mpidr(i), vms.len(), Window::nowhere(), Pa(0), 0))
-            .collect();
-        let system: &'static System = Box::leak(Box::new(System {
-            vms: vms.into(),
-            cores,
-            frequency: Frequency::from_hz(1_000_000_000).unwrap(),
-            vtcr: 0,
-            conduit: Some(Conduit::Smc),
-        }));
-        system.vms.iter().for_each(|vm| vm.vcpus.iter().for_each(|vcpu| vcpu.attach(vm)));
-        for (core, vcpu) in system.cores.iter().zip(&system.vms[0].vcpus) {
-            core.attach(vcpu);
-            let _ = vcpu.claim(VcpuState::Off, core).unwrap();
-        }
-        for vm in &system.vms[1..] {
-            vm.vcpus[0].claim(VcpuState::Off, &system.cores[0]).unwrap().release(VcpuState::Ready);
-        }
-        SYSTEM.set(Some(system));
-        Self { system, core: &system.cores[0] }
-    }
-
-    fn vcpu(&self, vm: u16, index: u16) -> &'static Vcpu {
-        &self.system.vm(VmId(vm)).unwrap().vcpus[usize::from(index)]
-    }
-
-    /// Lets `vcpu`, which is loaded, make a call, and does the switch that follows.
-    fn call(vcpu: &'static Vcpu, arguments: &[u64]) -> Outcome {
-        let mut regs = Regs::default();
-        regs.0[..arguments.len()].copy_from_slice(arguments);
-        // SAFETY: the test loads one vCPU at a time on its one core.
-        let mut loaded = unsafe { Loaded::assume(vcpu) };
-        loaded.regs().set_results(&regs);
-        let is_run = arguments[0] == u64::from(ffa::RUN) && vcpu.vm().is_primary();
-        Self::settle(vcpu, service::call(loaded), is_run)
-    }
-
-    /// `is_run`: `from` is the primary and called `FFA_RUN`, so that results are an exit.
-    fn settle(from: &'static Vcpu, next: Next, is_run: bool) -> Outcome {
-        if !core::ptr::eq(from, next) {
-            run::switch(Some(from), next);
-        }
-        // SAFETY: as `call`.
-        let regs = unsafe { Loaded::assume(next) }.regs().arguments();
-        if core::ptr::eq(from, next) && !is_run {
-            return Outcome::Returned(regs);
-        }
-        if next.vm().is_primary() {
-            let (about, exit) = Exit::from_regs(&regs).unwrap();
-            return Outcome::Exited(about, exit);
-        }
-        Outcome::Entered(next.id())
-    }
-
-    fn run(&self, vm: u16, index: u16) -> Outcome {
-        Self::call(self.core.primary(), &[ffa::RUN.into(), id(vm, index).pack()])
-    }
-}
-
-fn id(vm: u16, index: u16) -> VcpuId {
-    VcpuId { vm: VmId(vm), index: VcpuIndex(index) }
-}
-
-fn refused(vm: u16, index: u16, code: ffa::Error) -> Outcome {
-    Outcome::Exited(id(vm, index), Exit::Refused(code))
-}
-
-fn returned(x0: u64) -> impl Fn(&Outcome) -> bool {
-    move |outcome| matches!(outcome, Outcome::Returned(regs) if regs.0[0] == x0)
-}
+use super::*;
 
 #[test]
 fn run_goes_to_the_vcpu_and_yield_comes_back() {
@@ -141,7 +8,10 @@ fn run_goes_to_the_vcpu_and_yield_comes_back() {
     for _ in 0..3 {
         assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
         assert_eq!(node.vcpu(2, 0).state(), VcpuState::Running(0));
-        assert_eq!(Node::call(node.vcpu(2, 0), &[ffa::YIELD.into()]), Outcome::Exited(id(2, 0), Exit::Yield));
+        assert_eq!(
+            Node::call(node.vcpu(2, 0), &[ffa::YIELD.into()]),
+            Outcome::Exited(id(2, 0), Exit::Yield { timeout_ns: None })
+        );
         assert_eq!(node.vcpu(2, 0).state(), VcpuState::Ready);
     }
 }

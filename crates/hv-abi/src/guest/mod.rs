@@ -14,6 +14,9 @@ use crate::{
 };
 use core::arch::asm;
 
+pub mod memory;
+pub mod messages;
+
 /// Calls the hypervisor with `regs` in x0 to x7; returns x0 to x7.
 ///
 /// What a call does to the caller's memory is defined by its function; none of the wrappers below lets the
@@ -80,6 +83,12 @@ pub fn partition_info_get(uuid: [u32; 4]) -> Result<(usize, usize), Error> {
 #[inline]
 pub fn run(vcpu: VcpuId) -> Result<(VcpuId, Exit), UnknownExit> {
     Exit::from_regs(&hvc(Regs([u64::from(ffa::RUN), vcpu.pack(), 0, 0, 0, 0, 0, 0])))
+}
+
+/// `FFA_RUN`, with all that it returns: for a primary that has sent a direct request, and may find the answer there.
+#[inline]
+pub fn run_regs(vcpu: VcpuId) -> Regs {
+    hvc(Regs([u64::from(ffa::RUN), vcpu.pack(), 0, 0, 0, 0, 0, 0]))
 }
 
 /// `FFA_YIELD`: offers the core to others.

@@ -1,0 +1,209 @@
+//! Direct messages (DEN0077A, chapter 8.2 and sections 15.2 to 15.5): a request hands the sender's core to the receiver, the response
+//! hands it back.
+//!
+//! The one who asked waits for the response and nothing else. If the receiver is interrupted for the primary's sake, both are
+//! vCPUs that the primary schedules: it is told to run the receiver, and, when that has answered, the one who asked.
+
+use super::error;
+use crate::{
+    percore::Core,
+    run::{self, Next},
+    system::System,
+    vcpu::{Claimed, Loaded, Vcpu, VcpuState},
+    vm::Vm,
+};
+use hv_abi::{
+    Regs,
+    exit::Exit,
+    ffa::{self, Error},
+    ids::{VcpuId, VmId},
+    smccc,
+};
+
+/// The registers of a message: x0 to x7, and for the second form x8 to x17 too.
+type Message = ([u64; 18], usize);
+
+/// w2: a message of the framework, which VMs do not send.
+const FRAMEWORK: u64 = 1 << 31;
+
+/// Reads a message of the first form from the caller's registers.
+#[inline]
+fn message(current: &mut Loaded) -> Message {
+    let mut x = [0; 18];
+    let from = &current.regs().x;
+    if from[0] as u32 & smccc::CONVENTION_64 == 0 {
+        for (to, from) in x[..8].iter_mut().zip(from) {
+            *to = from & 0xffff_ffff;
+        }
+    } else {
+        x[..8].copy_from_slice(&from[..8]);
+    }
+    (x, 8)
+}
+
+/// Reads a message of the second form.
+fn message2(current: &mut Loaded) -> Message {
+    let mut x = [0; 18];
+    x.copy_from_slice(&current.regs().x[..18]);
+    (x, 18)
+}
+
+/// `FFA_MSG_SEND_DIRECT_REQ`.
+#[inline(never)]
+pub(super) fn request(mut current: Loaded) -> Next {
+    let message = message(&mut current);
+    if message.0[2] & FRAMEWORK != 0 {
+        return refuse(current, Error::InvalidParameters);
+    }
+    send_request(current, &message, ffa::PROPERTY_DIRECT_RECV, ffa::PROPERTY_DIRECT_SEND)
+}
+
+/// `FFA_MSG_SEND_DIRECT_REQ2`: x2 and x3 are the UUID of the service, or zero.
+pub(super) fn request2(mut current: Loaded) -> Next {
+    let message = message2(&mut current);
+    let [_, ids, low, high, ..] = message.0;
+    let uuid = [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32];
+    let receiver = System::get().vm(VmId(ids as u16));
+    if uuid != [0; 4] && receiver.is_some_and(|vm| vm.uuid != uuid) {
+        return refuse(current, Error::InvalidParameters);
+    }
+    let version = receiver.map_or(ffa::VERSION_1_2, Vm::ffa_version).min(current.vm().ffa_version());
+    if version < ffa::VERSION_1_2 {
+        return refuse(current, Error::NotSupported);
+    }
+    send_request(current, &message, ffa::PROPERTY_DIRECT2_RECV, ffa::PROPERTY_DIRECT2_SEND)
+}
+
+fn refuse(mut current: Loaded, code: Error) -> Next {
+    error(&mut current, code);
+    current.vcpu()
+}
+
+/// A vCPU of `vm` that waits for a message, for this core: if it can be, the one with the number of the sender's.
+fn take_receiver(vm: &'static Vm, preferred: usize, core: &'static Core) -> Result<Claimed, Error> {
+    let waiting = VcpuState::WaitingForMessage;
+    let first = vm.vcpus.get(preferred).and_then(|vcpu| vcpu.claim(waiting, core));
+    let claimed = first.or_else(|| vm.vcpus.iter().find_map(|vcpu| vcpu.claim(waiting, core)));
+    // Looked at after the claim, as when a vCPU is run.
+    if vm.stop_reason().is_some() {
+        if let Some(claimed) = claimed {
+            claimed.release(VcpuState::Off);
+        }
+        return Err(Error::Aborted);
+    }
+    claimed.ok_or(Error::Busy)
+}
+
+fn deliver(claimed: &mut Claimed, (x, count): &Message) {
+    claimed.regs().x[..*count].copy_from_slice(&x[..*count]);
+}
+
+#[inline]
+fn send_request(mut current: Loaded, message: &Message, receives: u32, sends: u32) -> Next {
+    let vm = current.vm();
+    let ids = message.0[1];
+    let (from, to) = (VmId((ids >> 16) as u16), VmId(ids as u16));
+    let receiver = System::get().vm(to).filter(|_| from == vm.id && to != from && ids >> 32 == 0);
+    let Some(receiver) = receiver else { return refuse(current, Error::InvalidParameters) };
+    if vm.properties & sends == 0 || receiver.properties & receives == 0 {
+        return refuse(current, Error::Denied);
+    }
+    let (vcpu, core) = (current.vcpu(), current.core());
+    let mut claimed = match take_receiver(receiver, usize::from(vcpu.index().0), core) {
+        Ok(claimed) => claimed,
+        Err(code) => return refuse(current, code),
+    };
+    deliver(&mut claimed, message);
+    let target = claimed.vcpu();
+    target.set_requester(vcpu.id());
+    if !vm.is_primary() {
+        core.departing.set(VcpuState::WaitingForResponse);
+        return target;
+    }
+    if vcpu.irqs.line() {
+        // As if the receiver had been interrupted before its first instruction.
+        claimed.release(VcpuState::Ready);
+        current.regs().set_results(&Exit::Interrupt.to_regs(target.id()));
+        return vcpu;
+    }
+    core.ran.set(target);
+    target
+}
+
+/// `FFA_MSG_SEND_DIRECT_RESP`.
+#[inline(never)]
+pub(super) fn response(mut current: Loaded) -> Next {
+    let message = message(&mut current);
+    if message.0[2] & FRAMEWORK != 0 {
+        return refuse(current, Error::InvalidParameters);
+    }
+    send_response(current, &message)
+}
+
+/// `FFA_MSG_SEND_DIRECT_RESP2`.
+pub(super) fn response2(mut current: Loaded) -> Next {
+    let message = message2(&mut current);
+    send_response(current, &message)
+}
+
+/// What a vCPU sees that goes on after a response, or a wait for messages, without having got one.
+fn nothing_received(current: &mut Loaded) {
+    let id = current.vcpu().id();
+    current.regs().set_results(&Exit::Interrupt.to_regs(id));
+}
+
+#[inline]
+fn send_response(mut current: Loaded, message: &Message) -> Next {
+    let (vcpu, core) = (current.vcpu(), current.core());
+    let ids = message.0[1];
+    let Some(requester) = vcpu.requester() else { return refuse(current, Error::Denied) };
+    if ids != u64::from(vcpu.vm().id.0) << 16 | u64::from(requester.vm.0) {
+        return refuse(current, Error::InvalidParameters);
+    }
+    vcpu.take_requester();
+    if requester.vm == VmId::PRIMARY {
+        // Whichever of the primary's vCPUs runs this one gets the answer.
+        nothing_received(&mut current);
+        core.departing.set(VcpuState::WaitingForMessage);
+        let primary = core.primary();
+        // SAFETY: as in `run::exit_about`: a secondary is loaded, so the primary's vCPU of this core is not, and is this core's.
+        deliver(&mut unsafe { Claimed::assume(primary) }, message);
+        return primary;
+    }
+    let asked = find(requester).and_then(|asked| asked.claim(VcpuState::WaitingForResponse, core));
+    let Some(mut asked) = asked else { return refuse(current, Error::Aborted) };
+    if asked.vcpu().vm().stop_reason().is_some() {
+        asked.release(VcpuState::Off);
+        return refuse(current, Error::Aborted);
+    }
+    deliver(&mut asked, message);
+    nothing_received(&mut current);
+    if !run::has_reason_to_run(&current) {
+        core.departing.set(VcpuState::WaitingForMessage);
+        return asked.vcpu();
+    }
+    // This vCPU has something to do as well, so both are the primary's to schedule. It knows that the one it ran last can go on, and
+    // is told of the other; in a longer chain, of the second one later.
+    let (asked_vcpu, ran) = (asked.vcpu(), core.ran.get());
+    asked.release(VcpuState::Ready);
+    let about = if core::ptr::eq(ran, asked_vcpu) { vcpu } else { asked_vcpu };
+    if !core::ptr::eq(ran, asked_vcpu) && !core::ptr::eq(ran, vcpu) {
+        core.tell.set(vcpu);
+    }
+    run::exit_about(&current, about.id(), Exit::Interrupt, VcpuState::Ready)
+}
+
+fn find(id: VcpuId) -> Option<&'static Vcpu> {
+    System::get().vm(id.vm)?.vcpus.get(usize::from(id.index.0))
+}
+
+/// `vcpu`, whose VM has stopped, will not answer any more: whoever waits for it goes on with `ABORTED`, when it is next run. (If that
+/// is the primary, the exit tells it.)
+pub(crate) fn fail_requester(vcpu: &Vcpu, core: &'static Core) {
+    let asked = vcpu.take_requester().and_then(find);
+    if let Some(mut asked) = asked.and_then(|asked| asked.claim(VcpuState::WaitingForResponse, core)) {
+        let results = [u64::from(ffa::ERROR), 0, Error::Aborted.bits(), 0, 0, 0, 0, 0];
+        asked.regs().set_results(&Regs(results));
+        asked.release(VcpuState::Ready);
+    }
+}

@@ -1,0 +1,448 @@
+//! Memory transactions (DEN0140): donate, lend, share, retrieve, relinquish, reclaim. What is asked is checked here, whether it may be, and
+//! what it does, is [`page_ownership`]'s.
+//!
+//! A descriptor is copied out of the caller's TX buffer once, and only the copy is looked at.
+
+use super::{answer, error, success};
+use crate::{
+    percore::Core,
+    run::Next,
+    system::System,
+    tables::AllTables,
+    vcpu::Loaded,
+    vm::{Mailbox, Sending, Vm},
+};
+use hv_abi::{
+    Regs,
+    ffa::{
+        self, Error,
+        memory::{
+            self as m, Attributes, Composite, DataAccess, Descriptor, Handle, Header, InstructionAccess,
+            Kind, Permissions, Range, Receiver, Relinquish,
+        },
+    },
+    ids::{Ipa, VmId},
+    layout::PAGE,
+};
+use page_ownership::{Given, Grant, MAX_BORROWERS, Offer, Ownership, Request, Retrieved};
+use spin::mutex::SpinMutexGuard;
+
+/// A copy of a page that a VM can write.
+type Copy = [u8; PAGE as usize];
+
+const LOW: u64 = 0xffff_ffff;
+/// Flags that senders may use, and those of relinquish and reclaim. Nothing here takes long enough to be sliced.
+const PLAIN_FLAGS: u32 = m::FLAG_ZERO | m::FLAG_TIME_SLICE;
+const RETRIEVE_FLAGS: u32 = PLAIN_FLAGS | m::FLAG_ZERO_AFTER | 3 << 3 | m::FLAG_BYPASS_RECEIVERS;
+/// Ranges of a retrieve response that fit one page in every version.
+const MOST_PIECES: usize = 240;
+
+fn ownership() -> SpinMutexGuard<'static, Ownership> {
+    System::get().ownership.lock()
+}
+
+/// Copies the first `length` bytes of the caller's TX buffer.
+fn copy_in(core: &Core, mailbox: &Mailbox, length: u64, copy: &mut Copy) -> Result<usize, Error> {
+    let (tx, _) = mailbox.pages.ok_or(Error::InvalidParameters)?;
+    let length = usize::try_from(length).ok().filter(|length| *length <= copy.len());
+    let length = length.ok_or(Error::InvalidParameters)?;
+    core.window.with_page(tx, |page| copy[..length].copy_from_slice(&page[..length]));
+    Ok(length)
+}
+
+pub(super) fn donate(current: Loaded) -> Next {
+    send(current, Kind::Donate)
+}
+
+pub(super) fn lend(current: Loaded) -> Next {
+    send(current, Kind::Lend)
+}
+
+pub(super) fn share(current: Loaded) -> Next {
+    send(current, Kind::Share)
+}
+
+/// What a sender has done so far.
+enum Sent {
+    All(Handle),
+    /// So many bytes of its descriptor.
+    Some(Handle, u32),
+}
+
+/// `FFA_MEM_DONATE`, `FFA_MEM_LEND`, `FFA_MEM_SHARE`.
+fn send(mut current: Loaded, kind: Kind) -> Next {
+    let [_, total, fragment, address, pages, ..] = current.regs().arguments().0;
+    let (total, fragment) = (total & LOW, fragment & LOW);
+    let result = if address != 0 || pages & LOW != 0 || fragment > total {
+        // A buffer other than TX: FFA_FEATURES says that there is no such thing.
+        Err(Error::InvalidParameters)
+    } else {
+        begin(&current, kind, total, fragment)
+    };
+    sent(current, result)
+}
+
+fn sent(mut current: Loaded, result: Result<Sent, Error>) -> Next {
+    match result {
+        Ok(Sent::All(handle)) => {
+            let (low, high) = handle.words();
+            success(&mut current, low, high);
+        }
+        Ok(Sent::Some(handle, received)) => {
+            let (low, high) = handle.words();
+            let wanted = [u64::from(ffa::MEM_FRAG_RX), low, high, u64::from(received), 0, 0, 0, 0];
+            current.regs().set_results(&Regs(wanted));
+        }
+        Err(code) => error(&mut current, code),
+    }
+    current.vcpu()
+}
+
+fn begin(current: &Loaded, kind: Kind, total: u64, fragment: u64) -> Result<Sent, Error> {
+    let (vm, core) = (current.vm(), current.core());
+    let mut copy = [0; PAGE as usize];
+    let mut mailbox = vm.mailbox.lock();
+    let length = copy_in(core, &mailbox, fragment, &mut copy)?;
+    let descriptor = Descriptor::parse(&copy[..length], total as usize, vm.ffa_version())?;
+    let composite = descriptor.composite().ok_or(Error::InvalidParameters)?;
+    let header = descriptor.header();
+    if header.sender != vm.id {
+        return Err(Error::Denied);
+    }
+    if header.handle != Handle(0) || header.flags & !PLAIN_FLAGS != 0 {
+        return Err(Error::InvalidParameters);
+    }
+    check_attributes(kind, &descriptor)?;
+    let several = descriptor.receiver_count() > 1;
+    let mut borrowers: heapless::Vec<(VmId, Grant), MAX_BORROWERS> = heapless::Vec::new();
+    for receiver in descriptor.receivers() {
+        let receiver = receiver?;
+        let entry = (receiver.vm, granted(kind, several, receiver)?);
+        borrowers.push(entry).map_err(|_| Error::NoMemory)?;
+    }
+    let offer = Offer {
+        kind,
+        tag: header.tag,
+        zero: header.flags & m::FLAG_ZERO != 0,
+        pages: composite.pages.into(),
+        borrowers: &borrowers,
+    };
+    let mut ownership = ownership();
+    let handle = ownership.begin(vm.id, &offer)?;
+    mailbox.sending = Some(Sending { handle, total: total as u32, received: 0 });
+    go_on(vm, core, &mut mailbox, &mut ownership, descriptor.ranges(), length as u32)
+}
+
+/// Takes what a fragment of `length` bytes adds to the transaction that the VM is sending, and completes that if it is all of it.
+fn go_on(
+    vm: &Vm,
+    core: &Core,
+    mailbox: &mut Mailbox,
+    ownership: &mut Ownership,
+    mut ranges: impl Iterator<Item = Range>,
+    length: u32,
+) -> Result<Sent, Error> {
+    let mut sending = mailbox.sending.take().ok_or(Error::InvalidParameters)?;
+    let handle = sending.handle;
+    let tables = &mut AllTables { window: &core.window };
+    ranges
+        .try_for_each(|range| ownership.add(vm.id, handle, Ipa(range.address), range.pages.into(), tables))?;
+    sending.received += length;
+    if sending.received < sending.total {
+        mailbox.sending = Some(sending);
+        return Ok(Sent::Some(handle, sending.received));
+    }
+    ownership.commit(vm.id, handle, tables)?;
+    Ok(Sent::All(handle))
+}
+
+/// `FFA_MEM_FRAG_TX`: more of a descriptor. w4 is of no use to a VM, and zero.
+pub(super) fn frag_tx(mut current: Loaded) -> Next {
+    let [_, low, high, length, endpoint, ..] = current.regs().arguments().0;
+    let result = if endpoint & LOW == 0 {
+        next_fragment(&current, Handle::from_words(low, high), length & LOW)
+    } else {
+        Err(Error::InvalidParameters)
+    };
+    sent(current, result)
+}
+
+fn next_fragment(current: &Loaded, handle: Handle, length: u64) -> Result<Sent, Error> {
+    let (vm, core) = (current.vm(), current.core());
+    let mut copy = [0; PAGE as usize];
+    let mut mailbox = vm.mailbox.lock();
+    let sending = mailbox.sending.filter(|sending| sending.handle == handle);
+    let left = sending.map(|sending| u64::from(sending.total - sending.received));
+    let left = left.ok_or(Error::InvalidParameters)?;
+    let mut ownership = ownership();
+    let read = if length <= left {
+        copy_in(core, &mailbox, length, &mut copy)
+    } else {
+        Err(Error::InvalidParameters)
+    };
+    let ranges = read.and_then(|length| m::ranges(&copy[..length]));
+    match ranges {
+        Ok(ranges) => go_on(vm, core, &mut mailbox, &mut ownership, ranges, length as u32),
+        Err(code) => {
+            // What cannot be continued is given up, so that the sender can begin again.
+            mailbox.sending = None;
+            ownership.reclaim(vm.id, handle, false, &mut AllTables { window: &core.window })?;
+            Err(code)
+        }
+    }
+}
+
+/// A single receiver of a loan or donation says itself how it maps the memory; several, or one that shares it, must know from
+/// the sender.
+fn check_attributes(kind: Kind, descriptor: &Descriptor<'_>) -> Result<(), Error> {
+    let attributes = descriptor.header().attributes;
+    let left_open = kind == Kind::Donate || (kind == Kind::Lend && descriptor.receiver_count() == 1);
+    match attributes {
+        Attributes(bits) if bits & !0b11_1111 != 0 => Err(Error::InvalidParameters),
+        Attributes::NOT_SPECIFIED if left_open => Ok(()),
+        Attributes::NORMAL_WB_INNER if !left_open => Ok(()),
+        _ if left_open => Err(Error::InvalidParameters),
+        _ => Err(Error::Denied),
+    }
+}
+
+/// What a sender lets a receiver do.
+fn granted(kind: Kind, several: bool, receiver: Receiver) -> Result<Grant, Error> {
+    let Permissions { data, instruction } = receiver.permissions;
+    let said = (data != DataAccess::NotSpecified, instruction != InstructionAccess::NotSpecified);
+    let valid = match kind {
+        Kind::Donate => said == (false, false),
+        Kind::Lend => said.0 && !(several && said.1),
+        Kind::Share => said == (true, false),
+    };
+    if !valid || receiver.flags != 0 {
+        return Err(Error::InvalidParameters);
+    }
+    Ok(Grant {
+        write: data != DataAccess::ReadOnly,
+        execute: kind != Kind::Share && instruction != InstructionAccess::NotExecutable,
+    })
+}
+
+/// `FFA_MEM_RETRIEVE_REQ`.
+pub(super) fn retrieve(mut current: Loaded) -> Next {
+    let [_, total, fragment, address, pages, ..] = current.regs().arguments().0;
+    let (total, fragment) = (total & LOW, fragment & LOW);
+    let result = if address != 0 || pages & LOW != 0 || fragment != total {
+        Err(Error::InvalidParameters)
+    } else {
+        do_retrieve(&current, total)
+    };
+    match result {
+        Ok(m::Written { total, fragment }) => {
+            let response = [ffa::MEM_RETRIEVE_RESP.into(), total as u64, fragment as u64, 0, 0, 0, 0, 0];
+            current.regs().set_results(&Regs(response));
+        }
+        Err(code) => error(&mut current, code),
+    }
+    current.vcpu()
+}
+
+fn do_retrieve(current: &Loaded, length: u64) -> Result<m::Written, Error> {
+    let (vm, core) = (current.vm(), current.core());
+    let version = vm.ffa_version();
+    let mut copy = [0; PAGE as usize];
+    let mut mailbox = vm.mailbox.lock();
+    let length = copy_in(core, &mailbox, length, &mut copy)?;
+    let descriptor = Descriptor::parse(&copy[..length], length, version)?;
+    let (_, rx) = mailbox.pages.ok_or(Error::InvalidParameters)?;
+    if mailbox.rx_full {
+        return Err(Error::Busy);
+    }
+    let mut ownership = ownership();
+    let header = *descriptor.header();
+    let request = check_request(vm.id, &mut ownership, &descriptor)?;
+    let mut written = None;
+    let mut report = |got: &Retrieved, ranges: &[Given]| {
+        core.window.with_page(rx, |page| {
+            written = respond(page, version, vm.id, &header, got, ranges);
+        });
+    };
+    let tables = &mut AllTables { window: &core.window };
+    ownership.retrieve(vm.id, header.handle, &request, tables, &mut report)?;
+    mailbox.rx_full = true;
+    // There is always room for a page's worth.
+    written.ok_or(Error::NoMemory)
+}
+
+/// What a receiver asks for, as [`Ownership::retrieve`] wants it.
+fn check_request(vm: VmId, ownership: &mut Ownership, descriptor: &Descriptor<'_>) -> Result<Request, Error> {
+    let header = descriptor.header();
+    let invalid = Err(Error::InvalidParameters);
+    if header.flags & !RETRIEVE_FLAGS != 0 || ownership.owner(header.handle)? != header.sender {
+        return invalid;
+    }
+    if ![Attributes::NOT_SPECIFIED, Attributes::NORMAL_WB_INNER].contains(&header.attributes) {
+        return Err(Error::Denied);
+    }
+    let bypass = header.flags & m::FLAG_BYPASS_RECEIVERS != 0;
+    let mut expected: heapless::Vec<(VmId, Grant), MAX_BORROWERS> = heapless::Vec::new();
+    expected.extend(ownership.borrowers(header.handle)?);
+    let mut own = None;
+    for receiver in descriptor.receivers() {
+        let receiver = receiver?;
+        if receiver.flags & !1 != 0 || !expected.iter().any(|(vm, _)| *vm == receiver.vm) {
+            return invalid;
+        }
+        if receiver.vm == vm && own.replace(receiver.permissions).is_some() {
+            return invalid;
+        }
+    }
+    let wanted = own.ok_or(Error::InvalidParameters)?;
+    let count = descriptor.receiver_count();
+    if count != if bypass { 1 } else { expected.len() } {
+        return invalid;
+    }
+    let grant =
+        expected.iter().find(|(borrower, _)| *borrower == vm).map_or(Grant::default(), |(_, grant)| *grant);
+    let place = match descriptor.composite() {
+        None => None,
+        Some(Composite { ranges: 1, pages }) => {
+            let range = descriptor.ranges().next().filter(|range| range.pages == pages);
+            let range = range.ok_or(Error::InvalidParameters)?;
+            if range.pages == 0
+                || !range.address.is_multiple_of(PAGE)
+                || u64::from(pages) != ownership.pages_of(header.handle)?
+            {
+                return invalid;
+            }
+            Some(Ipa(range.address))
+        }
+        // Memory is received in one piece.
+        Some(_) => return invalid,
+    };
+    Ok(Request {
+        tag: header.tag,
+        kind: Kind::from_flags(header.flags),
+        write: match wanted.data {
+            DataAccess::NotSpecified => grant.write,
+            DataAccess::ReadOnly => false,
+            DataAccess::ReadWrite => true,
+        },
+        execute: wanted.instruction == InstructionAccess::Executable,
+        zero: header.flags & m::FLAG_ZERO != 0,
+        zero_after: header.flags & m::FLAG_ZERO_AFTER != 0,
+        place,
+        most_pieces: MOST_PIECES,
+    })
+}
+
+/// Writes the retrieve response.
+fn respond(
+    page: &mut [u8],
+    version: ffa::Version,
+    vm: VmId,
+    request: &Header,
+    got: &Retrieved,
+    ranges: &[Given],
+) -> Option<m::Written> {
+    let permissions = Permissions {
+        data: if got.grant.write { DataAccess::ReadWrite } else { DataAccess::ReadOnly },
+        instruction: if got.grant.execute {
+            InstructionAccess::Executable
+        } else {
+            InstructionAccess::NotExecutable
+        },
+    };
+    let receiver = Receiver { vm, permissions, flags: 0 };
+    let flags = got.kind.flags() | request.flags & m::FLAG_ZERO;
+    let header = Header { flags, attributes: Attributes::NORMAL_WB_INNER, ..*request };
+    let composite = Composite { pages: got.pages as u32, ranges: got.pieces as u32 };
+    let pieces = pieces(got.ipa, got.pages, ranges);
+    m::write(page, version, &header, &[receiver], Some(composite), pieces)
+}
+
+/// The ranges as the receiver sees them.
+fn pieces(ipa: Option<Ipa>, pages: u64, ranges: &[Given]) -> impl Iterator<Item = Range> {
+    let one = ipa.map(|ipa| Range { address: ipa.0, pages: pages as u32 });
+    let many = if ipa.is_some() { &[] } else { ranges };
+    one.into_iter().chain(many.iter().map(|range| Range { address: range.pa.0, pages: range.pages as u32 }))
+}
+
+/// `FFA_MEM_FRAG_RX`: more of a retrieve response, from an offset on.
+pub(super) fn frag_rx(mut current: Loaded) -> Next {
+    let [_, low, high, offset, endpoint, ..] = current.regs().arguments().0;
+    let handle = Handle::from_words(low, high);
+    let result = if endpoint & LOW == 0 {
+        response_from(&current, handle, offset & LOW)
+    } else {
+        Err(Error::InvalidParameters)
+    };
+    match result {
+        Ok(length) => {
+            let fragment = [ffa::MEM_FRAG_TX.into(), low & LOW, high & LOW, length as u64, 0, 0, 0, 0];
+            current.regs().set_results(&Regs(fragment));
+        }
+        Err(code) => error(&mut current, code),
+    }
+    current.vcpu()
+}
+
+fn response_from(current: &Loaded, handle: Handle, offset: u64) -> Result<usize, Error> {
+    let vm = current.vm();
+    let start = m::ranges_offset(vm.ffa_version(), 1) as u64;
+    let mut mailbox = vm.mailbox.lock();
+    let (_, rx) = mailbox.pages.ok_or(Error::InvalidParameters)?;
+    let mut ownership = ownership();
+    if !ownership.holds(vm.id, handle) {
+        return Err(Error::InvalidParameters);
+    }
+    let first = offset.checked_sub(start).filter(|bytes| bytes.is_multiple_of(m::RANGE_SIZE as u64));
+    let first = first.ok_or(Error::InvalidParameters)? as usize / m::RANGE_SIZE;
+    let all = if vm.receives_at_physical_addresses() { ownership.pieces(handle) } else { &[] };
+    let left = all.get(first..).filter(|left| !left.is_empty()).ok_or(Error::InvalidParameters)?;
+    if mailbox.rx_full {
+        return Err(Error::Busy);
+    }
+    let mut written = 0;
+    current.core().window.with_page(rx, |page| written = m::write_ranges(page, pieces(None, 0, left)));
+    mailbox.rx_full = true;
+    Ok(written * m::RANGE_SIZE)
+}
+
+/// `FFA_MEM_RELINQUISH`.
+pub(super) fn relinquish(current: Loaded) -> Next {
+    let result = do_relinquish(&current);
+    answer(current, result.map(|()| (0, 0)))
+}
+
+fn do_relinquish(current: &Loaded) -> Result<(), Error> {
+    let (vm, core) = (current.vm(), current.core());
+    let mut copy = [0; PAGE as usize];
+    let length = copy_in(core, &vm.mailbox.lock(), Relinquish::SIZE as u64, &mut copy)?;
+    let Relinquish { handle, flags, vm: endpoint } = Relinquish::parse(&copy[..length])?;
+    if endpoint != vm.id || flags & !PLAIN_FLAGS != 0 {
+        return Err(Error::InvalidParameters);
+    }
+    let tables = &mut AllTables { window: &core.window };
+    ownership().relinquish(vm.id, handle, flags & m::FLAG_ZERO != 0, tables)
+}
+
+/// `FFA_MEM_RECLAIM`.
+pub(super) fn reclaim(mut current: Loaded) -> Next {
+    let [_, low, high, flags, ..] = current.regs().arguments().0;
+    let result = do_reclaim(&current, Handle::from_words(low, high), (flags & LOW) as u32);
+    answer(current, result.map(|()| (0, 0)))
+}
+
+fn do_reclaim(current: &Loaded, handle: Handle, flags: u32) -> Result<(), Error> {
+    if flags & !PLAIN_FLAGS != 0 {
+        return Err(Error::InvalidParameters);
+    }
+    let vm = current.vm();
+    let mut mailbox = vm.mailbox.lock();
+    let tables = &mut AllTables { window: &current.core().window };
+    ownership().reclaim(vm.id, handle, flags & m::FLAG_ZERO != 0, tables)?;
+    mailbox.sending = mailbox.sending.filter(|sending| sending.handle != handle);
+    Ok(())
+}
+
+/// A VM has stopped for good: what it has retrieved goes back, so that the owners can reclaim it.
+pub(crate) fn forsake(vm: &Vm, core: &Core) {
+    ownership().forsake(vm.id, &mut AllTables { window: &core.window });
+}

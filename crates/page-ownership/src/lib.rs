@@ -1,0 +1,70 @@
+//! Which VM owns which page of memory, and who has been given it for a time.
+//!
+//! [`Ownership`] holds one [`PageState`] for each page of the machine's memory, and the open *memory transactions* of
+//! FF-A (DEN0077A, chapter 10; DEN0140): donations, loans and shares, from the sender's request until the memory is back or gone.
+//! Every transition is one method, which checks, changes the states, and brings the stage-2 tables after them through
+//! [`Tables`]; a method that returns an error has changed nothing. What must always hold:
+//!
+//! * A page is in the tables of its owner, or of those that its transaction names and that have retrieved it, or both
+//!   if it is shared; in nobody else's.
+//! * Two VMs can write a page only if its owner has shared it for writing, or lent it to both.
+//! * The hypervisor's pages are in no tables.
+//! * A page changes owner only by donation, or by the hypervisor's [`Ownership::seize`], and is then zeroed if the one who gives it asked for that.
+//!
+//! The caller holds one lock over a transition; VMs go on meanwhile. The order in which tables change is therefore part of the
+//! contract: access is taken away, on all cores, before memory is zeroed or anybody else gets it.
+//!
+//! ```
+//! use hv_abi::{ffa::memory::Kind, ids::{Ipa, Pa, VmId}};
+//! use page_ownership::{Grant, Offer, Ownership, PageState, Request, sim::SimTables};
+//!
+//! let (one, two) = (VmId(1), VmId(2));
+//! let mut tables = SimTables::new(&[one, two]);
+//! let mut pages = Ownership::new([(0x4000_0000, 0x10_0000)].into_iter(), [one, two].into_iter());
+//! tables.give(&mut pages, one, Ipa(0x4000_0000), Pa(0x4000_0000), 16);
+//!
+//! // VM 1 lends a page to VM 2, which may write it.
+//! let offer = Offer { kind: Kind::Lend, tag: 7, zero: false, pages: 1, borrowers: &[(two, Grant { write: true, execute: false })] };
+//! let handle = pages.begin(one, &offer)?;
+//! pages.add(one, handle, Ipa(0x4000_3000), 1, &tables)?;
+//! pages.commit(one, handle, &mut tables)?;
+//! assert!(tables.walk(one, Ipa(0x4000_3000)).is_none());
+//!
+//! let request = Request { tag: 7, write: true, ..Request::default() };
+//! let mut place = None;
+//! pages.retrieve(two, handle, &request, &mut tables, &mut |got, _| place = got.ipa)?;
+//! assert!(tables.walk(two, place.unwrap()).is_some());
+//! assert_eq!(pages.state(Pa(0x4000_3000)).owner(), Some(one));
+//!
+//! pages.relinquish(two, handle, false, &mut tables)?;
+//! pages.reclaim(one, handle, false, &mut tables)?;
+//! assert_eq!(pages.state(Pa(0x4000_3000)), PageState::Owned(one));
+//! # Ok::<(), hv_abi::ffa::Error>(())
+//! ```
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(any(test, feature = "sim"))]
+extern crate std;
+
+mod ownership;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
+mod state;
+mod transaction;
+
+pub use ownership::{Ownership, Tables};
+pub use state::PageState;
+pub use transaction::{Given, Grant, Offer, Request, Retrieved};
+
+/// The most pages in one transaction: 256 MiB. Bounds how long one call can hold a core.
+pub const MAX_PAGES: u64 = 65_536;
+/// The most pages in a transaction that zeroes them: 64 MiB.
+pub const MAX_ZEROED_PAGES: u64 = 16_384;
+/// The most receivers of one transaction.
+pub const MAX_BORROWERS: usize = 8;
+/// How many transactions a VM can have open at a time.
+pub const MAX_TRANSACTIONS: usize = 16;
+/// How many pieces of contiguous memory the open transactions of a VM can have in sum.
+pub const MAX_RANGES: usize = 512;
