@@ -177,6 +177,9 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
     machine.memory.clone_from(&scenario.memory);
     machine.el2 = scenario.el == 2;
     machine.gic = scenario.gic;
+    if !scenario.cpu.is_empty() {
+        machine.cpu.clone_from(&scenario.cpu);
+    }
     machine.icount = scenario.icount;
     machine.bootargs.clone_from(&scenario.bootargs);
     machine.limit = std::time::Duration::from_secs(scenario.timeout);

@@ -16,7 +16,7 @@
 //! | `run` | the run path: `FFA_RUN`, exits, switching |
 //! | `service` | hypercalls: FF-A, para-virtual interrupts, PSCI, Margay's own; `service::access` says who may call what |
 //! | `notifications` | FF-A notifications of a VM |
-//! | `trap`, `idregs` | what a VM does that traps |
+//! | `trap` | what a VM does that traps, by the policy in `hv_abi::registers` and docs/security.md |
 //! | `interrupt` | physical interrupts |
 //! | `vmtree` | device trees for VMs |
 //! | `console`, `report`, `syndrome` | what people read |
@@ -41,7 +41,6 @@ mod el2_map;
 mod entry;
 #[cfg(target_os = "none")]
 mod heap;
-mod idregs;
 mod interrupt;
 mod notifications;
 mod percore;

@@ -244,15 +244,17 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
     claimed.regs().pc = arch::pc();
     claimed.regs().spsr = arch::spsr();
     if from.vm().is_primary() {
-        // Its vCPU stays on this core; its FP/SIMD registers may stay in the processor.
+        // Its vCPU stays on this core; its FP/SIMD registers and keys may stay in the processor.
         return;
     }
-    if core::ptr::eq(core.fp_owner.get(), from)
-        && from.fp_core.load(Ordering::Relaxed) == u32::from(core.index)
-    {
+    if core.fp_in_use.get() {
         arch::trap_fp(false);
         arch::isb();
         arch::fp::save(claimed.fp());
+    }
+    if from.hcr.get() & arch::KEYS != 0 {
+        arch::keys::save(claimed.keys());
+        from.hcr.set(vm_hcr(from));
     }
     let state = core.departing.get();
     claimed.release(state);
@@ -271,20 +273,27 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
     }
 }
 
+/// `HCR_EL2` of a vCPU whose keys are in memory.
+fn vm_hcr(vcpu: &Vcpu) -> u64 {
+    vcpu.vm().traps.hcr
+}
+
 fn load(to: &'static Vcpu, core: &'static Core) {
     let vm = to.vm();
     // SAFETY: this core has claimed `to`, and it is not loaded.
     let mut claimed = unsafe { Claimed::assume(to) };
-    arch::load_vm(vm.vttbr, vm.traps, to.vmpidr());
+    arch::load_vm(vm.vttbr, to.vmpidr());
     if core.another_ran_last(vm.id, to.index().0) {
         arch::flush_vm_on_this_core();
     }
     claimed.sys().load();
     let regs = claimed.regs();
     arch::set_return(regs.pc, regs.spsr);
-    arch::trap_fp(!fp_is_here(to, core));
+    let fp = fp_is_here(to, core);
+    core.fp_in_use.set(fp);
+    arch::trap_fp(!fp);
     arch::set_current(core::ptr::from_ref(to) as usize);
-    arch::set_virtual_irq(vm.traps, to.irqs.line());
+    arch::load_traps(vm.traps.cnthctl, to.hcr.get(), to.irqs.line());
 }
 
 fn fp_is_here(vcpu: &Vcpu, core: &Core) -> bool {
@@ -309,4 +318,21 @@ pub(crate) fn give_fp(current: &Loaded) {
     arch::fp::load(unsafe { Claimed::assume(vcpu) }.fp());
     core.fp_owner.set(vcpu);
     vcpu.fp_core.store(u32::from(core.index), Ordering::Relaxed);
+    core.fp_in_use.set(true);
+}
+
+/// First use of pointer authentication since the vCPU was loaded: its keys replace those that are in the registers.
+#[cold]
+pub(crate) fn give_keys(current: &Loaded) {
+    let (primary, vcpu) = (current.core().primary(), current.vcpu());
+    if !core::ptr::eq(primary, vcpu) && primary.hcr.get() & arch::KEYS != 0 {
+        // A secondary saves its keys when it leaves; the primary's are still only in the registers.
+        // SAFETY: this core owns its primary vCPU, which is not loaded, because the current one is another.
+        arch::keys::save(unsafe { Claimed::assume(primary) }.keys());
+        primary.hcr.set(vm_hcr(primary));
+    }
+    // SAFETY: the vCPU is loaded on this core, and its keys, which nothing else touches, are in memory.
+    arch::keys::load(unsafe { Claimed::assume(vcpu) }.keys());
+    vcpu.hcr.set(vm_hcr(vcpu) | arch::KEYS);
+    current.update_line();
 }

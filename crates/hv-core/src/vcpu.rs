@@ -6,11 +6,11 @@
 
 use crate::{
     percore::Core,
-    regs::{FpRegs, GpRegs, SysRegs},
+    regs::{FpRegs, GpRegs, Keys, SysRegs},
     vm::Vm,
 };
 use core::{
-    cell::UnsafeCell,
+    cell::{Cell, UnsafeCell},
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
 use hv_abi::ids::{VcpuId, VcpuIndex};
@@ -64,6 +64,7 @@ pub(crate) type Line = heapless::Vec<u8, 240>;
 struct Owned {
     sys: SysRegs,
     fp: FpRegs,
+    keys: Keys,
     line: Line,
 }
 
@@ -84,6 +85,10 @@ pub struct Vcpu {
     pub(crate) reported: AtomicBool,
     /// Its interrupts.
     pub(crate) irqs: VcpuInterrupts,
+    /// Its `HCR_EL2`: its VM's, with `KEYS` while its pointer authentication keys are in the registers of its core. A
+    /// secondary's are only while it is loaded; the primary's stay until another vCPU on that core uses its own.
+    /// Belongs to the owning core.
+    pub(crate) hcr: Cell<u64>,
     vm: AtomicPtr<Vm>,
     index: VcpuIndex,
     vmpidr: u64,
@@ -91,7 +96,7 @@ pub struct Vcpu {
 }
 
 // SAFETY: the cells are only reached through `Loaded` and `Claimed`, of which there is at most one for a vCPU at a
-// time, by the state protocol in the module's documentation.
+// time, by the state protocol in the module's documentation; `hcr` by the owning core.
 unsafe impl Sync for Vcpu {}
 
 pub(crate) const NO_CORE: u32 = u32::MAX;
@@ -110,16 +115,23 @@ impl Vcpu {
             notifications: AtomicU64::new(0),
             reported: AtomicBool::new(false),
             irqs: VcpuInterrupts::new(),
+            hcr: Cell::new(0),
             vm: AtomicPtr::new(core::ptr::null_mut()),
             index,
             // VMPIDR_EL2: bit 31 is RES1.
             vmpidr: mpidr | 1 << 31,
-            owned: UnsafeCell::new(Owned { sys: SysRegs::start(), fp: FpRegs::new(), line: Line::new() }),
+            owned: UnsafeCell::new(Owned {
+                sys: SysRegs::start(),
+                fp: FpRegs::new(),
+                keys: Keys::default(),
+                line: Line::new(),
+            }),
         }
     }
 
     /// Tells the vCPU whose it is; once, at boot.
     pub(crate) fn attach(&self, vm: &'static Vm) {
+        self.hcr.set(vm.traps.hcr);
         self.vm.store(core::ptr::from_ref(vm).cast_mut(), Ordering::Release);
     }
 
@@ -216,11 +228,18 @@ impl Claimed {
         unsafe { &mut (*self.0.owned.get()).fp }
     }
 
+    pub(crate) fn keys(&mut self) -> &mut Keys {
+        // SAFETY: as `regs`.
+        unsafe { &mut (*self.0.owned.get()).keys }
+    }
+
     /// Makes the vCPU as it is when it starts at `entry`, with `argument` in x0.
     pub(crate) fn reset(&mut self, entry: u64, argument: u64) {
         *self.regs() = GpRegs::start(entry, argument);
         *self.sys() = SysRegs::start();
         *self.fp() = FpRegs::new();
+        *self.keys() = Keys::default();
+        self.0.hcr.set(self.0.vm().traps.hcr);
         self.0.fp_core.store(NO_CORE, Ordering::Relaxed);
         self.0.requester.store(NO_REQUESTER, Ordering::Relaxed);
         self.0.irqs.reset();
@@ -278,7 +297,7 @@ impl Loaded {
     /// Sets the virtual interrupt line from what is pending.
     #[inline]
     pub(crate) fn update_line(&self) {
-        crate::arch::set_virtual_irq(self.vm().traps, self.0.irqs.line());
+        crate::arch::set_virtual_irq(self.0.hcr.get(), self.0.irqs.line());
     }
 }
 

@@ -6,9 +6,10 @@
 //! | `expect-abort=name,…` | with it: status 0 if exactly these VMs were aborted |
 //! | `stop-after-ms=N` | switch the machine off after N milliseconds, with status 0, whatever runs still |
 //! | `quantum-ms=N` | how long a vCPU has its core while others wait (kernel parameter; 100) |
+//! | `registers` | first run the first VM a thousand times, and see that its own registers stay its own |
 //! | `bench` | measure hypercalls and world switches first, with the VM called `bench` |
 
-use crate::bench;
+use crate::{bench, registers};
 use alloc::vec::Vec;
 use hv_abi::{
     Regs,
@@ -44,6 +45,11 @@ pub fn main(app: &App) -> Status {
     let machines = Machines::new(partitions);
     if line.has("bench") {
         measure(app, machines);
+    }
+    if line.has("registers")
+        && let Some(vm) = machines.iter().next()
+    {
+        registers::private::primary(500, VcpuId { vm: vm.id(), index: VcpuIndex(0) });
     }
     let limit = line.number("stop-after-ms").map(|ms: u64| time::after_ns(ms.saturating_mul(1_000_000)));
     machines.start(app.cores());

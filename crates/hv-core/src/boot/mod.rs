@@ -148,6 +148,7 @@ fn enter(core: &'static Core) -> ! {
     if let Err(why) = board::init_core(core.mpidr, &TIMERS.ids()) {
         fail!("{why}");
     }
+    arch::hide_interrupt_controller();
     arch::enter(core.primary(), core.start.stack_top)
 }
 

@@ -234,3 +234,78 @@ fn partitions_are_counted_by_uuid() {
     };
     assert_eq!(ffa::Error::from_bits(regs.0[2]), Some(ffa::Error::Busy));
 }
+
+/// A trapped access to a register by `x5`.
+fn access(register: u16, read: bool) -> u64 {
+    let n = u64::from(register);
+    let fields =
+        (n >> 14) << 20 | (n & 7) << 17 | (n >> 11 & 7) << 14 | (n >> 7 & 0xf) << 10 | (n >> 3 & 0xf) << 1;
+    0x18 << 26 | 1 << 25 | fields | 5 << 5 | u64::from(read)
+}
+
+/// Lets `vcpu`, which is loaded, trap; returns x5 if it goes on.
+fn trap(vcpu: &'static Vcpu, esr: u64) -> Option<u64> {
+    // SAFETY: the test loads one vCPU at a time on its one core.
+    let mut loaded = unsafe { Loaded::assume(vcpu) };
+    loaded.regs().x = [0x5ec2_e700; 31];
+    let next = crate::trap::handle(loaded, esr);
+    // SAFETY: as above.
+    let x = unsafe { Loaded::assume(vcpu) }.regs().x;
+    assert!(x.iter().enumerate().all(|(n, x)| n == 5 || *x == 0x5ec2_e700), "only x5 may change");
+    core::ptr::eq(next, vcpu).then_some(x[5])
+}
+
+#[test]
+fn no_register_stops_a_vm_and_only_what_is_zero_or_a_value_is_answered() {
+    use hv_abi::registers::{Seen, rule};
+    let node = Node::new();
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    for register in 1 << 14..=u16::MAX {
+        for read in [true, false] {
+            let x5 = trap(node.vcpu(2, 0), access(register, read)).expect("the VM goes on");
+            let seen = rule(register).filter(|rule| rule.allows(read)).map(|rule| rule.group.secondary());
+            match seen {
+                Some(Seen::Zero | Seen::Ignored) if read => assert_eq!(x5, 0, "{register:#06x}"),
+                Some(Seen::Value) => assert_ne!(x5, 0x5ec2_e700, "{register:#06x}"),
+                _ => assert_eq!(x5, 0x5ec2_e700, "{register:#06x}"),
+            }
+        }
+    }
+    assert!(node.vcpu(2, 0).vm().stop_reason().is_none());
+}
+
+#[test]
+fn instructions_of_hidden_features_stop_nobody() {
+    let node = Node::new();
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    // AArch32 coprocessors, 64-byte stores, SVE, SME, pointer authentication, guarded control stacks.
+    for class in [0x00, 0x03, 0x05, 0x08, 0x09, 0x0a, 0x0c, 0x14, 0x19, 0x1b, 0x1d, 0x2d] {
+        assert_eq!(trap(node.vcpu(2, 0), class << 26), Some(0x5ec2_e700), "{class:#x}");
+    }
+    // What nothing explains stops the VM: a breakpoint at EL2, say.
+    assert_eq!(trap(node.vcpu(2, 0), 0x30 << 26), None);
+}
+
+#[test]
+fn keys_belong_to_whoever_used_them_last() {
+    use crate::arch::KEYS;
+    const AUTHENTICATE: u64 = 0x09 << 26;
+    let node = Node::new();
+    let (primary, secondary) = (node.core.primary(), node.vcpu(2, 0));
+    let has = |vcpu: &Vcpu| vcpu.hcr.get() & KEYS != 0;
+    trap(primary, AUTHENTICATE);
+    assert!(has(primary));
+    // A secondary that does not use them leaves the primary's alone.
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    assert!(has(primary) && !has(secondary));
+    Node::call(secondary, &[ffa::YIELD.into()]);
+    assert!(has(primary));
+    // One that does displaces them, and has its own until it leaves.
+    node.run(2, 0);
+    trap(secondary, AUTHENTICATE);
+    assert!(!has(primary) && has(secondary));
+    Node::call(secondary, &[ffa::YIELD.into()]);
+    assert!(!has(primary) && !has(secondary));
+    node.run(2, 0);
+    assert!(!has(secondary));
+}

@@ -345,14 +345,17 @@ pub(super) fn random(_: &App) -> bool {
     let _buffers = mailbox();
     let mut random = Random(0x0dd_b1a5ed_5eed);
     // What would end this VM, or put it to sleep for good.
-    let skipped = [psci::SYSTEM_OFF, psci::SYSTEM_RESET, psci::CPU_OFF, ffa::MSG_WAIT, psci::CPU_SUSPEND];
+    let ends = [psci::SYSTEM_OFF, psci::SYSTEM_RESET, psci::CPU_OFF];
+    let sleeps = [ffa::MSG_WAIT, ffa::YIELD, psci::CPU_SUSPEND];
     let mut refused = 0;
     for _ in 0..100_000 {
         let class =
             [0x8400_0000, 0xc400_0000, 0x8600_0000, 0xc600_0000, 0x8000_0000, 0][random.below(6) as usize];
         let number = if class == 0 { 0xff00 + random.below(16) } else { random.below(0x100) };
         let function = if random.below(16) == 0 { random.next() as u32 } else { (class + number) as u32 };
-        if skipped.contains(&(function & !(1 << 30)))
+        let base = function & !(1 << 30);
+        if ends.contains(&base)
+            || sleeps.contains(&base)
             || function == ffa::CONSOLE_LOG
             || function == ffa::CONSOLE_LOG_64
         {
