@@ -30,9 +30,11 @@ impl GpRegs {
     }
 
     /// Writes x0 to x7.
-    #[inline]
+    #[inline(always)]
     pub fn set_results(&mut self, results: &hv_abi::Regs) {
-        self.x[..8].copy_from_slice(&results.0);
+        // One by one: built for size, a copy of the array would be a call of `memcpy`.
+        let x = &mut self.x;
+        [x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]] = results.0;
     }
 
     /// Reads x0 to x7.
@@ -59,6 +61,46 @@ impl FpRegs {
     }
 }
 
+/// Reads registers, two at a time, so that one instruction stores both.
+#[cfg(target_os = "none")]
+macro_rules! save_pairs {
+    ($to:ident;) => {};
+    ($to:ident; $field:ident $name:literal) => {
+        // SAFETY: reading a system register of the VM has no side effect.
+        unsafe { core::arch::asm!(concat!("mrs {}, ", $name), out(reg) $to.$field, options(nomem, nostack, preserves_flags)) };
+    };
+    ($to:ident; $field:ident $name:literal $field2:ident $name2:literal $($rest:tt)*) => {
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!(
+                concat!("mrs {}, ", $name), concat!("mrs {}, ", $name2),
+                out(reg) $to.$field, out(reg) $to.$field2, options(nomem, nostack, preserves_flags)
+            );
+        }
+        save_pairs!($to; $($rest)*);
+    };
+}
+
+/// Writes registers, two at a time, in the order in which they are given.
+#[cfg(target_os = "none")]
+macro_rules! load_pairs {
+    ($from:ident;) => {};
+    ($from:ident; $field:ident $name:literal) => {
+        // SAFETY: these registers act on EL1 and EL0 only; the hypervisor's own execution does not depend on them.
+        unsafe { core::arch::asm!(concat!("msr ", $name, ", {}"), in(reg) $from.$field, options(nomem, nostack, preserves_flags)) };
+    };
+    ($from:ident; $field:ident $name:literal $field2:ident $name2:literal $($rest:tt)*) => {
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!(
+                concat!("msr ", $name, ", {}"), concat!("msr ", $name2, ", {}"),
+                in(reg) $from.$field, in(reg) $from.$field2, options(nomem, nostack, preserves_flags)
+            );
+        }
+        load_pairs!($from; $($rest)*);
+    };
+}
+
 /// Declares the EL1 and EL0 system registers that belong to a vCPU, and on the target the code that saves and
 /// restores them.
 macro_rules! system_registers {
@@ -75,20 +117,13 @@ macro_rules! system_registers {
             /// Reads the registers of this core.
             #[inline]
             pub(crate) fn save(&mut self) {
-                $(
-                    // SAFETY: reading a system register of the VM has no side effect.
-                    unsafe { core::arch::asm!(concat!("mrs {}, ", $name), out(reg) self.$field, options(nomem, nostack, preserves_flags)) };
-                )+
+                save_pairs!(self; $($field $name)+);
             }
 
             /// Writes the registers of this core.
             #[inline]
             pub(crate) fn load(&self) {
-                $(
-                    // SAFETY: these registers act on EL1 and EL0 only; the hypervisor's own execution does not depend
-                    // on them.
-                    unsafe { core::arch::asm!(concat!("msr ", $name, ", {}"), in(reg) self.$field, options(nomem, nostack, preserves_flags)) };
-                )+
+                load_pairs!(self; $($field $name)+);
             }
         }
     };
