@@ -3,7 +3,7 @@
 use crate::{
     interrupt, report,
     run::{self, Next},
-    service, trap,
+    trap,
     vcpu::{Loaded, Vcpu},
 };
 
@@ -11,11 +11,6 @@ use crate::{
 fn loaded(vcpu: &'static Vcpu) -> Loaded {
     // SAFETY: the assembly passes TPIDR_EL2, and makes one call for each exception.
     unsafe { Loaded::assume(vcpu) }
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn hv_hypercall(vcpu: &'static Vcpu) -> Next {
-    service::call(loaded(vcpu))
 }
 
 #[unsafe(no_mangle)]

@@ -136,7 +136,7 @@ fn wake(claimed: &mut Claimed, state: VcpuState, system: &System) -> Result<(), 
 }
 
 /// Leaves the current vCPU, a secondary's, for the primary, which sees `exit` about `about`.
-#[inline]
+#[inline(always)]
 pub(crate) fn exit_about(current: &Loaded, about: VcpuId, exit: Exit, state: VcpuState) -> Next {
     let core = current.core();
     core.departing.set(state);
@@ -148,7 +148,7 @@ pub(crate) fn exit_about(current: &Loaded, about: VcpuId, exit: Exit, state: Vcp
 }
 
 /// Leaves the current vCPU for the primary, which sees `exit`.
-#[inline]
+#[inline(always)]
 pub(crate) fn exit(current: &Loaded, reason: Exit, state: VcpuState) -> Next {
     exit_about(current, current.vcpu().id(), reason, state)
 }
@@ -181,9 +181,8 @@ pub(crate) fn wait(current: &Loaded, state: VcpuState) -> Next {
 pub(crate) fn after_interrupt(current: &Loaded) -> Next {
     let vcpu = current.vcpu();
     if !current.vm().is_primary() {
-        if let Some(reason) = current.vm().stop_reason() {
-            service::fail_requester(vcpu, current.core());
-            return exit(current, reason, VcpuState::Off);
+        if !current.vm().is_active() {
+            return leave_for_good(current);
         }
         if let Some(tell) = current.core().take_tell() {
             return exit_about(current, tell.id(), Exit::Interrupt, VcpuState::Ready);
@@ -194,6 +193,15 @@ pub(crate) fn after_interrupt(current: &Loaded) -> Next {
     }
     current.update_line();
     vcpu
+}
+
+/// Leaves the current vCPU, whose VM has been stopped.
+#[cold]
+#[inline(never)]
+fn leave_for_good(current: &Loaded) -> Next {
+    service::fail_requester(current.vcpu(), current.core());
+    let reason = current.vm().stop_reason().unwrap_or(Exit::Off { reset: false });
+    exit(current, reason, VcpuState::Off)
 }
 
 /// Stops the current vCPU's VM for the reason that has been recorded in it: its other vCPUs are sent a kick, and the
@@ -210,8 +218,7 @@ pub(crate) fn stop(current: &Loaded) -> Next {
         }
     }
     service::forsake(vm, current.core());
-    let reason = vm.stop_reason().unwrap_or(Exit::Off { reset: false });
-    exit(current, reason, VcpuState::Off)
+    leave_for_good(current)
 }
 
 /// Makes a core look at its interrupts.

@@ -34,6 +34,7 @@ pub(crate) enum VcpuState {
 }
 
 impl VcpuState {
+    #[inline(always)]
     const fn bits(self) -> u32 {
         match self {
             Self::Off => 0,
@@ -45,6 +46,7 @@ impl VcpuState {
         }
     }
 
+    #[inline(always)]
     const fn from_bits(bits: u32) -> Self {
         match bits & 0xff {
             0 => Self::Off,
@@ -60,9 +62,8 @@ impl VcpuState {
 /// A line of console output that is not complete yet.
 pub(crate) type Line = heapless::Vec<u8, 240>;
 
-/// Registers and other state that only the owning core touches.
+/// What else only the owning core touches.
 struct Owned {
-    sys: SysRegs,
     fp: FpRegs,
     keys: Keys,
     line: Line,
@@ -73,6 +74,12 @@ struct Owned {
 pub struct Vcpu {
     // First: vectors.S finds it through TPIDR_EL2.
     regs: UnsafeCell<GpRegs>,
+    /// The column of the table of calls that is for its VM; `vectors.S` reads it.
+    column: AtomicU64,
+    /// Its VM's id; `vectors.S` reads it.
+    vm_id: AtomicU64,
+    // Near: two of them are saved or loaded by one instruction if they are within 504 bytes.
+    sys: UnsafeCell<SysRegs>,
     core: AtomicPtr<Core>,
     state: AtomicU32,
     /// The core whose FP/SIMD registers hold this vCPU's latest values, if its `fp_owner` is this vCPU.
@@ -108,6 +115,9 @@ impl Vcpu {
     pub(crate) fn new(index: VcpuIndex, mpidr: u64) -> Self {
         Self {
             regs: UnsafeCell::new(GpRegs::new()),
+            column: AtomicU64::new(0),
+            vm_id: AtomicU64::new(0),
+            sys: UnsafeCell::new(SysRegs::start()),
             core: AtomicPtr::new(core::ptr::null_mut()),
             state: AtomicU32::new(VcpuState::Off.bits()),
             fp_core: AtomicU32::new(NO_CORE),
@@ -120,18 +130,15 @@ impl Vcpu {
             index,
             // VMPIDR_EL2: bit 31 is RES1.
             vmpidr: mpidr | 1 << 31,
-            owned: UnsafeCell::new(Owned {
-                sys: SysRegs::start(),
-                fp: FpRegs::new(),
-                keys: Keys::default(),
-                line: Line::new(),
-            }),
+            owned: UnsafeCell::new(Owned { fp: FpRegs::new(), keys: Keys::default(), line: Line::new() }),
         }
     }
 
     /// Tells the vCPU whose it is; once, at boot.
     pub(crate) fn attach(&self, vm: &'static Vm) {
         self.hcr.set(vm.traps.hcr);
+        self.column.store(crate::service::column(vm.kind) as u64, Ordering::Relaxed);
+        self.vm_id.store(vm.id.0.into(), Ordering::Relaxed);
         self.vm.store(core::ptr::from_ref(vm).cast_mut(), Ordering::Release);
     }
 
@@ -148,6 +155,7 @@ impl Vcpu {
     }
 
     /// Its name in calls and exits.
+    #[inline(always)]
     pub(crate) fn id(&self) -> VcpuId {
         VcpuId { vm: self.vm().id, index: self.index }
     }
@@ -180,13 +188,13 @@ impl Vcpu {
     }
 
     /// What it is doing, as of now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn state(&self) -> VcpuState {
         VcpuState::from_bits(self.state.load(Ordering::SeqCst))
     }
 
     /// Takes a vCPU that is in state `from`: if it still is, `core` owns it now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim(&'static self, from: VcpuState, core: &'static Core) -> Option<Claimed> {
         let running = VcpuState::Running(core.index).bits();
         self.state.compare_exchange(from.bits(), running, Ordering::SeqCst, Ordering::Relaxed).ok()?;
@@ -194,6 +202,7 @@ impl Vcpu {
         Some(Claimed(self))
     }
 
+    #[inline(always)]
     fn publish(&self, state: VcpuState) {
         self.state.store(state.bits(), Ordering::SeqCst);
     }
@@ -220,7 +229,7 @@ impl Claimed {
 
     pub(crate) fn sys(&mut self) -> &mut SysRegs {
         // SAFETY: as `regs`.
-        unsafe { &mut (*self.0.owned.get()).sys }
+        unsafe { &mut *self.0.sys.get() }
     }
 
     pub(crate) fn fp(&mut self) -> &mut FpRegs {
@@ -246,6 +255,7 @@ impl Claimed {
     }
 
     /// Gives the vCPU up.
+    #[inline(always)]
     pub(crate) fn release(self, state: VcpuState) {
         self.0.publish(state);
     }
@@ -323,5 +333,7 @@ mod tests {
     fn registers_are_where_the_assembly_expects_them() {
         assert_eq!(core::mem::offset_of!(Vcpu, regs), 0);
         assert_eq!(core::mem::offset_of!(GpRegs, pc), 31 * 8);
+        assert_eq!(core::mem::offset_of!(Vcpu, column), 33 * 8);
+        assert_eq!(core::mem::offset_of!(Vcpu, vm_id), 34 * 8);
     }
 }

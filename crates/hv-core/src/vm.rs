@@ -202,14 +202,21 @@ impl Vm {
         self.vcpus.iter().find(|v| v.affinity() == mpidr)
     }
 
+    /// Whether it may run.
+    #[inline(always)]
+    pub(crate) fn is_active(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == VmState::Active as u8
+    }
+
     /// Why the VM does not run any more, as its vCPUs' exits tell; `None` if it may run.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn stop_reason(&self) -> Option<Exit> {
         let state = self.state.load(Ordering::SeqCst);
         if state == VmState::Active as u8 { None } else { Some(self.stopped(state)) }
     }
 
     #[cold]
+    #[inline(never)]
     fn stopped(&self, state: u8) -> Exit {
         match state {
             s if s == VmState::Aborted as u8 => {
