@@ -15,6 +15,7 @@
 //! | `vm`, `vcpu`, `percore`, `system` | what there is, and who may touch which part of it when |
 //! | `run` | the run path: `FFA_RUN`, exits, switching |
 //! | `service` | hypercalls: FF-A, para-virtual interrupts, PSCI, Margay's own; `service::access` says who may call what |
+//! | `reload`, `statistics` | making a VM as it was at boot; what vCPUs have done |
 //! | `notifications` | FF-A notifications of a VM |
 //! | `trap` | what a VM does that traps, by the policy in `hv_abi::registers` and docs/security.md |
 //! | `interrupt` | physical interrupts |
@@ -46,9 +47,11 @@ mod notifications;
 mod percore;
 mod plan;
 mod regs;
+mod reload;
 mod report;
 mod run;
 mod service;
+mod statistics;
 mod syndrome;
 mod system;
 mod tables;

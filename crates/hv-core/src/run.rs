@@ -8,8 +8,10 @@ use crate::{
     arch,
     percore::Core,
     service,
+    statistics::Reason,
     system::System,
     vcpu::{Claimed, Loaded, NO_CORE, Vcpu, VcpuState},
+    vm::Vm,
 };
 use core::sync::atomic::Ordering;
 use hv_abi::{
@@ -138,6 +140,7 @@ fn wake(claimed: &mut Claimed, state: VcpuState, system: &System) -> Result<(), 
 /// Leaves the current vCPU, a secondary's, for the primary, which sees `exit` about `about`.
 #[inline(always)]
 pub(crate) fn exit_about(current: &Loaded, about: VcpuId, exit: Exit, state: VcpuState) -> Next {
+    current.vcpu().statistics.exit(Reason::of(&exit));
     let core = current.core();
     core.departing.set(state);
     let primary = core.primary();
@@ -209,16 +212,23 @@ fn leave_for_good(current: &Loaded) -> Next {
 #[cold]
 pub(crate) fn stop(current: &Loaded) -> Next {
     let vm = current.vm();
-    let this = current.core().index;
+    halt(vm, current.core());
+    let reason = vm.stop_reason().unwrap_or(Exit::Off { reset: false });
+    exit(current, reason, VcpuState::Off)
+}
+
+/// Takes the consequences for the vCPUs of a VM that has been stopped: those that run on other cores are sent a kick, nobody waits for
+/// the others any more, and what the VM had borrowed goes back.
+#[cold]
+pub(crate) fn halt(vm: &Vm, core: &'static Core) {
     for vcpu in &vm.vcpus {
         match vcpu.state() {
-            VcpuState::Running(core) if core != this => kick(core),
-            // The others are not run any more; this one is about to leave.
-            _ => service::fail_requester(vcpu, current.core()),
+            VcpuState::Running(other) if other != core.index => kick(other),
+            // The others are not run any more; the one on this core is about to leave.
+            _ => service::fail_requester(vcpu, core),
         }
     }
-    service::forsake(vm, current.core());
-    leave_for_good(current)
+    service::forsake(vm, core);
 }
 
 /// Makes a core look at its interrupts.
@@ -263,6 +273,7 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
         arch::keys::save(claimed.keys());
         from.hcr.set(vm_hcr(from));
     }
+    from.statistics.leave(arch::counter_now());
     let state = core.departing.get();
     claimed.release(state);
     // Pairs with the sender of an interrupt, which makes it pending and then looks at the state: one of us sees it.
@@ -294,6 +305,9 @@ fn load(to: &'static Vcpu, core: &'static Core) {
         arch::flush_vm_on_this_core();
     }
     claimed.sys().load();
+    if !vm.is_primary() {
+        to.statistics.enter(arch::counter_now());
+    }
     let regs = claimed.regs();
     arch::set_return(regs.pc, regs.spsr);
     let fp = fp_is_here(to, core);

@@ -7,6 +7,7 @@
 use crate::{
     percore::Core,
     regs::{FpRegs, GpRegs, Keys, SysRegs},
+    statistics::Statistics,
     vm::Vm,
 };
 use core::{
@@ -90,6 +91,8 @@ pub struct Vcpu {
     pub(crate) notifications: AtomicU64,
     /// The scheduler has been told of them.
     pub(crate) reported: AtomicBool,
+    /// What it has done so far.
+    pub(crate) statistics: Statistics,
     /// Its interrupts.
     pub(crate) irqs: VcpuInterrupts,
     /// Its `HCR_EL2`: its VM's, with `KEYS` while its pointer authentication keys are in the registers of its core. A
@@ -124,6 +127,7 @@ impl Vcpu {
             requester: AtomicU32::new(NO_REQUESTER),
             notifications: AtomicU64::new(0),
             reported: AtomicBool::new(false),
+            statistics: Statistics::default(),
             irqs: VcpuInterrupts::new(),
             hcr: Cell::new(0),
             vm: AtomicPtr::new(core::ptr::null_mut()),

@@ -52,6 +52,8 @@ mod op {
     pub(super) const COUNT: u64 = 5;
     /// Ends.
     pub(super) const END: u64 = 6;
+    /// Counts how often it has been asked this.
+    pub(super) const TIMES: u64 = 7;
 }
 
 /// The program.
@@ -69,8 +71,12 @@ pub fn main(app: &App) -> Status {
     let mapped = guest::rxtx_map(Ipa(tx.phys().0), Ipa(rx.phys().0));
     check("mailbox", agreed && mapped.is_ok());
     let buffers = Buffers { tx: tx.leak(), rx: rx.leak(), version };
-    let mut party = Party { me, peer, buffers, got: Vec::new() };
-    if line.get("role") == Some("server") { party.serve() } else { party.ask() }
+    let mut party = Party { me, peer, buffers, got: Vec::new(), times: 0 };
+    match line.get("role") {
+        Some("server") => party.serve(),
+        Some("phoenix") => party.rise(app),
+        _ => party.ask(),
+    }
 }
 
 fn check(name: &str, ok: bool) -> bool {
@@ -84,6 +90,7 @@ struct Party {
     buffers: Buffers<'static>,
     /// Where the memory of the last transaction is, page by page.
     got: Vec<usize>,
+    times: u64,
 }
 
 fn code(result: Result<u64, Error>) -> [u64; 5] {
@@ -164,6 +171,10 @@ impl Party {
                 self.got.iter().for_each(|at| poke(*at, a));
                 Ok(0)
             }
+            op::TIMES => {
+                self.times += 1;
+                Ok(self.times)
+            }
             op::COUNT => Ok(self.got.len() as u64),
             op::RELINQUISH => self.buffers.relinquish(self.me, handle, b != 0).map(|()| 0),
             op::SEND => {
@@ -196,6 +207,22 @@ impl Party {
                 },
             }
         }
+    }
+
+    /// Resets itself twice: each time it finds its memory as new, and its peer as it was.
+    fn rise(&self, app: &App) -> Status {
+        let end = app.machine().memory().map(|memory| memory.end()).max().unwrap_or(0);
+        // The last page, which the kernel does not come to so soon.
+        let last = lwk_core::memory::LINEAR + end as usize - PAGE as usize;
+        let clean = check("memory-is-new", peek(last) == 0);
+        poke(last, 0xdead);
+        let times = self.tell(op::TIMES, 0, 0);
+        if matches!(times, Ok(1 | 2)) {
+            println!("life {times:?}");
+            guest::hvc(Regs::func(hv_abi::psci::SYSTEM_RESET));
+        }
+        let lives = check("lives", times == Ok(3));
+        Status::of(clean & lives & check("end", self.tell(op::END, 0, 0) == Err(Error::Aborted)))
     }
 
     fn give(

@@ -7,6 +7,7 @@
 //! | `stop-after-ms=N` | switch the machine off after N milliseconds, with status 0, whatever runs still |
 //! | `quantum-ms=N` | how long a vCPU has its core while others wait (kernel parameter; 100) |
 //! | `registers` | first run the first VM a thousand times, and see that its own registers stay its own |
+//! | `statistics` | at the end, print what the hypervisor has counted for each vCPU |
 //! | `bench` | measure hypercalls and world switches first, with the VM called `bench` |
 
 use crate::{bench, registers};
@@ -58,7 +59,34 @@ pub fn main(app: &App) -> Status {
         println!("stopped after the time that stop-after-ms= gives");
         return Status::SUCCESS;
     }
+    if line.has("statistics") {
+        statistics(machines);
+    }
     verdict(app, machines)
+}
+
+/// What the hypervisor has counted for each vCPU, and which one it is.
+fn statistics(machines: &Machines) {
+    if let Ok((version, revision)) = guest::build_id() {
+        let [major, minor, patch] = [32, 16, 0].map(|shift| version >> shift & 0xffff);
+        println!("hypervisor {major}.{minor}.{patch}, revision {revision:x}");
+    }
+    for vm in machines.iter() {
+        for index in 0..vm.vcpus() {
+            let vcpu = VcpuId { vm: vm.id(), index: VcpuIndex(index) };
+            let Ok([ticks, entries, yields, waits, messages, interrupts, other]) =
+                guest::vcpu_statistics(vcpu)
+            else {
+                continue;
+            };
+            let us = time::frequency().ticks_to_ns(ticks) / 1000;
+            println!(
+                "@statistics vm={} vcpu={index} us={us} entries={entries} yields={yields} waits={waits} \
+                 messages={messages} interrupts={interrupts} other={other}",
+                vm.name()
+            );
+        }
+    }
 }
 
 /// Waits until all VMs have ended, if that is to end it, or until `limit`.

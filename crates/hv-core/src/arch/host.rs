@@ -70,6 +70,10 @@ pub(crate) fn fault_address() -> u64 {
 pub(crate) fn fault_ipa() -> u64 {
     0
 }
+pub(crate) fn counter_now() -> u64 {
+    0
+}
+pub(crate) fn forget_vm(_: u64) {}
 pub(crate) fn counter() -> u64 {
     0
 }

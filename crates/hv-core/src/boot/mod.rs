@@ -74,15 +74,17 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     let initrd = initrd(&machine, &ram);
     map.identity(initrd.base, initrd.len, Kind::ReadOnly);
     // SAFETY: within RAM, just mapped, and nobody writes it: no VM runs yet.
-    let bytes = unsafe { core::slice::from_raw_parts(initrd.base as *const u8, initrd.len as usize) };
+    let bytes: &'static [u8] =
+        unsafe { core::slice::from_raw_parts(initrd.base as *const u8, initrd.len as usize) };
     let bundle = Bundle::check(bytes, ram.iter().map(|r| r.len).sum());
 
     // Memory for what the bundle asks for, then the plan for all of it.
     let reserved: heapless::Vec<Region, 64> =
         machine.reserved().map(|r| Region::new(r.region.base, r.region.size)).collect();
     let tree_region = Region::new(tree, machine.dtb().len() as u64);
-    let loaded = [initrd, tree_region];
-    let hypervisor = [image_region];
+    let loaded = [tree_region];
+    // The bundle stays: VMs are made anew from it.
+    let hypervisor = [image_region, initrd];
     let memory = Memory { ram: &ram, hypervisor: &hypervisor, reserved: &reserved, loaded: &loaded };
     let pool = match memory.carve(pool_bytes(&bundle, cores.len(), &ram), layout::BLOCK) {
         Ok(pool) => pool,
@@ -91,7 +93,7 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     map.identity(pool.base, pool.len, Kind::Data);
     // SAFETY: just mapped, and the plan gives it to nobody.
     unsafe { crate::heap::add(pool.base, pool.len) };
-    let hypervisor = [image_region, pool];
+    let hypervisor = [image_region, initrd, pool];
     let memory = Memory { hypervisor: &hypervisor, ..memory };
     let needs = bundle.primary_needs(machine.dtb().len());
     let requests: Vec<Request> = bundle
@@ -115,6 +117,7 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
 
     let mut own = El2Map::new(&layout);
     own.identity(pool.base, pool.len, Kind::Data);
+    own.identity(initrd.base, initrd.len, Kind::ReadOnly);
     board::devices(&machine, &mut |base, bytes| own.identity(base, bytes, Kind::Device));
     let system = build(&machine, &bundle, &plan, &cores, &ram, own);
     let this = system.cores.iter().find(|core| core.mpidr == arch::mpidr());
@@ -122,8 +125,10 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
         fail!("the device tree does not list the core that the hypervisor runs on")
     };
 
-    for (vm, start) in system.vms[1..].iter().zip(&secondaries) {
-        start_vcpu(&vm.vcpus[0], this, *start).release(VcpuState::Ready);
+    for (vm, reload) in system.vms[1..].iter().zip(secondaries) {
+        let start = (reload.entry, reload.argument);
+        start_vcpu(&vm.vcpus[0], this, start).release(VcpuState::Ready);
+        *vm.reload.lock() = Some(reload);
     }
     let _running = start_vcpu(this.primary(), this, primary);
     if let Err(why) = board::init(&machine) {

@@ -192,6 +192,10 @@ access_table! {
     v::CALL_UID, All, vendor::uid;
     v::CALL_REVISION, All, vendor::revision;
     v::CRASH_RECORD_GET, Primary, vendor::crash_record;
+    v::VM_STOP, Primary, vendor::stop;
+    v::VM_RESTART, Primary, vendor::restart;
+    v::VCPU_STATISTICS_GET, Primary, vendor::statistics;
+    v::BUILD_ID_GET, All, vendor::build_id;
 }
 
 fn find_for(function: u32, kind: VmKind) -> Option<Handler> {
@@ -257,7 +261,7 @@ mod tests {
 
     #[test]
     fn only_the_primary_has_power_over_others() {
-        for call in [f::RUN, v::CRASH_RECORD_GET] {
+        for call in [f::RUN, v::CRASH_RECORD_GET, v::VM_STOP, v::VM_RESTART, v::VCPU_STATISTICS_GET] {
             assert!(may_call(call, VmKind::Primary));
             assert!(!may_call(call, VmKind::Secondary), "{call:#x}");
         }

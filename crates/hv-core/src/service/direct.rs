@@ -8,6 +8,7 @@ use super::error;
 use crate::{
     percore::Core,
     run::{self, Next},
+    statistics::Reason,
     system::System,
     vcpu::{Claimed, Loaded, Vcpu, VcpuState},
     vm::Vm,
@@ -100,7 +101,7 @@ fn send_request(mut current: Loaded, form: Form) -> Next {
     let (from, to) = (VmId((ids >> 16) as u16), VmId(ids as u16));
     let receiver = System::get().vm(to).filter(|_| from == vm.id && to != from);
     let Some(receiver) = receiver else { return refuse(current, Error::InvalidParameters) };
-    if vm.properties & sends == 0 || receiver.properties & receives == 0 {
+    if vm.messaging.properties & sends == 0 || receiver.messaging.properties & receives == 0 {
         return refuse(current, Error::Denied);
     }
     let (vcpu, core) = (current.vcpu(), current.core());
@@ -113,6 +114,7 @@ fn send_request(mut current: Loaded, form: Form) -> Next {
     target.set_requester(vcpu.id());
     if !vm.is_primary() {
         core.departing.set(VcpuState::WaitingForResponse);
+        vcpu.statistics.exit(Reason::Message);
         return target;
     }
     if vcpu.irqs.line() {
@@ -157,6 +159,7 @@ fn send_response(mut current: Loaded, form: Form) -> Next {
     if requester.vm == VmId::PRIMARY {
         // Whichever of the primary's vCPUs runs this one gets the answer.
         core.departing.set(VcpuState::WaitingForMessage);
+        vcpu.statistics.exit(Reason::Message);
         let primary = core.primary();
         // SAFETY: as in `run::exit_about`: a secondary is loaded, so the primary's vCPU of this core is not, and is this core's.
         deliver(&mut current, &mut unsafe { Claimed::assume(primary) }, form);
@@ -173,6 +176,7 @@ fn send_response(mut current: Loaded, form: Form) -> Next {
     nothing_received(&mut current);
     if !run::has_reason_to_run(&current) {
         core.departing.set(VcpuState::WaitingForMessage);
+        vcpu.statistics.exit(Reason::Message);
         return asked.vcpu();
     }
     // This vCPU has something to do as well, so both are the primary's to schedule. It knows that the one it ran last can go on, and

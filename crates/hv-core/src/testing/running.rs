@@ -309,3 +309,94 @@ fn keys_belong_to_whoever_used_them_last() {
     node.run(2, 0);
     assert!(!has(secondary));
 }
+
+/// Restarts a VM, all steps of it.
+fn restart(node: &Node, vm: u16) -> Result<u64, ffa::Error> {
+    let mut steps = 0;
+    loop {
+        let Outcome::Returned(regs) =
+            Node::call(node.core.primary(), &[vendor::VM_RESTART.into(), vm.into()])
+        else {
+            panic!("a restart runs nothing")
+        };
+        steps += 1;
+        match regs.function() {
+            ffa::SUCCESS if regs.0[2] == 0 => return Ok(steps),
+            ffa::SUCCESS => {}
+            _ => return Err(ffa::Error::from_bits(regs.0[2]).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn a_stopped_vm_starts_again_as_new() {
+    let node = Node::new();
+    static KERNEL: [u8; 5000] = [7; 5000];
+    *node.vm(2).reload.lock() = Some(crate::reload::Reload {
+        pa: pa_of(2),
+        bytes: MEMORY,
+        segments: Box::new([(PAGE - 8, &KERNEL)]),
+        entry: 0x4020_0000,
+        argument: 0x4000_0000,
+        done: 0,
+    });
+    assert_eq!(restart(&node, 2), Err(ffa::Error::Denied), "it runs");
+    assert_eq!(restart(&node, 1), Err(ffa::Error::InvalidParameters));
+    node.write(2, Node::page(2, 100), b"secret");
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    let vcpu = node.vcpu(2, 0);
+    let map = [ffa::RXTX_MAP_64.into(), Node::page(2, 5), Node::page(2, 6), 1];
+    assert!(matches!(Node::call(vcpu, &map), Outcome::Returned(_)));
+    vcpu.irqs.enable(paravirt::IPI, true);
+    let fault = Fault { syndrome: 1, address: 2, ipa: 3, pc: 4 };
+    vcpu.vm().abort(VcpuIndex(0), fault);
+    // SAFETY: the vCPU is loaded by this test.
+    let next = run::stop(&unsafe { Loaded::assume(vcpu) });
+    assert_eq!(Node::settle(vcpu, next, false), Outcome::Exited(id(2, 0), Exit::Aborted(fault)));
+    // 2 MiB take two steps.
+    assert_eq!(restart(&node, 2), Ok(2));
+    assert_eq!(node.read(2, Node::page(2, 100), 6), [0; 6]);
+    assert_eq!(node.read(2, Node::page(2, 0) + PAGE - 9, 9), [0, 7, 7, 7, 7, 7, 7, 7, 7]);
+    assert_eq!(node.read(2, Node::page(2, 1) + 4991, 2), [7, 0]);
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    // SAFETY: as above.
+    let mut loaded = unsafe { Loaded::assume(vcpu) };
+    assert_eq!((loaded.regs().pc, loaded.regs().x[0]), (0x4020_0000, 0x4000_0000));
+    assert!(!vcpu.irqs.pend(paravirt::IPI), "interrupts are disabled again");
+    assert!(matches!(Node::call(vcpu, &map), Outcome::Returned(regs) if regs.function() == ffa::SUCCESS));
+    // Stopped by the primary, in its absence.
+    let other = &node.system.cores[1];
+    let stop = |vm: u64| Node::call(other.primary(), &[vendor::VM_STOP.into(), vm]);
+    assert!(matches!(stop(2), Outcome::Returned(regs) if regs.function() == ffa::SUCCESS));
+    assert_eq!(restart(&node, 3), Err(ffa::Error::Denied));
+    assert!(matches!(stop(1), Outcome::Returned(regs) if regs.function() == ffa::ERROR));
+    let busy = Node::call(other.primary(), &[vendor::VM_RESTART.into(), 2]);
+    assert!(
+        matches!(busy, Outcome::Returned(regs) if ffa::Error::from_bits(regs.0[2]) == Some(ffa::Error::Busy))
+    );
+    // SAFETY: as above; the kick has arrived.
+    let next = run::after_interrupt(&unsafe { Loaded::assume(vcpu) });
+    assert_eq!(Node::settle(vcpu, next, false), Outcome::Exited(id(2, 0), Exit::Off { reset: false }));
+}
+
+#[test]
+fn what_a_vcpu_does_is_counted() {
+    let node = Node::new();
+    for _ in 0..3 {
+        assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+        Node::call(node.vcpu(2, 0), &[ffa::YIELD.into()]);
+    }
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    Node::call(node.vcpu(2, 0), &[ffa::MSG_WAIT.into()]);
+    let Outcome::Returned(regs) =
+        Node::call(node.core.primary(), &[vendor::VCPU_STATISTICS_GET.into(), id(2, 0).pack()])
+    else {
+        panic!()
+    };
+    assert_eq!(regs.0[1..], [0, 4, 3, 0, 1, 0, 0]);
+    is_refused(
+        node.core.primary(),
+        &[vendor::VCPU_STATISTICS_GET.into(), id(1, 0).pack()],
+        ffa::Error::InvalidParameters,
+    );
+}

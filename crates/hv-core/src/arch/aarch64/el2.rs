@@ -153,6 +153,19 @@ pub(crate) fn counter() -> u64 {
     }
 }
 
+/// The counter, in ticks, read early or late by some instructions: for statistics.
+#[inline(always)]
+pub(crate) fn counter_now() -> u64 {
+    read!("cntpct_el0")
+}
+
+/// Forgets everything that any core's TLB or instruction cache holds of the VM behind `vttbr`.
+pub(crate) fn forget_vm(vttbr: u64) {
+    flush_stage2(vttbr, Ipa(0), u64::MAX);
+    // SAFETY: cache maintenance and barriers.
+    unsafe { asm!("ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };
+}
+
 /// CNTV_CTL_EL0 and CNTV_CVAL_EL0 of the loaded vCPU.
 #[inline]
 pub(crate) fn virtual_timer() -> (u64, u64) {
