@@ -27,6 +27,7 @@ use vtimer::{Remaining, TimerState};
 pub(crate) type Next = &'static Vcpu;
 
 /// `FFA_RUN` by the primary.
+#[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
 #[inline(never)]
 pub(crate) fn run(mut primary: Loaded) -> Next {
     let id = VcpuId::unpack(primary.regs().x[1]);
@@ -180,7 +181,7 @@ pub(crate) fn wait(current: &Loaded, state: VcpuState) -> Next {
 
 /// What an interrupt to this core may have changed: the VM was stopped, the primary has something to do, or the
 /// current vCPU has an interrupt.
-#[inline]
+#[inline(always)]
 pub(crate) fn after_interrupt(current: &Loaded) -> Next {
     let vcpu = current.vcpu();
     if !current.vm().is_primary() {

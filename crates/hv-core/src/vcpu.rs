@@ -309,7 +309,7 @@ impl Loaded {
     }
 
     /// Sets the virtual interrupt line from what is pending.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn update_line(&self) {
         crate::arch::set_virtual_irq(self.0.hcr.get(), self.0.irqs.line());
     }

@@ -66,6 +66,8 @@ pub(super) fn spm_id_get(current: Loaded) -> Next {
 
 /// `FFA_YIELD`: results are written now, because the vCPU goes on after the call when it is run again. w2 and w3 say for how
 /// many nanoseconds it can do without its core, if it says so.
+#[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
+#[inline(never)]
 pub(super) fn yield_now(mut current: Loaded) -> Next {
     let x = &current.regs().x;
     let ns = x[2] & 0xffff_ffff | x[3] << 32;

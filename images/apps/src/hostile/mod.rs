@@ -5,6 +5,7 @@
 mod calls;
 
 use core::arch::asm;
+use hv_abi::ffa;
 use lwk_core::{
     app::{App, Status},
     arch,
@@ -44,7 +45,7 @@ pub fn main(app: &App) -> Status {
     if attack == "off" {
         return Status::SUCCESS;
     }
-    let harmless = matches!(attack, "smc" | "set-way" | "none");
+    let harmless = matches!(attack, "smc" | "calls" | "set-way" | "none");
     let survives = harmless || by_call(attack).is_some_and(|attack| attack(app));
     println!("@check name=isolation ok={} attack={attack}", if survives { "yes" } else { "no" });
     Status::of(survives)
@@ -58,6 +59,7 @@ fn run(app: &App, line: CommandLine<'_>, attack: &str) -> bool {
         "smc" => {
             arch::smc([0x8400_0000, 0, 0, 0]);
         }
+        "calls" => return calls(),
         "never-yield" => never_yield(),
         "wild" => wild(),
         _ if by_call(attack).is_some() => {}
@@ -146,6 +148,68 @@ fn touch(address: u64, access: Access) {
 fn set_way() {
     // SAFETY: the attack: cache maintenance that loses nothing (it cleans), and that the hypervisor must not let through.
     unsafe { asm!("dc cisw, {}", in(reg) 0_u64, options(nostack)) };
+}
+
+/// x0 to x18, and x29.
+type Registers = [u64; 20];
+
+/// Makes a call with all these registers, and notes what is in them afterwards.
+fn call(x: &mut Registers) {
+    // SAFETY: the asm keeps x19 and x29 itself, and declares the others; the calls made here touch no memory.
+    unsafe {
+        asm!(
+            "stp x29, x19, [sp, #-32]!", "str x0, [sp, #16]",
+            "ldp x2, x3, [x0, #16]", "ldp x4, x5, [x0, #32]", "ldp x6, x7, [x0, #48]", "ldp x8, x9, [x0, #64]",
+            "ldp x10, x11, [x0, #80]", "ldp x12, x13, [x0, #96]", "ldp x14, x15, [x0, #112]",
+            "ldp x16, x17, [x0, #128]", "ldp x18, x29, [x0, #144]", "ldp x0, x1, [x0]",
+            "hvc #0",
+            "str x0, [sp, #24]", "ldr x0, [sp, #16]", "str x1, [x0, #8]",
+            "stp x2, x3, [x0, #16]", "stp x4, x5, [x0, #32]", "stp x6, x7, [x0, #48]", "stp x8, x9, [x0, #64]",
+            "stp x10, x11, [x0, #80]", "stp x12, x13, [x0, #96]", "stp x14, x15, [x0, #112]",
+            "stp x16, x17, [x0, #128]", "stp x18, x29, [x0, #144]", "ldr x1, [sp, #24]", "str x1, [x0]",
+            "ldp x29, x19, [sp], #32",
+            in("x0") x.as_mut_ptr(), clobber_abi("C"));
+    }
+}
+
+/// Calls, known and unknown, answer in x0 to x7 and leave everything else as it was: nothing of the hypervisor's or of
+/// another VM's comes out. Returns `true` (there is such an attack).
+fn calls() -> bool {
+    const SUCCESS: u64 = ffa::SUCCESS as u64;
+    const NOT_SUPPORTED: [u64; 8] = [ffa::ERROR as u64, 0, ffa::Error::NotSupported.bits(), 0, 0, 0, 0, 0];
+    let id = hv_abi::guest::id_get().map_or(0, |id| u64::from(id.0));
+    let mut unchanged = [MARK; 8];
+    unchanged[0] = hv_abi::SMCCC_NOT_SUPPORTED;
+    for (name, function, results) in [
+        ("id-get", ffa::ID_GET, [SUCCESS, 0, id, 0, 0, 0, 0, 0]),
+        ("spm-id-get", ffa::SPM_ID_GET, [SUCCESS, 0, 0, 0, 0, 0, 0, 0]),
+        ("yield", ffa::YIELD, [SUCCESS, 0, 0, 0, 0, 0, 0, 0]),
+        ("run", ffa::RUN, NOT_SUPPORTED),
+        ("unknown-ffa", 0x8400_00ef, NOT_SUPPORTED),
+        ("unknown-ffa-64", 0xc400_0061, NOT_SUPPORTED),
+        ("above-ffa", 0x8400_00f0, unchanged),
+        ("below-ffa", 0x8400_005f, unchanged),
+        ("unknown-vendor", 0x8600_0bad, unchanged),
+        ("unknown-crash-record", 0x8600_0010, unchanged),
+        ("zero", 0, unchanged),
+        ("all-ones", u32::MAX, unchanged),
+    ] {
+        let mut x = [MARK; 20];
+        // Bits 63:32 are no part of the function's number.
+        x[0] = u64::from(function) | 0xdead << 32;
+        // For how long FFA_YIELD may take. To the others no argument matters.
+        if function == ffa::YIELD {
+            x[2..4].fill(0);
+        }
+        call(&mut x);
+        let expected: Registers = core::array::from_fn(|i| results.get(i).copied().unwrap_or(MARK));
+        let ok = if x == expected { "yes" } else { "no" };
+        println!("@check name=registers ok={ok} call={name}");
+        if x != expected {
+            println!("{name}: {x:x?}");
+        }
+    }
+    true
 }
 
 /// Keeps its core with interrupts masked.
