@@ -94,6 +94,11 @@ fn reason(reasons: &mut Reasons, wrong: bool, error: Error) {
 }
 
 impl Spec {
+    pub fn new(vms: &[VmId], identity: &[VmId], homes: &[Home]) -> Self {
+        let (vms, identity, homes) = (vms.to_vec(), identity.to_vec(), homes.to_vec());
+        Self { vms, identity, homes, ..Self::default() }
+    }
+
     pub fn state(&self, pfn: u64) -> PageState {
         let home = |home: &&Home| (home.pfn..home.pfn + home.pages).contains(&pfn);
         let first = || self.homes.iter().find(home).map_or(PageState::Hypervisor, |h| PageState::Owned(h.vm));
@@ -114,7 +119,13 @@ impl Spec {
     }
 
     pub fn set_home(&mut self, vm: VmId, ipa: u64, pfn: Option<u64>) {
-        self.moved.insert((vm, ipa), pfn);
+        // What is not needed is not kept, so that states that are alike are equal.
+        let home = self.homes.iter().any(|h| h.vm == vm && (h.ipa..h.ipa + h.pages).contains(&ipa));
+        if pfn.is_none() && !home {
+            self.moved.remove(&(vm, ipa));
+        } else {
+            self.moved.insert((vm, ipa), pfn);
+        }
     }
 
     /// Where the VM sees a page of its own.
