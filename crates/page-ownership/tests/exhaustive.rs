@@ -605,22 +605,23 @@ impl World {
             Ok(()) => reasons.is_empty(),
             Err(error) => reasons.contains(&error),
         };
-        let told = if expected { Ok(()) } else { Err(format!("{op:?} gave {result:?}, not one of {reasons:?}")) };
-        (wipes, told.and_then(|()| Self::compare(op, result.is_err(), pages, tables, spec, self.pages)))
+        let zeroed = tables.log.iter().any(|step| matches!(step, Micro::Zero(_)));
+        let told = match result {
+            _ if !expected => Err(format!("{op:?} gave {result:?}, not one of {reasons:?}")),
+            Err(_) if zeroed => Err(format!("{op:?} failed, and has zeroed memory")),
+            _ => Ok(()),
+        };
+        (wipes, told)
     }
 
     /// Whether the states of pages, and the tables, are what the specification says.
     fn compare(
         op: Op,
-        failed: bool,
         pages: &mut Ownership,
         tables: &Recorder,
         spec: &Spec,
         count: u64,
     ) -> Result<(), String> {
-        if failed && tables.log.iter().any(|step| matches!(step, Micro::Zero(_))) {
-            return Err(format!("{op:?} failed, and has zeroed memory"));
-        }
         for pfn in BASE..BASE + count {
             if pages.state(Pa(pfn * PAGE)) != spec.state(pfn) {
                 return Err(format!("{op:?} left {:?}, not {:?}", pages.state(Pa(pfn * PAGE)), spec.state(pfn)));
@@ -727,6 +728,7 @@ impl Model for World {
                 if told.is_ok() && tables.log.is_empty() && pages == *state.pages && spec == *state.spec {
                     return None;
                 }
+                let told = told.and_then(|()| Self::compare(op, &mut pages, &tables, &spec, self.pages));
                 pages.renumber();
                 for vm in VMS {
                     let mut own = spec.txs.iter_mut().filter(|(key, _)| key.0 == vm);
@@ -844,4 +846,38 @@ fn check_flawed(world: World) {
 #[test]
 fn whoever_sends_whatever_to_whomever() {
     check("transactions", WORLD);
+}
+
+#[test]
+fn pages_of_the_hypervisor_and_mailboxes() {
+    let world = World { owners: &VMS[..1], hypervisor: true, mailboxes: true, open: [1, 1], ..WORLD };
+    check("hypervisor and mailboxes", world);
+}
+
+#[test]
+fn fragments_and_failures() {
+    let owners = &[VMS[1], VMS[1], VMS[0]];
+    let kinds = &[Kind::Donate, Kind::Lend];
+    check("fragments and failures", World { pages: 3, owners, kinds, most: 2, senders: &VMS[1..2], failures: true, ..WORLD });
+}
+
+#[test]
+fn zeroing() {
+    check("zeroing", World { pages: 1, owners: &VMS[..1], zero: true, failures: true, open: [1, 1], ..WORLD });
+}
+
+#[test]
+fn cores_fill_their_tlbs_when_they_like() {
+    check("lazy", World { pages: 1, owners: &VMS[1..2], zero: true, lazy: true, open: [1, 1], kinds: &[Kind::Lend], senders: &VMS[1..2], ..WORLD });
+}
+
+#[test]
+fn flaws_are_found() {
+    let world = World { zero: true, ..WORLD };
+    for flaw in [Flaw::NoFlush, Flaw::OneCore, Flaw::FlushLater, Flaw::ZeroFirst, Flaw::NoWithhold, Flaw::NoLock] {
+        for lazy in [false, true] {
+            check_flawed(World { flaw, lazy, ..world.clone() });
+        }
+    }
+    check_flawed(World { flaw: Flaw::SeizedInPlace, hypervisor: true, ..WORLD });
 }
