@@ -469,6 +469,11 @@ impl Ownership {
         })
     }
 
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn senders_mut(&mut self) -> &mut [Sender] {
+        &mut self.senders
+    }
+
     fn sender(&mut self, vm: VmId) -> Result<&mut Sender, Error> {
         find(&mut self.senders, vm)
     }

@@ -104,3 +104,11 @@ impl Tables for SimTables {
         self.zeroed.push((pa, pages));
     }
 }
+
+impl Ownership {
+    /// Numbers the open transactions of each VM from the start again, so that a model checker sees finitely many states.
+    /// Their handles change with that.
+    pub fn renumber(&mut self) {
+        self.senders_mut().iter_mut().for_each(crate::transaction::Sender::renumber);
+    }
+}

@@ -188,6 +188,16 @@ impl Sender {
         true
     }
 
+    /// Gives the open transactions the lowest generations there are.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn renumber(&mut self) {
+        self.generation = 0;
+        for t in self.slots.iter_mut().flatten() {
+            self.generation += 1;
+            t.generation = self.generation;
+        }
+    }
+
     /// Closes a transaction.
     pub(crate) fn close(&mut self, slot: u16) {
         let Some(t) = self.slots.get_mut(usize::from(slot)).and_then(Option::take) else { return };
