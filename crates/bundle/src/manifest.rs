@@ -24,7 +24,7 @@ use dtoolkit::{
     Node, Property,
     fdt::{Fdt, FdtNode},
 };
-use hv_abi::layout;
+use hv_abi::{ids::VmId, layout};
 
 /// The name of the manifest's file.
 pub const MANIFEST_FILE: &str = "manifest.dtb";
@@ -56,6 +56,8 @@ pub struct MachineLimits {
 pub enum Kind {
     /// vm1: schedules all others, and owns what is nobody else's.
     Primary,
+    /// vm2, if it says so (`margay,kind = "super-secondary"`): has the devices.
+    SuperSecondary,
     /// All others.
     Secondary,
 }
@@ -200,6 +202,12 @@ impl<'a> Manifest<'a> {
             uuid: [0; 4],
             partition: None,
         };
+        if place.text("margay,kind")? == Some("super-secondary") && !spec.is_primary() {
+            if vm != VmId::SUPER_SECONDARY.0 {
+                return Err(place.error("margay,kind", Problem::NotAllowed));
+            }
+            spec.kind = Kind::SuperSecondary;
+        }
         if !spec.is_primary() {
             let vcpus = place.missing("vcpu_count", place.ranged("vcpu_count", 1, MAX_VCPUS.into())?)?;
             let bytes = place.missing("mem_size", place.ranged("mem_size", 1, MAX_MEMORY)?)?;
@@ -226,12 +234,16 @@ impl<'a> Manifest<'a> {
         }
         match place.text("margay,kind")? {
             Some(_) if spec.is_primary() => return Err(place.error("margay,kind", Problem::NotAllowed)),
-            None | Some("secondary") => {}
+            None | Some("secondary" | "super-secondary") => {}
             Some(other) => return Err(place.error("margay,kind", Problem::NotAChoice(other))),
         }
+        // These have the machine's own tree.
+        let tree = (spec.kind != Kind::Secondary && !spec.is_ffa_partition).then_some("fdt_filename");
+        if spec.kind == Kind::SuperSecondary && tree.is_some_and(|tree| place.value(tree).is_some()) {
+            return Err(place.error("fdt_filename", Problem::NotAllowed));
+        }
         if spec.is_primary() {
-            // It has all cores and all remaining memory, and the machine's own tree.
-            let tree = (!spec.is_ffa_partition).then_some("fdt_filename");
+            // It has all cores and all remaining memory.
             for property in ["mem_size", "vcpu_count"].into_iter().chain(tree) {
                 if place.value(property).is_some() {
                     return Err(place.error(property, Problem::NotAllowed));

@@ -255,8 +255,17 @@ fn margays_own_properties() {
         &format!("{at} margay,bootarg: Margay has no such property"),
     );
     refused(
-        &good().set(2, "margay,kind", "super-secondary"),
-        &format!("{at} margay,kind: there is no choice \"super-secondary\""),
+        &good().set(2, "margay,kind", "tertiary"),
+        &format!("{at} margay,kind: there is no choice \"tertiary\""),
+    );
+    refused(&good().set(2, "margay,kind", "super-secondary"), "no error");
+    refused(
+        &good().set(2, "margay,kind", "super-secondary").file("tree", blob(&Node::default(), &[])).set(
+            2,
+            "fdt_filename",
+            "tree",
+        ),
+        &format!("{at} fdt_filename: not allowed for this VM"),
     );
     let mut spec = good();
     spec.hypervisor = spec.hypervisor.with("margay,bootargs", "x");

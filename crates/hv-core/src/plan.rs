@@ -71,7 +71,7 @@ impl Region {
         (base < end).then(|| Self::new(base, end - base))
     }
 
-    fn wraps(self) -> bool {
+    pub(crate) fn wraps(self) -> bool {
         self.base.checked_add(self.len).is_none()
     }
 

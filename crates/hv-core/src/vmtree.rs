@@ -113,23 +113,8 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     fdt.property_array_u64("reg", &[tree.memory_base, tree.memory_len])?;
     fdt.end_node(memory)?;
 
-    let cpus = fdt.begin_node("cpus")?;
-    fdt.property_u32("#address-cells", 2)?;
-    fdt.property_u32("#size-cells", 0)?;
-    for mpidr in (0..tree.vcpus).map(vcpu_mpidr) {
-        let cpu = fdt.begin_node(&format!("cpu@{mpidr:x}"))?;
-        fdt.property_string("device_type", "cpu")?;
-        fdt.property_string("compatible", "arm,armv8")?;
-        fdt.property_u64("reg", mpidr)?;
-        fdt.property_string("enable-method", "psci")?;
-        fdt.end_node(cpu)?;
-    }
-    fdt.end_node(cpus)?;
-
-    let psci = fdt.begin_node("psci")?;
-    fdt.property("compatible", b"arm,psci-1.0\0arm,psci-0.2\0")?;
-    fdt.property_string("method", "hvc")?;
-    fdt.end_node(psci)?;
+    cpus(&mut fdt, tree.vcpus)?;
+    psci(&mut fdt)?;
 
     let timer = fdt.begin_node("timer")?;
     fdt.property_string("compatible", "arm,armv8-timer")?;
@@ -138,6 +123,62 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     fdt.property_null("always-on")?;
     fdt.end_node(timer)?;
 
+    hypervisor(&mut fdt, Some(tree.name), &[])?;
+    fdt.end_node(root)?;
+    Ok(fdt.finish()?)
+}
+
+fn cpus(fdt: &mut FdtWriter, count: u16) -> Result<(), Error> {
+    let cpus = fdt.begin_node("cpus")?;
+    fdt.property_u32("#address-cells", 2)?;
+    fdt.property_u32("#size-cells", 0)?;
+    for mpidr in (0..count).map(vcpu_mpidr) {
+        let cpu = fdt.begin_node(&format!("cpu@{mpidr:x}"))?;
+        fdt.property_string("device_type", "cpu")?;
+        fdt.property_string("compatible", "arm,armv8")?;
+        fdt.property_u64("reg", mpidr)?;
+        fdt.property_string("enable-method", "psci")?;
+        fdt.end_node(cpu)?;
+    }
+    Ok(fdt.end_node(cpus)?)
+}
+
+fn psci(fdt: &mut FdtWriter) -> Result<(), Error> {
+    let psci = fdt.begin_node("psci")?;
+    fdt.property("compatible", b"arm,psci-1.0\0arm,psci-0.2\0")?;
+    fdt.property_string("method", "hvc")?;
+    Ok(fdt.end_node(psci)?)
+}
+
+/// Makes the tree of the super-secondary from the machine's: with all devices but those whose nodes are `hidden`, with
+/// its own memory, cores, command line and ramdisk. Nothing refers to an interrupt controller yet.
+pub(crate) fn super_secondary(
+    machine_dtb: &[u8],
+    tree: &SecondaryTree<'_>,
+    hidden: &[&str],
+) -> Result<Vec<u8>, Error> {
+    let machine = Fdt::new(machine_dtb).map_err(Error::Malformed)?.root();
+    let mut fdt = FdtWriter::new()?;
+    let root = fdt.begin_node("")?;
+    properties(&mut fdt, &machine, &INTERRUPT_REFERENCES)?;
+    let memory = fdt.begin_node(&format!("memory@{:x}", tree.memory_base))?;
+    fdt.property_string("device_type", "memory")?;
+    let own = [Region::new(tree.memory_base, tree.memory_len)];
+    fdt.property("reg", &memory_reg(&machine, &own)?)?;
+    fdt.end_node(memory)?;
+    cpus(&mut fdt, tree.vcpus)?;
+    psci(&mut fdt)?;
+    let chosen = fdt.begin_node("chosen")?;
+    boot_data(&mut fdt, tree.bootargs, tree.ramdisk)?;
+    fdt.end_node(chosen)?;
+    for node in machine.children() {
+        let replaced = matches!(node.name(), "cpus" | "chosen" | "reserved-memory" | "hypervisor")
+            || node.name_without_address() == "memory"
+            || is_compatible(&node, "arm,psci");
+        if !replaced {
+            copy(&mut fdt, &node, DEPTH_MAX - 1, hidden)?;
+        }
+    }
     hypervisor(&mut fdt, Some(tree.name), &[])?;
     fdt.end_node(root)?;
     Ok(fdt.finish()?)
@@ -176,7 +217,7 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
 
     for node in machine.children() {
         match node.name() {
-            "cpus" | "reserved-memory" => copy(&mut fdt, &node, DEPTH_MAX - 1)?,
+            "cpus" | "reserved-memory" => copy(&mut fdt, &node, DEPTH_MAX - 1, &[])?,
             name if is_compatible(&node, "arm,psci") => {
                 let psci = fdt.begin_node(name)?;
                 properties(&mut fdt, &node, &["method"])?;
@@ -184,7 +225,7 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
                 fdt.end_node(psci)?;
             }
             _ if is_compatible(&node, "arm,armv8-timer") || is_compatible(&node, "arm,armv7-timer") => {
-                copy(&mut fdt, &node, DEPTH_MAX - 1)?;
+                copy(&mut fdt, &node, DEPTH_MAX - 1, &[])?;
             }
             _ => {}
         }
@@ -199,16 +240,16 @@ fn is_compatible(node: &FdtNode<'_>, prefix: &str) -> bool {
     node.compatible().is_some_and(|mut strings| strings.any(|string| string.starts_with(prefix)))
 }
 
-/// Copies a node, without interrupt controllers in it and references to them.
-fn copy(fdt: &mut FdtWriter, node: &FdtNode<'_>, depth_left: usize) -> Result<(), Error> {
-    if node.property("interrupt-controller").is_some() {
+/// Copies a node, without hidden ones and interrupt controllers in it, and references to the latter.
+fn copy(fdt: &mut FdtWriter, node: &FdtNode<'_>, depth_left: usize, hidden: &[&str]) -> Result<(), Error> {
+    if node.property("interrupt-controller").is_some() || hidden.contains(&node.name()) {
         return Ok(());
     }
     let depth_left = depth_left.checked_sub(1).ok_or(Error::TooDeep)?;
     let open = fdt.begin_node(node.name())?;
     properties(fdt, node, &INTERRUPT_REFERENCES)?;
     for child in node.children() {
-        copy(fdt, &child, depth_left)?;
+        copy(fdt, &child, depth_left, hidden)?;
     }
     Ok(fdt.end_node(open)?)
 }

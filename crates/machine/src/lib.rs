@@ -66,6 +66,7 @@ pub use psci::{Conduit, Psci, PsciVersion};
 pub use region::Region;
 pub use timer::TimerInfo;
 
+use dtoolkit::{Node, Property};
 use survey::Survey;
 use tree::Tree;
 
@@ -128,6 +129,27 @@ impl<'a> Machine<'a> {
     /// an address (DT spec, 5.3 and 3.5).
     pub fn reserved(&self) -> impl Iterator<Item = Reserved<'a>> + use<'a> {
         memory::reserved(&self.tree)
+    }
+
+    /// Gives `visit` the name and each register range of every enabled node that has some and is neither memory, a core, nor an
+    /// interrupt controller: the devices, as CPU physical addresses.
+    pub fn for_each_device(&self, visit: &mut dyn FnMut(&'a str, Region)) {
+        self.tree.find(|place| {
+            let node = place.node();
+            let device = place.is_enabled()
+                && node
+                    .property("device_type")
+                    .is_none_or(|kind| !matches!(kind.value(), b"memory\0" | b"cpu\0"))
+                && node.property("interrupt-controller").is_none()
+                && !place.upwards().any(|above| above.name() == "reserved-memory");
+            let regions = (0..).map_while(|index| place.region(index));
+            // A range of a bus that cannot be addressed has no region, and `reg` ends somewhere.
+            regions
+                .filter(|region| device && region.size > 0)
+                .take(16)
+                .for_each(|region| visit(node.name(), region));
+            false
+        });
     }
 
     /// The cores, in the tree's order, disabled ones too.

@@ -1,8 +1,13 @@
 //! Copying images to where the plan wants them.
 
-use super::{Bundle, fail};
-use crate::{arch, plan::Plan, reload::Reload, report, vmtree};
-use ::bundle::VmSpec;
+use super::{Bundle, devices::Devices, fail};
+use crate::{
+    arch,
+    plan::{Placement, Plan, Region},
+    reload::Reload,
+    report, vmtree,
+};
+use ::bundle::{Kind, VmSpec};
 use alloc::{vec, vec::Vec};
 use hv_abi::layout;
 use machine::Machine;
@@ -19,19 +24,20 @@ fn copy(pa: u64, bytes: &[u8]) {
 }
 
 /// Loads every secondary; returns what it takes to do that again, in the plan's order. What the bundle holds stays where it is.
-pub(super) fn secondaries(bundle: &Bundle<'static>, plan: &Plan) -> Vec<Reload> {
+pub(super) fn secondaries(bundle: &Bundle<'static>, plan: &Plan, devices: &Devices<'_>) -> Vec<Reload> {
     let all = bundle.secondaries().zip(&plan.secondaries);
     all.map(|(vm, placement)| {
+        let base = memory_base(&vm, placement);
         let kernel = bundle.kernel(&vm);
         let kernel_offset = layout::KERNEL_OFFSET + kernel.text_offset;
         let mut segments = vec![(kernel_offset, kernel.bytes)];
         let ramdisk = bundle.ramdisk(&vm).map(|bytes| {
             let offset = (kernel_offset + kernel.memory_size).next_multiple_of(layout::BLOCK);
             segments.push((offset, bytes));
-            let start = layout::RAM_BASE + offset;
+            let start = base + offset;
             (start, start + bytes.len() as u64)
         });
-        segments.push((0, tree(bundle, &vm, placement.bytes, ramdisk)));
+        segments.push((0, tree(bundle, &vm, devices, Region::new(base, placement.bytes), ramdisk)));
         for (offset, bytes) in &segments {
             copy(placement.pa.0 + offset, bytes);
         }
@@ -39,32 +45,43 @@ pub(super) fn secondaries(bundle: &Bundle<'static>, plan: &Plan) -> Vec<Reload> 
             pa: placement.pa,
             bytes: placement.bytes,
             segments: segments.into_boxed_slice(),
-            entry: layout::RAM_BASE + kernel_offset,
-            argument: layout::RAM_BASE,
+            entry: base + kernel_offset,
+            argument: base,
             done: 0,
         }
     })
     .collect()
 }
 
-/// The device tree of a secondary: its own, or one that is made.
+/// Where a VM sees its memory.
+pub(super) fn memory_base(vm: &VmSpec<'_>, placement: &Placement) -> u64 {
+    if vm.kind == Kind::SuperSecondary { placement.pa.0 } else { layout::RAM_BASE }
+}
+
+/// The device tree of a secondary: its own, the machine's with its devices, or one that is made from nothing.
 fn tree(
     bundle: &Bundle<'static>,
     vm: &VmSpec<'static>,
-    memory_len: u64,
+    devices: &Devices<'_>,
+    memory: Region,
     ramdisk: Option<(u64, u64)>,
 ) -> &'static [u8] {
     if let Some(tree) = bundle.tree(vm) {
         return tree;
     }
-    let tree = vmtree::secondary(&vmtree::SecondaryTree {
-        memory_base: layout::RAM_BASE,
-        memory_len,
+    let parts = vmtree::SecondaryTree {
+        memory_base: memory.base,
+        memory_len: memory.len,
         vcpus: vm.vcpu_count as u16,
         bootargs: vm.bootargs.unwrap_or_default(),
         ramdisk,
         name: vm.debug_name,
-    });
+    };
+    let tree = if vm.kind == Kind::SuperSecondary {
+        vmtree::super_secondary(devices.machine.dtb(), &parts, &devices.hidden)
+    } else {
+        vmtree::secondary(&parts)
+    };
     match tree {
         Ok(tree) => tree.leak(),
         Err(why) => fail!("no device tree for {}: {why}", vm.debug_name),

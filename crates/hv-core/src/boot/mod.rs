@@ -4,6 +4,7 @@
 //! one sentence on the console. What is built here is fixed from then on: VMs, cores, tables.
 
 mod bundle;
+mod devices;
 mod load;
 
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
 use ::bundle::VmSpec;
 use alloc::{boxed::Box, vec::Vec};
 use bundle::Bundle;
+use devices::Devices;
 use hv_abi::{
     ids::{Ipa, Pa, VcpuIndex, VmId},
     layout,
@@ -112,14 +114,15 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     for region in &plan.primary.regions {
         map_except(&mut map, *region, &loaded);
     }
-    let secondaries = load::secondaries(&bundle, &plan);
+    let devices = Devices::new(&machine, &ram);
+    let secondaries = load::secondaries(&bundle, &plan, &devices);
     let primary = load::primary(&bundle, &plan, &machine);
 
     let mut own = El2Map::new(&layout);
     own.identity(pool.base, pool.len, Kind::Data);
     own.identity(initrd.base, initrd.len, Kind::ReadOnly);
     board::devices(&machine, &mut |base, bytes| own.identity(base, bytes, Kind::Device));
-    let system = build(&machine, &bundle, &plan, &cores, &ram, own);
+    let system = build(&devices, &bundle, &plan, &cores, &ram, own);
     let this = system.cores.iter().find(|core| core.mpidr == arch::mpidr());
     let Some(this) = this else {
         fail!("the device tree does not list the core that the hypervisor runs on")
@@ -274,14 +277,14 @@ fn ownership(ram: &[Region], plan: &Plan, vms: impl Iterator<Item = VmId>) -> Ow
 
 /// Makes everything that lives as long as the machine runs.
 fn build(
-    machine: &Machine<'_>,
+    devices: &Devices<'_>,
     bundle: &Bundle<'_>,
     plan: &Plan,
     cores: &[u64],
     ram: &[Region],
     mut map: El2Map,
 ) -> &'static System {
-    let width = ipa_width(plan);
+    let (machine, width) = (devices.machine, ipa_width(plan, devices));
     let mut vms = Vec::new();
     let affinities: Vec<u64> = cores.to_vec();
     let name = bundle.primary().debug_name;
@@ -297,8 +300,11 @@ fn build(
     ));
     for (spec, placement) in bundle.secondaries().zip(&plan.secondaries) {
         let affinities: Vec<u64> = (0..spec.vcpu_count as u16).map(vmtree::vcpu_mpidr).collect();
-        let tables = secondary_tables(placement, width);
-        let kind = VmKind::Secondary;
+        let (kind, tables) = if spec.kind == ::bundle::Kind::SuperSecondary {
+            (VmKind::SuperSecondary, super_secondary_tables(placement, devices, width))
+        } else {
+            (VmKind::Secondary, secondary_tables(placement, width))
+        };
         let messaging = messaging(&spec, kind);
         vms.push(Vm::new(
             id_of(&spec),
@@ -375,9 +381,10 @@ fn spare_tables(bytes: u64) -> u64 {
 }
 
 /// Wide enough for all memory of the primary, which sees physical addresses, and for the secondaries' layout.
-fn ipa_width(plan: &Plan) -> IpaWidth {
+fn ipa_width(plan: &Plan, devices: &Devices<'_>) -> IpaWidth {
     let end = plan.primary.regions.iter().map(|r| r.end()).max().unwrap_or(0);
     let largest = plan.secondaries.iter().map(|p| p.bytes).max().unwrap_or(0);
+    let end = devices.regions.iter().map(|device| device.end()).fold(end, u64::max);
     let limit = end.max(window(largest) + (1 << 30)).max(1 << 32);
     let bits = (64 - (limit - 1).leading_zeros()) as u8;
     // 39 bits, which one root table translates, leave much room for memory that VMs receive.
@@ -390,6 +397,19 @@ fn ipa_width(plan: &Plan) -> IpaWidth {
 fn primary_tables(plan: &Plan, width: IpaWidth) -> VmTables {
     let ranges = plan.primary.regions.iter().map(|r| (Ipa(r.base), Pa(r.base), r.len));
     map_memory(width, ranges)
+}
+
+/// Its memory and the devices, at their physical addresses.
+fn super_secondary_tables(placement: &Placement, devices: &Devices<'_>, width: IpaWidth) -> VmTables {
+    let mut tables =
+        map_memory(width, core::iter::once((Ipa(placement.pa.0), placement.pa, placement.bytes)));
+    for device in &devices.regions {
+        let (ipa, pa) = (Ipa(device.base), Pa(device.base));
+        if let Err(why) = tables.map(ipa, pa, device.len, Access::RW, MemoryType::Device) {
+            fail!("the device at {device} cannot be mapped for a VM: {why:?}");
+        }
+    }
+    tables
 }
 
 fn secondary_tables(placement: &Placement, width: IpaWidth) -> VmTables {

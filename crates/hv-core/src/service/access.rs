@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn no_call_has_two_handlers_for_one_kind_of_vm() {
-        for kind in [VmKind::Primary, VmKind::Secondary] {
+        for kind in [VmKind::Primary, VmKind::SuperSecondary, VmKind::Secondary] {
             for (id, _) in ACCESS {
                 let rows = ACCESS.iter().filter(|(other, who)| other == id && who.includes(kind)).count();
                 assert!(rows <= 1, "{id:#x} has {rows} rows for {kind:?}");
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_table_has_every_call_and_no_other() {
-        for kind in [VmKind::Primary, VmKind::Secondary] {
+        for kind in [VmKind::Primary, VmKind::SuperSecondary, VmKind::Secondary] {
             let listed = |function| ACCESS.iter().any(|(id, who)| *id == function && who.includes(kind));
             for (id, _) in ACCESS {
                 // Neighbours have the same slots, or the ones next to them.
@@ -263,6 +263,7 @@ mod tests {
     fn only_the_primary_has_power_over_others() {
         for call in [f::RUN, v::CRASH_RECORD_GET, v::VM_STOP, v::VM_RESTART, v::VCPU_STATISTICS_GET] {
             assert!(may_call(call, VmKind::Primary));
+            assert!(!may_call(call, VmKind::SuperSecondary), "{call:#x}");
             assert!(!may_call(call, VmKind::Secondary), "{call:#x}");
         }
     }
