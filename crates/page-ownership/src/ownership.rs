@@ -33,7 +33,7 @@ pub trait Tables {
     fn map(&mut self, vm: VmId, ipa: Ipa, pa: Pa, pages: u64, access: Access) -> Result<(), Error>;
     /// Removes what has been mapped or withheld. When this returns no core can use it.
     fn unmap(&mut self, vm: VmId, ipa: Ipa, pages: u64);
-    /// Fills memory, which is in no VM's tables or only in those of its owner who asked for it, with zeroes.
+    /// Fills memory, which is in no VM's tables or only in those of the one who asked for it, with zeroes.
     fn zero(&mut self, pa: Pa, pages: u64);
 }
 
@@ -308,11 +308,12 @@ impl Ownership {
         if kind == Kind::Donate && pieces > request.most_pieces {
             return Err(Error::NoMemory);
         }
+        map(vm, ipa, ranges, access(wanted), tables)?;
         if request.zero {
-            // In nobody's tables: not the owner's, because it is lent or donated; not another receiver's, because there is none.
+            // Only now that nothing can fail: it cannot be undone. In nobody else's tables: not the owner's, because it is lent
+            // or donated; not another receiver's, because there is none.
             ranges.iter().for_each(|range| tables.zero(range.pa, range.pages));
         }
-        map(vm, ipa, ranges, access(wanted), tables)?;
         report(&Retrieved { kind, ipa, pages, pieces, grant: wanted }, ranges);
         if kind == Kind::Donate {
             for range in ranges {

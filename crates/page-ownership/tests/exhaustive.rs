@@ -256,6 +256,7 @@ struct State {
     runs: Vec<Run>,
     /// What a transition did that it should not.
     wrong: Option<String>,
+    zeroed_in_use: bool,
 }
 
 fn bit(vm: VmId) -> u8 {
@@ -328,7 +329,7 @@ impl State {
                 let page = (pfn - BASE) as usize;
                 let exempt = self.runs[run].wipes[page].unwrap_or(0);
                 if self.reach()[0][page] & !exempt != 0 {
-                    self.wrong = Some(format!("page {page} was zeroed in use"));
+                    self.zeroed_in_use = true;
                 }
                 (self.data[page], self.doomed[page]) = (0, 0);
             }
@@ -455,13 +456,14 @@ impl World {
     }
 
     /// Calls the real transition, and the specification, and compares. Says which pages were to be zeroed, and who might
-    /// use them meanwhile.
+    /// use them meanwhile; and what is right for a moment, if it failed.
     fn execute(
         &self,
         op: Op,
         pages: &mut Ownership,
         tables: &mut Recorder,
         spec: &mut Spec,
+        attempted: &mut Option<[Masks; 3]>,
     ) -> ([Option<u8>; MOST_PAGES], Result<(), String>) {
         let mut wipes = [None; MOST_PAGES];
         let mut wipe = |spec: &Spec, key: (VmId, u16), exempt: u8| {
@@ -568,6 +570,12 @@ impl World {
                 });
                 if tables.failed {
                     reasons.push(Error::NoMemory);
+                }
+                if reasons == [Error::NoMemory] {
+                    // A receiver that the tables have no room for may have seen what it was to get for a moment.
+                    let mut there = spec.clone();
+                    there.retrieve(vm, handle, &request, Some(WINDOW));
+                    *attempted = Some(State::permitted(&there));
                 }
                 let mut as_told = true;
                 if reasons.is_empty() && result.is_ok() {
@@ -729,10 +737,11 @@ impl Model for World {
             doomed: Masks::default(),
             runs: vec![],
             wrong: None,
+            zeroed_in_use: false,
         };
         let mut tables = self.recorder(&state);
         for (&vm, pfn) in self.owners.iter().zip(BASE..) {
-            self.execute(Op::Assign(vm, pfn), &mut pages, &mut tables, &mut spec).1.expect("free");
+            self.execute(Op::Assign(vm, pfn), &mut pages, &mut tables, &mut spec, &mut None).1.expect("free");
             state.entries.insert((vm, self.home(vm, pfn), pfn, true));
         }
         (state.pages, state.spec, state.slots) = (Arc::new(pages), Arc::new(spec), Arc::new(tables.slots));
@@ -765,7 +774,8 @@ impl Model for World {
                 let (mut pages, mut tables) = ((*state.pages).clone(), self.recorder(&state));
                 let mut spec = (*state.spec).clone();
                 let before = State::permitted(&spec);
-                let (wipes, told) = self.execute(op, &mut pages, &mut tables, &mut spec);
+                let mut attempted = None;
+                let (wipes, told) = self.execute(op, &mut pages, &mut tables, &mut spec, &mut attempted);
                 if told.is_ok() && tables.log.is_empty() && pages == *state.pages && spec == *state.spec {
                     return None;
                 }
@@ -791,7 +801,7 @@ impl Model for World {
                     state.doomed[page] = state.data[page];
                 }
                 if !steps.is_empty() {
-                    let after = State::permitted(&spec);
+                    let after = attempted.unwrap_or_else(|| State::permitted(&spec));
                     state.runs.push(Run { steps: steps.into(), before, after, wipes });
                 }
                 (state.pages, state.spec, state.slots) =
@@ -835,6 +845,9 @@ impl Model for World {
                     !tx.exclusive() || tx.pages.iter().all(clear)
                 };
                 !s.runs.is_empty() || s.spec.txs.iter().all(fine)
+            }),
+            Property::always("memory is zeroed while only the one who asked can use it", |_, s: &State| {
+                !s.zeroed_in_use
             }),
             Property::always("nothing is left of what was to be zeroed", |_, s: &State| {
                 !s.runs.is_empty() || s.doomed == Masks::default()
