@@ -21,10 +21,10 @@
 //!
 //! # The tree reader
 //!
-//! `dtoolkit` reads the tree, after a check of the structure that is this crate's own. The better-known `fdt` 0.1.5 does not
-//! fit: it gives up, or panics, at an `FDT_NOP` between two nodes, and that is exactly what QEMU and boot loaders leave behind
-//! when they take a node out of a tree (QEMU does so to the memory nodes of every tree given with `-dtb`). `dtoolkit`'s own
-//! check does not fit either: it refuses names of more than 31 characters, as half of the trees that come with Linux have.
+//! `devtree`, Margay's own. The better-known `fdt` 0.1.5 does not fit: it gives up, or panics, at an `FDT_NOP` between two nodes,
+//! and that is exactly what QEMU and boot loaders leave behind when they take a node out of a tree (QEMU does so to the memory
+//! nodes of every tree given with `-dtb`). `dtoolkit`, which tests compare with, does not fit either: its check refuses names of
+//! more than 31 characters, as half of the trees that come with Linux have, and it is several times as large.
 //!
 //! # Addresses
 //!
@@ -49,7 +49,6 @@ mod interrupt;
 mod memory;
 mod psci;
 mod region;
-mod structure;
 mod survey;
 mod timer;
 mod tree;
@@ -100,7 +99,7 @@ impl<'a> Machine<'a> {
     /// The size in bytes of the tree at the start of `dtb`, from its header: for a caller that has only the address of the
     /// tree and at least the 40 bytes of the header mapped (DT spec, 5.2). `None` if this is not a device tree.
     pub fn dtb_size(dtb: &[u8]) -> Option<usize> {
-        tree::total_size(dtb)
+        Tree::size(dtb)
     }
 
     /// The device tree itself, trimmed to its size.

@@ -1,9 +1,9 @@
 //! Memory, and what of it is taken.
 use crate::{
     MachineError, Region,
-    tree::{self, Cells, Place, Tree},
+    tree::{self, Cells, Find as _, Place, Tree},
 };
-use dtoolkit::{Node, fdt::FdtNode};
+use devtree::Node;
 
 /// Memory that must not be used freely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,17 +16,17 @@ pub struct Reserved<'a> {
     pub no_map: bool,
 }
 
-fn is_memory(node: &FdtNode<'_>) -> bool {
-    (tree::string(node, "device_type") == Some("memory") || node.name_without_address() == "memory")
+fn is_memory(node: &Node<'_>) -> bool {
+    (tree::string(node, "device_type") == Some("memory") || node.base_name() == "memory")
         && tree::is_enabled(node)
 }
 
-fn nodes<'a>(tree: &Tree<'a>) -> impl Iterator<Item = FdtNode<'a>> + use<'a> {
+fn nodes<'a>(tree: &Tree<'a>) -> impl Iterator<Item = Node<'a>> + use<'a> {
     tree.root().children().filter(is_memory)
 }
 
 /// All ranges of a node's `reg`, without translation.
-fn ranges<'a>(node: &FdtNode<'a>, cells: (usize, usize)) -> impl Iterator<Item = Region> + use<'a> {
+fn ranges<'a>(node: &Node<'a>, cells: (usize, usize)) -> impl Iterator<Item = Region> + use<'a> {
     let mut reg = Cells::of(node, "reg");
     core::iter::from_fn(move || {
         let reg = reg.as_mut()?;
@@ -65,9 +65,8 @@ pub(crate) fn regions<'a>(tree: &Tree<'a>) -> impl Iterator<Item = Region> + use
 
 pub(crate) fn reserved<'a>(tree: &Tree<'a>) -> impl Iterator<Item = Reserved<'a>> + use<'a> {
     let block = tree
-        .fdt()
-        .memory_reservations()
-        .filter_map(|entry| Region::new(entry.address(), entry.size()))
+        .reservations()
+        .filter_map(|(base, size)| Region::new(base, size))
         .map(|region| Reserved { region, name: None, no_map: false });
     let root = Place::root(tree.root());
     let parent = tree.top("reserved-memory").and_then(|node| root.child(node));
