@@ -191,7 +191,7 @@ pub(crate) fn cell_counts(node: &Node<'_>) -> (usize, usize) {
 }
 
 /// The 32-bit big-endian words of a property, from the front.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cells<'a>(&'a [u8]);
 
 impl<'a> Cells<'a> {
