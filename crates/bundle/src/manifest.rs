@@ -20,10 +20,7 @@ use crate::{
     partition::{self, Partition},
     place::{Cells, Place, Result},
 };
-use dtoolkit::{
-    Node, Property,
-    fdt::{Fdt, FdtNode},
-};
+use devtree::{Node, Tree};
 use hv_abi::{ids::VmId, layout};
 
 /// The name of the manifest's file.
@@ -105,7 +102,7 @@ impl VmSpec<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct Manifest<'a> {
     archive: Archive<'a>,
-    hypervisor: FdtNode<'a>,
+    hypervisor: Node<'a>,
     ffa_tee_enabled: bool,
 }
 
@@ -119,7 +116,7 @@ impl<'a> Manifest<'a> {
         let file = archive.find(MANIFEST_FILE).ok_or(BundleError::NoManifest)?;
         let root = tree(MANIFEST_FILE, file)?.root();
         let node = |node, why| BundleError::Node { file: MANIFEST_FILE, node, why };
-        let hypervisor = root.children().find(|child| child.name() == "hypervisor");
+        let hypervisor = root.child("hypervisor");
         let hypervisor = hypervisor.ok_or(node("/hypervisor", "missing"))?;
         let place = Place { file: MANIFEST_FILE, at: At::Hypervisor, node: hypervisor };
         if !place.is_compatible("hafnium,hafnium") {
@@ -303,8 +300,8 @@ impl<'a> Manifest<'a> {
     }
 }
 
-fn tree<'a>(file: &'a str, bytes: &'a [u8]) -> Result<'a, Fdt<'a>> {
-    Fdt::new(bytes).map_err(|why| BundleError::NotATree { file, why })
+fn tree<'a>(file: &'a str, bytes: &'a [u8]) -> Result<'a, Tree<'a>> {
+    Tree::new(bytes).map_err(|why| BundleError::NotATree { file, why })
 }
 
 /// The number in the name of a VM's node. `vm` and other names that are no number belong to something else.
@@ -316,7 +313,7 @@ fn numbered(name: &str) -> Option<u64> {
 }
 
 /// VM nodes are vm1, vm2 … up to [`MAX_VMS`], in any order, without a gap, each once.
-fn check_numbering(hypervisor: FdtNode<'_>) -> Result<'_, ()> {
+fn check_numbering(hypervisor: Node<'_>) -> Result<'_, ()> {
     let error = |node, why| Err(BundleError::Node { file: MANIFEST_FILE, node, why });
     let mut seen = 0u64;
     for child in hypervisor.children() {

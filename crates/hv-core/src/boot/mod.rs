@@ -425,7 +425,7 @@ fn map_memory(width: IpaWidth, ranges: impl Iterator<Item = (Ipa, Pa, u64)>) -> 
     });
     match mapped {
         Ok(tables) => tables,
-        Err(why) => fail!("a VM's memory cannot be mapped: {why:?}"),
+        Err(why) => fail!("a VM's memory cannot be mapped: {why}"),
     }
 }
 
