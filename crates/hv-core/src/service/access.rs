@@ -114,6 +114,8 @@ macro_rules! access_table {
 
         #[cfg(any(test, feature = "testing"))]
         static ACCESS: &[(u32, Who)] = &[$(($function, Who::$who)),+];
+        #[cfg(test)]
+        static NAMES: &[&str] = &[$(stringify!($function)),+];
     };
 }
 
@@ -250,6 +252,33 @@ mod tests {
             }
         }
         assert!(!may_call(0, VmKind::Primary));
+    }
+
+    #[test]
+    fn the_documentation_has_every_call_and_who_may_make_it() {
+        let text = include_str!("../../../../docs/abi.md");
+        let cells = |line: &str| -> std::vec::Vec<std::string::String> {
+            line.split('|').map(|cell| cell.trim().trim_matches('`').into()).collect()
+        };
+        let mut rows: std::vec::Vec<_> =
+            text.lines().filter(|line| line.matches("| `").count() >= 2).map(cells).collect();
+        for ((function, _), name) in ACCESS.iter().zip(NAMES) {
+            let (name, number) = (name.rsplit("::").next().unwrap(), std::format!("{function:#010x}"));
+            let Some(at) = rows.iter().position(|row| row[1] == name && row[2] == number) else {
+                // A call with two rows here has one there.
+                let listed = ACCESS.iter().filter(|(other, _)| other == function).count();
+                assert!(listed > 1, "{name} ({number}) is not in docs/abi.md");
+                continue;
+            };
+            let row = rows.remove(at);
+            for (kind, said) in
+                [VmKind::Primary, VmKind::SuperSecondary, VmKind::Secondary].iter().zip(&row[3..6])
+            {
+                assert_eq!(may_call(*function, *kind), said == "yes", "{name} for {kind:?}");
+            }
+            assert!(row[6].len() > 2, "{name} has no description");
+        }
+        assert!(rows.is_empty(), "no such calls: {rows:?}");
     }
 
     #[test]
