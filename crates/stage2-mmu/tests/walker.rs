@@ -6,7 +6,6 @@
 //!
 //! * a valid entry is replaced by a different valid one while the old one may be cached (Arm ARM, D8.16.1, break before make);
 //! * a table is given back, or used again, that an entry refers to or a cache may know;
-//! * a table is linked before what it held has been cleared;
 //! * an operation ends, and a TLB may hold what the tables do not say any more.
 
 use hv_abi::ids::{Ipa, Pa};
