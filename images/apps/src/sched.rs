@@ -7,6 +7,7 @@
 //! | `stop-after-ms=N` | switch the machine off after N milliseconds, with status 0, whatever runs still |
 //! | `quantum-ms=N` | how long a vCPU has its core while others wait (kernel parameter; 100) |
 //! | `bench` | measure hypercalls and world switches first, with the VM called `bench` |
+//! | `bench-core=N` | with it: on core N, while the others wait |
 
 use crate::bench;
 use alloc::vec::Vec;
@@ -18,6 +19,7 @@ use hv_abi::{
 };
 use lwk_core::{
     app::{App, Status},
+    percore::CoreIndex,
     primary::{Ending, Machines, Vm, partitions},
     println, task, time,
 };
@@ -42,7 +44,20 @@ pub fn main(app: &App) -> Status {
     }
     let machines = Machines::new(partitions);
     if line.has("bench") {
-        measure(app, machines);
+        let entry = app.entry_ticks();
+        match line.number("bench-core").filter(|core: &u64| *core != 0) {
+            None => {
+                bench::report("boot-to-first-vm", entry);
+                measure(machines);
+            }
+            Some(core) if (core as usize) < app.cores() => {
+                task::spawn(CoreIndex(core as u16), "bench", move || measure(machines)).join();
+            }
+            Some(core) => {
+                println!("there is no core {core} to measure on");
+                return Status::FAILURE;
+            }
+        }
     }
     let limit = line.number("stop-after-ms").map(|ms: u64| time::after_ns(ms.saturating_mul(1_000_000)));
     machines.start(app.cores());
@@ -97,8 +112,7 @@ fn verdict(app: &App, machines: &Machines) -> Status {
 }
 
 /// What calls and world switches cost.
-fn measure(app: &App, machines: &Machines) {
-    bench::report("boot-to-first-vm", app.entry_ticks());
+fn measure(machines: &Machines) {
     let null = || _ = guest::id_get();
     bench::report("hypercall-primary", bench::least(null));
     let unknown = || {
