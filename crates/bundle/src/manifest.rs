@@ -25,10 +25,12 @@ use hv_abi::{ids::VmId, layout};
 
 /// The name of the manifest's file.
 pub const MANIFEST_FILE: &str = "manifest.dtb";
-/// Most VMs in a manifest.
-pub const MAX_VMS: u16 = 64;
-/// Most vCPUs of one VM, and of all secondaries together.
+/// Most VMs in a manifest: the primary, 64 secondaries, and one more that owns devices.
+pub const MAX_VMS: u16 = 66;
+/// Most vCPUs of one VM.
 pub const MAX_VCPUS: u32 = 512;
+/// Most vCPUs of all secondaries together.
+pub const MAX_ALL_VCPUS: u32 = 1024;
 /// Longest name of a VM, in bytes.
 pub const MAX_NAME: usize = 31;
 /// The most memory that a VM can have, in bytes.
@@ -170,8 +172,8 @@ impl<'a> Manifest<'a> {
                 return Err(place.error(property, problem));
             }
             vcpus += u64::from(spec.vcpu_count);
-            if vcpus > MAX_VCPUS.into() {
-                let problem = Problem::Range { value: vcpus, min: 1, max: MAX_VCPUS.into() };
+            if vcpus > MAX_ALL_VCPUS.into() {
+                let problem = Problem::Range { value: vcpus, min: 1, max: MAX_ALL_VCPUS.into() };
                 return Err(place.error("vcpu_count", problem));
             }
         }
@@ -312,21 +314,23 @@ fn numbered(name: &str) -> Option<u64> {
     numeric.then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
+const MAX_NUMBER: u64 = MAX_VMS as u64;
+
 /// VM nodes are vm1, vm2 … up to [`MAX_VMS`], in any order, without a gap, each once.
 fn check_numbering(hypervisor: Node<'_>) -> Result<'_, ()> {
     let error = |node, why| Err(BundleError::Node { file: MANIFEST_FILE, node, why });
-    let mut seen = 0u64;
+    let mut seen = 0u128;
     for child in hypervisor.children() {
         match numbered(child.name()) {
             None => {}
-            Some(number @ 1..=64) => {
-                let bit = 1 << (number - 1);
+            Some(number @ 1..=MAX_NUMBER) => {
+                let bit = 1u128 << (number - 1);
                 if seen & bit != 0 {
                     return error("/hypervisor", "two VMs have the same number");
                 }
                 seen |= bit;
             }
-            Some(_) => return error("/hypervisor", "a VM's number is not from 1 to 64"),
+            Some(_) => return error("/hypervisor", "a VM's number is not from 1 to 66"),
         }
     }
     if seen & 1 == 0 {

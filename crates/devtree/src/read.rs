@@ -62,7 +62,10 @@ fn token(blob: &[u8], mut at: usize) -> (u32, usize, usize) {
                 at += 4;
                 continue;
             }
-            BEGIN_NODE => text(blob, at + 4).map_or(0, |name| name.len() + 1),
+            BEGIN_NODE => blob
+                .get(at + 4..)
+                .and_then(|name| name.iter().position(|byte| *byte == 0))
+                .map_or(0, |end| end + 1),
             PROP => 8 + word(blob, at + 4).unwrap_or(0) as usize,
             _ => 0,
         };
@@ -99,7 +102,7 @@ impl<'a> Node<'a> {
     /// The value of a property.
     #[inline(never)]
     pub fn value(&self, name: &str) -> Option<&'a [u8]> {
-        self.properties().find(|property| property.name() == name).map(|property| property.value())
+        self.properties().find(|property| property.is(name)).map(|property| property.value())
     }
 
     /// Its children.
@@ -129,9 +132,19 @@ impl<'a> Property<'a> {
         word(self.blob, offset).unwrap_or(0) as usize
     }
 
+    fn name_at(&self) -> usize {
+        self.word(OFF_DT_STRINGS) + self.word(self.at + 8)
+    }
+
     /// Its name.
     pub fn name(&self) -> &'a str {
-        text(self.blob, self.word(OFF_DT_STRINGS) + self.word(self.at + 8)).unwrap_or_default()
+        text(self.blob, self.name_at()).unwrap_or_default()
+    }
+
+    /// Whether this is its name.
+    fn is(&self, name: &str) -> bool {
+        let rest = self.blob.get(self.name_at()..).and_then(|bytes| bytes.strip_prefix(name.as_bytes()));
+        rest.is_some_and(|rest| rest.first() == Some(&0))
     }
 
     /// Its value.

@@ -30,11 +30,13 @@ pub struct Core {
     pub enable_method: EnableMethod,
 }
 
+fn is_core(node: &Node<'_>) -> bool {
+    tree::string(node, "device_type") == Some("cpu") || node.base_name() == "cpu"
+}
+
 fn nodes<'a>(tree: &Tree<'a>) -> impl Iterator<Item = Node<'a>> + use<'a> {
-    tree.top("cpus")
-        .into_iter()
-        .flat_map(|cpus| cpus.children())
-        .filter(|node| tree::string(node, "device_type") == Some("cpu") || node.base_name() == "cpu")
+    let mut nodes = tree.top("cpus").map(|cpus| cpus.children());
+    core::iter::from_fn(move || nodes.as_mut()?.find(is_core))
 }
 
 /// Whether every core has an identity that makes sense.

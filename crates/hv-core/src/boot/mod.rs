@@ -72,7 +72,7 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     TIMERS.set(virtual_timer, physical_timer);
 
     // The bundle, checked as a whole.
-    let ram: heapless::Vec<Region, 64> = machine.memory().map(|r| Region::new(r.base, r.size)).collect();
+    let ram = regions("memory", &mut machine.memory().map(|r| Region::new(r.base, r.size)));
     let initrd = initrd(&machine, &ram);
     map.identity(initrd.base, initrd.len, Kind::ReadOnly);
     // SAFETY: within RAM, just mapped, and nobody writes it: no VM runs yet.
@@ -81,8 +81,8 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     let bundle = Bundle::check(bytes, ram.iter().map(|r| r.len).sum());
 
     // Memory for what the bundle asks for, then the plan for all of it.
-    let reserved: heapless::Vec<Region, 64> =
-        machine.reserved().map(|r| Region::new(r.region.base, r.region.size)).collect();
+    let reserved = machine.reserved().map(|r| Region::new(r.region.base, r.region.size));
+    let reserved = regions("reserved memory", &mut { reserved });
     let tree_region = Region::new(tree, machine.dtb().len() as u64);
     let loaded = [tree_region];
     // The bundle stays: VMs are made anew from it.
@@ -168,6 +168,19 @@ fn read_machine(tree: u64) -> Machine<'static> {
         Ok(machine) => machine,
         Err(why) => fail!("the device tree at {tree:#x} cannot be used: {why}"),
     }
+}
+
+/// Most ranges of memory, and of reserved memory. There is no heap to put them on yet.
+const MAX_REGIONS: usize = 64;
+
+fn regions(what: &str, found: &mut dyn Iterator<Item = Region>) -> heapless::Vec<Region, MAX_REGIONS> {
+    let mut regions = heapless::Vec::new();
+    for region in found {
+        if regions.push(region).is_err() {
+            fail!("the device tree has more than {MAX_REGIONS} ranges of {what}");
+        }
+    }
+    regions
 }
 
 /// The affinities of the enabled cores, in the tree's order.
