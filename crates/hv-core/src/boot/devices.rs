@@ -8,7 +8,7 @@ use machine::Machine;
 /// Devices, as regions of whole pages.
 pub(super) struct Devices<'a> {
     pub(super) machine: &'a Machine<'a>,
-    /// The registers of those that a VM can have, sorted and disjoint.
+    /// The registers of those that a VM can have, disjoint.
     pub(super) regions: Vec<Region>,
     /// The names of the nodes of all others.
     pub(super) hidden: Vec<&'a str>,
@@ -20,6 +20,16 @@ fn pages(base: u64, len: u64) -> Region {
 }
 
 impl<'a> Devices<'a> {
+    /// Adds a region; those that it meets (two devices in one page, or a part of another one's registers) become one with it.
+    fn add(&mut self, mut region: Region) {
+        while let Some(i) = self.regions.iter().position(|other| other.intersect(region).is_some()) {
+            let other = self.regions.swap_remove(i);
+            let base = other.base.min(region.base);
+            region = Region::new(base, other.end().max(region.end()) - base);
+        }
+        self.regions.push(region);
+    }
+
     /// Sorts them: what shares a page with memory, or with a device of the hypervisor's own, is not for a VM.
     pub(super) fn new(machine: &'a Machine<'a>, ram: &[Region]) -> Self {
         let mut kept: Vec<Region> = ram.iter().map(|region| pages(region.base, region.len)).collect();
@@ -30,23 +40,9 @@ impl<'a> Devices<'a> {
             let known = |other: &Region| other.intersect(device).is_some();
             if device.wraps() || kept.iter().any(known) {
                 this.hidden.push(name);
-            } else if let Some(i) = this.regions.iter().position(known) {
-                // Two devices in one page, or a part of another one's registers.
-                let one = this.regions[i];
-                let base = one.base.min(device.base);
-                this.regions[i] = Region::new(base, one.end().max(device.end()) - base);
             } else {
-                this.regions.push(device);
+                this.add(device);
             }
-        });
-        this.regions.sort_by_key(|region| region.base);
-        // Growing one region may have made it meet the next.
-        this.regions.dedup_by(|next, one| {
-            let meets = next.base < one.end();
-            if meets {
-                *one = Region::new(one.base, one.end().max(next.end()) - one.base);
-            }
-            meets
         });
         this
     }

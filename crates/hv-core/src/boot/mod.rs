@@ -418,8 +418,8 @@ fn super_secondary_tables(placement: &Placement, devices: &Devices<'_>, width: I
         map_memory(width, core::iter::once((Ipa(placement.pa.0), placement.pa, placement.bytes)));
     for device in &devices.regions {
         let (ipa, pa) = (Ipa(device.base), Pa(device.base));
-        if let Err(why) = tables.map(ipa, pa, device.len, Access::RW, MemoryType::Device) {
-            fail!("the device at {device} cannot be mapped for a VM: {why:?}");
+        if tables.map(ipa, pa, device.len, Access::RW, MemoryType::Device).is_err() {
+            fail!("the device at {device} cannot be mapped for a VM: there is no memory for its tables");
         }
     }
     tables
