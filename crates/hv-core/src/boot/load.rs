@@ -20,18 +20,18 @@ fn copy(pa: u64, bytes: &[u8]) {
 /// Loads every secondary; returns where each starts, in the plan's order.
 pub(super) fn secondaries(bundle: &Bundle<'_>, plan: &Plan) -> Vec<Start> {
     let mut starts = Vec::new();
-    for (vm, placement) in bundle.secondaries().zip(&plan.secondaries) {
-        let kernel = bundle.kernel(&vm);
+    for (vm, placement) in bundle.secondaries().iter().zip(&plan.secondaries) {
+        let kernel = bundle.kernel(vm);
         let kernel_offset = layout::KERNEL_OFFSET + kernel.text_offset;
         copy(placement.pa.0 + kernel_offset, kernel.bytes);
-        let ramdisk = bundle.ramdisk(&vm).map(|bytes| {
+        let ramdisk = bundle.ramdisk(vm).map(|bytes| {
             let offset = (kernel_offset + kernel.memory_size).next_multiple_of(layout::BLOCK);
             copy(placement.pa.0 + offset, bytes);
             let start = layout::RAM_BASE + offset;
             (start, start + bytes.len() as u64)
         });
         let made;
-        let tree = if let Some(tree) = bundle.tree(&vm) {
+        let tree = if let Some(tree) = bundle.tree(vm) {
             tree
         } else {
             made = vmtree::secondary(&vmtree::SecondaryTree {
@@ -57,13 +57,13 @@ pub(super) fn secondaries(bundle: &Bundle<'_>, plan: &Plan) -> Vec<Start> {
 pub(super) fn primary(bundle: &Bundle<'_>, plan: &Plan, machine: &Machine<'_>) -> Start {
     let vm = bundle.primary();
     let place = &plan.primary;
-    copy(place.kernel_pa.0, bundle.kernel(&vm).bytes);
-    let ramdisk = bundle.ramdisk(&vm).zip(place.ramdisk_pa).map(|(bytes, pa)| {
+    copy(place.kernel_pa.0, bundle.kernel(vm).bytes);
+    let ramdisk = bundle.ramdisk(vm).zip(place.ramdisk_pa).map(|(bytes, pa)| {
         copy(pa.0, bytes);
         (pa.0, pa.0 + bytes.len() as u64)
     });
     let bootargs = vm.bootargs.or(machine.bootargs()).unwrap_or_default();
-    let others: Vec<(u16, &str)> = bundle.secondaries().map(|vm| (vm.index, vm.debug_name)).collect();
+    let others: Vec<(u16, &str)> = bundle.secondaries().iter().map(|vm| (vm.index, vm.debug_name)).collect();
     let tree = vmtree::PrimaryTree { others: &others, regions: &place.regions, bootargs, ramdisk };
     match vmtree::primary(machine.dtb(), &tree) {
         Ok(tree) if tree.len() as u64 <= bundle.primary_needs(machine.dtb().len()).tree => {
