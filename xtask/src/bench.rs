@@ -133,7 +133,7 @@ fn measure_all(board: &'static Board, toolchain: &Toolchain) -> Result<Measured>
     figures.extend(measure("stack", &stack(&spec, "bench.cpio")?)?);
 
     let line = spec.vm[0].bootargs.get_or_insert_default();
-    *line += &format!(" bench-core={}", LARGE - 1);
+    *line = format!("{line} bench-core={}", LARGE - 1);
     let mut large = stack(&spec, "bench-large.cpio")?;
     large.cores = LARGE;
     let there = measure("large", &large)?;

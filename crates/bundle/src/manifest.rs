@@ -315,6 +315,8 @@ fn numbered(name: &str) -> Option<u64> {
 }
 
 const MAX_NUMBER: u64 = MAX_VMS as u64;
+// The sentence below says so.
+const _: () = assert!(MAX_VMS == 66);
 
 /// VM nodes are vm1, vm2 … up to [`MAX_VMS`], in any order, without a gap, each once.
 fn check_numbering(hypervisor: Node<'_>) -> Result<'_, ()> {

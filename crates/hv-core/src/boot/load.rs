@@ -25,19 +25,19 @@ fn copy(pa: u64, bytes: &[u8]) {
 
 /// Loads every secondary; returns what it takes to do that again, in the plan's order. What the bundle holds stays where it is.
 pub(super) fn secondaries(bundle: &Bundle<'static>, plan: &Plan, devices: &Devices<'_>) -> Vec<Reload> {
-    let all = bundle.secondaries().zip(&plan.secondaries);
+    let all = bundle.secondaries().iter().zip(&plan.secondaries);
     all.map(|(vm, placement)| {
-        let base = memory_base(&vm, placement);
-        let kernel = bundle.kernel(&vm);
+        let base = memory_base(vm, placement);
+        let kernel = bundle.kernel(vm);
         let kernel_offset = layout::KERNEL_OFFSET + kernel.text_offset;
         let mut segments = vec![(kernel_offset, kernel.bytes)];
-        let ramdisk = bundle.ramdisk(&vm).map(|bytes| {
+        let ramdisk = bundle.ramdisk(vm).map(|bytes| {
             let offset = (kernel_offset + kernel.memory_size).next_multiple_of(layout::BLOCK);
             segments.push((offset, bytes));
             let start = base + offset;
             (start, start + bytes.len() as u64)
         });
-        segments.push((0, tree(bundle, &vm, devices, Region::new(base, placement.bytes), ramdisk)));
+        segments.push((0, tree(bundle, vm, devices, Region::new(base, placement.bytes), ramdisk)));
         for (offset, bytes) in &segments {
             copy(placement.pa.0 + offset, bytes);
         }
@@ -92,13 +92,13 @@ fn tree(
 pub(super) fn primary(bundle: &Bundle<'_>, plan: &Plan, machine: &Machine<'_>) -> Start {
     let vm = bundle.primary();
     let place = &plan.primary;
-    copy(place.kernel_pa.0, bundle.kernel(&vm).bytes);
-    let ramdisk = bundle.ramdisk(&vm).zip(place.ramdisk_pa).map(|(bytes, pa)| {
+    copy(place.kernel_pa.0, bundle.kernel(vm).bytes);
+    let ramdisk = bundle.ramdisk(vm).zip(place.ramdisk_pa).map(|(bytes, pa)| {
         copy(pa.0, bytes);
         (pa.0, pa.0 + bytes.len() as u64)
     });
     let bootargs = vm.bootargs.or(machine.bootargs()).unwrap_or_default();
-    let others: Vec<(u16, &str)> = bundle.secondaries().map(|vm| (vm.index, vm.debug_name)).collect();
+    let others: Vec<(u16, &str)> = bundle.secondaries().iter().map(|vm| (vm.index, vm.debug_name)).collect();
     let tree = vmtree::PrimaryTree { others: &others, regions: &place.regions, bootargs, ramdisk };
     match vmtree::primary(machine.dtb(), &tree) {
         Ok(tree) if tree.len() as u64 <= bundle.primary_needs(machine.dtb().len()).tree => {

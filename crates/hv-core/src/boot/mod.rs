@@ -100,7 +100,8 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     let needs = bundle.primary_needs(machine.dtb().len());
     let requests: Vec<Request> = bundle
         .secondaries()
-        .map(|vm| Request { vm: id_of(&vm), bytes: vm.mem_size.unwrap_or_default() })
+        .iter()
+        .map(|vm| Request { vm: id_of(vm), bytes: vm.mem_size.unwrap_or_default() })
         .collect();
     let plan = match memory.plan(&requests, &needs) {
         Ok(plan) => plan,
@@ -185,6 +186,11 @@ fn regions(what: &str, found: &mut dyn Iterator<Item = Region>) -> heapless::Vec
 
 /// The affinities of the enabled cores, in the tree's order.
 fn cores(machine: &Machine<'_>) -> heapless::Vec<u64, 128> {
+    // First, so that every sentence from here on switches the machine off.
+    let by_smc = machine.psci().is_some_and(|psci| psci.conduit == Conduit::Smc);
+    if by_smc {
+        report::set_power_by_smc();
+    }
     let mut cores = heapless::Vec::new();
     for core in machine.cores().filter(|core| core.enabled) {
         if cores.push(core.mpidr.raw()).is_err() {
@@ -194,11 +200,7 @@ fn cores(machine: &Machine<'_>) -> heapless::Vec<u64, 128> {
     if cores.is_empty() {
         fail!("the device tree names no core");
     }
-    if let Some(psci) = machine.psci()
-        && psci.conduit == Conduit::Smc
-    {
-        report::set_power_by_smc();
-    } else if cores.len() > 1 {
+    if cores.len() > 1 && !by_smc {
         fail!("the device tree offers no PSCI by SMC, without which the other cores cannot be started");
     }
     cores
@@ -233,12 +235,13 @@ fn id_of(vm: &VmSpec<'_>) -> VmId {
 /// What the hypervisor allocates: tables of its own and of every VM (one table for each GiB and two for each uneven
 /// end, of every region), stacks, vCPUs, trees.
 fn pool_bytes(bundle: &Bundle<'_>, cores: usize, ram: &[Region]) -> u64 {
-    let vcpus: u64 = bundle.secondaries().map(|vm| u64::from(vm.vcpu_count)).sum();
-    let vms = bundle.secondaries().count() as u64 + 1;
+    let vcpus: u64 = bundle.secondaries().iter().map(|vm| u64::from(vm.vcpu_count)).sum();
+    let vms = bundle.secondaries().len() as u64 + 1;
     let gib: u64 = ram.iter().map(|r| r.len.div_ceil(1 << 30) + 2).sum();
     let fixed = 512 * 1024;
     let per_core = STACK_SIZE + 4 * layout::PAGE + size_of::<Core>() as u64 + vms * 2;
-    let spare: u64 = bundle.secondaries().map(|vm| spare_tables(vm.mem_size.unwrap_or_default())).sum();
+    let spare: u64 =
+        bundle.secondaries().iter().map(|vm| spare_tables(vm.mem_size.unwrap_or_default())).sum();
     let spare = spare + spare_tables(u64::MAX);
     let pages = ram.iter().map(|r| r.len / layout::PAGE).sum::<u64>();
     let per_vm = 12 * layout::PAGE + size_of::<Vm>() as u64 + Ownership::BYTES_PER_VM as u64;
@@ -306,21 +309,21 @@ fn build(
         VmKind::Primary,
         name,
         bundle.primary().uuid,
-        messaging(&bundle.primary(), VmKind::Primary),
+        messaging(bundle.primary(), VmKind::Primary),
         vcpus(&affinities),
         primary_tables(plan, width),
         [0, spare_tables(u64::MAX)],
     ));
-    for (spec, placement) in bundle.secondaries().zip(&plan.secondaries) {
+    for (spec, placement) in bundle.secondaries().iter().zip(&plan.secondaries) {
         let affinities: Vec<u64> = (0..spec.vcpu_count as u16).map(vmtree::vcpu_mpidr).collect();
         let (kind, tables) = if spec.kind == ::bundle::Kind::SuperSecondary {
             (VmKind::SuperSecondary, super_secondary_tables(placement, devices, width))
         } else {
             (VmKind::Secondary, secondary_tables(placement, width))
         };
-        let messaging = messaging(&spec, kind);
+        let messaging = messaging(spec, kind);
         vms.push(Vm::new(
-            id_of(&spec),
+            id_of(spec),
             kind,
             spec.debug_name,
             spec.uuid,

@@ -34,7 +34,7 @@ impl Who {
 
 /// A call: who answers it for the primary, and who for other VMs.
 #[derive(Clone, Copy)]
-#[repr(C, align(32))]
+#[repr(C)]
 struct Row {
     function: u32,
     handlers: [Option<Handler>; 2],
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn the_assembly_knows_the_table() {
         assert_eq!(core::mem::offset_of!(Table<1>, rows), 256);
-        assert_eq!(size_of::<Row>(), 32);
+        assert_eq!(size_of::<Row>(), 24);
         assert_eq!([column(VmKind::Primary), column(VmKind::Secondary)], [8, 16]);
     }
 
