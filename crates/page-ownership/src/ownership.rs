@@ -77,14 +77,17 @@ impl Ownership {
     /// Makes two pages of a VM its mailbox; returns where they are.
     ///
     /// # Errors
-    /// `INVALID_PARAMETERS`: the VM has no memory there, or not for itself alone.
+    /// `INVALID_PARAMETERS`: an address is not that of a page; the VM has no memory there, or not for itself alone.
     pub fn open_mailbox(
         &mut self,
         vm: VmId,
         [one, two]: [Ipa; 2],
         tables: &impl Tables,
     ) -> Result<[Pa; 2], Error> {
-        let place = |ipa| tables.translate(vm, ipa).map(|(pa, _)| pa).ok_or(Error::InvalidParameters);
+        let place = |ipa: Ipa| {
+            let there = tables.translate(vm, ipa).filter(|_| ipa.0.is_multiple_of(PAGE));
+            there.map(|(pa, _)| pa).ok_or(Error::InvalidParameters)
+        };
         let (one, two) = (place(one)?, place(two)?);
         let (owned, mailbox) = (PageState::Owned(vm), PageState::Mailbox(vm));
         if !self.pages.change(one, 1, owned, mailbox) {
