@@ -52,16 +52,48 @@ struct Sending {
 enum Op {
     /// Begin, add, commit; as many steps of it.
     Send(Sending, usize),
-    Add { vm: usize, handle: Choice, at: u64, skew: u64, pages: u64 },
-    Commit { vm: usize, handle: Choice },
-    Retrieve { vm: usize, handle: Choice, request: Asked },
-    Relinquish { vm: usize, handle: Choice, zero: bool },
-    Reclaim { vm: usize, handle: Choice, zero: bool },
+    Add {
+        vm: usize,
+        handle: Choice,
+        at: u64,
+        skew: u64,
+        pages: u64,
+    },
+    Commit {
+        vm: usize,
+        handle: Choice,
+    },
+    Retrieve {
+        vm: usize,
+        handle: Choice,
+        request: Asked,
+    },
+    Relinquish {
+        vm: usize,
+        handle: Choice,
+        zero: bool,
+    },
+    Reclaim {
+        vm: usize,
+        handle: Choice,
+        zero: bool,
+    },
     Forsake(usize),
-    Mailbox { vm: usize, at: [u64; 2], skew: u64 },
+    Mailbox {
+        vm: usize,
+        at: [u64; 2],
+        skew: u64,
+    },
     Unmailbox(usize),
-    Seize { vm: usize, at: u64, pages: u64 },
-    Budget { vm: usize, pages: Option<usize> },
+    Seize {
+        vm: usize,
+        at: u64,
+        pages: u64,
+    },
+    Budget {
+        vm: usize,
+        pages: Option<usize>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -325,9 +357,12 @@ impl Machine {
         let vm = VMS[sending.sender];
         // It mostly does not send to itself, and mostly gives up what it has not finished.
         let other = |id: u16| if id == vm.0 && sending.to.len() < 3 { id % 3 + 1 } else { id };
-        let to: Vec<(VmId, Grant)> = sending.to.iter().map(|(vm, grant)| (VmId(other(*vm)), *grant)).collect();
+        let to: Vec<(VmId, Grant)> =
+            sending.to.iter().map(|(vm, grant)| (VmId(other(*vm)), *grant)).collect();
         let unfinished = self.spec.txs.iter().find(|((owner, _), tx)| *owner == vm && !tx.complete);
-        if let Some((_, tx)) = unfinished && !sending.zero {
+        if let Some((_, tx)) = unfinished
+            && !sending.zero
+        {
             self.reclaim(vm, Handle(tx.handle), false);
         }
         let sum = sending.ranges.iter().map(|(_, pages)| pages).sum();
@@ -519,8 +554,10 @@ impl Machine {
                 self.retrieve(vm, handle, &request);
             }
             Op::Relinquish { vm, handle, zero } => {
-                let held: Vec<_> =
-                    VMS.iter().flat_map(|vm| self.spec.held_by(*vm).into_iter().map(move |key| (*vm, key))).collect();
+                let held: Vec<_> = VMS
+                    .iter()
+                    .flat_map(|vm| self.spec.held_by(*vm).into_iter().map(move |key| (*vm, key)))
+                    .collect();
                 match held.get(handle % (held.len() + 1)) {
                     Some((vm, key)) => self.relinquish(*vm, Handle(self.spec.txs[key].handle), *zero),
                     None => self.relinquish(VMS[*vm], self.handle(*handle), *zero),
@@ -529,7 +566,8 @@ impl Machine {
             Op::Reclaim { vm, handle, zero } => {
                 let handle = self.handle(*handle);
                 // The sender itself, mostly.
-                let sender = self.handles.iter().find(|(old, _)| *old == handle).map_or(*vm, |(_, sender)| *sender);
+                let sender =
+                    self.handles.iter().find(|(old, _)| *old == handle).map_or(*vm, |(_, sender)| *sender);
                 self.reclaim(VMS[if *vm == 0 { *vm } else { sender }], handle, *zero);
             }
             Op::Forsake(vm) => self.forsake(VMS[*vm]),
@@ -554,7 +592,10 @@ impl Machine {
             }
         }
         all.sort_unstable();
-        assert!(all.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "a page is in two transactions");
+        assert!(
+            all.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0),
+            "a page is in two transactions"
+        );
         for (first, bytes) in all {
             for pa in [first, first + bytes - PAGE] {
                 assert!(matches!(self.pages.state(Pa(pa)), page_ownership::PageState::Given(..)));
@@ -603,7 +644,18 @@ fn much_of_it_succeeds() {
         machine.done.iter().for_each(|(what, times)| *done.entry(what).or_default() += times);
     }
     println!("{done:?}");
-    for what in ["begin", "add", "commit", "retrieve", "relinquish", "reclaim", "forsake", "mailbox", "unmailbox", "seize"] {
+    for what in [
+        "begin",
+        "add",
+        "commit",
+        "retrieve",
+        "relinquish",
+        "reclaim",
+        "forsake",
+        "mailbox",
+        "unmailbox",
+        "seize",
+    ] {
         assert!(done.get(what).is_some_and(|times| *times > 4), "{what}: {done:?}");
     }
 }
@@ -618,16 +670,38 @@ fn a_loan_can_be_given_back_without_memory_for_tables() {
     // VM 2 donates one half of a block to VM 3, and lends the other half.
     for (kind, at) in [(Kind::Donate, 0), (Kind::Lend, half)] {
         let ranges = vec![(at, half)];
-        machine.send(&Sending { sender: 1, kind, zero: false, ranges, to: all(2), announced: None }, usize::MAX);
+        machine
+            .send(&Sending { sender: 1, kind, zero: false, ranges, to: all(2), announced: None }, usize::MAX);
         let (handle, _) = *machine.handles.last().expect("a handle");
-        let asked = Asked { tag: 7, kind: None, access: ALL, zero: false, zero_after: false, place: Some(WINDOW.0 + at * PAGE), pieces: 1 };
+        let asked = Asked {
+            tag: 7,
+            kind: None,
+            access: ALL,
+            zero: false,
+            zero_after: false,
+            place: Some(WINDOW.0 + at * PAGE),
+            pieces: 1,
+        };
         machine.retrieve(VMS[2], handle, &asked);
-        assert_eq!(machine.tables.walk(VMS[2], Ipa(WINDOW.0 + at * PAGE)).map(|m| m.access), Some(Access::RWX));
+        assert_eq!(
+            machine.tables.walk(VMS[2], Ipa(WINDOW.0 + at * PAGE)).map(|m| m.access),
+            Some(Access::RWX)
+        );
     }
     let (loan, _) = machine.handles[1];
     // VM 3 lends a page of what is its own now, and takes it back: the tables are tidied.
     let page = WINDOW.0 / PAGE - HOMES[2].ipa;
-    machine.send(&Sending { sender: 2, kind: Kind::Lend, zero: false, ranges: vec![(page, 1)], to: all(0), announced: None }, usize::MAX);
+    machine.send(
+        &Sending {
+            sender: 2,
+            kind: Kind::Lend,
+            zero: false,
+            ranges: vec![(page, 1)],
+            to: all(0),
+            announced: None,
+        },
+        usize::MAX,
+    );
     let (handle, _) = *machine.handles.last().expect("a handle");
     machine.reclaim(VMS[2], handle, false);
     machine.tables.set_budget(VMS[2], Some(0));

@@ -70,7 +70,8 @@ impl Walker {
         if *ways == 0 {
             self.ways.remove(&table);
             let (level, _) = self.linked.remove(&table).expect("it was linked");
-            let below: Vec<u64> = self.tables[&table].iter().copied().filter(|v| is_table(*v, level)).collect();
+            let below: Vec<u64> =
+                self.tables[&table].iter().copied().filter(|v| is_table(*v, level)).collect();
             below.into_iter().for_each(|value| self.forget(address(value)));
         }
     }
@@ -85,7 +86,9 @@ impl TableMemory for Walker {
         if let Some(budget) = &mut self.budget {
             *budget = budget.checked_sub(count)?;
         }
-        if count == 1 && let Some(table) = self.free.pop() {
+        if count == 1
+            && let Some(table) = self.free.pop()
+        {
             assert!(!self.linked.contains_key(&table), "a table is used again that a walker may know");
             self.tables.insert(table, vec![0; ENTRIES]);
             return Some(Pa(table));
@@ -128,7 +131,10 @@ impl TableMemory for Walker {
             assert!(!cached, "made before it was broken: entry {index} of a level-{level} table");
             if is_table(value, level) {
                 let (lower, at) = (address(value), base + index as u64 * size(level));
-                assert!(!self.linked.contains_key(&lower), "a table has two places, or a cache knows it elsewhere");
+                assert!(
+                    !self.linked.contains_key(&lower),
+                    "a table has two places, or a cache knows it elsewhere"
+                );
                 self.link(lower, level + 1, at);
             }
         }
@@ -147,7 +153,9 @@ impl TableMemory for Walker {
             let first = base + *index as u64 * size(level);
             let covered = first >= start && first + size(level) <= end;
             if covered {
-                gone.extend(values.iter().filter(|value| is_table(**value, level)).map(|value| address(*value)));
+                gone.extend(
+                    values.iter().filter(|value| is_table(**value, level)).map(|value| address(*value)),
+                );
             }
             !covered
         });
