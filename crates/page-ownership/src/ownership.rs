@@ -224,7 +224,9 @@ impl Ownership {
                 }
             }
             if zero {
-                ranges.iter().for_each(|range| tables.zero(range.pa, range.pages));
+                for range in ranges {
+                    tables.zero(range.pa, range.pages);
+                }
             }
         }
         if let Some(t) = sender.get_mut(slot) {
@@ -310,7 +312,9 @@ impl Ownership {
         if request.zero {
             // Only now that nothing can fail: it cannot be undone. In nobody else's tables: not the owner's, because it is lent
             // or donated; not another receiver's, because there is none.
-            ranges.iter().for_each(|range| tables.zero(range.pa, range.pages));
+            for range in ranges {
+                tables.zero(range.pa, range.pages);
+            }
         }
         report(&Retrieved { kind, ipa, pages, pieces, grant: wanted }, ranges);
         if kind == Kind::Donate {
@@ -549,6 +553,8 @@ fn take_back(sender: &mut Sender, slot: u16, index: usize, zero: bool, tables: &
     let ranges = sender.ranges(slot);
     places(ipa, ranges).for_each(|(at, range)| tables.unmap(vm, at, range.pages));
     if zero {
-        ranges.iter().for_each(|range| tables.zero(range.pa, range.pages));
+        for range in ranges {
+            tables.zero(range.pa, range.pages);
+        }
     }
 }

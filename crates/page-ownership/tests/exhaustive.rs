@@ -278,9 +278,9 @@ impl State {
     /// Who may use, who may write, and who the owner wants to be able to write each page.
     fn permitted(spec: &Spec) -> [Masks; 3] {
         let mut may = [Masks::default(); 3];
-        for page in 0..MOST_PAGES {
-            let state = spec.state(BASE + page as u64);
-            for (vm, write) in spec.users(BASE + page as u64) {
+        for (page, pfn) in (0..MOST_PAGES).zip(BASE..) {
+            let state = spec.state(pfn);
+            for (vm, write) in spec.users(pfn) {
                 may[0][page] |= bit(vm);
                 may[1][page] |= if write { bit(vm) } else { 0 };
             }
@@ -437,13 +437,17 @@ impl World {
         for (&key, tx) in &spec.txs {
             for vm in VMS {
                 ops.push(Op::Stale(vm, key));
-                flags.iter().for_each(|&zero| ops.push(Op::Reclaim { sender: vm, tx: key, zero }));
+                for &zero in flags {
+                    ops.push(Op::Reclaim { sender: vm, tx: key, zero });
+                }
                 if !tx.complete {
                     ops.extend(all_pages().map(|pfn| Op::Add(vm, key, pfn)));
                     let fails = std::iter::once(None).chain(fails(self.most as u8));
                     ops.extend(fails.map(|fail| Op::Commit { sender: vm, tx: key, fail }));
                 }
-                flags.iter().for_each(|&zero| ops.push(Op::Relinquish { vm, tx: key, zero }));
+                for &zero in flags {
+                    ops.push(Op::Relinquish { vm, tx: key, zero });
+                }
                 for (&zero, &after) in flags.iter().flat_map(|z| flags.iter().map(move |a| (z, a))) {
                     for write in [false, true] {
                         let fails = std::iter::once(None).chain(fails(self.most as u8));
@@ -517,7 +521,9 @@ impl World {
                     .collect();
                 if let [one, two] = own[..] {
                     pages.close_mailbox(vm, [one, two].map(|pfn| Pa(pfn * PAGE)));
-                    own.iter().for_each(|pfn| spec.set_state(*pfn, PageState::Owned(vm)));
+                    for pfn in &own {
+                        spec.set_state(*pfn, PageState::Owned(vm));
+                    }
                 }
                 (vec![], Ok(()))
             }
@@ -959,7 +965,7 @@ fn flaws_are_found() {
         [Flaw::NoFlush, Flaw::OneCore, Flaw::FlushLater, Flaw::ZeroFirst, Flaw::NoWithhold, Flaw::NoLock]
     {
         for lazy in [false, true] {
-            check_flawed(World { flaw, lazy, ..world.clone() });
+            check_flawed(World { lazy, flaw, ..world.clone() });
         }
     }
     check_flawed(World { flaw: Flaw::SeizedInPlace, hypervisor: true, ..world });

@@ -503,7 +503,9 @@ impl Machine {
     fn unmailbox(&mut self, vm: VmId) {
         let Some(pages) = self.mailboxes.remove(&vm) else { return };
         self.pages.close_mailbox(vm, pages.map(|pfn| Pa(pfn * PAGE)));
-        pages.iter().for_each(|pfn| self.spec.set_state(*pfn, page_ownership::PageState::Owned(vm)));
+        for pfn in &pages {
+            self.spec.set_state(*pfn, page_ownership::PageState::Owned(vm));
+        }
         self.check("unmailbox", vm, Ok(()), &vec![]);
     }
 
@@ -530,7 +532,7 @@ impl Machine {
     fn sensible(&self, vm: usize, choice: Choice, request: &Asked) -> (VmId, Handle, Asked) {
         let (vm, handle, mut request) = (VMS[vm], self.handle(choice), request.clone());
         let complete: Vec<_> = self.spec.txs.values().filter(|tx| tx.complete).collect();
-        if choice % 5 == 0 || complete.is_empty() {
+        if choice.is_multiple_of(5) || complete.is_empty() {
             return (vm, handle, request);
         }
         let tx = complete[choice / 5 % complete.len()];
@@ -605,11 +607,15 @@ impl Machine {
 
     /// Everything that is lent goes back to its owner.
     fn settle(&mut self) {
-        VMS.into_iter().for_each(|vm| self.forsake(vm));
+        for vm in VMS {
+            self.forsake(vm);
+        }
         for ((vm, _), tx) in self.spec.txs.clone() {
             self.reclaim(vm, Handle(tx.handle), false);
         }
-        VMS.into_iter().for_each(|vm| self.unmailbox(vm));
+        for vm in VMS {
+            self.unmailbox(vm);
+        }
         assert!(self.spec.txs.is_empty());
     }
 }
@@ -640,7 +646,9 @@ fn much_of_it_succeeds() {
     for _ in 0..24 {
         let ops = prop::collection::vec(op(), 60).new_tree(&mut runner).expect("operations").current();
         let mut machine = Machine::new();
-        ops.iter().for_each(|op| machine.run(op));
+        for op in &ops {
+            machine.run(op);
+        }
         machine.done.iter().for_each(|(what, times)| *done.entry(what).or_default() += times);
     }
     println!("{done:?}");
