@@ -82,14 +82,17 @@ impl Ownership {
     /// Makes two pages of a VM its mailbox; returns where they are.
     ///
     /// # Errors
-    /// `INVALID_PARAMETERS`: the VM has no memory there, or not for itself alone.
+    /// `INVALID_PARAMETERS`: an address is not that of a page; the VM has no memory there, or not for itself alone.
     pub fn open_mailbox(
         &mut self,
         vm: VmId,
         [one, two]: [Ipa; 2],
         tables: &impl Tables,
     ) -> Result<[Pa; 2], Error> {
-        let place = |ipa| tables.translate(vm, ipa).map(|(pa, _)| pa).ok_or(Error::InvalidParameters);
+        let place = |ipa: Ipa| {
+            let there = tables.translate(vm, ipa).filter(|_| ipa.0.is_multiple_of(PAGE));
+            there.map(|(pa, _)| pa).ok_or(Error::InvalidParameters)
+        };
         let (one, two) = (place(one)?, place(two)?);
         let (owned, mailbox) = (PageState::Owned(vm), PageState::Mailbox(vm));
         if !self.pages.change(one, 1, owned, mailbox) {
@@ -226,7 +229,9 @@ impl Ownership {
                 }
             }
             if zero {
-                ranges.iter().for_each(|range| tables.zero(range.pa, range.pages));
+                for range in ranges {
+                    tables.zero(range.pa, range.pages);
+                }
             }
         }
         if let Some(t) = sender.get_mut(slot) {
@@ -312,7 +317,9 @@ impl Ownership {
         if request.zero {
             // Only now that nothing can fail: it cannot be undone. In nobody else's tables: not the owner's, because it is lent
             // or donated; not another receiver's, because there is none.
-            ranges.iter().for_each(|range| tables.zero(range.pa, range.pages));
+            for range in ranges {
+                tables.zero(range.pa, range.pages);
+            }
         }
         report(&Retrieved { kind, ipa, pages, pieces, grant: wanted }, ranges);
         if kind == Kind::Donate {
@@ -551,6 +558,8 @@ fn take_back(sender: &mut Sender, slot: u16, index: usize, zero: bool, tables: &
     let ranges = sender.ranges(slot);
     places(ipa, ranges).for_each(|(at, range)| tables.unmap(vm, at, range.pages));
     if zero {
-        ranges.iter().for_each(|range| tables.zero(range.pa, range.pages));
+        for range in ranges {
+            tables.zero(range.pa, range.pages);
+        }
     }
 }

@@ -72,7 +72,9 @@ impl Walker {
             let (level, _) = self.linked.remove(&table).expect("it was linked");
             let below: Vec<u64> =
                 self.tables[&table].iter().copied().filter(|v| is_table(*v, level)).collect();
-            below.into_iter().for_each(|value| self.forget(address(value)));
+            for value in below {
+                self.forget(address(value));
+            }
         }
     }
 
@@ -159,7 +161,9 @@ impl TableMemory for Walker {
             }
             !covered
         });
-        gone.into_iter().for_each(|table| self.forget(table));
+        for table in gone {
+            self.forget(table);
+        }
     }
 }
 
