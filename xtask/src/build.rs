@@ -59,6 +59,8 @@ struct Program {
 struct Group {
     title: &'static str,
     target: &'static str,
+    /// Of the workspace's Cargo.toml.
+    profile: &'static str,
     features: &'static [&'static str],
     programs: Vec<Program>,
 }
@@ -74,16 +76,24 @@ pub fn images(board: &'static Board, toolchain: &Toolchain, only: &[String]) -> 
         Group {
             title: "the hypervisor",
             target: toolchain::HYPERVISOR,
+            profile: "hypervisor",
             features: &["--no-default-features", "--features", "hv"],
             programs: vec![own("hv")],
         },
         Group {
             title: "the lightweight kernel",
             target: toolchain::KERNEL,
+            profile: "release",
             features: &["--no-default-features", "--features", "lwk"],
             programs: vec![own("sched"), own("native")],
         },
-        Group { title: "the guests", target: toolchain::KERNEL, features: &[], programs: guests },
+        Group {
+            title: "the guests",
+            target: toolchain::KERNEL,
+            profile: "release",
+            features: &[],
+            programs: guests,
+        },
     ];
     if !only.is_empty() {
         let known: Vec<_> = groups.iter().flat_map(|g| &g.programs).map(|p| p.image.clone()).collect();
@@ -97,7 +107,7 @@ pub fn images(board: &'static Board, toolchain: &Toolchain, only: &[String]) -> 
     for group in groups.iter().filter(|group| !group.programs.is_empty()) {
         compile(board, toolchain, group)?;
         for program in &group.programs {
-            convert(board, group.target, program)?;
+            convert(board, group, program)?;
         }
     }
     Ok(())
@@ -106,7 +116,7 @@ pub fn images(board: &'static Board, toolchain: &Toolchain, only: &[String]) -> 
 fn compile(board: &Board, toolchain: &Toolchain, group: &Group) -> Result<()> {
     let package = group.programs[0].package;
     let mut cargo = toolchain.cargo("build", group.target);
-    cargo.args(["--release", "--package", package]).args(group.features);
+    cargo.args(["--profile", group.profile, "--package", package]).args(group.features);
     for program in &group.programs {
         cargo.args(["--bin", &program.bin]);
     }
@@ -117,8 +127,8 @@ fn compile(board: &Board, toolchain: &Toolchain, group: &Group) -> Result<()> {
 }
 
 /// Makes the `Image` of a program, with its ELF beside it for debuggers.
-fn convert(board: &Board, target: &str, program: &Program) -> Result<()> {
-    let elf = paths::cargo_target().join(target).join("release").join(&program.bin);
+fn convert(board: &Board, group: &Group, program: &Program) -> Result<()> {
+    let elf = paths::cargo_target().join(group.target).join(group.profile).join(&program.bin);
     let bytes = paths::read(&elf)?;
     let image = image::from_elf(&bytes)
         .with_context(|| format!("cannot make {}.img of {}", program.image, paths::shown(&elf)))?;

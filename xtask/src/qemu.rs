@@ -28,6 +28,8 @@ pub struct Machine {
     /// Enter the kernel at EL2 (else EL1).
     pub el2: bool,
     pub gic: u32,
+    /// QEMU's `-cpu`.
+    pub cpu: String,
     /// Count instructions: deterministic, and slower.
     pub icount: bool,
     /// Wait for a debugger; there is no time limit then.
@@ -71,6 +73,7 @@ impl Machine {
             memory: "1G".into(),
             el2: true,
             gic: 3,
+            cpu: board.cpu.into(),
             icount: false,
             gdb: false,
             limit: Duration::from_mins(2),
@@ -84,7 +87,7 @@ impl Machine {
         let machine =
             format!("{},gic-version={},virtualization={el2}{options}", self.board.machine, self.gic);
         let cores = self.cores.to_string();
-        qemu.args(["-M", &machine, "-cpu", self.board.cpu, "-smp", &cores, "-m", &self.memory]);
+        qemu.args(["-M", &machine, "-cpu", &self.cpu, "-smp", &cores, "-m", &self.memory]);
         qemu.args(["-nographic", "-nic", "none"]);
         qemu
     }

@@ -2,7 +2,6 @@
 
 use crate::{ArchiveError, ImageError, manifest};
 use core::fmt;
-use dtoolkit::error::FdtParseError;
 
 /// Why a bundle cannot be booted: file, node, property, and what is wrong.
 ///
@@ -19,7 +18,7 @@ pub enum BundleError<'a> {
         /// The file.
         file: &'a str,
         /// In the parser's words.
-        why: FdtParseError,
+        why: devtree::Error,
     },
     /// A node is missing, or has no place.
     Node {

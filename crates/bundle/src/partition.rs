@@ -9,7 +9,7 @@ use crate::{
     manifest::{MAX_VCPUS, VmSpec},
     place::{Place, Result},
 };
-use dtoolkit::{Node, fdt::FdtNode};
+use devtree::Node;
 use hv_abi::layout;
 
 const COMPATIBLE: [&str; 3] = ["arm,ffa-manifest-1.0", "arm,ffa-manifest-1.1", "arm,ffa-manifest-1.2"];
@@ -40,7 +40,7 @@ pub struct Partition {
 }
 
 /// Reads the partition manifest whose root is `root`, of the VM that `spec` describes.
-pub(crate) fn read<'a>(file: &'a str, root: FdtNode<'a>, spec: &VmSpec<'a>) -> Result<'a, Partition> {
+pub(crate) fn read<'a>(file: &'a str, root: Node<'a>, spec: &VmSpec<'a>) -> Result<'a, Partition> {
     let place = Place { file, at: At::Root, node: root };
     let node = |node, why| BundleError::Node { file, node, why };
     if !COMPATIBLE.iter().any(|compatible| place.is_compatible(compatible)) {

@@ -82,8 +82,8 @@ fn the_numbers_of_vms() {
     };
     refused(&renamed(1, "vm4"), "manifest.dtb: /hypervisor/vm1: missing: there is no primary VM");
     refused(&renamed(2, "vm4"), "manifest.dtb: /hypervisor: the numbers of the VMs have a gap");
-    for name in ["vm0", "vm65", "vm99999999999999999999999"] {
-        refused(&renamed(3, name), "manifest.dtb: /hypervisor: a VM's number is not from 1 to 64");
+    for name in ["vm0", "vm67", "vm99999999999999999999999"] {
+        refused(&renamed(3, name), "manifest.dtb: /hypervisor: a VM's number is not from 1 to 66");
     }
     refused(&renamed(3, "vm02"), "manifest.dtb: /hypervisor: two VMs have the same number");
 }
@@ -92,19 +92,24 @@ fn the_numbers_of_vms() {
 fn as_many_vms_as_there_may_be() {
     let mut spec = good();
     spec.vms.truncate(1);
-    for number in 2..=64 {
+    for number in 2..=66 {
         let node = Node::default()
             .with("debug_name", &*format!("vm number {number}"))
             .with("kernel_filename", "flat")
-            .with("vcpu_count", 8)
+            .with("vcpu_count", 15)
             .with("mem_size", 4 << 20);
         spec.vms.push((format!("vm{number}"), node));
     }
     let bytes = spec.bundle();
-    assert_eq!(Manifest::check(&bytes, &LIMITS).unwrap().vms().count(), 64);
+    assert_eq!(Manifest::check(&bytes, &LIMITS).unwrap().vms().count(), 66);
     refused(
-        &spec.set(64, "vcpu_count", 100),
-        "manifest.dtb: /hypervisor/vm64: vcpu_count: 0x254 is not between 0x1 and 0x200",
+        &spec.clone().set(66, "vcpu_count", 65),
+        "manifest.dtb: /hypervisor/vm66: vcpu_count: 0x401 is not between 0x1 and 0x400",
+    );
+    assert!(Manifest::check(&spec.clone().set(66, "vcpu_count", 64).bundle(), &LIMITS).is_ok());
+    refused(
+        &spec.set(66, "vcpu_count", 513),
+        "manifest.dtb: /hypervisor/vm66: vcpu_count: 0x201 is not between 0x1 and 0x200",
     );
 }
 
@@ -255,8 +260,17 @@ fn margays_own_properties() {
         &format!("{at} margay,bootarg: Margay has no such property"),
     );
     refused(
-        &good().set(2, "margay,kind", "super-secondary"),
-        &format!("{at} margay,kind: there is no choice \"super-secondary\""),
+        &good().set(2, "margay,kind", "tertiary"),
+        &format!("{at} margay,kind: there is no choice \"tertiary\""),
+    );
+    refused(&good().set(2, "margay,kind", "super-secondary"), "no error");
+    refused(
+        &good().set(2, "margay,kind", "super-secondary").file("tree", blob(&Node::default(), &[])).set(
+            2,
+            "fdt_filename",
+            "tree",
+        ),
+        &format!("{at} fdt_filename: not allowed for this VM"),
     );
     let mut spec = good();
     spec.hypervisor = spec.hypervisor.with("margay,bootargs", "x");

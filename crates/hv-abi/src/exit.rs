@@ -77,6 +77,7 @@ const fn timeout(w2: u64) -> Option<u64> {
     if w2 == paravirt::SLEEP_INDEFINITE { None } else { Some(w2) }
 }
 
+#[inline(always)]
 const fn timeout_bits(ns: Option<u64>) -> u64 {
     match ns {
         Some(ns) => ns,
@@ -86,6 +87,7 @@ const fn timeout_bits(ns: Option<u64>) -> u64 {
 
 impl Exit {
     /// The registers that the primary sees, for an exit of (or about) `vcpu`.
+    #[inline(always)]
     pub const fn to_regs(&self, vcpu: VcpuId) -> Regs {
         let id = vcpu.pack();
         let error = ffa::ERROR as u64;

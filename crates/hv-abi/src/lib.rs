@@ -14,6 +14,7 @@
 //! | [`vendor`] | what FF-A has no word for | Margay, in SMCCC's vendor-specific hypervisor range |
 //! | [`layout`] | where a secondary VM finds its memory and boot data | Margay |
 //! | [`exit`] | why `FFA_RUN` came back | FF-A, Hafnium |
+//! | [`registers`], [`features`] | what a VM sees of the processor's registers, and in those that identify it | Margay |
 //!
 //! ```
 //! use hv_abi::{exit::Exit, ffa, ids::{VcpuId, VcpuIndex, VmId}, Regs};
@@ -29,6 +30,7 @@
 #![cfg_attr(not(target_os = "none"), forbid(unsafe_code))]
 
 pub mod exit;
+pub mod features;
 pub mod ffa;
 #[cfg(target_arch = "aarch64")]
 pub mod guest;
@@ -36,6 +38,7 @@ pub mod ids;
 pub mod layout;
 pub mod paravirt;
 pub mod psci;
+pub mod registers;
 pub mod vendor;
 
 /// The eight argument and result registers x0 to x7 of a call (SMCCC 1.2, section 2.5).

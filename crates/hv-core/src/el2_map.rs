@@ -131,10 +131,9 @@ impl El2Map {
     fn map(&mut self, va: u64, pa: Pa, bytes: u64, kind: Kind) {
         let region = MemoryRegion::new(va as usize, (va + bytes) as usize);
         let constraints = Constraints::NO_CONTIGUOUS_HINT;
-        if let Err(error) =
-            self.root.map_range(&region, PhysicalAddress(pa.0 as usize), kind.attributes(), constraints)
-        {
-            crate::report::fatal(format_args!("cannot map {va:#x} for the hypervisor: {error}"));
+        let pa = PhysicalAddress(pa.0 as usize);
+        if self.root.map_range(&region, pa, kind.attributes(), constraints).is_err() {
+            crate::report::fatal(format_args!("cannot map {va:#x} for the hypervisor"));
         }
     }
 

@@ -1,9 +1,12 @@
 //! What the assembly calls.
+//!
+//! What is in `.text.hot`, here and elsewhere, is a hot path: the optimiser for size makes no subroutines of parts of functions that
+//! have a section of their own.
 
 use crate::{
     interrupt, report,
     run::{self, Next},
-    service, trap,
+    trap,
     vcpu::{Loaded, Vcpu},
 };
 
@@ -13,16 +16,13 @@ fn loaded(vcpu: &'static Vcpu) -> Loaded {
     unsafe { Loaded::assume(vcpu) }
 }
 
-#[unsafe(no_mangle)]
-extern "C" fn hv_hypercall(vcpu: &'static Vcpu) -> Next {
-    service::call(loaded(vcpu))
-}
-
+#[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
 #[unsafe(no_mangle)]
 extern "C" fn hv_trap(vcpu: &'static Vcpu, esr: u64) -> Next {
     trap::handle(loaded(vcpu), esr)
 }
 
+#[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
 #[unsafe(no_mangle)]
 extern "C" fn hv_interrupt(vcpu: &'static Vcpu) -> Next {
     interrupt::handle(&loaded(vcpu))
@@ -34,6 +34,7 @@ extern "C" fn hv_serror(vcpu: &'static Vcpu) -> Next {
     trap::serror(&loaded(vcpu), esr)
 }
 
+#[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
 #[unsafe(no_mangle)]
 extern "C" fn hv_switch(from: Option<&'static Vcpu>, to: &'static Vcpu) -> Next {
     run::switch(from, to)

@@ -15,8 +15,9 @@
 //! | `vm`, `vcpu`, `percore`, `system` | what there is, and who may touch which part of it when |
 //! | `run` | the run path: `FFA_RUN`, exits, switching |
 //! | `service` | hypercalls: FF-A, para-virtual interrupts, PSCI, Margay's own; `service::access` says who may call what |
+//! | `reload`, `statistics` | making a VM as it was at boot; what vCPUs have done |
 //! | `notifications` | FF-A notifications of a VM |
-//! | `trap`, `idregs` | what a VM does that traps |
+//! | `trap` | what a VM does that traps, by the policy in `hv_abi::registers` and docs/security.md |
 //! | `interrupt` | physical interrupts |
 //! | `vmtree` | device trees for VMs |
 //! | `console`, `report`, `syndrome` | what people read |
@@ -41,15 +42,16 @@ mod el2_map;
 mod entry;
 #[cfg(target_os = "none")]
 mod heap;
-mod idregs;
 mod interrupt;
 mod notifications;
 mod percore;
 mod plan;
 mod regs;
+mod reload;
 mod report;
 mod run;
 mod service;
+mod statistics;
 mod syndrome;
 mod system;
 mod tables;

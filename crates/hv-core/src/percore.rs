@@ -22,6 +22,8 @@ pub struct Core {
     pub(crate) tell: Cell<*const Vcpu>,
     /// The vCPU whose FP/SIMD values are in this core's registers.
     pub(crate) fp_owner: Cell<*const Vcpu>,
+    /// Whether the loaded vCPU may use them.
+    pub(crate) fp_in_use: Cell<bool>,
     /// For each VM, the index of its vCPU that ran here last, plus one.
     last_vcpu: alloc::boxed::Box<[Cell<u16>]>,
     /// A page of EL2 address space through which this core copies to and from VM memory.
@@ -59,6 +61,7 @@ impl Core {
             ran: Cell::new(core::ptr::null()),
             tell: Cell::new(core::ptr::null()),
             fp_owner: Cell::new(core::ptr::null()),
+            fp_in_use: Cell::new(false),
             last_vcpu: (0..=vms).map(|_| Cell::new(0)).collect(),
             window,
             start: CoreStart { tables, stack_top, core: AtomicPtr::new(core::ptr::null_mut()) },

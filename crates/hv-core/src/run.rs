@@ -8,8 +8,10 @@ use crate::{
     arch,
     percore::Core,
     service,
+    statistics::Reason,
     system::System,
     vcpu::{Claimed, Loaded, NO_CORE, Vcpu, VcpuState},
+    vm::Vm,
 };
 use core::sync::atomic::Ordering;
 use hv_abi::{
@@ -25,6 +27,7 @@ use vtimer::{Remaining, TimerState};
 pub(crate) type Next = &'static Vcpu;
 
 /// `FFA_RUN` by the primary.
+#[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
 #[inline(never)]
 pub(crate) fn run(mut primary: Loaded) -> Next {
     let id = VcpuId::unpack(primary.regs().x[1]);
@@ -136,8 +139,9 @@ fn wake(claimed: &mut Claimed, state: VcpuState, system: &System) -> Result<(), 
 }
 
 /// Leaves the current vCPU, a secondary's, for the primary, which sees `exit` about `about`.
-#[inline]
+#[inline(always)]
 pub(crate) fn exit_about(current: &Loaded, about: VcpuId, exit: Exit, state: VcpuState) -> Next {
+    current.vcpu().statistics.exit(Reason::of(&exit));
     let core = current.core();
     core.departing.set(state);
     let primary = core.primary();
@@ -148,7 +152,7 @@ pub(crate) fn exit_about(current: &Loaded, about: VcpuId, exit: Exit, state: Vcp
 }
 
 /// Leaves the current vCPU for the primary, which sees `exit`.
-#[inline]
+#[inline(always)]
 pub(crate) fn exit(current: &Loaded, reason: Exit, state: VcpuState) -> Next {
     exit_about(current, current.vcpu().id(), reason, state)
 }
@@ -177,13 +181,12 @@ pub(crate) fn wait(current: &Loaded, state: VcpuState) -> Next {
 
 /// What an interrupt to this core may have changed: the VM was stopped, the primary has something to do, or the
 /// current vCPU has an interrupt.
-#[inline]
+#[inline(always)]
 pub(crate) fn after_interrupt(current: &Loaded) -> Next {
     let vcpu = current.vcpu();
     if !current.vm().is_primary() {
-        if let Some(reason) = current.vm().stop_reason() {
-            service::fail_requester(vcpu, current.core());
-            return exit(current, reason, VcpuState::Off);
+        if !current.vm().is_active() {
+            return leave_for_good(current);
         }
         if let Some(tell) = current.core().take_tell() {
             return exit_about(current, tell.id(), Exit::Interrupt, VcpuState::Ready);
@@ -196,22 +199,37 @@ pub(crate) fn after_interrupt(current: &Loaded) -> Next {
     vcpu
 }
 
+/// Leaves the current vCPU, whose VM has been stopped.
+#[cold]
+#[inline(never)]
+fn leave_for_good(current: &Loaded) -> Next {
+    service::fail_requester(current.vcpu(), current.core());
+    let reason = current.vm().stop_reason().unwrap_or(Exit::Off { reset: false });
+    exit(current, reason, VcpuState::Off)
+}
+
 /// Stops the current vCPU's VM for the reason that has been recorded in it: its other vCPUs are sent a kick, and the
 /// current one leaves.
 #[cold]
 pub(crate) fn stop(current: &Loaded) -> Next {
     let vm = current.vm();
-    let this = current.core().index;
-    for vcpu in &vm.vcpus {
-        match vcpu.state() {
-            VcpuState::Running(core) if core != this => kick(core),
-            // The others are not run any more; this one is about to leave.
-            _ => service::fail_requester(vcpu, current.core()),
-        }
-    }
-    service::forsake(vm, current.core());
+    halt(vm, current.core());
     let reason = vm.stop_reason().unwrap_or(Exit::Off { reset: false });
     exit(current, reason, VcpuState::Off)
+}
+
+/// Takes the consequences for the vCPUs of a VM that has been stopped: those that run on other cores are sent a kick, nobody waits for
+/// the others any more, and what the VM had borrowed goes back.
+#[cold]
+pub(crate) fn halt(vm: &Vm, core: &'static Core) {
+    for vcpu in &vm.vcpus {
+        match vcpu.state() {
+            VcpuState::Running(other) if other != core.index => kick(other),
+            // The others are not run any more; the one on this core is about to leave.
+            _ => service::fail_requester(vcpu, core),
+        }
+    }
+    service::forsake(vm, core);
 }
 
 /// Makes a core look at its interrupts.
@@ -244,16 +262,19 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
     claimed.regs().pc = arch::pc();
     claimed.regs().spsr = arch::spsr();
     if from.vm().is_primary() {
-        // Its vCPU stays on this core; its FP/SIMD registers may stay in the processor.
+        // Its vCPU stays on this core; its FP/SIMD registers and keys may stay in the processor.
         return;
     }
-    if core::ptr::eq(core.fp_owner.get(), from)
-        && from.fp_core.load(Ordering::Relaxed) == u32::from(core.index)
-    {
+    if core.fp_in_use.get() {
         arch::trap_fp(false);
         arch::isb();
         arch::fp::save(claimed.fp());
     }
+    if from.hcr.get() & arch::KEYS != 0 {
+        arch::keys::save(claimed.keys());
+        from.hcr.set(vm_hcr(from));
+    }
+    from.statistics.leave(arch::counter_now());
     let state = core.departing.get();
     claimed.release(state);
     // Pairs with the sender of an interrupt, which makes it pending and then looks at the state: one of us sees it.
@@ -271,20 +292,30 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
     }
 }
 
+/// `HCR_EL2` of a vCPU whose keys are in memory.
+fn vm_hcr(vcpu: &Vcpu) -> u64 {
+    vcpu.vm().traps.hcr
+}
+
 fn load(to: &'static Vcpu, core: &'static Core) {
     let vm = to.vm();
     // SAFETY: this core has claimed `to`, and it is not loaded.
     let mut claimed = unsafe { Claimed::assume(to) };
-    arch::load_vm(vm.vttbr, vm.traps, to.vmpidr());
+    arch::load_vm(vm.vttbr, to.vmpidr());
     if core.another_ran_last(vm.id, to.index().0) {
         arch::flush_vm_on_this_core();
     }
     claimed.sys().load();
+    if !vm.is_primary() {
+        to.statistics.enter(arch::counter_now());
+    }
     let regs = claimed.regs();
     arch::set_return(regs.pc, regs.spsr);
-    arch::trap_fp(!fp_is_here(to, core));
+    let fp = fp_is_here(to, core);
+    core.fp_in_use.set(fp);
+    arch::trap_fp(!fp);
     arch::set_current(core::ptr::from_ref(to) as usize);
-    arch::set_virtual_irq(vm.traps, to.irqs.line());
+    arch::load_traps(vm.traps.cnthctl, to.hcr.get(), to.irqs.line());
 }
 
 fn fp_is_here(vcpu: &Vcpu, core: &Core) -> bool {
@@ -309,4 +340,21 @@ pub(crate) fn give_fp(current: &Loaded) {
     arch::fp::load(unsafe { Claimed::assume(vcpu) }.fp());
     core.fp_owner.set(vcpu);
     vcpu.fp_core.store(u32::from(core.index), Ordering::Relaxed);
+    core.fp_in_use.set(true);
+}
+
+/// First use of pointer authentication since the vCPU was loaded: its keys replace those that are in the registers.
+#[cold]
+pub(crate) fn give_keys(current: &Loaded) {
+    let (primary, vcpu) = (current.core().primary(), current.vcpu());
+    if !core::ptr::eq(primary, vcpu) && primary.hcr.get() & arch::KEYS != 0 {
+        // A secondary saves its keys when it leaves; the primary's are still only in the registers.
+        // SAFETY: this core owns its primary vCPU, which is not loaded, because the current one is another.
+        arch::keys::save(unsafe { Claimed::assume(primary) }.keys());
+        primary.hcr.set(vm_hcr(primary));
+    }
+    // SAFETY: the vCPU is loaded on this core, and its keys, which nothing else touches, are in memory.
+    arch::keys::load(unsafe { Claimed::assume(vcpu) }.keys());
+    vcpu.hcr.set(vm_hcr(vcpu) | arch::KEYS);
+    current.update_line();
 }

@@ -83,6 +83,14 @@ impl fmt::Display for Register {
     }
 }
 
+impl SystemAccess {
+    /// The register, as `hv_abi::registers` names it.
+    pub(crate) const fn encoding(self) -> u16 {
+        let Self { op0, op1, crn, crm, op2, .. } = self;
+        hv_abi::registers::encoding(op0 as u16, op1 as u16, crn as u16, crm as u16, op2 as u16)
+    }
+}
+
 /// A trapped access to a system register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SystemAccess {

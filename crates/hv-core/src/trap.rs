@@ -1,23 +1,43 @@
 //! What a VM does that traps, other than a hypercall.
 
 use crate::{
-    arch, idregs,
+    arch,
     run::{self, Next},
     service,
-    syndrome::Syndrome,
+    syndrome::{Syndrome, SystemAccess},
     vcpu::{Loaded, VcpuState},
 };
-use hv_abi::{exit::Fault, ids::Ipa};
+use hv_abi::{
+    exit::Fault,
+    features,
+    ids::Ipa,
+    registers::{self, Group, Seen},
+};
 
 // Exception classes (Arm ARM, ESR_ELx).
 const EC_WF: u64 = 0x01;
 const EC_FP: u64 = 0x07;
+const EC_KEYS: u64 = 0x09;
 const EC_SMC64: u64 = 0x17;
 const EC_SYSREG: u64 = 0x18;
 const EC_INSTRUCTION_ABORT: u64 = 0x20;
 const EC_DATA_ABORT: u64 = 0x24;
 
-/// ISS.IL: the trapped instruction is 32 bits long.
+/// Classes of instructions and registers that are not there for any VM: unknown reason; AArch32 coprocessor accesses (03
+/// to 06, 08, 0c); extensions switched off (0a); 128-bit system registers (14); SVE (19); transactions (1b); SME (1d);
+/// guarded control stacks (2d).
+const UNDEFINED: u64 = 1 << 0x00
+    | 0b1111 << 0x03
+    | 1 << 0x08
+    | 1 << 0x0a
+    | 1 << 0x0c
+    | 1 << 0x14
+    | 1 << 0x19
+    | 1 << 0x1b
+    | 1 << 0x1d
+    | 1 << 0x2d;
+
+/// ESR.IL: the trapped instruction is 32 bits long.
 const IL: u64 = 1 << 25;
 
 /// ISS.WnR and ISS.S1PTW of aborts.
@@ -45,24 +65,65 @@ pub(crate) fn handle(current: Loaded, esr: u64) -> Next {
         }
         EC_SYSREG => system_register(current, esr),
         EC_INSTRUCTION_ABORT | EC_DATA_ABORT => abort(&current, esr),
-        _ => forbidden(&current, esr),
+        EC_KEYS => authenticate(&current, esr),
+        ec if UNDEFINED >> ec & 1 != 0 => undefined(&current, esr),
+        _ => unexpected(&current, esr),
     }
 }
 
-/// An access to a system register. Identification registers show what the VM may use; everything else is forbidden.
+/// An access to a system register: what it sees is in `hv_abi::registers`.
 fn system_register(mut current: Loaded, esr: u64) -> Next {
-    let (op0, op2, op1) = (esr >> 20 & 3, esr >> 17 & 7, esr >> 14 & 7);
-    let (crn, rt, crm, read) = (esr >> 10 & 0xf, esr >> 5 & 0x1f, esr >> 1 & 0xf, esr & 1 != 0);
-    let is_id = op0 == 3 && op1 == 0 && crn == 0 && (1..=7).contains(&crm);
-    if !is_id || !read {
-        return forbidden(&current, esr);
-    }
-    let (crm, op2) = (crm as u8, op2 as u8);
-    let value = idregs::visible(crm, op2, arch::id_register(crm, op2));
-    if let Some(register) = current.regs().x.get_mut(rt as usize) {
+    let access = Syndrome(esr).system_access();
+    let value = match seen(&current, access) {
+        Seen::Own if is_key(access) => return authenticate(&current, esr),
+        Seen::Zero | Seen::Ignored => 0,
+        Seen::Value if access.crn == 0 && access.op1 == 0 && access.crm > 0 => {
+            features::visible(access.crm, access.op2, arch::id_register(access.crm, access.op2))
+        }
+        Seen::Value => arch::revision(access.op1 == 0),
+        Seen::Undefined | Seen::Constant | Seen::Own => return undefined(&current, esr),
+    };
+    if access.is_read
+        && let Some(register) = current.regs().x.get_mut(usize::from(access.rt.0))
+    {
         *register = value;
     }
     arch::advance_pc();
+    current.vcpu()
+}
+
+/// What a VM sees of a register.
+fn seen(current: &Loaded, access: SystemAccess) -> Seen {
+    match registers::rule(access.encoding()) {
+        Some(rule) if rule.allows(access.is_read) => {
+            if current.vm().is_primary() {
+                rule.group.primary()
+            } else {
+                rule.group.secondary()
+            }
+        }
+        _ => Seen::Undefined,
+    }
+}
+
+/// APIAKeyLo_EL1 to APGAKeyHi_EL1.
+fn is_key(access: SystemAccess) -> bool {
+    registers::rule(access.encoding()).is_some_and(|rule| rule.group == Group::Keys)
+}
+
+/// The first use of pointer authentication after a switch: the instruction is executed again, with the VM's keys.
+fn authenticate(current: &Loaded, esr: u64) -> Next {
+    if !arch::has_keys() {
+        return undefined(current, esr);
+    }
+    run::give_keys(current);
+    current.vcpu()
+}
+
+/// An instruction that is not there for the VM: an undefined-instruction exception in it, and it goes on at its vector.
+#[cold]
+fn undefined(current: &Loaded, esr: u64) -> Next {
+    arch::inject_sync(esr & IL);
     current.vcpu()
 }
 
@@ -89,21 +150,19 @@ fn abort(current: &Loaded, esr: u64) -> Next {
         let from_el0 = arch::spsr() & 0xf == 0;
         // Synchronous external abort, not on a walk (ESR_EL1: EC, IL, and the fault status 0b010000).
         let class = (esr >> 26 & 0x3f) + u64::from(!from_el0);
-        arch::inject_sync(class << 26 | IL | (esr & 1 << 6) | 0x10, far);
+        arch::set_el1_fault_address(far);
+        arch::inject_sync(class << 26 | IL | (esr & 1 << 6) | 0x10);
         return current.vcpu();
     }
-    let fault = fault(esr, true);
-    stop(current, fault)
+    // An external abort has no intermediate address: HPFAR_EL2 would be that of some earlier fault, perhaps another VM's.
+    let external = (0x10..0x20).contains(&(esr & 0x3f));
+    stop(current, fault(esr, !external))
 }
 
-/// An instruction that the VM may not execute. The primary gets an undefined-instruction exception; others are
-/// stopped.
-fn forbidden(current: &Loaded, esr: u64) -> Next {
-    if current.vm().is_primary() {
-        arch::inject_sync(IL, 0);
-        return current.vcpu();
-    }
-    stop(current, fault(esr, false))
+/// An exception that has no business here: no VM can cause it by what it was given. The primary gets an
+/// undefined-instruction exception; others are stopped.
+fn unexpected(current: &Loaded, esr: u64) -> Next {
+    if current.vm().is_primary() { undefined(current, esr) } else { stop(current, fault(esr, false)) }
 }
 
 /// A physical SError while the VM ran: an error of the machine, or of what the VM may touch. The VM is stopped.

@@ -6,11 +6,12 @@
 
 use crate::{
     percore::Core,
-    regs::{FpRegs, GpRegs, SysRegs},
+    regs::{FpRegs, GpRegs, Keys, SysRegs},
+    statistics::Statistics,
     vm::Vm,
 };
 use core::{
-    cell::UnsafeCell,
+    cell::{Cell, UnsafeCell},
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
 use hv_abi::ids::{VcpuId, VcpuIndex};
@@ -34,6 +35,7 @@ pub(crate) enum VcpuState {
 }
 
 impl VcpuState {
+    #[inline(always)]
     const fn bits(self) -> u32 {
         match self {
             Self::Off => 0,
@@ -45,6 +47,7 @@ impl VcpuState {
         }
     }
 
+    #[inline(always)]
     const fn from_bits(bits: u32) -> Self {
         match bits & 0xff {
             0 => Self::Off,
@@ -60,10 +63,10 @@ impl VcpuState {
 /// A line of console output that is not complete yet.
 pub(crate) type Line = heapless::Vec<u8, 240>;
 
-/// Registers and other state that only the owning core touches.
+/// What else only the owning core touches.
 struct Owned {
-    sys: SysRegs,
     fp: FpRegs,
+    keys: Keys,
     line: Line,
 }
 
@@ -72,6 +75,12 @@ struct Owned {
 pub struct Vcpu {
     // First: vectors.S finds it through TPIDR_EL2.
     regs: UnsafeCell<GpRegs>,
+    /// The column of the table of calls that is for its VM; `vectors.S` reads it.
+    column: AtomicU64,
+    /// Its VM's id; `vectors.S` reads it.
+    vm_id: AtomicU64,
+    // Near: two of them are saved or loaded by one instruction if they are within 504 bytes.
+    sys: UnsafeCell<SysRegs>,
     core: AtomicPtr<Core>,
     state: AtomicU32,
     /// The core whose FP/SIMD registers hold this vCPU's latest values, if its `fp_owner` is this vCPU.
@@ -82,8 +91,14 @@ pub struct Vcpu {
     pub(crate) notifications: AtomicU64,
     /// The scheduler has been told of them.
     pub(crate) reported: AtomicBool,
+    /// What it has done so far.
+    pub(crate) statistics: Statistics,
     /// Its interrupts.
     pub(crate) irqs: VcpuInterrupts,
+    /// Its `HCR_EL2`: its VM's, with `KEYS` while its pointer authentication keys are in the registers of its core. A
+    /// secondary's are only while it is loaded; the primary's stay until another vCPU on that core uses its own.
+    /// Belongs to the owning core.
+    pub(crate) hcr: Cell<u64>,
     vm: AtomicPtr<Vm>,
     index: VcpuIndex,
     vmpidr: u64,
@@ -91,7 +106,7 @@ pub struct Vcpu {
 }
 
 // SAFETY: the cells are only reached through `Loaded` and `Claimed`, of which there is at most one for a vCPU at a
-// time, by the state protocol in the module's documentation.
+// time, by the state protocol in the module's documentation; `hcr` by the owning core.
 unsafe impl Sync for Vcpu {}
 
 pub(crate) const NO_CORE: u32 = u32::MAX;
@@ -103,23 +118,31 @@ impl Vcpu {
     pub(crate) fn new(index: VcpuIndex, mpidr: u64) -> Self {
         Self {
             regs: UnsafeCell::new(GpRegs::new()),
+            column: AtomicU64::new(0),
+            vm_id: AtomicU64::new(0),
+            sys: UnsafeCell::new(SysRegs::start()),
             core: AtomicPtr::new(core::ptr::null_mut()),
             state: AtomicU32::new(VcpuState::Off.bits()),
             fp_core: AtomicU32::new(NO_CORE),
             requester: AtomicU32::new(NO_REQUESTER),
             notifications: AtomicU64::new(0),
             reported: AtomicBool::new(false),
+            statistics: Statistics::default(),
             irqs: VcpuInterrupts::new(),
+            hcr: Cell::new(0),
             vm: AtomicPtr::new(core::ptr::null_mut()),
             index,
             // VMPIDR_EL2: bit 31 is RES1.
             vmpidr: mpidr | 1 << 31,
-            owned: UnsafeCell::new(Owned { sys: SysRegs::start(), fp: FpRegs::new(), line: Line::new() }),
+            owned: UnsafeCell::new(Owned { fp: FpRegs::new(), keys: Keys::default(), line: Line::new() }),
         }
     }
 
     /// Tells the vCPU whose it is; once, at boot.
     pub(crate) fn attach(&self, vm: &'static Vm) {
+        self.hcr.set(vm.traps.hcr);
+        self.column.store(crate::service::column(vm.kind) as u64, Ordering::Relaxed);
+        self.vm_id.store(vm.id.0.into(), Ordering::Relaxed);
         self.vm.store(core::ptr::from_ref(vm).cast_mut(), Ordering::Release);
     }
 
@@ -136,6 +159,7 @@ impl Vcpu {
     }
 
     /// Its name in calls and exits.
+    #[inline(always)]
     pub(crate) fn id(&self) -> VcpuId {
         VcpuId { vm: self.vm().id, index: self.index }
     }
@@ -168,13 +192,13 @@ impl Vcpu {
     }
 
     /// What it is doing, as of now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn state(&self) -> VcpuState {
         VcpuState::from_bits(self.state.load(Ordering::SeqCst))
     }
 
     /// Takes a vCPU that is in state `from`: if it still is, `core` owns it now.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim(&'static self, from: VcpuState, core: &'static Core) -> Option<Claimed> {
         let running = VcpuState::Running(core.index).bits();
         self.state.compare_exchange(from.bits(), running, Ordering::SeqCst, Ordering::Relaxed).ok()?;
@@ -182,6 +206,7 @@ impl Vcpu {
         Some(Claimed(self))
     }
 
+    #[inline(always)]
     fn publish(&self, state: VcpuState) {
         self.state.store(state.bits(), Ordering::SeqCst);
     }
@@ -208,7 +233,7 @@ impl Claimed {
 
     pub(crate) fn sys(&mut self) -> &mut SysRegs {
         // SAFETY: as `regs`.
-        unsafe { &mut (*self.0.owned.get()).sys }
+        unsafe { &mut *self.0.sys.get() }
     }
 
     pub(crate) fn fp(&mut self) -> &mut FpRegs {
@@ -216,17 +241,25 @@ impl Claimed {
         unsafe { &mut (*self.0.owned.get()).fp }
     }
 
+    pub(crate) fn keys(&mut self) -> &mut Keys {
+        // SAFETY: as `regs`.
+        unsafe { &mut (*self.0.owned.get()).keys }
+    }
+
     /// Makes the vCPU as it is when it starts at `entry`, with `argument` in x0.
     pub(crate) fn reset(&mut self, entry: u64, argument: u64) {
         *self.regs() = GpRegs::start(entry, argument);
         *self.sys() = SysRegs::start();
         *self.fp() = FpRegs::new();
+        *self.keys() = Keys::default();
+        self.0.hcr.set(self.0.vm().traps.hcr);
         self.0.fp_core.store(NO_CORE, Ordering::Relaxed);
         self.0.requester.store(NO_REQUESTER, Ordering::Relaxed);
         self.0.irqs.reset();
     }
 
     /// Gives the vCPU up.
+    #[inline(always)]
     pub(crate) fn release(self, state: VcpuState) {
         self.0.publish(state);
     }
@@ -276,9 +309,9 @@ impl Loaded {
     }
 
     /// Sets the virtual interrupt line from what is pending.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn update_line(&self) {
-        crate::arch::set_virtual_irq(self.vm().traps, self.0.irqs.line());
+        crate::arch::set_virtual_irq(self.0.hcr.get(), self.0.irqs.line());
     }
 }
 
@@ -304,5 +337,7 @@ mod tests {
     fn registers_are_where_the_assembly_expects_them() {
         assert_eq!(core::mem::offset_of!(Vcpu, regs), 0);
         assert_eq!(core::mem::offset_of!(GpRegs, pc), 31 * 8);
+        assert_eq!(core::mem::offset_of!(Vcpu, column), 33 * 8);
+        assert_eq!(core::mem::offset_of!(Vcpu, vm_id), 34 * 8);
     }
 }

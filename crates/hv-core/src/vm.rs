@@ -1,11 +1,8 @@
 //! A virtual machine.
 
-use crate::{arch::Traps, notifications::Notifications, tables::VmTables, vcpu::Vcpu};
+use crate::{arch::Traps, notifications::Notifications, reload::Reload, tables::VmTables, vcpu::Vcpu};
 use alloc::boxed::Box;
-use core::{
-    cell::UnsafeCell,
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering},
-};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering};
 use hv_abi::{
     exit::{Exit, Fault},
     ffa::{Version, memory::Handle},
@@ -18,6 +15,8 @@ use spin::mutex::SpinMutex;
 pub enum VmKind {
     /// Schedules all others, owns what memory is nobody else's.
     Primary,
+    /// Isolated, run by the primary; has the devices, and sees physical addresses.
+    SuperSecondary,
     /// Isolated, run by the primary.
     Secondary,
 }
@@ -78,7 +77,9 @@ impl Messaging {
         let receives = match kind {
             // Its vCPUs never wait for messages: they schedule.
             VmKind::Primary => 0,
-            VmKind::Secondary => ffa::PROPERTY_DIRECT_RECV | ffa::PROPERTY_DIRECT2_RECV,
+            VmKind::SuperSecondary | VmKind::Secondary => {
+                ffa::PROPERTY_DIRECT_RECV | ffa::PROPERTY_DIRECT2_RECV
+            }
         };
         let sends = ffa::PROPERTY_DIRECT_SEND | ffa::PROPERTY_DIRECT2_SEND | ffa::PROPERTY_INDIRECT;
         let properties = receives | sends | ffa::PROPERTY_NOTIFICATIONS | ffa::PROPERTY_AARCH64;
@@ -116,8 +117,10 @@ pub struct Vm {
     /// There is something to be read, which ends a wait for messages even if the VM has enabled no interrupt: a message in the RX
     /// page, or a notification for the VM.
     pub(crate) attention: AtomicBool,
-    /// `PROPERTY_*` bits of its partition information.
-    pub(crate) properties: u32,
+    /// What FF-A lets it do.
+    pub(crate) messaging: Messaging,
+    /// What its memory held at boot.
+    pub(crate) reload: SpinMutex<Option<Reload>>,
     /// FF-A version that the VM negotiated.
     ffa_version: AtomicU32,
     /// It has used a call whose form depends on the version.
@@ -125,12 +128,8 @@ pub struct Vm {
     /// How many of its vCPUs are on.
     pub(crate) vcpus_on: AtomicU16,
     state: AtomicU8,
-    crash: UnsafeCell<(VcpuIndex, Fault)>,
+    crash: SpinMutex<(VcpuIndex, Fault)>,
 }
-
-// SAFETY: `crash` is written once, by the core that moved `state` to `Stopping`, and read only after `state` has moved
-// on from there.
-unsafe impl Sync for Vm {}
 
 const NO_FAULT: Fault = Fault { syndrome: 0, address: 0, ipa: 0, pc: 0 };
 
@@ -161,12 +160,13 @@ impl Vm {
             mailbox: SpinMutex::new(Mailbox::default()),
             notifications: SpinMutex::new(Notifications::new(messaging.notifications)),
             attention: AtomicBool::new(false),
-            properties: messaging.properties,
+            messaging,
+            reload: SpinMutex::new(None),
             ffa_version: AtomicU32::new(messaging.version.to_bits()),
             ffa_version_used: AtomicBool::new(false),
             vcpus_on: AtomicU16::new(1),
             state: AtomicU8::new(VmState::Active as u8),
-            crash: UnsafeCell::new((VcpuIndex(0), NO_FAULT)),
+            crash: SpinMutex::new((VcpuIndex(0), NO_FAULT)),
         }
     }
 
@@ -202,14 +202,21 @@ impl Vm {
         self.vcpus.iter().find(|v| v.affinity() == mpidr)
     }
 
+    /// Whether it may run.
+    #[inline(always)]
+    pub(crate) fn is_active(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == VmState::Active as u8
+    }
+
     /// Why the VM does not run any more, as its vCPUs' exits tell; `None` if it may run.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn stop_reason(&self) -> Option<Exit> {
         let state = self.state.load(Ordering::SeqCst);
         if state == VmState::Active as u8 { None } else { Some(self.stopped(state)) }
     }
 
     #[cold]
+    #[inline(never)]
     fn stopped(&self, state: u8) -> Exit {
         match state {
             s if s == VmState::Aborted as u8 => {
@@ -225,8 +232,7 @@ impl Vm {
     /// Stops the VM because of a fault. Only the first fault counts.
     pub(crate) fn abort(&self, vcpu: VcpuIndex, fault: Fault) {
         if self.leave_active(VmState::Stopping) {
-            // SAFETY: only the core that moved the state from Active to Stopping comes here, once.
-            unsafe { *self.crash.get() = (vcpu, fault) };
+            *self.crash.lock() = (vcpu, fault);
             self.state.store(VmState::Aborted as u8, Ordering::SeqCst);
         }
     }
@@ -243,10 +249,21 @@ impl Vm {
 
     /// The fault that stopped the VM, and the vCPU that caused it.
     pub(crate) fn crash(&self) -> Option<(VcpuIndex, Fault)> {
-        if self.state.load(Ordering::SeqCst) != VmState::Aborted as u8 {
-            return None;
-        }
-        // SAFETY: written before the state became Aborted, and never again.
-        Some(unsafe { *self.crash.get() })
+        let crash = self.crash.lock();
+        (self.state.load(Ordering::SeqCst) == VmState::Aborted as u8).then_some(*crash)
+    }
+
+    /// Forgets what the VM has agreed on with others; it does not run.
+    pub(crate) fn renew(&self) {
+        *self.notifications.lock() = Notifications::new(self.messaging.notifications);
+        self.attention.store(false, Ordering::Relaxed);
+        self.ffa_version.store(self.messaging.version.to_bits(), Ordering::Relaxed);
+        self.ffa_version_used.store(false, Ordering::Relaxed);
+        self.vcpus_on.store(1, Ordering::Relaxed);
+    }
+
+    /// Lets the VM run again.
+    pub(crate) fn activate(&self) {
+        self.state.store(VmState::Active as u8, Ordering::SeqCst);
     }
 }

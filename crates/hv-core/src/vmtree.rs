@@ -15,13 +15,7 @@
 use crate::plan::Region;
 use alloc::{format, vec::Vec};
 use core::fmt;
-use dtoolkit::{
-    Node, Property,
-    error::FdtParseError,
-    fdt::{Fdt, FdtNode},
-    standard::NodeStandard,
-};
-use vm_fdt::FdtWriter;
+use devtree::{Node, Tree, Writer};
 
 /// How deeply nodes of the machine's tree may be nested; real ones need five levels.
 const DEPTH_MAX: usize = 16;
@@ -46,7 +40,7 @@ const INTERRUPT_REFERENCES: [&str; 2] = ["interrupt-parent", "interrupts-extende
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Error {
     /// The machine's tree is malformed.
-    Malformed(FdtParseError),
+    Malformed(devtree::Error),
     /// The machine's tree is nested more deeply than [`DEPTH_MAX`].
     TooDeep,
     /// `#address-cells` or `#size-cells` of the machine's root is neither 1 nor 2.
@@ -54,13 +48,7 @@ pub(crate) enum Error {
     /// The root's `#address-cells` cannot express where this region is.
     Beyond(Region),
     /// A name or a text cannot be in a device tree.
-    Write(vm_fdt::Error),
-}
-
-impl From<vm_fdt::Error> for Error {
-    fn from(error: vm_fdt::Error) -> Self {
-        Self::Write(error)
-    }
+    Write,
 }
 
 impl fmt::Display for Error {
@@ -74,7 +62,9 @@ impl fmt::Display for Error {
             Self::Beyond(region) => {
                 write!(f, "memory at {region} lies beyond what #address-cells of the device tree can express")
             }
-            Self::Write(error) => write!(f, "a device tree cannot be written: {error}"),
+            Self::Write => {
+                write!(f, "a device tree cannot be written: a name or a text has a zero byte in it")
+            }
         }
     }
 }
@@ -98,49 +88,90 @@ pub(crate) struct SecondaryTree<'a> {
 
 /// Makes the tree of a secondary.
 pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
-    let mut fdt = FdtWriter::new()?;
-    let root = fdt.begin_node("")?;
-    fdt.property_u32("#address-cells", 2)?;
-    fdt.property_u32("#size-cells", 2)?;
-    fdt.property_string("compatible", "margay,guest")?;
+    let mut fdt = Writer::new();
+    fdt.begin("");
+    fdt.cells("#address-cells", &[2]);
+    fdt.cells("#size-cells", &[2]);
+    fdt.text("compatible", "margay,guest");
 
-    let chosen = fdt.begin_node("chosen")?;
-    boot_data(&mut fdt, tree.bootargs, tree.ramdisk)?;
-    fdt.end_node(chosen)?;
+    fdt.begin("chosen");
+    boot_data(&mut fdt, tree.bootargs, tree.ramdisk);
+    fdt.end();
 
-    let memory = fdt.begin_node(&format!("memory@{:x}", tree.memory_base))?;
-    fdt.property_string("device_type", "memory")?;
-    fdt.property_array_u64("reg", &[tree.memory_base, tree.memory_len])?;
-    fdt.end_node(memory)?;
+    fdt.begin(&format!("memory@{:x}", tree.memory_base));
+    fdt.text("device_type", "memory");
+    fdt.long("reg", &[tree.memory_base, tree.memory_len]);
+    fdt.end();
 
-    let cpus = fdt.begin_node("cpus")?;
-    fdt.property_u32("#address-cells", 2)?;
-    fdt.property_u32("#size-cells", 0)?;
-    for mpidr in (0..tree.vcpus).map(vcpu_mpidr) {
-        let cpu = fdt.begin_node(&format!("cpu@{mpidr:x}"))?;
-        fdt.property_string("device_type", "cpu")?;
-        fdt.property_string("compatible", "arm,armv8")?;
-        fdt.property_u64("reg", mpidr)?;
-        fdt.property_string("enable-method", "psci")?;
-        fdt.end_node(cpu)?;
-    }
-    fdt.end_node(cpus)?;
+    cpus(&mut fdt, tree.vcpus);
+    psci(&mut fdt);
 
-    let psci = fdt.begin_node("psci")?;
-    fdt.property("compatible", b"arm,psci-1.0\0arm,psci-0.2\0")?;
-    fdt.property_string("method", "hvc")?;
-    fdt.end_node(psci)?;
-
-    let timer = fdt.begin_node("timer")?;
-    fdt.property_string("compatible", "arm,armv8-timer")?;
+    fdt.begin("timer");
+    fdt.text("compatible", "arm,armv8-timer");
     // Secure, physical, virtual, hypervisor: private interrupts, level-sensitive, active high.
-    fdt.property_array_u32("interrupts", &[1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4])?;
-    fdt.property_null("always-on")?;
-    fdt.end_node(timer)?;
+    fdt.cells("interrupts", &[1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4]);
+    fdt.property("always-on", &[]);
+    fdt.end();
 
-    hypervisor(&mut fdt, Some(tree.name), &[])?;
-    fdt.end_node(root)?;
-    Ok(fdt.finish()?)
+    hypervisor(&mut fdt, Some(tree.name), &[]);
+    fdt.end();
+    fdt.finish().ok_or(Error::Write)
+}
+
+fn cpus(fdt: &mut Writer, count: u16) {
+    fdt.begin("cpus");
+    fdt.cells("#address-cells", &[2]);
+    fdt.cells("#size-cells", &[0]);
+    for mpidr in (0..count).map(vcpu_mpidr) {
+        fdt.begin(&format!("cpu@{mpidr:x}"));
+        fdt.text("device_type", "cpu");
+        fdt.text("compatible", "arm,armv8");
+        fdt.long("reg", &[mpidr]);
+        fdt.text("enable-method", "psci");
+        fdt.end();
+    }
+    fdt.end();
+}
+
+fn psci(fdt: &mut Writer) {
+    fdt.begin("psci");
+    fdt.property("compatible", b"arm,psci-1.0\0arm,psci-0.2\0");
+    fdt.text("method", "hvc");
+    fdt.end();
+}
+
+/// Makes the tree of the super-secondary from the machine's: with all devices but those whose nodes are `hidden`, with
+/// its own memory, cores, command line and ramdisk. Nothing refers to an interrupt controller yet.
+pub(crate) fn super_secondary(
+    machine_dtb: &[u8],
+    tree: &SecondaryTree<'_>,
+    hidden: &[&str],
+) -> Result<Vec<u8>, Error> {
+    let machine = Tree::new(machine_dtb).map_err(Error::Malformed)?.root();
+    let mut fdt = Writer::new();
+    fdt.begin("");
+    properties(&mut fdt, &machine, &INTERRUPT_REFERENCES);
+    fdt.begin(&format!("memory@{:x}", tree.memory_base));
+    fdt.text("device_type", "memory");
+    let own = [Region::new(tree.memory_base, tree.memory_len)];
+    fdt.property("reg", &memory_reg(&machine, &own)?);
+    fdt.end();
+    cpus(&mut fdt, tree.vcpus);
+    psci(&mut fdt);
+    fdt.begin("chosen");
+    boot_data(&mut fdt, tree.bootargs, tree.ramdisk);
+    fdt.end();
+    for node in machine.children() {
+        let replaced = matches!(node.name(), "cpus" | "chosen" | "reserved-memory" | "hypervisor")
+            || node.base_name() == "memory"
+            || is_compatible(&node, "arm,psci");
+        if !replaced {
+            copy(&mut fdt, &node, DEPTH_MAX - 1, hidden)?;
+        }
+    }
+    hypervisor(&mut fdt, Some(tree.name), &[]);
+    fdt.end();
+    fdt.finish().ok_or(Error::Write)
 }
 
 /// What is the primary's own in its tree.
@@ -156,104 +187,109 @@ pub(crate) struct PrimaryTree<'a> {
 
 /// Makes the tree of the primary from the machine's.
 pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<u8>, Error> {
-    let machine = Fdt::new(machine_dtb).map_err(Error::Malformed)?.root();
-    let mut fdt = FdtWriter::new()?;
-    let root = fdt.begin_node("")?;
-    properties(&mut fdt, &machine, &INTERRUPT_REFERENCES)?;
+    let machine = Tree::new(machine_dtb).map_err(Error::Malformed)?.root();
+    let mut fdt = Writer::new();
+    fdt.begin("");
+    properties(&mut fdt, &machine, &INTERRUPT_REFERENCES);
 
     let memory_base = tree.regions.first().map_or(0, |region| region.base);
-    let memory = fdt.begin_node(&format!("memory@{memory_base:x}"))?;
-    fdt.property_string("device_type", "memory")?;
-    fdt.property("reg", &memory_reg(&machine, tree.regions)?)?;
-    fdt.end_node(memory)?;
+    fdt.begin(&format!("memory@{memory_base:x}"));
+    fdt.text("device_type", "memory");
+    fdt.property("reg", &memory_reg(&machine, tree.regions)?);
+    fdt.end();
 
-    let chosen = fdt.begin_node("chosen")?;
+    fdt.begin("chosen");
     if let Some(chosen) = machine.child("chosen") {
-        properties(&mut fdt, &chosen, &HYPERVISOR_CHOSEN)?;
+        properties(&mut fdt, &chosen, &HYPERVISOR_CHOSEN);
     }
-    boot_data(&mut fdt, tree.bootargs, tree.ramdisk)?;
-    fdt.end_node(chosen)?;
+    boot_data(&mut fdt, tree.bootargs, tree.ramdisk);
+    fdt.end();
 
     for node in machine.children() {
         match node.name() {
-            "cpus" | "reserved-memory" => copy(&mut fdt, &node, DEPTH_MAX - 1)?,
+            "cpus" | "reserved-memory" => copy(&mut fdt, &node, DEPTH_MAX - 1, &[])?,
             name if is_compatible(&node, "arm,psci") => {
-                let psci = fdt.begin_node(name)?;
-                properties(&mut fdt, &node, &["method"])?;
-                fdt.property_string("method", "hvc")?;
-                fdt.end_node(psci)?;
+                fdt.begin(name);
+                properties(&mut fdt, &node, &["method"]);
+                fdt.text("method", "hvc");
+                fdt.end();
             }
             _ if is_compatible(&node, "arm,armv8-timer") || is_compatible(&node, "arm,armv7-timer") => {
-                copy(&mut fdt, &node, DEPTH_MAX - 1)?;
+                copy(&mut fdt, &node, DEPTH_MAX - 1, &[])?;
             }
             _ => {}
         }
     }
-    hypervisor(&mut fdt, None, tree.others)?;
-    fdt.end_node(root)?;
-    Ok(fdt.finish()?)
+    hypervisor(&mut fdt, None, tree.others);
+    fdt.end();
+    fdt.finish().ok_or(Error::Write)
 }
 
 /// Whether a `compatible` string of the node begins with `prefix`.
-fn is_compatible(node: &FdtNode<'_>, prefix: &str) -> bool {
-    node.compatible().is_some_and(|mut strings| strings.any(|string| string.starts_with(prefix)))
+fn is_compatible(node: &Node<'_>, prefix: &str) -> bool {
+    let strings = node.value("compatible").unwrap_or_default();
+    strings.split(|byte| *byte == 0).any(|string| string.starts_with(prefix.as_bytes()))
 }
 
-/// Copies a node, without interrupt controllers in it and references to them.
-fn copy(fdt: &mut FdtWriter, node: &FdtNode<'_>, depth_left: usize) -> Result<(), Error> {
-    if node.property("interrupt-controller").is_some() {
+/// Copies a node, without hidden ones and interrupt controllers in it, and references to the latter.
+fn copy(fdt: &mut Writer, node: &Node<'_>, depth_left: usize, hidden: &[&str]) -> Result<(), Error> {
+    if node.value("interrupt-controller").is_some() || hidden.contains(&node.name()) {
         return Ok(());
     }
     let depth_left = depth_left.checked_sub(1).ok_or(Error::TooDeep)?;
-    let open = fdt.begin_node(node.name())?;
-    properties(fdt, node, &INTERRUPT_REFERENCES)?;
+    fdt.begin(node.name());
+    properties(fdt, node, &INTERRUPT_REFERENCES);
     for child in node.children() {
-        copy(fdt, &child, depth_left)?;
+        copy(fdt, &child, depth_left, hidden)?;
     }
-    Ok(fdt.end_node(open)?)
+    fdt.end();
+    Ok(())
 }
 
 /// Copies a node's properties except those named.
-fn properties(fdt: &mut FdtWriter, node: &FdtNode<'_>, except: &[&str]) -> Result<(), Error> {
+fn properties(fdt: &mut Writer, node: &Node<'_>, except: &[&str]) {
     for property in node.properties().filter(|property| !except.contains(&property.name())) {
-        fdt.property(property.name(), property.value())?;
+        fdt.property(property.name(), property.value());
     }
-    Ok(())
 }
 
 /// The command line and the ramdisk, in an open `/chosen`.
-fn boot_data(fdt: &mut FdtWriter, bootargs: &str, ramdisk: Option<(u64, u64)>) -> Result<(), Error> {
-    fdt.property_string("bootargs", bootargs)?;
+fn boot_data(fdt: &mut Writer, bootargs: &str, ramdisk: Option<(u64, u64)>) {
+    fdt.text("bootargs", bootargs);
     if let Some((start, end)) = ramdisk {
-        fdt.property_u64("linux,initrd-start", start)?;
-        fdt.property_u64("linux,initrd-end", end)?;
+        fdt.long("linux,initrd-start", &[start]);
+        fdt.long("linux,initrd-end", &[end]);
     }
-    Ok(())
 }
 
 /// The node that says who is below, and to the primary, whom it is to run.
-fn hypervisor(fdt: &mut FdtWriter, vm_name: Option<&str>, others: &[(u16, &str)]) -> Result<(), Error> {
-    let node = fdt.begin_node("hypervisor")?;
-    fdt.property_string("compatible", "margay,hypervisor")?;
+fn hypervisor(fdt: &mut Writer, vm_name: Option<&str>, others: &[(u16, &str)]) {
+    fdt.begin("hypervisor");
+    fdt.text("compatible", "margay,hypervisor");
     if let Some(name) = vm_name {
-        fdt.property_string("margay,vm-name", name)?;
+        fdt.text("margay,vm-name", name);
     }
     if !others.is_empty() {
-        fdt.property_u32("#address-cells", 1)?;
-        fdt.property_u32("#size-cells", 0)?;
+        fdt.cells("#address-cells", &[1]);
+        fdt.cells("#size-cells", &[0]);
     }
     for (id, name) in others {
-        let vm = fdt.begin_node(&format!("vm@{id:x}"))?;
-        fdt.property_u32("reg", u32::from(*id))?;
-        fdt.property_string("margay,vm-name", name)?;
-        fdt.end_node(vm)?;
+        fdt.begin(&format!("vm@{id:x}"));
+        fdt.cells("reg", &[u32::from(*id)]);
+        fdt.text("margay,vm-name", name);
+        fdt.end();
     }
-    Ok(fdt.end_node(node)?)
+    fdt.end();
 }
 
 /// `reg` of the memory node, in the root's cells.
-fn memory_reg(root: &FdtNode<'_>, regions: &[Region]) -> Result<Vec<u8>, Error> {
-    let (Ok(address_cells @ 1..=2), Ok(size_cells @ 1..=2)) = (root.address_cells(), root.size_cells())
+fn memory_reg(root: &Node<'_>, regions: &[Region]) -> Result<Vec<u8>, Error> {
+    // DT spec, 2.3.5.
+    let cells = |property, default| match root.value(property) {
+        None => default,
+        Some(value) => value.as_array().map_or(0, |cells| u32::from_be_bytes(*cells)),
+    };
+    let (address_cells @ 1..=2, size_cells @ 1..=2) = (cells("#address-cells", 2), cells("#size-cells", 1))
     else {
         return Err(Error::RootCells);
     };
@@ -281,8 +317,12 @@ fn memory_reg(root: &FdtNode<'_>, regions: &[Region]) -> Result<Vec<u8>, Error> 
 mod tests {
     use super::*;
     use alloc::string::ToString;
-    use dtoolkit::fdt::FdtProperty;
+    use dtoolkit::{
+        Node as _, Property as _,
+        fdt::{Fdt, FdtNode, FdtProperty},
+    };
     use proptest::prelude::*;
+    use vm_fdt::FdtWriter;
 
     fn property<'a>(fdt: Fdt<'a>, path: &str, name: &str) -> Option<FdtProperty<'a>> {
         fdt.find_node(path).unwrap_or_else(|| panic!("no {path}")).property(name)
@@ -336,7 +376,7 @@ mod tests {
         let dtb = secondary(&SecondaryTree { ramdisk: None, ..ask }).unwrap();
         assert!(property(Fdt::new(&dtb).unwrap(), "/chosen", "linux,initrd-start").is_none());
         let bad = secondary(&SecondaryTree { bootargs: "a\0b", ..ask });
-        assert_eq!(bad, Err(Error::Write(vm_fdt::Error::InvalidString)));
+        assert_eq!(bad, Err(Error::Write));
     }
 
     type Written = Result<(), vm_fdt::Error>;
@@ -497,7 +537,7 @@ mod tests {
                 dtb[at % len] = byte;
             }
             if let Ok(tree) = primary(&dtb, &PRIMARY) {
-                prop_assert!(Fdt::new(&tree).is_ok());
+                prop_assert!(Tree::new(&tree).is_ok());
             }
         }
     }

@@ -64,6 +64,11 @@ impl Ownership {
         self.pages.get(pa)
     }
 
+    /// Whether these pages are all a VM's alone.
+    pub fn owns(&mut self, vm: VmId, pa: Pa, pages: u64) -> bool {
+        self.pages.change(pa, pages, PageState::Owned(vm), PageState::Owned(vm))
+    }
+
     /// Gives pages of the hypervisor to a VM. `false` if they are not all the hypervisor's; then nothing has changed.
     pub fn assign(&mut self, vm: VmId, pa: Pa, pages: u64) -> bool {
         self.pages.change(pa, pages, PageState::Hypervisor, PageState::Owned(vm))

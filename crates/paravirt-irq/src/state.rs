@@ -49,20 +49,20 @@ impl VcpuInterrupts {
     }
 
     /// Makes an id pending. Returns whether the virtual IRQ line is now high because of this id.
-    #[inline]
+    #[inline(always)]
     pub fn pend(&self, id: VirtIntId) -> bool {
         self.pending.fetch_or(id.bit(), Ordering::SeqCst);
         self.enabled.load(Ordering::SeqCst) & id.bit() != 0
     }
 
     /// Whether the virtual IRQ line is high: an enabled id is pending.
-    #[inline]
+    #[inline(always)]
     pub fn line(&self) -> bool {
         self.pending.load(Ordering::SeqCst) & self.enabled.load(Ordering::Relaxed) != 0
     }
 
     /// Takes the lowest id that is pending and enabled: it is no longer pending.
-    #[inline]
+    #[inline(always)]
     pub fn take(&self) -> Option<VirtIntId> {
         let ready = self.pending.load(Ordering::SeqCst) & self.enabled.load(Ordering::Relaxed);
         if ready == 0 {

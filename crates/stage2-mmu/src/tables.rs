@@ -36,6 +36,17 @@ pub enum Error {
     AlreadyMapped(Ipa),
 }
 
+impl core::fmt::Display for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Unaligned => "it does not consist of whole pages",
+            Self::OutOfRange => "it ends beyond the address width",
+            Self::NoMemory => "there is no memory for tables",
+            Self::AlreadyMapped(_) => "a page is mapped already",
+        })
+    }
+}
+
 /// The width of intermediate physical addresses, in bits: 32 to 43 (the root is at level 1, up to 16 tables).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IpaWidth(u8);

@@ -83,7 +83,8 @@ fn answer() {
         let from = VmId((ids >> 16) as u16);
         regs = match function as u32 {
             ffa::MSG_SEND_DIRECT_REQ_64 if word == STOP => {
-                messages::direct_response(me, from, [STOP, 0, 0, 0, 0]);
+                // An answer would wait for the next message.
+                guest::yield_now();
                 return;
             }
             ffa::MSG_SEND_DIRECT_REQ_64 => messages::direct_response(me, from, [word + 1, 0, 0, 0, 0]),

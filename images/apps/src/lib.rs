@@ -6,6 +6,7 @@
 //! | `bench` | the measured guest, and what the others measure with |
 //! | `hostile` | a guest that misbehaves in a given way |
 //! | `peers` | two guests that exchange messages and memory |
+//! | `registers` | a guest that tries every system register, and whether its own stay its own |
 //! | `sched` | the scheduler VM: runs all other VMs |
 #![no_std]
 
@@ -22,6 +23,8 @@ pub mod hostile;
 pub mod hpc;
 #[cfg(target_os = "none")]
 pub mod peers;
+#[cfg(target_os = "none")]
+pub mod registers;
 #[cfg(target_os = "none")]
 pub mod sched;
 #[cfg(target_os = "none")]

@@ -6,9 +6,12 @@
 //! | `expect-abort=name,…` | with it: status 0 if exactly these VMs were aborted |
 //! | `stop-after-ms=N` | switch the machine off after N milliseconds, with status 0, whatever runs still |
 //! | `quantum-ms=N` | how long a vCPU has its core while others wait (kernel parameter; 100) |
+//! | `registers` | first run the first VM a thousand times, and see that its own registers stay its own |
+//! | `statistics` | at the end, print what the hypervisor has counted for each vCPU |
 //! | `bench` | measure hypercalls and world switches first, with the VM called `bench` |
+//! | `bench-core=N` | with it: on core N, while the others wait |
 
-use crate::bench;
+use crate::{bench, registers};
 use alloc::vec::Vec;
 use hv_abi::{
     Regs,
@@ -19,6 +22,7 @@ use hv_abi::{
 };
 use lwk_core::{
     app::{App, Status},
+    percore::CoreIndex,
     primary::{Ending, Machines, Vm, partitions},
     println, task, time,
 };
@@ -43,7 +47,25 @@ pub fn main(app: &App) -> Status {
     }
     let machines = Machines::new(partitions);
     if line.has("bench") {
-        measure(app, machines);
+        let entry = app.entry_ticks();
+        match line.number("bench-core").filter(|core: &u64| *core != 0) {
+            None => {
+                bench::report("boot-to-first-vm", entry);
+                measure(machines);
+            }
+            Some(core) if (core as usize) < app.cores() => {
+                task::spawn(CoreIndex(core as u16), "bench", move || measure(machines)).join();
+            }
+            Some(core) => {
+                println!("there is no core {core} to measure on");
+                return Status::FAILURE;
+            }
+        }
+    }
+    if line.has("registers")
+        && let Some(vm) = machines.iter().next()
+    {
+        registers::private::primary(500, VcpuId { vm: vm.id(), index: VcpuIndex(0) });
     }
     let limit = line.number("stop-after-ms").map(|ms: u64| time::after_ns(ms.saturating_mul(1_000_000)));
     machines.start(app.cores());
@@ -52,7 +74,34 @@ pub fn main(app: &App) -> Status {
         println!("stopped after the time that stop-after-ms= gives");
         return Status::SUCCESS;
     }
+    if line.has("statistics") {
+        statistics(machines);
+    }
     verdict(app, machines)
+}
+
+/// What the hypervisor has counted for each vCPU, and which one it is.
+fn statistics(machines: &Machines) {
+    if let Ok((version, revision)) = guest::build_id() {
+        let [major, minor, patch] = [32, 16, 0].map(|shift| version >> shift & 0xffff);
+        println!("hypervisor {major}.{minor}.{patch}, revision {revision:x}");
+    }
+    for vm in machines.iter() {
+        for index in 0..vm.vcpus() {
+            let vcpu = VcpuId { vm: vm.id(), index: VcpuIndex(index) };
+            let Ok([ticks, entries, yields, waits, messages, interrupts, other]) =
+                guest::vcpu_statistics(vcpu)
+            else {
+                continue;
+            };
+            let us = time::frequency().ticks_to_ns(ticks) / 1000;
+            println!(
+                "@statistics vm={} vcpu={index} us={us} entries={entries} yields={yields} waits={waits} \
+                 messages={messages} interrupts={interrupts} other={other}",
+                vm.name()
+            );
+        }
+    }
 }
 
 /// Waits until all VMs have ended, if that is to end it, or until `limit`.
@@ -98,8 +147,7 @@ fn verdict(app: &App, machines: &Machines) -> Status {
 }
 
 /// What calls and world switches cost.
-fn measure(app: &App, machines: &Machines) {
-    bench::report("boot-to-first-vm", app.entry_ticks());
+fn measure(machines: &Machines) {
     let null = || _ = guest::id_get();
     bench::report("hypercall-primary", bench::least(null));
     let unknown = || {
@@ -139,7 +187,7 @@ fn messages(vcpu: VcpuId) {
     }
     let mut all = true;
     let ticks = bench::least(|| all &= answered(ask(1), 2));
-    if all && answered(ask(bench::STOP), bench::STOP) {
+    if all && ask(bench::STOP).function() == ffa::YIELD {
         bench::report("direct-message", ticks);
     } else {
         println!("a direct message was not answered: messages are not measured");

@@ -28,6 +28,8 @@ pub struct Scenario {
     /// The exception level to enter at, 1 or 2.
     pub el: u32,
     pub gic: u32,
+    /// QEMU's `-cpu`; empty: the board's.
+    pub cpu: String,
     pub icount: bool,
     /// The native kernel's command line.
     pub bootargs: String,
@@ -54,6 +56,7 @@ impl Default for Scenario {
             memory: "1G".into(),
             el: 2,
             gic: 3,
+            cpu: String::new(),
             icount: false,
             bootargs: String::new(),
             timeout: 60,

@@ -10,7 +10,7 @@ use crate::{
     exit::{Exit, UnknownExit},
     ffa::{self, Error},
     ids::{Ipa, VcpuId, VcpuIndex, VirtIntId, VmId},
-    paravirt, psci,
+    paravirt, psci, vendor,
 };
 use core::arch::asm;
 
@@ -89,6 +89,28 @@ pub fn run(vcpu: VcpuId) -> Result<(VcpuId, Exit), UnknownExit> {
 #[inline]
 pub fn run_regs(vcpu: VcpuId) -> Regs {
     hvc(Regs([u64::from(ffa::RUN), vcpu.pack(), 0, 0, 0, 0, 0, 0]))
+}
+
+/// `VM_STOP` (primary only).
+pub fn vm_stop(vm: VmId) -> Result<(), Error> {
+    ffa_result(hvc(Regs([u64::from(vendor::VM_STOP), vm.0.into(), 0, 0, 0, 0, 0, 0]))).map(drop)
+}
+
+/// A step of `VM_RESTART` (primary only): how many bytes are left to be done.
+pub fn vm_restart(vm: VmId) -> Result<u64, Error> {
+    ffa_result(hvc(Regs([u64::from(vendor::VM_RESTART), vm.0.into(), 0, 0, 0, 0, 0, 0]))).map(|out| out.0[2])
+}
+
+/// `VCPU_STATISTICS_GET` (primary only): ticks, entries, and five counts of exits, as [`vendor`] lists them.
+pub fn vcpu_statistics(vcpu: VcpuId) -> Result<[u64; 7], Error> {
+    let out = ffa_result(hvc(Regs([u64::from(vendor::VCPU_STATISTICS_GET), vcpu.pack(), 0, 0, 0, 0, 0, 0])))?;
+    let [_, all @ ..] = out.0;
+    Ok(all)
+}
+
+/// `BUILD_ID_GET`: version and revision of the hypervisor.
+pub fn build_id() -> Result<(u64, u64), Error> {
+    ffa_result(hvc(Regs::func(vendor::BUILD_ID_GET))).map(|out| (out.0[1], out.0[2]))
 }
 
 /// `FFA_YIELD`: offers the core to others.

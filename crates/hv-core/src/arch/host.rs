@@ -5,11 +5,14 @@ use crate::{regs::SysRegs, vm::VmKind};
 use hv_abi::ids::{Ipa, Pa};
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Traps;
+pub(crate) struct Traps {
+    pub(crate) hcr: u64,
+    pub(crate) cnthctl: u64,
+}
 
 impl Traps {
-    pub(crate) const fn of(_: VmKind) -> Self {
-        Self
+    pub(crate) fn of(_: VmKind) -> Self {
+        Self { hcr: 0, cnthctl: 0 }
     }
 }
 
@@ -17,6 +20,12 @@ pub(crate) mod fp {
     use crate::regs::FpRegs;
     pub(crate) fn save(_: &mut FpRegs) {}
     pub(crate) fn load(_: &FpRegs) {}
+}
+
+pub(crate) mod keys {
+    use crate::regs::Keys;
+    pub(crate) fn save(_: &mut Keys) {}
+    pub(crate) fn load(_: &Keys) {}
 }
 
 impl SysRegs {
@@ -36,8 +45,13 @@ pub(crate) struct ImageLayout {
 pub(crate) fn image_layout() -> ImageLayout {
     ImageLayout { start: 0, text_end: 0, rodata_end: 0, end: 0, boot_stack: 0 }
 }
-pub(crate) fn load_vm(_: u64, _: Traps, _: u64) {}
-pub(crate) fn set_virtual_irq(_: Traps, _: bool) {}
+pub(crate) fn load_vm(_: u64, _: u64) {}
+pub(crate) const KEYS: u64 = 1;
+pub(crate) fn load_traps(_: u64, _: u64, _: bool) {}
+pub(crate) fn set_virtual_irq(_: u64, _: bool) {}
+pub(crate) fn has_keys() -> bool {
+    true
+}
 pub(crate) fn flush_vm_on_this_core() {}
 pub(crate) fn set_current(_: usize) {}
 pub(crate) fn trap_fp(_: bool) {}
@@ -56,6 +70,10 @@ pub(crate) fn fault_address() -> u64 {
 pub(crate) fn fault_ipa() -> u64 {
     0
 }
+pub(crate) fn counter_now() -> u64 {
+    0
+}
+pub(crate) fn forget_vm(_: u64) {}
 pub(crate) fn counter() -> u64 {
     0
 }
@@ -64,7 +82,11 @@ pub(crate) fn virtual_timer() -> (u64, u64) {
 }
 pub(crate) fn mask_virtual_timer() {}
 pub(crate) fn mask_physical_timer() {}
-pub(crate) fn inject_sync(_: u64, _: u64) {}
+pub(crate) fn inject_sync(_: u64) {}
+pub(crate) fn set_el1_fault_address(_: u64) {}
+pub(crate) fn revision(_: bool) -> u64 {
+    0
+}
 pub(crate) fn id_register(_: u8, _: u8) -> u64 {
     0
 }

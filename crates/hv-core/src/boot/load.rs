@@ -1,8 +1,14 @@
 //! Copying images to where the plan wants them.
 
-use super::{Bundle, fail};
-use crate::{arch, plan::Plan, report, vmtree};
-use alloc::vec::Vec;
+use super::{Bundle, devices::Devices, fail};
+use crate::{
+    arch,
+    plan::{Placement, Plan, Region},
+    reload::Reload,
+    report, vmtree,
+};
+use ::bundle::{Kind, VmSpec};
+use alloc::{vec, vec::Vec};
 use hv_abi::layout;
 use machine::Machine;
 
@@ -17,40 +23,69 @@ fn copy(pa: u64, bytes: &[u8]) {
     arch::clean_to_memory(pa as usize, bytes.len());
 }
 
-/// Loads every secondary; returns where each starts, in the plan's order.
-pub(super) fn secondaries(bundle: &Bundle<'_>, plan: &Plan) -> Vec<Start> {
-    let mut starts = Vec::new();
-    for (vm, placement) in bundle.secondaries().zip(&plan.secondaries) {
+/// Loads every secondary; returns what it takes to do that again, in the plan's order. What the bundle holds stays where it is.
+pub(super) fn secondaries(bundle: &Bundle<'static>, plan: &Plan, devices: &Devices<'_>) -> Vec<Reload> {
+    let all = bundle.secondaries().zip(&plan.secondaries);
+    all.map(|(vm, placement)| {
+        let base = memory_base(&vm, placement);
         let kernel = bundle.kernel(&vm);
         let kernel_offset = layout::KERNEL_OFFSET + kernel.text_offset;
-        copy(placement.pa.0 + kernel_offset, kernel.bytes);
+        let mut segments = vec![(kernel_offset, kernel.bytes)];
         let ramdisk = bundle.ramdisk(&vm).map(|bytes| {
             let offset = (kernel_offset + kernel.memory_size).next_multiple_of(layout::BLOCK);
-            copy(placement.pa.0 + offset, bytes);
-            let start = layout::RAM_BASE + offset;
+            segments.push((offset, bytes));
+            let start = base + offset;
             (start, start + bytes.len() as u64)
         });
-        let made;
-        let tree = if let Some(tree) = bundle.tree(&vm) {
-            tree
-        } else {
-            made = vmtree::secondary(&vmtree::SecondaryTree {
-                memory_base: layout::RAM_BASE,
-                memory_len: placement.bytes,
-                vcpus: vm.vcpu_count as u16,
-                bootargs: vm.bootargs.unwrap_or_default(),
-                ramdisk,
-                name: vm.debug_name,
-            });
-            match &made {
-                Ok(tree) => tree,
-                Err(why) => fail!("no device tree for {}: {why}", vm.debug_name),
-            }
-        };
-        copy(placement.pa.0, tree);
-        starts.push((layout::RAM_BASE + kernel_offset, layout::RAM_BASE));
+        segments.push((0, tree(bundle, &vm, devices, Region::new(base, placement.bytes), ramdisk)));
+        for (offset, bytes) in &segments {
+            copy(placement.pa.0 + offset, bytes);
+        }
+        Reload {
+            pa: placement.pa,
+            bytes: placement.bytes,
+            segments: segments.into_boxed_slice(),
+            entry: base + kernel_offset,
+            argument: base,
+            done: 0,
+        }
+    })
+    .collect()
+}
+
+/// Where a VM sees its memory.
+pub(super) fn memory_base(vm: &VmSpec<'_>, placement: &Placement) -> u64 {
+    if vm.kind == Kind::SuperSecondary { placement.pa.0 } else { layout::RAM_BASE }
+}
+
+/// The device tree of a secondary: its own, the machine's with its devices, or one that is made from nothing.
+fn tree(
+    bundle: &Bundle<'static>,
+    vm: &VmSpec<'static>,
+    devices: &Devices<'_>,
+    memory: Region,
+    ramdisk: Option<(u64, u64)>,
+) -> &'static [u8] {
+    if let Some(tree) = bundle.tree(vm) {
+        return tree;
     }
-    starts
+    let parts = vmtree::SecondaryTree {
+        memory_base: memory.base,
+        memory_len: memory.len,
+        vcpus: vm.vcpu_count as u16,
+        bootargs: vm.bootargs.unwrap_or_default(),
+        ramdisk,
+        name: vm.debug_name,
+    };
+    let tree = if vm.kind == Kind::SuperSecondary {
+        vmtree::super_secondary(devices.machine.dtb(), &parts, &devices.hidden)
+    } else {
+        vmtree::secondary(&parts)
+    };
+    match tree {
+        Ok(tree) => tree.leak(),
+        Err(why) => fail!("no device tree for {}: {why}", vm.debug_name),
+    }
 }
 
 /// Loads the primary.

@@ -4,6 +4,7 @@
 //! one sentence on the console. What is built here is fixed from then on: VMs, cores, tables.
 
 mod bundle;
+mod devices;
 mod load;
 
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
 use ::bundle::VmSpec;
 use alloc::{boxed::Box, vec::Vec};
 use bundle::Bundle;
+use devices::Devices;
 use hv_abi::{
     ids::{Ipa, Pa, VcpuIndex, VmId},
     layout,
@@ -70,19 +72,21 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     TIMERS.set(virtual_timer, physical_timer);
 
     // The bundle, checked as a whole.
-    let ram: heapless::Vec<Region, 64> = machine.memory().map(|r| Region::new(r.base, r.size)).collect();
+    let ram = regions("memory", &mut machine.memory().map(|r| Region::new(r.base, r.size)));
     let initrd = initrd(&machine, &ram);
     map.identity(initrd.base, initrd.len, Kind::ReadOnly);
     // SAFETY: within RAM, just mapped, and nobody writes it: no VM runs yet.
-    let bytes = unsafe { core::slice::from_raw_parts(initrd.base as *const u8, initrd.len as usize) };
+    let bytes: &'static [u8] =
+        unsafe { core::slice::from_raw_parts(initrd.base as *const u8, initrd.len as usize) };
     let bundle = Bundle::check(bytes, ram.iter().map(|r| r.len).sum());
 
     // Memory for what the bundle asks for, then the plan for all of it.
-    let reserved: heapless::Vec<Region, 64> =
-        machine.reserved().map(|r| Region::new(r.region.base, r.region.size)).collect();
+    let reserved = machine.reserved().map(|r| Region::new(r.region.base, r.region.size));
+    let reserved = regions("reserved memory", &mut { reserved });
     let tree_region = Region::new(tree, machine.dtb().len() as u64);
-    let loaded = [initrd, tree_region];
-    let hypervisor = [image_region];
+    let loaded = [tree_region];
+    // The bundle stays: VMs are made anew from it.
+    let hypervisor = [image_region, initrd];
     let memory = Memory { ram: &ram, hypervisor: &hypervisor, reserved: &reserved, loaded: &loaded };
     let pool = match memory.carve(pool_bytes(&bundle, cores.len(), &ram), layout::BLOCK) {
         Ok(pool) => pool,
@@ -91,7 +95,7 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     map.identity(pool.base, pool.len, Kind::Data);
     // SAFETY: just mapped, and the plan gives it to nobody.
     unsafe { crate::heap::add(pool.base, pool.len) };
-    let hypervisor = [image_region, pool];
+    let hypervisor = [image_region, initrd, pool];
     let memory = Memory { hypervisor: &hypervisor, ..memory };
     let needs = bundle.primary_needs(machine.dtb().len());
     let requests: Vec<Request> = bundle
@@ -110,20 +114,24 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     for region in &plan.primary.regions {
         map_except(&mut map, *region, &loaded);
     }
-    let secondaries = load::secondaries(&bundle, &plan);
+    let devices = Devices::new(&machine, &ram);
+    let secondaries = load::secondaries(&bundle, &plan, &devices);
     let primary = load::primary(&bundle, &plan, &machine);
 
     let mut own = El2Map::new(&layout);
     own.identity(pool.base, pool.len, Kind::Data);
+    own.identity(initrd.base, initrd.len, Kind::ReadOnly);
     board::devices(&machine, &mut |base, bytes| own.identity(base, bytes, Kind::Device));
-    let system = build(&machine, &bundle, &plan, &cores, &ram, own);
+    let system = build(&devices, &bundle, &plan, &cores, &ram, own);
     let this = system.cores.iter().find(|core| core.mpidr == arch::mpidr());
     let Some(this) = this else {
         fail!("the device tree does not list the core that the hypervisor runs on")
     };
 
-    for (vm, start) in system.vms[1..].iter().zip(&secondaries) {
-        start_vcpu(&vm.vcpus[0], this, *start).release(VcpuState::Ready);
+    for (vm, reload) in system.vms[1..].iter().zip(secondaries) {
+        let start = (reload.entry, reload.argument);
+        start_vcpu(&vm.vcpus[0], this, start).release(VcpuState::Ready);
+        *vm.reload.lock() = Some(reload);
     }
     let _running = start_vcpu(this.primary(), this, primary);
     if let Err(why) = board::init(&machine) {
@@ -148,6 +156,7 @@ fn enter(core: &'static Core) -> ! {
     if let Err(why) = board::init_core(core.mpidr, &TIMERS.ids()) {
         fail!("{why}");
     }
+    arch::hide_interrupt_controller();
     arch::enter(core.primary(), core.start.stack_top)
 }
 
@@ -159,6 +168,19 @@ fn read_machine(tree: u64) -> Machine<'static> {
         Ok(machine) => machine,
         Err(why) => fail!("the device tree at {tree:#x} cannot be used: {why}"),
     }
+}
+
+/// Most ranges of memory, and of reserved memory. There is no heap to put them on yet.
+const MAX_REGIONS: usize = 64;
+
+fn regions(what: &str, found: &mut dyn Iterator<Item = Region>) -> heapless::Vec<Region, MAX_REGIONS> {
+    let mut regions = heapless::Vec::new();
+    for region in found {
+        if regions.push(region).is_err() {
+            fail!("the device tree has more than {MAX_REGIONS} ranges of {what}");
+        }
+    }
+    regions
 }
 
 /// The affinities of the enabled cores, in the tree's order.
@@ -268,14 +290,14 @@ fn ownership(ram: &[Region], plan: &Plan, vms: impl Iterator<Item = VmId>) -> Ow
 
 /// Makes everything that lives as long as the machine runs.
 fn build(
-    machine: &Machine<'_>,
+    devices: &Devices<'_>,
     bundle: &Bundle<'_>,
     plan: &Plan,
     cores: &[u64],
     ram: &[Region],
     mut map: El2Map,
 ) -> &'static System {
-    let width = ipa_width(plan);
+    let (machine, width) = (devices.machine, ipa_width(plan, devices));
     let mut vms = Vec::new();
     let affinities: Vec<u64> = cores.to_vec();
     let name = bundle.primary().debug_name;
@@ -291,8 +313,11 @@ fn build(
     ));
     for (spec, placement) in bundle.secondaries().zip(&plan.secondaries) {
         let affinities: Vec<u64> = (0..spec.vcpu_count as u16).map(vmtree::vcpu_mpidr).collect();
-        let tables = secondary_tables(placement, width);
-        let kind = VmKind::Secondary;
+        let (kind, tables) = if spec.kind == ::bundle::Kind::SuperSecondary {
+            (VmKind::SuperSecondary, super_secondary_tables(placement, devices, width))
+        } else {
+            (VmKind::Secondary, secondary_tables(placement, width))
+        };
         let messaging = messaging(&spec, kind);
         vms.push(Vm::new(
             id_of(&spec),
@@ -369,9 +394,10 @@ fn spare_tables(bytes: u64) -> u64 {
 }
 
 /// Wide enough for all memory of the primary, which sees physical addresses, and for the secondaries' layout.
-fn ipa_width(plan: &Plan) -> IpaWidth {
+fn ipa_width(plan: &Plan, devices: &Devices<'_>) -> IpaWidth {
     let end = plan.primary.regions.iter().map(|r| r.end()).max().unwrap_or(0);
     let largest = plan.secondaries.iter().map(|p| p.bytes).max().unwrap_or(0);
+    let end = devices.regions.iter().map(|device| device.end()).fold(end, u64::max);
     let limit = end.max(window(largest) + (1 << 30)).max(1 << 32);
     let bits = (64 - (limit - 1).leading_zeros()) as u8;
     // 39 bits, which one root table translates, leave much room for memory that VMs receive.
@@ -384,6 +410,19 @@ fn ipa_width(plan: &Plan) -> IpaWidth {
 fn primary_tables(plan: &Plan, width: IpaWidth) -> VmTables {
     let ranges = plan.primary.regions.iter().map(|r| (Ipa(r.base), Pa(r.base), r.len));
     map_memory(width, ranges)
+}
+
+/// Its memory and the devices, at their physical addresses.
+fn super_secondary_tables(placement: &Placement, devices: &Devices<'_>, width: IpaWidth) -> VmTables {
+    let mut tables =
+        map_memory(width, core::iter::once((Ipa(placement.pa.0), placement.pa, placement.bytes)));
+    for device in &devices.regions {
+        let (ipa, pa) = (Ipa(device.base), Pa(device.base));
+        if let Err(why) = tables.map(ipa, pa, device.len, Access::RW, MemoryType::Device) {
+            fail!("the device at {device} cannot be mapped for a VM: {why:?}");
+        }
+    }
+    tables
 }
 
 fn secondary_tables(placement: &Placement, width: IpaWidth) -> VmTables {
@@ -399,7 +438,7 @@ fn map_memory(width: IpaWidth, ranges: impl Iterator<Item = (Ipa, Pa, u64)>) -> 
     });
     match mapped {
         Ok(tables) => tables,
-        Err(why) => fail!("a VM's memory cannot be mapped: {why:?}"),
+        Err(why) => fail!("a VM's memory cannot be mapped: {why}"),
     }
 }
 

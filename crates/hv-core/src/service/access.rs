@@ -1,15 +1,15 @@
-//! Who may call what: one table.
+//! Who may call what: one table, built by the compiler, searched here and in `vectors.S`.
 
 use super::{direct, ffa, indirect, mailbox, memory, notify, paravirt, psci, vendor};
 use crate::{
-    run::Next,
-    vcpu::Loaded,
+    run::{self, Next},
+    vcpu::{Loaded, Vcpu},
     vm::{Vm, VmKind},
 };
 use hv_abi::{ffa as f, paravirt as p, psci as ps, smccc, vendor as v};
 
-/// A hypercall's handler.
-pub(crate) type Handler = fn(Loaded) -> Next;
+/// A hypercall's handler, as the assembly calls it: with the current vCPU, of which no [`Loaded`] exists.
+type Handler = extern "C" fn(&'static Vcpu) -> Next;
 
 /// Which VMs may make a call. To all others it does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,41 +32,112 @@ impl Who {
     }
 }
 
-/// Makes the table: a match, which finds a row without walking through the others, and for tests a list.
+/// A call: who answers it for the primary, and who for other VMs.
+#[derive(Clone, Copy)]
+#[repr(C, align(32))]
+struct Row {
+    function: u32,
+    handlers: [Option<Handler>; 2],
+}
+
+/// A hash table without deletion: slot, row, and on to the next slot until one is empty. `vectors.S` knows this layout.
+#[repr(C, align(32))]
+struct Table<const ROWS: usize> {
+    /// 0: empty; otherwise the number of the row, plus one.
+    slots: [u8; 256],
+    rows: [Row; ROWS],
+}
+
+/// The first slot of a function. The number's upper byte tells apart calls whose low byte is the same.
+const fn slot(function: u32) -> usize {
+    (function ^ function >> 23) as usize & 0xff
+}
+
+impl<const ROWS: usize> Table<ROWS> {
+    const fn new(calls: &[(u32, Who, Handler); ROWS]) -> Self {
+        assert!(ROWS < 200, "the table of calls has too few slots");
+        let mut table = Self { slots: [0; 256], rows: [Row { function: 0, handlers: [None, None] }; ROWS] };
+        let mut used = 0;
+        let mut call = 0;
+        while call < ROWS {
+            let (function, who, handler) = calls[call];
+            let row = match table.row(function) {
+                Ok(row) => row,
+                Err(slot) => {
+                    table.slots[slot] = used as u8 + 1;
+                    table.rows[used].function = function;
+                    used += 1;
+                    used - 1
+                }
+            };
+            if who.includes(VmKind::Primary) {
+                table.rows[row].handlers[0] = Some(handler);
+            }
+            if who.includes(VmKind::Secondary) {
+                table.rows[row].handlers[1] = Some(handler);
+            }
+            call += 1;
+        }
+        table
+    }
+
+    /// The row of a function, or the empty slot where it would be.
+    const fn row(&self, function: u32) -> Result<usize, usize> {
+        let mut slot = slot(function);
+        while self.slots[slot] != 0 {
+            let row = self.slots[slot] as usize - 1;
+            if self.rows[row].function == function {
+                return Ok(row);
+            }
+            slot = (slot + 1) & 0xff;
+        }
+        Err(slot)
+    }
+}
+
+/// Which column of the table is for a VM, as the distance in bytes from the start of a row: for the assembly.
+pub(crate) const fn column(kind: VmKind) -> usize {
+    core::mem::offset_of!(Row, handlers) + if Who::Primary.includes(kind) { 0 } else { size_of::<Handler>() }
+}
+
+/// Makes the table, and for tests a list.
 macro_rules! access_table {
     ($($function:path, $who:ident, $handler:path;)+) => {
-        fn find_for(function: u32, kind: VmKind) -> Option<Handler> {
-            match function {
-                $($function if Who::$who.includes(kind) => Some($handler),)+
-                _ => None,
+        #[cfg_attr(target_os = "none", unsafe(no_mangle))]
+        static HV_CALLS: Table<{ [$(stringify!($function)),+].len() }> = Table::new(&[$({
+            extern "C" fn handler(vcpu: &'static Vcpu) -> Next {
+                // SAFETY: the caller passes the vCPU that this core has loaded, and has no token for it.
+                $handler(unsafe { Loaded::assume(vcpu) })
             }
-        }
+            ($function, Who::$who, handler as Handler)
+        }),+]);
 
         #[cfg(any(test, feature = "testing"))]
         static ACCESS: &[(u32, Who)] = &[$(($function, Who::$who)),+];
+        #[cfg(test)]
+        static NAMES: &[&str] = &[$(stringify!($function)),+];
     };
 }
 
-// Every call there is. `FFA_RUN` for the primary, `FFA_ID_GET`, `FFA_YIELD` and `HF_INTERRUPT_GET` are also matched
-// ahead of this table.
+// Every call there is.
 access_table! {
     // FF-A.
     f::VERSION, All, ffa::version;
     f::FEATURES, All, ffa::features;
-    f::ID_GET, All, super::call;
+    f::ID_GET, All, ffa::id_get;
     f::SPM_ID_GET, All, ffa::spm_id_get;
     f::PARTITION_INFO_GET, All, mailbox::partition_info_get;
     f::RXTX_MAP, All, mailbox::rxtx_map;
     f::RXTX_MAP_64, All, mailbox::rxtx_map;
     f::RXTX_UNMAP, All, mailbox::rxtx_unmap;
     f::RX_RELEASE, All, mailbox::rx_release;
-    f::RUN, Primary, super::call;
-    f::YIELD, All, super::call;
+    f::RUN, Primary, run::run;
+    f::YIELD, All, ffa::yield_now;
     f::MSG_WAIT, Secondaries, ffa::msg_wait;
-    f::MSG_SEND_DIRECT_REQ, All, super::call;
-    f::MSG_SEND_DIRECT_REQ_64, All, super::call;
-    f::MSG_SEND_DIRECT_RESP, Secondaries, super::call;
-    f::MSG_SEND_DIRECT_RESP_64, Secondaries, super::call;
+    f::MSG_SEND_DIRECT_REQ, All, direct::request;
+    f::MSG_SEND_DIRECT_REQ_64, All, direct::request;
+    f::MSG_SEND_DIRECT_RESP, Secondaries, direct::response;
+    f::MSG_SEND_DIRECT_RESP_64, Secondaries, direct::response;
     f::MSG_SEND_DIRECT_REQ2, All, direct::request2;
     f::MSG_SEND_DIRECT_RESP2, Secondaries, direct::response2;
     f::MSG_SEND2, All, indirect::send;
@@ -94,7 +165,7 @@ access_table! {
     f::CONSOLE_LOG_64, All, ffa::console_log_64;
     // Para-virtual interrupts.
     p::INTERRUPT_ENABLE, All, paravirt::enable;
-    p::INTERRUPT_GET, All, super::call;
+    p::INTERRUPT_GET, All, paravirt::get;
     p::INTERRUPT_INJECT, All, paravirt::inject;
     p::INTERRUPT_SEND_IPI, All, paravirt::send_ipi;
     // PSCI: forwarded for the primary, emulated for the others.
@@ -123,10 +194,19 @@ access_table! {
     v::CALL_UID, All, vendor::uid;
     v::CALL_REVISION, All, vendor::revision;
     v::CRASH_RECORD_GET, Primary, vendor::crash_record;
+    v::VM_STOP, Primary, vendor::stop;
+    v::VM_RESTART, Primary, vendor::restart;
+    v::VCPU_STATISTICS_GET, Primary, vendor::statistics;
+    v::BUILD_ID_GET, All, vendor::build_id;
+}
+
+fn find_for(function: u32, kind: VmKind) -> Option<Handler> {
+    let row = HV_CALLS.row(function).ok()?;
+    HV_CALLS.rows[row].handlers[usize::from(!Who::Primary.includes(kind))]
 }
 
 /// The handler of `function` for `vm`; `None` if the VM has no such call.
-pub(crate) fn find(function: u32, vm: &Vm) -> Option<Handler> {
+pub(super) fn find(function: u32, vm: &Vm) -> Option<Handler> {
     find_for(function, vm.kind)
 }
 
@@ -152,7 +232,7 @@ mod tests {
 
     #[test]
     fn no_call_has_two_handlers_for_one_kind_of_vm() {
-        for kind in [VmKind::Primary, VmKind::Secondary] {
+        for kind in [VmKind::Primary, VmKind::SuperSecondary, VmKind::Secondary] {
             for (id, _) in ACCESS {
                 let rows = ACCESS.iter().filter(|(other, who)| other == id && who.includes(kind)).count();
                 assert!(rows <= 1, "{id:#x} has {rows} rows for {kind:?}");
@@ -161,9 +241,58 @@ mod tests {
     }
 
     #[test]
+    fn the_table_has_every_call_and_no_other() {
+        for kind in [VmKind::Primary, VmKind::SuperSecondary, VmKind::Secondary] {
+            let listed = |function| ACCESS.iter().any(|(id, who)| *id == function && who.includes(kind));
+            for (id, _) in ACCESS {
+                // Neighbours have the same slots, or the ones next to them.
+                for function in [*id, id ^ 0x4000_0000, id ^ 0x0200_0000, id ^ 1, id.rotate_left(9)] {
+                    assert_eq!(may_call(function, kind), listed(function), "{function:#x} for {kind:?}");
+                }
+            }
+        }
+        assert!(!may_call(0, VmKind::Primary));
+    }
+
+    #[test]
+    fn the_documentation_has_every_call_and_who_may_make_it() {
+        let text = include_str!("../../../../docs/abi.md");
+        let cells = |line: &str| -> std::vec::Vec<std::string::String> {
+            line.split('|').map(|cell| cell.trim().trim_matches('`').into()).collect()
+        };
+        let mut rows: std::vec::Vec<_> =
+            text.lines().filter(|line| line.matches("| `").count() >= 2).map(cells).collect();
+        for ((function, _), name) in ACCESS.iter().zip(NAMES) {
+            let (name, number) = (name.rsplit("::").next().unwrap(), std::format!("{function:#010x}"));
+            let Some(at) = rows.iter().position(|row| row[1] == name && row[2] == number) else {
+                // A call with two rows here has one there.
+                let listed = ACCESS.iter().filter(|(other, _)| other == function).count();
+                assert!(listed > 1, "{name} ({number}) is not in docs/abi.md");
+                continue;
+            };
+            let row = rows.remove(at);
+            for (kind, said) in
+                [VmKind::Primary, VmKind::SuperSecondary, VmKind::Secondary].iter().zip(&row[3..6])
+            {
+                assert_eq!(may_call(*function, *kind), said == "yes", "{name} for {kind:?}");
+            }
+            assert!(row[6].len() > 2, "{name} has no description");
+        }
+        assert!(rows.is_empty(), "no such calls: {rows:?}");
+    }
+
+    #[test]
+    fn the_assembly_knows_the_table() {
+        assert_eq!(core::mem::offset_of!(Table<1>, rows), 256);
+        assert_eq!(size_of::<Row>(), 32);
+        assert_eq!([column(VmKind::Primary), column(VmKind::Secondary)], [8, 16]);
+    }
+
+    #[test]
     fn only_the_primary_has_power_over_others() {
-        for call in [f::RUN, v::CRASH_RECORD_GET] {
+        for call in [f::RUN, v::CRASH_RECORD_GET, v::VM_STOP, v::VM_RESTART, v::VCPU_STATISTICS_GET] {
             assert!(may_call(call, VmKind::Primary));
+            assert!(!may_call(call, VmKind::SuperSecondary), "{call:#x}");
             assert!(!may_call(call, VmKind::Secondary), "{call:#x}");
         }
     }

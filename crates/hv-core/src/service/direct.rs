@@ -8,6 +8,7 @@ use super::error;
 use crate::{
     percore::Core,
     run::{self, Next},
+    statistics::Reason,
     system::System,
     vcpu::{Claimed, Loaded, Vcpu, VcpuState},
     vm::Vm,
@@ -20,48 +21,43 @@ use hv_abi::{
     smccc,
 };
 
-/// The registers of a message: x0 to x7, and for the second form x8 to x17 too.
-type Message = ([u64; 18], usize);
+/// The two forms of messages: payload in x3 to x7, or in x4 to x17.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    First,
+    Second,
+}
 
 /// w2: a message of the framework, which VMs do not send.
 const FRAMEWORK: u64 = 1 << 31;
 
-/// Reads a message of the first form from the caller's registers.
-#[inline]
-fn message(current: &mut Loaded) -> Message {
-    let mut x = [0; 18];
-    let from = &current.regs().x;
-    if from[0] as u32 & smccc::CONVENTION_64 == 0 {
-        for (to, from) in x[..8].iter_mut().zip(from) {
+/// Copies a message from the sender's registers to the receiver's.
+#[inline(always)]
+fn deliver(current: &mut Loaded, to: &mut Claimed, form: Form) {
+    let (from, to) = (&current.regs().x, &mut to.regs().x);
+    if form == Form::Second {
+        to[..18].copy_from_slice(&from[..18]);
+    } else if from[0] as u32 & smccc::CONVENTION_64 != 0 {
+        to[..8].copy_from_slice(&from[..8]);
+    } else {
+        for (to, from) in to[..8].iter_mut().zip(from) {
             *to = from & 0xffff_ffff;
         }
-    } else {
-        x[..8].copy_from_slice(&from[..8]);
     }
-    (x, 8)
-}
-
-/// Reads a message of the second form.
-fn message2(current: &mut Loaded) -> Message {
-    let mut x = [0; 18];
-    x.copy_from_slice(&current.regs().x[..18]);
-    (x, 18)
 }
 
 /// `FFA_MSG_SEND_DIRECT_REQ`.
 #[inline(never)]
 pub(super) fn request(mut current: Loaded) -> Next {
-    let message = message(&mut current);
-    if message.0[2] & FRAMEWORK != 0 {
+    if current.regs().x[2] & FRAMEWORK != 0 {
         return refuse(current, Error::InvalidParameters);
     }
-    send_request(current, &message, ffa::PROPERTY_DIRECT_RECV, ffa::PROPERTY_DIRECT_SEND)
+    send_request(current, Form::First)
 }
 
 /// `FFA_MSG_SEND_DIRECT_REQ2`: x2 and x3 are the UUID of the service, or zero.
 pub(super) fn request2(mut current: Loaded) -> Next {
-    let message = message2(&mut current);
-    let [_, ids, low, high, ..] = message.0;
+    let [_, ids, low, high, ..] = current.regs().arguments().0;
     let uuid = [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32];
     let receiver = System::get().vm(VmId(ids as u16));
     if uuid != [0; 4] && receiver.is_some_and(|vm| vm.uuid != uuid) {
@@ -71,7 +67,7 @@ pub(super) fn request2(mut current: Loaded) -> Next {
     if version < ffa::VERSION_1_2 {
         return refuse(current, Error::NotSupported);
     }
-    send_request(current, &message, ffa::PROPERTY_DIRECT2_RECV, ffa::PROPERTY_DIRECT2_SEND)
+    send_request(current, Form::Second)
 }
 
 fn refuse(mut current: Loaded, code: Error) -> Next {
@@ -94,18 +90,18 @@ fn take_receiver(vm: &'static Vm, preferred: usize, core: &'static Core) -> Resu
     claimed.ok_or(Error::Busy)
 }
 
-fn deliver(claimed: &mut Claimed, (x, count): &Message) {
-    claimed.regs().x[..*count].copy_from_slice(&x[..*count]);
-}
-
 #[inline]
-fn send_request(mut current: Loaded, message: &Message, receives: u32, sends: u32) -> Next {
+fn send_request(mut current: Loaded, form: Form) -> Next {
+    let (sends, receives) = match form {
+        Form::First => (ffa::PROPERTY_DIRECT_SEND, ffa::PROPERTY_DIRECT_RECV),
+        Form::Second => (ffa::PROPERTY_DIRECT2_SEND, ffa::PROPERTY_DIRECT2_RECV),
+    };
     let vm = current.vm();
-    let ids = message.0[1];
+    let ids = current.regs().x[1] as u32;
     let (from, to) = (VmId((ids >> 16) as u16), VmId(ids as u16));
-    let receiver = System::get().vm(to).filter(|_| from == vm.id && to != from && ids >> 32 == 0);
+    let receiver = System::get().vm(to).filter(|_| from == vm.id && to != from);
     let Some(receiver) = receiver else { return refuse(current, Error::InvalidParameters) };
-    if vm.properties & sends == 0 || receiver.properties & receives == 0 {
+    if vm.messaging.properties & sends == 0 || receiver.messaging.properties & receives == 0 {
         return refuse(current, Error::Denied);
     }
     let (vcpu, core) = (current.vcpu(), current.core());
@@ -113,11 +109,12 @@ fn send_request(mut current: Loaded, message: &Message, receives: u32, sends: u3
         Ok(claimed) => claimed,
         Err(code) => return refuse(current, code),
     };
-    deliver(&mut claimed, message);
+    deliver(&mut current, &mut claimed, form);
     let target = claimed.vcpu();
     target.set_requester(vcpu.id());
     if !vm.is_primary() {
         core.departing.set(VcpuState::WaitingForResponse);
+        vcpu.statistics.exit(Reason::Message);
         return target;
     }
     if vcpu.irqs.line() {
@@ -133,17 +130,15 @@ fn send_request(mut current: Loaded, message: &Message, receives: u32, sends: u3
 /// `FFA_MSG_SEND_DIRECT_RESP`.
 #[inline(never)]
 pub(super) fn response(mut current: Loaded) -> Next {
-    let message = message(&mut current);
-    if message.0[2] & FRAMEWORK != 0 {
+    if current.regs().x[2] & FRAMEWORK != 0 {
         return refuse(current, Error::InvalidParameters);
     }
-    send_response(current, &message)
+    send_response(current, Form::First)
 }
 
 /// `FFA_MSG_SEND_DIRECT_RESP2`.
-pub(super) fn response2(mut current: Loaded) -> Next {
-    let message = message2(&mut current);
-    send_response(current, &message)
+pub(super) fn response2(current: Loaded) -> Next {
+    send_response(current, Form::Second)
 }
 
 /// What a vCPU sees that goes on after a response, or a wait for messages, without having got one.
@@ -153,9 +148,9 @@ fn nothing_received(current: &mut Loaded) {
 }
 
 #[inline]
-fn send_response(mut current: Loaded, message: &Message) -> Next {
+fn send_response(mut current: Loaded, form: Form) -> Next {
     let (vcpu, core) = (current.vcpu(), current.core());
-    let ids = message.0[1];
+    let ids = current.regs().x[1] & 0xffff_ffff;
     let Some(requester) = vcpu.requester() else { return refuse(current, Error::Denied) };
     if ids != u64::from(vcpu.vm().id.0) << 16 | u64::from(requester.vm.0) {
         return refuse(current, Error::InvalidParameters);
@@ -163,11 +158,12 @@ fn send_response(mut current: Loaded, message: &Message) -> Next {
     vcpu.take_requester();
     if requester.vm == VmId::PRIMARY {
         // Whichever of the primary's vCPUs runs this one gets the answer.
-        nothing_received(&mut current);
         core.departing.set(VcpuState::WaitingForMessage);
+        vcpu.statistics.exit(Reason::Message);
         let primary = core.primary();
         // SAFETY: as in `run::exit_about`: a secondary is loaded, so the primary's vCPU of this core is not, and is this core's.
-        deliver(&mut unsafe { Claimed::assume(primary) }, message);
+        deliver(&mut current, &mut unsafe { Claimed::assume(primary) }, form);
+        nothing_received(&mut current);
         return primary;
     }
     let asked = find(requester).and_then(|asked| asked.claim(VcpuState::WaitingForResponse, core));
@@ -176,10 +172,11 @@ fn send_response(mut current: Loaded, message: &Message) -> Next {
         asked.release(VcpuState::Off);
         return refuse(current, Error::Aborted);
     }
-    deliver(&mut asked, message);
+    deliver(&mut current, &mut asked, form);
     nothing_received(&mut current);
     if !run::has_reason_to_run(&current) {
         core.departing.set(VcpuState::WaitingForMessage);
+        vcpu.statistics.exit(Reason::Message);
         return asked.vcpu();
     }
     // This vCPU has something to do as well, so both are the primary's to schedule. It knows that the one it ran last can go on, and

@@ -53,6 +53,12 @@ pub(super) fn features(mut current: Loaded) -> Next {
     answer(current, result)
 }
 
+/// `FFA_ID_GET`.
+pub(super) fn id_get(current: Loaded) -> Next {
+    let id = current.vm().id.0;
+    answer(current, Ok((u64::from(id), 0)))
+}
+
 /// `FFA_SPM_ID_GET`: the partition manager is the hypervisor.
 pub(super) fn spm_id_get(current: Loaded) -> Next {
     answer(current, Ok((u64::from(VmId::HYPERVISOR.0), 0)))
@@ -60,13 +66,13 @@ pub(super) fn spm_id_get(current: Loaded) -> Next {
 
 /// `FFA_YIELD`: results are written now, because the vCPU goes on after the call when it is run again. w2 and w3 say for how
 /// many nanoseconds it can do without its core, if it says so.
+#[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
 #[inline(never)]
 pub(super) fn yield_now(mut current: Loaded) -> Next {
-    let x = &mut current.regs().x;
+    let x = &current.regs().x;
     let ns = x[2] & 0xffff_ffff | x[3] << 32;
     let timeout_ns = if ns == 0 { None } else { Some(ns) };
-    x[0] = u64::from(ffa::SUCCESS);
-    x[1..8].fill(0);
+    current.regs().set_results(&Regs::func(ffa::SUCCESS));
     if current.vm().is_primary() {
         return current.vcpu();
     }

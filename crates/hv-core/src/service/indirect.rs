@@ -49,7 +49,7 @@ fn copy(current: &Loaded) -> Result<(&'static Vcpu, bool), Error> {
     let message = Message::parse(&bytes, sender.ffa_version())?;
     let payload = &bytes[message.offset..message.offset + message.size];
     let receiver = receiver(sender.id, &message)?;
-    if sender.properties & receiver.properties & ffa::PROPERTY_INDIRECT == 0 {
+    if sender.messaging.properties & receiver.messaging.properties & ffa::PROPERTY_INDIRECT == 0 {
         return Err(Error::Denied);
     }
     if receiver.stop_reason().is_some() {

@@ -75,7 +75,7 @@ fn properties(vm: &Vm, version: ffa::Version) -> u32 {
     } else {
         u32::MAX
     };
-    vm.properties & known
+    vm.messaging.properties & known
 }
 
 fn partition_info(current: &Loaded, uuid: [u32; 4], flags: u64) -> Result<(u64, u64), Error> {

@@ -1,8 +1,7 @@
 //! Hypercalls.
 //!
 //! Every handler has one signature: it gets the current vCPU, whose x0 to x7 hold the call, writes the results there,
-//! and says which vCPU goes on. The hot calls are matched first; everything else goes through [`ACCESS`], the one
-//! table of who may call what.
+//! and says which vCPU goes on. Who may call what is one table, in `access`.
 
 #![allow(
     clippy::needless_pass_by_value,
@@ -20,49 +19,21 @@ mod paravirt;
 mod psci;
 mod vendor;
 
-use crate::{
-    run::{self, Next},
-    vcpu::Loaded,
-};
+use crate::{run::Next, vcpu::Loaded};
 use hv_abi::{Regs, SMCCC_NOT_SUPPORTED};
 
+pub(crate) use access::column;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use access::functions;
 pub(crate) use direct::fail_requester;
 pub(crate) use memory::forsake;
 
-/// A hypercall of `current`, by HVC or SMC.
-#[inline]
-pub(crate) fn call(mut current: Loaded) -> Next {
-    match current.regs().x[0] as u32 {
-        hv_abi::ffa::ID_GET => {
-            let id = u64::from(current.vm().id.0);
-            let x = &mut current.regs().x;
-            x[0] = u64::from(hv_abi::ffa::SUCCESS);
-            x[1] = 0;
-            x[2] = id;
-            x[3..8].fill(0);
-            current.vcpu()
-        }
-        hv_abi::ffa::RUN if current.vm().is_primary() => run::run(current),
-        hv_abi::ffa::YIELD => ffa::yield_now(current),
-        hv_abi::ffa::MSG_SEND_DIRECT_REQ | hv_abi::ffa::MSG_SEND_DIRECT_REQ_64 => direct::request(current),
-        hv_abi::ffa::MSG_SEND_DIRECT_RESP | hv_abi::ffa::MSG_SEND_DIRECT_RESP_64
-            if !current.vm().is_primary() =>
-        {
-            direct::response(current)
-        }
-        hv_abi::paravirt::INTERRUPT_GET => paravirt::get(current),
-        _ => other(current),
-    }
-}
-
-/// Every call that is not on a hot path.
+/// A hypercall of `current`. By HVC, `vectors.S` does the same, and answers `FFA_ID_GET` and what is no call by itself.
 #[inline(never)]
-fn other(mut current: Loaded) -> Next {
+pub(crate) fn call(mut current: Loaded) -> Next {
     let function = current.regs().x[0] as u32;
     if let Some(handler) = access::find(function, current.vm()) {
-        return handler(current);
+        return handler(current.vcpu());
     }
     if access::is_ffa(function) {
         error(&mut current, hv_abi::ffa::Error::NotSupported);

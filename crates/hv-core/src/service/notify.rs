@@ -58,7 +58,7 @@ pub(super) fn create(mut current: Loaded) -> Next {
     let mine = id & 0xffff_ffff == u64::from(vm.id.0) && vcpus & 0xffff_ffff == vm.vcpus.len() as u64;
     let result = if !mine {
         Err(Error::InvalidParameters)
-    } else if vm.properties & ffa::PROPERTY_NOTIFICATIONS == 0 {
+    } else if vm.messaging.properties & ffa::PROPERTY_NOTIFICATIONS == 0 {
         Err(Error::Denied)
     } else {
         vm.notifications.lock().create()

@@ -15,6 +15,7 @@ use hv_abi::{
 const FAILED: u64 = u64::MAX;
 
 /// `HF_INTERRUPT_GET`.
+#[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
 #[inline(never)]
 pub(super) fn get(mut current: Loaded) -> Next {
     let taken = current.vcpu().irqs.take();

@@ -1,6 +1,12 @@
 //! SMCCC discovery and Margay's own calls.
 
-use crate::{run::Next, system::System, vcpu::Loaded};
+use crate::{
+    reload,
+    run::{self, Next},
+    system::System,
+    vcpu::Loaded,
+    vm::Vm,
+};
 use hv_abi::{Regs, SMCCC_NOT_SUPPORTED, exit::AbortCause, ffa, ids::VcpuId, ids::VmId, smccc, vendor};
 
 pub(super) fn smccc_version(mut current: Loaded) -> Next {
@@ -39,5 +45,70 @@ pub(super) fn crash_record(mut current: Loaded) -> Next {
     let success = u64::from(ffa::SUCCESS);
     let record = [success, vcpu, fault.syndrome, fault.address, fault.ipa, fault.pc, cause, 0];
     current.regs().set_results(&Regs(record));
+    current.vcpu()
+}
+
+/// The VM that w1 names, which is not the primary.
+fn other(current: &mut Loaded) -> Result<&'static Vm, ffa::Error> {
+    let id = VmId(current.regs().x[1] as u16);
+    System::get().vm(id).filter(|vm| !vm.is_primary()).ok_or(ffa::Error::InvalidParameters)
+}
+
+/// `VM_STOP`.
+pub(super) fn stop(mut current: Loaded) -> Next {
+    let result = other(&mut current).map(|vm| {
+        if vm.is_active() {
+            vm.switch_off(false);
+            run::halt(vm, current.core());
+        }
+        (0, 0)
+    });
+    super::answer(current, result)
+}
+
+/// `VM_RESTART`.
+pub(super) fn restart(mut current: Loaded) -> Next {
+    let result = other(&mut current).and_then(|vm| reload::step(vm, current.core()));
+    super::answer(current, result.map(|left| (left, 0)))
+}
+
+/// `VCPU_STATISTICS_GET`.
+pub(super) fn statistics(mut current: Loaded) -> Next {
+    let id = VcpuId::unpack(current.regs().x[1]);
+    let vcpu = System::get().vm(id.vm).filter(|vm| !vm.is_primary());
+    let Some(vcpu) = vcpu.and_then(|vm| vm.vcpus.get(usize::from(id.index.0))) else {
+        return super::answer(current, Err(ffa::Error::InvalidParameters));
+    };
+    let mut results = [u64::from(ffa::SUCCESS), 0, 0, 0, 0, 0, 0, 0];
+    results[1..].copy_from_slice(&vcpu.statistics.read());
+    current.regs().set_results(&Regs(results));
+    current.vcpu()
+}
+
+/// A decimal number, or a hexadecimal one.
+const fn number(text: Option<&str>, base: u64) -> u64 {
+    let Some(text) = text else { return 0 };
+    let (bytes, mut value, mut i) = (text.as_bytes(), 0, 0);
+    while i < bytes.len() && i < 16 {
+        let digit = match bytes[i] {
+            digit @ b'0'..=b'9' => digit - b'0',
+            digit @ b'a'..=b'f' => digit - b'a' + 10,
+            _ => return value,
+        };
+        value = value * base + digit as u64;
+        i += 1;
+    }
+    value
+}
+
+const VERSION: u64 = number(Some(env!("CARGO_PKG_VERSION_MAJOR")), 10) << 32
+    | number(Some(env!("CARGO_PKG_VERSION_MINOR")), 10) << 16
+    | number(Some(env!("CARGO_PKG_VERSION_PATCH")), 10);
+/// Set by whoever builds: `cargo xtask build` takes it from git.
+const BUILD: u64 = number(option_env!("MARGAY_REVISION"), 16);
+
+/// `BUILD_ID_GET`.
+pub(super) fn build_id(mut current: Loaded) -> Next {
+    current.regs().set_results(&Regs([u64::from(ffa::SUCCESS), VERSION, BUILD, 0, 0, 0, 0, 0]));
     current.vcpu()
 }

@@ -234,3 +234,169 @@ fn partitions_are_counted_by_uuid() {
     };
     assert_eq!(ffa::Error::from_bits(regs.0[2]), Some(ffa::Error::Busy));
 }
+
+/// A trapped access to a register by `x5`.
+fn access(register: u16, read: bool) -> u64 {
+    let n = u64::from(register);
+    let fields =
+        (n >> 14) << 20 | (n & 7) << 17 | (n >> 11 & 7) << 14 | (n >> 7 & 0xf) << 10 | (n >> 3 & 0xf) << 1;
+    0x18 << 26 | 1 << 25 | fields | 5 << 5 | u64::from(read)
+}
+
+/// Lets `vcpu`, which is loaded, trap; returns x5 if it goes on.
+fn trap(vcpu: &'static Vcpu, esr: u64) -> Option<u64> {
+    // SAFETY: the test loads one vCPU at a time on its one core.
+    let mut loaded = unsafe { Loaded::assume(vcpu) };
+    loaded.regs().x = [0x5ec2_e700; 31];
+    let next = crate::trap::handle(loaded, esr);
+    // SAFETY: as above.
+    let x = unsafe { Loaded::assume(vcpu) }.regs().x;
+    assert!(x.iter().enumerate().all(|(n, x)| n == 5 || *x == 0x5ec2_e700), "only x5 may change");
+    core::ptr::eq(next, vcpu).then_some(x[5])
+}
+
+#[test]
+fn no_register_stops_a_vm_and_only_what_is_zero_or_a_value_is_answered() {
+    use hv_abi::registers::{Seen, rule};
+    let node = Node::new();
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    for register in 1 << 14..=u16::MAX {
+        for read in [true, false] {
+            let x5 = trap(node.vcpu(2, 0), access(register, read)).expect("the VM goes on");
+            let seen = rule(register).filter(|rule| rule.allows(read)).map(|rule| rule.group.secondary());
+            match seen {
+                Some(Seen::Zero | Seen::Ignored) if read => assert_eq!(x5, 0, "{register:#06x}"),
+                Some(Seen::Value) => assert_ne!(x5, 0x5ec2_e700, "{register:#06x}"),
+                _ => assert_eq!(x5, 0x5ec2_e700, "{register:#06x}"),
+            }
+        }
+    }
+    assert!(node.vcpu(2, 0).vm().stop_reason().is_none());
+}
+
+#[test]
+fn instructions_of_hidden_features_stop_nobody() {
+    let node = Node::new();
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    // AArch32 coprocessors, 64-byte stores, SVE, SME, pointer authentication, guarded control stacks.
+    for class in [0x00, 0x03, 0x05, 0x08, 0x09, 0x0a, 0x0c, 0x14, 0x19, 0x1b, 0x1d, 0x2d] {
+        assert_eq!(trap(node.vcpu(2, 0), class << 26), Some(0x5ec2_e700), "{class:#x}");
+    }
+    // What nothing explains stops the VM: a breakpoint at EL2, say.
+    assert_eq!(trap(node.vcpu(2, 0), 0x30 << 26), None);
+}
+
+#[test]
+fn keys_belong_to_whoever_used_them_last() {
+    use crate::arch::KEYS;
+    const AUTHENTICATE: u64 = 0x09 << 26;
+    let node = Node::new();
+    let (primary, secondary) = (node.core.primary(), node.vcpu(2, 0));
+    let has = |vcpu: &Vcpu| vcpu.hcr.get() & KEYS != 0;
+    trap(primary, AUTHENTICATE);
+    assert!(has(primary));
+    // A secondary that does not use them leaves the primary's alone.
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    assert!(has(primary) && !has(secondary));
+    Node::call(secondary, &[ffa::YIELD.into()]);
+    assert!(has(primary));
+    // One that does displaces them, and has its own until it leaves.
+    node.run(2, 0);
+    trap(secondary, AUTHENTICATE);
+    assert!(!has(primary) && has(secondary));
+    Node::call(secondary, &[ffa::YIELD.into()]);
+    assert!(!has(primary) && !has(secondary));
+    node.run(2, 0);
+    assert!(!has(secondary));
+}
+
+/// Restarts a VM, all steps of it.
+fn restart(node: &Node, vm: u16) -> Result<u64, ffa::Error> {
+    let mut steps = 0;
+    loop {
+        let Outcome::Returned(regs) =
+            Node::call(node.core.primary(), &[vendor::VM_RESTART.into(), vm.into()])
+        else {
+            panic!("a restart runs nothing")
+        };
+        steps += 1;
+        match regs.function() {
+            ffa::SUCCESS if regs.0[2] == 0 => return Ok(steps),
+            ffa::SUCCESS => {}
+            _ => return Err(ffa::Error::from_bits(regs.0[2]).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn a_stopped_vm_starts_again_as_new() {
+    let node = Node::new();
+    static KERNEL: [u8; 5000] = [7; 5000];
+    *node.vm(2).reload.lock() = Some(crate::reload::Reload {
+        pa: pa_of(2),
+        bytes: MEMORY,
+        segments: Box::new([(PAGE - 8, &KERNEL)]),
+        entry: 0x4020_0000,
+        argument: 0x4000_0000,
+        done: 0,
+    });
+    assert_eq!(restart(&node, 2), Err(ffa::Error::Denied), "it runs");
+    assert_eq!(restart(&node, 1), Err(ffa::Error::InvalidParameters));
+    node.write(2, Node::page(2, 100), b"secret");
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    let vcpu = node.vcpu(2, 0);
+    let map = [ffa::RXTX_MAP_64.into(), Node::page(2, 5), Node::page(2, 6), 1];
+    assert!(matches!(Node::call(vcpu, &map), Outcome::Returned(_)));
+    vcpu.irqs.enable(paravirt::IPI, true);
+    let fault = Fault { syndrome: 1, address: 2, ipa: 3, pc: 4 };
+    vcpu.vm().abort(VcpuIndex(0), fault);
+    // SAFETY: the vCPU is loaded by this test.
+    let next = run::stop(&unsafe { Loaded::assume(vcpu) });
+    assert_eq!(Node::settle(vcpu, next, false), Outcome::Exited(id(2, 0), Exit::Aborted(fault)));
+    // 2 MiB take two steps.
+    assert_eq!(restart(&node, 2), Ok(2));
+    assert_eq!(node.read(2, Node::page(2, 100), 6), [0; 6]);
+    assert_eq!(node.read(2, Node::page(2, 0) + PAGE - 9, 9), [0, 7, 7, 7, 7, 7, 7, 7, 7]);
+    assert_eq!(node.read(2, Node::page(2, 1) + 4991, 2), [7, 0]);
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    // SAFETY: as above.
+    let mut loaded = unsafe { Loaded::assume(vcpu) };
+    assert_eq!((loaded.regs().pc, loaded.regs().x[0]), (0x4020_0000, 0x4000_0000));
+    assert!(!vcpu.irqs.pend(paravirt::IPI), "interrupts are disabled again");
+    assert!(matches!(Node::call(vcpu, &map), Outcome::Returned(regs) if regs.function() == ffa::SUCCESS));
+    // Stopped by the primary, in its absence.
+    let other = &node.system.cores[1];
+    let stop = |vm: u64| Node::call(other.primary(), &[vendor::VM_STOP.into(), vm]);
+    assert!(matches!(stop(2), Outcome::Returned(regs) if regs.function() == ffa::SUCCESS));
+    assert_eq!(restart(&node, 3), Err(ffa::Error::Denied));
+    assert!(matches!(stop(1), Outcome::Returned(regs) if regs.function() == ffa::ERROR));
+    let busy = Node::call(other.primary(), &[vendor::VM_RESTART.into(), 2]);
+    assert!(
+        matches!(busy, Outcome::Returned(regs) if ffa::Error::from_bits(regs.0[2]) == Some(ffa::Error::Busy))
+    );
+    // SAFETY: as above; the kick has arrived.
+    let next = run::after_interrupt(&unsafe { Loaded::assume(vcpu) });
+    assert_eq!(Node::settle(vcpu, next, false), Outcome::Exited(id(2, 0), Exit::Off { reset: false }));
+}
+
+#[test]
+fn what_a_vcpu_does_is_counted() {
+    let node = Node::new();
+    for _ in 0..3 {
+        assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+        Node::call(node.vcpu(2, 0), &[ffa::YIELD.into()]);
+    }
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    Node::call(node.vcpu(2, 0), &[ffa::MSG_WAIT.into()]);
+    let Outcome::Returned(regs) =
+        Node::call(node.core.primary(), &[vendor::VCPU_STATISTICS_GET.into(), id(2, 0).pack()])
+    else {
+        panic!()
+    };
+    assert_eq!(regs.0[1..], [0, 4, 3, 0, 1, 0, 0]);
+    is_refused(
+        node.core.primary(),
+        &[vendor::VCPU_STATISTICS_GET.into(), id(1, 0).pack()],
+        ffa::Error::InvalidParameters,
+    );
+}

@@ -45,9 +45,14 @@ pub(super) fn until_over(machines: &Machines, vm: &Vm, vcpu: VcpuId) {
                     vm_report(vm.name(), vcpu, &fault);
                 }
             }
-            Exit::Off { reset } => {
+            Exit::Off { reset: false } => {
                 if vm.end(Ending::Off) {
-                    log::info!("{} {}", vm.name(), if reset { "asks for a reset" } else { "is off" });
+                    log::info!("{} is off", vm.name());
+                }
+            }
+            Exit::Off { reset: true } => {
+                if vm.end(Ending::Reset) {
+                    log::info!("{} asks for a reset", vm.name());
                 }
             }
         }

@@ -8,7 +8,10 @@ use crate::{
 };
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 use core::sync::atomic::{AtomicU8, AtomicU16, Ordering};
-use hv_abi::ids::{VcpuId, VcpuIndex, VmId};
+use hv_abi::{
+    ffa, guest,
+    ids::{VcpuId, VcpuIndex, VmId},
+};
 use spin::Once;
 
 /// How a VM stands.
@@ -21,6 +24,8 @@ pub enum Ending {
     Off = 1,
     /// It was stopped for a fault, or could not be run.
     Aborted = 2,
+    /// It has asked to be started again, and will be.
+    Reset = 3,
 }
 
 /// A VM and its vCPUs' tasks.
@@ -30,13 +35,21 @@ pub struct Vm {
     ending: AtomicU8,
     /// vCPUs whose task has not ended.
     alive: AtomicU16,
+    /// vCPUs whose task has ended because the VM is to be started again.
+    ended: AtomicU16,
     tasks: IrqMutex<Vec<Handle>>,
 }
 
 impl Vm {
     fn new(partition: Partition) -> Self {
         let alive = AtomicU16::new(partition.vcpus);
-        Self { partition, ending: AtomicU8::new(0), alive, tasks: IrqMutex::new(Vec::new()) }
+        Self {
+            partition,
+            ending: AtomicU8::new(0),
+            alive,
+            ended: AtomicU16::new(0),
+            tasks: IrqMutex::new(Vec::new()),
+        }
     }
 
     /// Its name.
@@ -49,11 +62,17 @@ impl Vm {
         self.partition.id
     }
 
+    /// How many vCPUs it has.
+    pub fn vcpus(&self) -> u16 {
+        self.partition.vcpus
+    }
+
     /// How it stands.
     pub fn ending(&self) -> Ending {
         match self.ending.load(Ordering::Acquire) {
             0 => Ending::None,
             1 => Ending::Off,
+            3 => Ending::Reset,
             _ => Ending::Aborted,
         }
     }
@@ -118,21 +137,56 @@ impl Machines {
         let mut places = Placement::new(cores, me.core().0 as usize);
         self.watcher.call_once(|| me);
         for vm in &self.vms {
-            // Tasks look each other up in this list, so it is locked until it is whole.
-            let mut tasks = vm.tasks.lock();
-            for index in 0..vm.partition.vcpus {
-                let core = CoreIndex(places.next().unwrap_or(0) as u16);
-                let vcpu = VcpuId { vm: vm.id(), index: VcpuIndex(index) };
-                let name: String = format!("{}/{index}", vm.name());
-                log::info!("vCPU {index} of {} on core {core}", vm.name());
-                tasks.push(task::spawn(core, name, move || self.live(vm, vcpu)));
-            }
+            self.populate(vm, (0..vm.partition.vcpus).map(|_| CoreIndex(places.next().unwrap_or(0) as u16)));
         }
     }
 
+    /// Gives the vCPUs of a VM tasks on these cores.
+    fn populate(&'static self, vm: &'static Vm, cores: impl Iterator<Item = CoreIndex>) {
+        // Tasks look each other up in this list, so it is locked until it is whole.
+        let mut tasks = vm.tasks.lock();
+        for (index, core) in cores.enumerate() {
+            let vcpu = VcpuId { vm: vm.id(), index: VcpuIndex(index as u16) };
+            let name: String = format!("{}/{index}", vm.name());
+            log::info!("vCPU {index} of {} on core {core}", vm.name());
+            tasks.push(task::spawn(core, name, move || self.live(vm, vcpu)));
+        }
+    }
+
+    /// Makes a VM as it was at boot and runs it again, on the same cores. All its tasks but the calling one have ended.
+    fn restart(&'static self, vm: &'static Vm) {
+        loop {
+            match guest::vm_restart(vm.id()) {
+                Ok(0) => break,
+                // One part after the other, so that nothing waits long for this core.
+                Ok(_) | Err(ffa::Error::Busy) => task::yield_now(),
+                Err(error) => {
+                    log::error!("{} cannot be started again: {error:?}", vm.name());
+                    vm.ending.store(Ending::Aborted as u8, Ordering::Release);
+                    return;
+                }
+            }
+        }
+        log::info!("{} starts again", vm.name());
+        let cores: Vec<CoreIndex> = vm.tasks.lock().drain(..).map(|task| task.core()).collect();
+        vm.alive.store(vm.partition.vcpus, Ordering::Release);
+        vm.ending.store(Ending::None as u8, Ordering::Release);
+        self.populate(vm, cores.into_iter());
+    }
+
     /// The life of a vCPU's task.
-    fn live(&self, vm: &Vm, vcpu: VcpuId) {
+    fn live(&'static self, vm: &'static Vm, vcpu: VcpuId) {
         run::until_over(self, vm, vcpu);
+        if vm.ending() == Ending::Reset && vm.ended.fetch_add(1, Ordering::AcqRel) + 1 == vm.partition.vcpus {
+            vm.ended.store(0, Ordering::Relaxed);
+            self.restart(vm);
+            if vm.ending() == Ending::None {
+                return;
+            }
+            vm.alive.store(1, Ordering::Release);
+        } else if vm.ending() == Ending::Reset {
+            return;
+        }
         if vm.alive.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some(watcher) = self.watcher.get()
         {

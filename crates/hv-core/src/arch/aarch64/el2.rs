@@ -1,6 +1,5 @@
 //! System registers and instructions of EL2.
 
-use crate::vm::VmKind;
 use core::arch::asm;
 use hv_abi::ids::{Ipa, Pa};
 
@@ -8,7 +7,9 @@ macro_rules! read {
     ($name:literal) => {{
         let value: u64;
         // SAFETY: reading this register has no side effect.
-        unsafe { asm!(concat!("mrs {}, ", $name), out(reg) value, options(nomem, nostack, preserves_flags)) };
+        unsafe {
+            core::arch::asm!(concat!("mrs {}, ", $name), out(reg) value, options(nomem, nostack, preserves_flags));
+        }
         value
     }};
 }
@@ -17,63 +18,13 @@ macro_rules! write {
     ($name:literal, $value:expr) => {{
         let value: u64 = $value;
         // SAFETY: each use of this macro says why writing the register is sound.
-        unsafe { asm!(concat!("msr ", $name, ", {}"), in(reg) value, options(nostack, preserves_flags)) };
+        unsafe {
+            core::arch::asm!(concat!("msr ", $name, ", {}"), in(reg) value, options(nostack, preserves_flags));
+        }
     }};
 }
 
-/// Trap configuration of a VM kind: `HCR_EL2`, `CPTR_EL2` with FP trapped, `CNTHCTL_EL2`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Traps {
-    pub(crate) hcr: u64,
-    pub(crate) cnthctl: u64,
-}
-
-// HCR_EL2 (Arm ARM, D19.2.48).
-const VM: u64 = 1 << 0;
-const SWIO: u64 = 1 << 1;
-const PTW: u64 = 1 << 2;
-const FMO: u64 = 1 << 3;
-const IMO: u64 = 1 << 4;
-const AMO: u64 = 1 << 5;
-const VI: u64 = 1 << 7;
-const FB: u64 = 1 << 9;
-const BSU_INNER: u64 = 0b01 << 10;
-const TWI: u64 = 1 << 13;
-const TID3: u64 = 1 << 18;
-const TSC: u64 = 1 << 19;
-const TIDCP: u64 = 1 << 20;
-const TACR: u64 = 1 << 21;
-const TSW: u64 = 1 << 22;
-const RW: u64 = 1 << 31;
-
-/// For every VM: stage 2 on, walks may not touch device memory, all physical interrupts come to EL2, TLB and
-/// instruction-cache maintenance reaches all cores, identification registers are filtered, SMC and IMPLEMENTATION
-/// DEFINED registers trap, set/way cache maintenance traps.
-const HCR_COMMON: u64 =
-    VM | SWIO | PTW | FMO | IMO | AMO | FB | BSU_INNER | TID3 | TSC | TIDCP | TACR | TSW | RW;
-
-// CNTHCTL_EL2 without VHE (Arm ARM, D19.12.2).
-const EL1PCTEN: u64 = 1 << 0;
-const EL1PCEN: u64 = 1 << 1;
-
-impl Traps {
-    /// What a VM of this kind may do without the hypervisor.
-    pub(crate) const fn of(kind: VmKind) -> Self {
-        match kind {
-            // The primary waits for interrupts in hardware, and owns the EL1 physical timer.
-            VmKind::Primary => Self { hcr: HCR_COMMON, cnthctl: EL1PCTEN | EL1PCEN },
-            VmKind::Secondary => Self { hcr: HCR_COMMON | TWI, cnthctl: 0 },
-        }
-    }
-}
-
-/// CPTR_EL2 without VHE: RES1 bits, trace, SVE and SME trapped (Arm ARM, D19.2.34).
-const CPTR: u64 = 0x32ff | (1 << 20) | (1 << 8) | (1 << 12);
-const CPTR_TFP: u64 = 1 << 10;
-
-// MDCR_EL2 (Arm ARM, D19.3.20): performance monitors, debug, OS lock, debug ROM, trace filter, statistical profiling.
-const MDCR_TRAPS: u64 = (1 << 6) | (1 << 5) | (1 << 9) | (1 << 10) | (1 << 11) | (1 << 14) | (1 << 19);
-const MDCR_HPMN: u64 = 0x1f;
+pub(super) use {read, write};
 
 /// Sets this core up to run VMs: traps that no VM changes, stage-2 geometry, W^X for the hypervisor itself.
 pub(crate) fn init_core(vtcr: u64) {
@@ -81,13 +32,8 @@ pub(crate) fn init_core(vtcr: u64) {
     // These registers configure EL1 and below, or (SCTLR_EL2.WXN) forbid what the final tables do not use anyway.
     write!("sctlr_el2", wxn);
     write!("vtcr_el2", vtcr);
-    write!("cptr_el2", CPTR | CPTR_TFP);
-    write!("mdcr_el2", (read!("mdcr_el2") & MDCR_HPMN) | MDCR_TRAPS);
-    write!("hstr_el2", 0);
-    write!("cntvoff_el2", 0);
-    write!("vpidr_el2", read!("midr_el1"));
     write!("cnthp_ctl_el2", 0);
-    isb();
+    super::traps::init();
 }
 
 /// `VTCR_EL2` for stage-2 tables of `ipa_bits`, root at level 1, on this machine (Arm ARM, D19.2.159).
@@ -119,20 +65,12 @@ pub(crate) fn mpidr() -> u64 {
     read!("mpidr_el1") & 0xff_00ff_ffff
 }
 
-/// Points this core to a VM: its tables, traps, and the identity its vCPU shows.
+/// Points this core to a VM: its tables, and the identity its vCPU shows.
 #[inline]
-pub(crate) fn load_vm(vttbr: u64, traps: Traps, vmpidr: u64) {
-    // The VM's own tables and traps; the hypervisor is not translated by stage 2.
+pub(crate) fn load_vm(vttbr: u64, vmpidr: u64) {
+    // The VM's own tables; the hypervisor is not translated by stage 2.
     write!("vttbr_el2", vttbr);
-    write!("cnthctl_el2", traps.cnthctl);
     write!("vmpidr_el2", vmpidr);
-}
-
-/// Sets the virtual interrupt line of the loaded vCPU.
-#[inline]
-pub(crate) fn set_virtual_irq(traps: Traps, high: bool) {
-    // Only the VI bit differs from what the VM was loaded with.
-    write!("hcr_el2", if high { traps.hcr | VI } else { traps.hcr });
 }
 
 /// Forgets what this core's TLBs hold of the loaded VM.
@@ -147,12 +85,6 @@ pub(crate) fn flush_vm_on_this_core() {
 pub(crate) fn set_current(vcpu: usize) {
     // TPIDR_EL2 is the hypervisor's own; vectors.S reads it.
     write!("tpidr_el2", vcpu as u64);
-}
-
-/// Lets the loaded vCPU use FP/SIMD, or makes its first use trap.
-#[inline]
-pub(crate) fn trap_fp(trap: bool) {
-    write!("cptr_el2", if trap { CPTR | CPTR_TFP } else { CPTR });
 }
 
 /// Makes a change of CPTR_EL2 count for the hypervisor's own next instruction.
@@ -221,6 +153,19 @@ pub(crate) fn counter() -> u64 {
     }
 }
 
+/// The counter, in ticks, read early or late by some instructions: for statistics.
+#[inline(always)]
+pub(crate) fn counter_now() -> u64 {
+    read!("cntpct_el0")
+}
+
+/// Forgets everything that any core's TLB or instruction cache holds of the VM behind `vttbr`.
+pub(crate) fn forget_vm(vttbr: u64) {
+    flush_stage2(vttbr, Ipa(0), u64::MAX);
+    // SAFETY: cache maintenance and barriers.
+    unsafe { asm!("ic ialluis", "dsb ish", "isb", options(nostack, preserves_flags)) };
+}
+
 /// CNTV_CTL_EL0 and CNTV_CVAL_EL0 of the loaded vCPU.
 #[inline]
 pub(crate) fn virtual_timer() -> (u64, u64) {
@@ -250,23 +195,28 @@ pub(crate) fn stop_timers() {
     write!("cntp_ctl_el0", 0);
 }
 
-/// Injects an exception into the loaded vCPU, as the processor would take it to EL1 (Arm ARM, D1.3.1): the
-/// vector is that of a synchronous exception from where the vCPU was.
-pub(crate) fn inject_sync(esr: u64, far: u64) {
+/// Injects a synchronous exception with syndrome `esr` into the loaded vCPU, as the processor would take it to EL1
+/// (Arm ARM, D1.3.1).
+pub(crate) fn inject_sync(esr: u64) {
     let (pc, spsr) = (pc(), spsr());
-    let vbar = read!("vbar_el1");
-    let offset = match spsr & 0xf {
-        0b0101 => 0x200,
-        0b0100 => 0,
-        _ if spsr & 0x10 == 0 => 0x400,
-        _ => 0x600,
-    };
+    let has_pan = read!("id_aa64mmfr1_el1") & 0xf << 20 != 0;
+    let (vector, pstate) = crate::regs::exception_entry(spsr, read!("sctlr_el1"), has_pan);
     // Registers of the VM's EL1, written as an exception to EL1 writes them.
     write!("elr_el1", pc);
     write!("spsr_el1", spsr);
     write!("esr_el1", esr);
+    set_return(read!("vbar_el1").wrapping_add(vector), pstate);
+}
+
+/// FAR_EL1 of the loaded vCPU, for an exception that has an address.
+pub(crate) fn set_el1_fault_address(far: u64) {
+    // As above.
     write!("far_el1", far);
-    set_return(vbar + offset, (spsr & 0xf000_0000) | 0x3c5);
+}
+
+/// REVIDR_EL1, or else AIDR_EL1.
+pub(crate) fn revision(of_core: bool) -> u64 {
+    if of_core { read!("revidr_el1") } else { read!("aidr_el1") }
 }
 
 /// Identification register `name` as the hardware has it; the encodings are those of a trapped MRS.

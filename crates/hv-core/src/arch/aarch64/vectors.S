@@ -5,6 +5,7 @@
 //
 // A hypercall saves just what Rust does not preserve (x0 to x18, x29, x30); only if another vCPU is to run are the
 // rest saved and `hv_switch` called. Everything else saves all registers first, because a handler may need any of them.
+// What is no call, and FFA_ID_GET, is answered here, with x0 to x7.
 
     .macro  save_volatile               // leaves x0 = current vCPU
     stp     x0, x1, [sp, #-16]!
@@ -55,6 +56,21 @@
     b.ne    lower_trap
     b       lower_hypercall             // an entry has room for 32 instructions
     .endm
+
+    .macro  set_w reg, value
+    mov     \reg, #((\value) & 0xffff)
+    movk    \reg, #((\value) >> 16), lsl #16
+    .endm
+
+    .set FFA_ERROR, 0x84000060
+    .set FFA_SUCCESS, 0x84000061
+    .set FFA_ID_GET, 0x84000069
+    .set FFA_FIRST, 0x84000060          // the range in which errors are FFA_ERROR
+    .set FFA_COUNT, 0x90
+    .set CONVENTION_64, 0x40000000
+    .set VCPU_COLUMN, 33 * 8            // see `Vcpu`
+    .set VCPU_VM_ID, 34 * 8
+    .set CALLS_ROWS, 256                // see `service::access::Table`
 
     .macro  lower_irq
     .balign 0x80
@@ -115,12 +131,67 @@ lower_trap:                             // x0: vCPU, x1: syndrome
     mov     x1, x2
     b       switch_saved
 
-lower_hypercall:
-    bl      hv_hypercall
+lower_hypercall:                        // x0: vCPU
+    ldr     w2, [x0]                    // the function
+    set_w   w3, FFA_ID_GET
+    cmp     w2, w3
+    b.eq    answer_id
+    ldr     x4, =HV_CALLS
+    eor     w5, w2, w2, lsr #23         // see `slot`
+1:  and     w5, w5, #0xff
+    ldrb    w6, [x4, x5]
+    cbz     w6, no_call
+    add     x6, x4, x6, lsl #5          // the row after the one that is meant
+    ldr     w7, [x6, #(CALLS_ROWS - 32)]
+    cmp     w7, w2
+    b.ne    2f
+    ldr     x3, [x0, #VCPU_COLUMN]
+    add     x6, x6, #(CALLS_ROWS - 32)
+    ldr     x6, [x6, x3]
+    cbz     x6, no_call
+    blr     x6
     mrs     x1, tpidr_el2
     cmp     x0, x1
     b.ne    switch_to
     restore_volatile
+    eret
+
+2:  add     w5, w5, #1
+    b       1b
+
+answer_id:                              // FFA_SUCCESS, w2: the VM's id
+    ldr     x2, [x0, #VCPU_VM_ID]
+    set_w   w0, FFA_SUCCESS
+    mov     x1, xzr
+    mov     x3, xzr
+    mov     x4, xzr
+    mov     x5, xzr
+    mov     x6, xzr
+    mov     x7, xzr
+    eret
+
+no_call:                                // x0: vCPU, w2: the function
+    and     w3, w2, #~CONVENTION_64
+    set_w   w4, FFA_FIRST
+    sub     w3, w3, w4
+    cmp     w3, #FFA_COUNT
+    b.lo    no_ffa_call
+    ldp     x2, x3, [x0, #(2 * 8)]
+    ldp     x4, x5, [x0, #(4 * 8)]
+    ldp     x6, x7, [x0, #(6 * 8)]
+    ldr     x1, [x0, #8]
+    mov     x0, #-1                     // SMCCC: NOT_SUPPORTED
+    eret
+
+no_ffa_call:                            // FFA_ERROR, w2: NOT_SUPPORTED
+    set_w   w0, FFA_ERROR
+    mov     x1, xzr
+    mov     w2, #-1
+    mov     x3, xzr
+    mov     x4, xzr
+    mov     x5, xzr
+    mov     x6, xzr
+    mov     x7, xzr
     eret
 
 lower_interrupt:

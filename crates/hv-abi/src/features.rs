@@ -1,11 +1,11 @@
-//! What a VM sees in identification registers.
+//! What a VM sees in identification registers: the policy's group `Features`, field by field.
 //!
 //! `HCR_EL2.TID3` traps reads of the feature registers (op0 3, op1 0, CRn 0, CRm 1 to 7), and [`visible`] says what
 //! the VM reads instead. A VM must believe in a feature only if it can use it, so every register is a list of fields
 //! that are shown; what is not listed reads as zero, which in nearly all fields means "not implemented", and covers
 //! what the architecture adds later. Not shown is
 //!
-//! * what needs a trap to be switched off or registers to be saved for it: SVE, SME, MTE, pointer authentication,
+//! * what needs a trap to be switched off or registers to be saved for it: SVE, SME, MTE,
 //!   activity monitors, performance monitors, trace, profiling, 64-byte stores, memory copy instructions, limited
 //!   ordering regions, permission indirection;
 //! * what the hypervisor keeps: EL2 and its extensions, EL3, the GIC (interrupts are para-virtual), RAS;
@@ -51,12 +51,16 @@ const ISAR0: &[Field] = &[
     ("RNDR", 60, ANY),
 ];
 
-/// `ID_AA64ISAR1_EL1`: all but pointer authentication and 64-byte loads and stores.
+/// `ID_AA64ISAR1_EL1`: all but 64-byte loads and stores.
 const ISAR1: &[Field] = &[
     ("DPB", 0, ANY),
+    ("APA", 4, ANY),
+    ("API", 8, ANY),
     ("JSCVT", 12, ANY),
     ("FCMA", 16, ANY),
     ("LRCPC", 20, ANY),
+    ("GPA", 24, ANY),
+    ("GPI", 28, ANY),
     ("FRINTTS", 32, ANY),
     ("SB", 36, ANY),
     ("SPECRES", 40, ANY),
@@ -66,11 +70,14 @@ const ISAR1: &[Field] = &[
     ("XS", 56, ANY),
 ];
 
-/// `ID_AA64ISAR2_EL1`: arithmetic and hints. Not WFxT: a WFIT that traps would be taken for a WFI and forget its
+/// `ID_AA64ISAR2_EL1`: arithmetic, hints and pointer authentication. Not WFxT: a WFIT that traps would be taken for a WFI and forget its
 /// deadline.
 const ISAR2: &[Field] = &[
     ("RPRES", 4, ANY),
+    ("GPA3", 8, ANY),
+    ("APA3", 12, ANY),
     ("BC", 20, ANY),
+    ("PAC_frac", 24, ANY),
     ("CLRBHB", 28, ANY),
     ("PRFMSLC", 40, ANY),
     ("PCDPHINT", 44, ANY),
@@ -122,24 +129,35 @@ const MMFR2: &[Field] = &[
     ("E0PD", 60, ANY),
 ];
 
-/// What a VM reads from the register with `CRm` and `op2` where the processor has `hardware`.
-pub(crate) fn visible(crm: u8, op2: u8, hardware: u64) -> u64 {
+/// What a VM reads from the register with `CRm` and `op2` where the processor has `hardware`. What a VM reads is shown
+/// unchanged.
+pub fn visible(crm: u8, op2: u8, hardware: u64) -> u64 {
     match (crm, op2) {
-        (4, 0) => show(hardware, PFR0) | PFR0_LEVELS,
-        (4, 1) => show(hardware, PFR1),
+        (4, 0) => show(hardware, const { limits(PFR0) }) | PFR0_LEVELS,
+        (4, 1) => show(hardware, const { limits(PFR1) }),
         (5, 0) => DFR0,
-        (6, 0) => show(hardware, ISAR0),
-        (6, 1) => show(hardware, ISAR1),
-        (6, 2) => show(hardware, ISAR2),
-        (7, 0) => show(hardware, MMFR0),
-        (7, 1) => show(hardware, MMFR1),
-        (7, 2) => show(hardware, MMFR2),
+        (6, 0) => show(hardware, const { limits(ISAR0) }),
+        (6, 1) => show(hardware, const { limits(ISAR1) }),
+        (6, 2) => show(hardware, const { limits(ISAR2) }),
+        (7, 0) => show(hardware, const { limits(MMFR0) }),
+        (7, 1) => show(hardware, const { limits(MMFR1) }),
+        (7, 2) => show(hardware, const { limits(MMFR2) }),
         _ => 0,
     }
 }
 
-fn show(hardware: u64, fields: &[Field]) -> u64 {
-    fields.iter().fold(0, |shown, &(_, low, most)| shown | (hardware >> low & 0xf).min(most) << low)
+/// The largest value of each field, in the field: all that is left of a list at run time.
+const fn limits(fields: &[Field]) -> u64 {
+    let (mut limits, mut i) = (0, 0);
+    while i < fields.len() {
+        limits |= fields[i].2 << fields[i].1;
+        i += 1;
+    }
+    limits
+}
+
+fn show(hardware: u64, limits: u64) -> u64 {
+    (0..64).step_by(4).fold(0, |shown, low| shown | (hardware >> low & 0xf).min(limits >> low & 0xf) << low)
 }
 
 #[cfg(test)]
@@ -211,20 +229,8 @@ mod tests {
             ],
         ),
         (6, 0, &[("TME", 24, 0)]),
-        (6, 1, &[("APA", 4, 0), ("API", 8, 0), ("GPA", 24, 0), ("GPI", 28, 0), ("LS64", 60, 0)]),
-        (
-            6,
-            2,
-            &[
-                ("WFxT", 0, 0),
-                ("GPA3", 8, 0),
-                ("APA3", 12, 0),
-                ("MOPS", 16, 0),
-                ("PAC_frac", 24, 0),
-                ("SYSREG_128", 32, 0),
-                ("SYSINSTR_128", 36, 0),
-            ],
-        ),
+        (6, 1, &[("LS64", 60, 0)]),
+        (6, 2, &[("WFxT", 0, 0), ("MOPS", 16, 0), ("SYSREG_128", 32, 0), ("SYSINSTR_128", 36, 0)]),
         (7, 0, &[("FGT", 56, 0), ("ECV", 60, 0)]),
         (
             7,
@@ -268,6 +274,16 @@ mod tests {
             let named: u64 = fields.iter().map(|(_, low, _)| 0xf << low).sum();
             let rest = visible(crm, op2, u64::MAX) & !named;
             assert_eq!(rest, if (crm, op2) == (4, 0) { PFR0_LEVELS } else { 0 }, "c{crm} {op2}");
+        }
+    }
+
+    #[test]
+    fn what_is_seen_hides_nothing_more() {
+        for (crm, op2) in (1..8).flat_map(|crm| (0..8).map(move |op2| (crm, op2))) {
+            for hardware in [0, u64::MAX, 0x1122_3344_5566_7788, 0x8888_4444_2222_1111] {
+                let seen = visible(crm, op2, hardware);
+                assert_eq!(visible(crm, op2, seen), seen, "c{crm} {op2}");
+            }
         }
     }
 

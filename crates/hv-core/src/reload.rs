@@ -1,0 +1,109 @@
+//! Making a VM as it was at boot.
+//!
+//! The bundle stays in memory for this, where no VM reaches it. A restart goes over the VM's memory page by page, a part with each
+//! call; the VM is stopped meanwhile, and becomes able to run with the last step.
+
+use crate::{
+    arch,
+    percore::Core,
+    system::System,
+    tables::AllTables,
+    vcpu::{Vcpu, VcpuState},
+    vm::Vm,
+};
+use alloc::boxed::Box;
+use hv_abi::{
+    ffa::{Error, memory::Handle},
+    ids::Pa,
+    layout::PAGE,
+};
+
+/// How much memory one call makes new: 1 MiB.
+const STEP: u64 = 256 * PAGE;
+
+/// What a VM's memory held at boot, and where it started.
+#[derive(Debug)]
+pub(crate) struct Reload {
+    pub(crate) pa: Pa,
+    pub(crate) bytes: u64,
+    /// Offsets in the VM's memory, and what is there.
+    pub(crate) segments: Box<[(u64, &'static [u8])]>,
+    pub(crate) entry: u64,
+    pub(crate) argument: u64,
+    /// How much of it a restart has made new.
+    pub(crate) done: u64,
+}
+
+impl Reload {
+    /// Makes the page at `offset` what it was.
+    fn page(&self, offset: u64, page: &mut [u8]) {
+        page.fill(0);
+        for (start, bytes) in &self.segments {
+            let end = start + bytes.len() as u64;
+            let (from, to) = ((*start).max(offset), end.min(offset + PAGE));
+            if from < to {
+                let source = &bytes[(from - start) as usize..(to - start) as usize];
+                page[(from - offset) as usize..(to - offset) as usize].copy_from_slice(source);
+            }
+        }
+        arch::clean_data(page.as_ptr() as usize, page.len());
+    }
+}
+
+/// Does a part of the restart of `vm`; returns how many bytes are left.
+pub(crate) fn step(vm: &'static Vm, core: &'static Core) -> Result<u64, Error> {
+    if vm.is_active() {
+        return Err(Error::Denied);
+    }
+    let mut reload = vm.reload.try_lock().ok_or(Error::Busy)?;
+    let reload = reload.as_mut().ok_or(Error::NotSupported)?;
+    if vm.vcpus.iter().any(|vcpu| matches!(vcpu.state(), VcpuState::Running(_))) {
+        return Err(Error::Busy);
+    }
+    if reload.done == 0 {
+        gather(vm, core, reload)?;
+    }
+    let end = (reload.done + STEP).min(reload.bytes);
+    while reload.done < end {
+        let (offset, pa) = (reload.done, Pa(reload.pa.0 + reload.done));
+        core.window.with_page(pa, |page| reload.page(offset, page));
+        reload.done += PAGE;
+    }
+    if reload.done < reload.bytes {
+        return Ok(reload.bytes - reload.done);
+    }
+    reload.done = 0;
+    arch::forget_vm(vm.vttbr);
+    let (entry, argument) = (reload.entry, reload.argument);
+    vm.renew();
+    vm.vcpus.iter().for_each(|vcpu| reset(vcpu, core, entry, argument));
+    vm.activate();
+    Ok(0)
+}
+
+/// Sees to it that all of the VM's memory is its own again.
+fn gather(vm: &'static Vm, core: &'static Core, reload: &Reload) -> Result<(), Error> {
+    let mut mailbox = vm.mailbox.lock();
+    let mut ownership = System::get().ownership.lock();
+    let tables = &mut AllTables { window: &core.window };
+    ownership.forsake(vm.id, tables);
+    let given = ownership.given_by(vm.id).map(|(handle, _)| handle);
+    let given: heapless::Vec<Handle, { page_ownership::MAX_TRANSACTIONS }> = given.collect();
+    for handle in given {
+        ownership.reclaim(vm.id, handle, false, tables)?;
+    }
+    if let Some((tx, rx)) = mailbox.pages.take() {
+        ownership.close_mailbox(vm.id, [tx, rx]);
+    }
+    *mailbox = crate::vm::Mailbox::default();
+    if ownership.owns(vm.id, reload.pa, reload.bytes / PAGE) { Ok(()) } else { Err(Error::Denied) }
+}
+
+/// Puts a vCPU, which does not run, where it was at boot.
+fn reset(vcpu: &'static Vcpu, core: &'static Core, entry: u64, argument: u64) {
+    // Nobody else claims it: the VM is stopped.
+    let Some(mut claimed) = vcpu.claim(vcpu.state(), core) else { return };
+    vcpu.notifications.store(0, core::sync::atomic::Ordering::Relaxed);
+    claimed.reset(entry, argument);
+    claimed.release(if vcpu.index().0 == 0 { VcpuState::Ready } else { VcpuState::Off });
+}

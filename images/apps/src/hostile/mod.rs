@@ -1,0 +1,230 @@
+//! A guest that attacks its surroundings in one way, given by `attack=` on its command line.
+//!
+//! Whoever should have been stopped and goes on says so: `@check name=isolation ok=no`.
+
+mod calls;
+
+use core::arch::asm;
+use hv_abi::ffa;
+use lwk_core::{
+    app::{App, Status},
+    arch,
+    cmdline::CommandLine,
+    memory, println,
+};
+use machine::Region;
+
+/// A page below the usual start of memory on QEMU's virt machine: no VM's, unless the hypervisor's. `addr=` overrides it.
+const HYPERVISOR: u64 = 0x4000_0000 - 0x2000;
+/// The usual console of QEMU's virt machine, which belongs to the hypervisor. `addr=` overrides it.
+const DEVICE: u64 = 0x0900_0000;
+/// A word that is easily recognised where it should not be.
+const MARK: u64 = 0x5ca1_ab1e_0bad_cafe;
+
+/// A page of memory that the primary has on QEMU's virt machine, and that is behind this VM's own. `addr=` overrides it.
+const PRIMARY: u64 = 0x6000_0000;
+
+#[derive(Clone, Copy)]
+enum Access {
+    Read,
+    Write,
+    Execute,
+    Walk,
+}
+
+/// The program.
+pub fn main(app: &App) -> Status {
+    let line = app.command_line();
+    let attack = line.get("attack").unwrap_or("none");
+    println!("attack={attack}");
+    println!("@check name=attack-started ok=yes attack={attack}");
+    if !run(app, line, attack) {
+        println!("@check name=attack-known ok=no attack={attack}");
+        return Status::FAILURE;
+    }
+    if attack == "off" {
+        return Status::SUCCESS;
+    }
+    let harmless = matches!(attack, "smc" | "calls" | "set-way" | "none");
+    let survives = harmless || by_call(attack).is_some_and(|attack| attack(app));
+    println!("@check name=isolation ok={} attack={attack}", if survives { "yes" } else { "no" });
+    Status::of(survives)
+}
+
+/// Does it. Returns whether there is such an attack.
+fn run(app: &App, line: CommandLine<'_>, attack: &str) -> bool {
+    match attack {
+        "none" | "off" => {}
+        "set-way" => set_way(),
+        "smc" => {
+            arch::smc([0x8400_0000, 0, 0, 0]);
+        }
+        "calls" => return calls(),
+        "never-yield" => never_yield(),
+        "wild" => wild(),
+        _ if by_call(attack).is_some() => {}
+        _ => return on_memory(app, line, attack),
+    }
+    true
+}
+
+/// An attack that the guest survives, and that tells whether all was as it should be.
+fn by_call(attack: &str) -> Option<fn(&App) -> bool> {
+    Some(match attack {
+        "share" => calls::share,
+        "retrieve" => calls::retrieve,
+        "descriptors" => calls::descriptors,
+        "race" => calls::race,
+        "mailboxes" => calls::mailboxes,
+        "powers" => calls::powers,
+        "random" => calls::random,
+        "flood" => calls::flood,
+        "exhaust" => calls::exhaust,
+        _ => return None,
+    })
+}
+
+/// `read-vm`, `write-hypervisor`, `exec-device` and so on.
+fn on_memory(app: &App, line: CommandLine<'_>, attack: &str) -> bool {
+    let Some((access, target)) = attack.split_once('-') else { return false };
+    let access = match access {
+        "read" => Access::Read,
+        "write" => Access::Write,
+        "exec" => Access::Execute,
+        "walk" => Access::Walk,
+        _ => return false,
+    };
+    // Physical memory of another VM is likely where a bare machine's memory goes on behind this VM's own.
+    let own_end = app.machine().memory().map(|memory| memory.end()).max().unwrap_or(0);
+    let place = match target {
+        "vm" => own_end,
+        "primary" => PRIMARY,
+        "hypervisor" => HYPERVISOR,
+        "device" => DEVICE,
+        _ => return false,
+    };
+    let place = line.address("addr").unwrap_or(place);
+    match access {
+        Access::Walk => walk(place),
+        _ => touch(place, access),
+    }
+    true
+}
+
+/// Makes the processor walk translation tables that are not this VM's.
+fn walk(address: u64) {
+    let low = core::ptr::without_provenance_mut::<u64>(0x1000);
+    // SAFETY: the attack: the lower half of the address space, which this kernel does not use, gets tables at `address`.
+    unsafe {
+        asm!("msr ttbr0_el1, {}", "isb", "tlbi vmalle1", "dsb nsh", "isb", in(reg) address & !0xfff, options(nostack));
+        println!("read {:#x} through them", low.read_volatile());
+    }
+}
+
+/// Maps an intermediate physical address that is not this VM's, and uses it.
+fn touch(address: u64, access: Access) {
+    let Some(region) = Region::new(address & !7, 8) else { return };
+    let mapped = match access {
+        // SAFETY: the attack: whatever is executed there is this guest's risk alone, and the point of it.
+        Access::Execute => unsafe { memory::map_code(region) },
+        Access::Read | Access::Write | Access::Walk => memory::map_device(region),
+    };
+    let Ok(at) = mapped else {
+        println!("the address {address:#x} cannot be mapped by this guest");
+        return;
+    };
+    let pointer = core::ptr::with_exposed_provenance_mut::<u64>(at);
+    // SAFETY: the address is mapped by this guest's own tables; what is behind it belongs to nobody in this guest.
+    unsafe {
+        match access {
+            Access::Read | Access::Walk => println!("read {:#x} at {address:#x}", pointer.read_volatile()),
+            Access::Write => pointer.write_volatile(MARK),
+            Access::Execute => asm!("blr {}", in(reg) at, clobber_abi("C")),
+        }
+    }
+}
+
+/// Cleans and invalidates a cache by set and way, which would reach other VMs' data.
+fn set_way() {
+    // SAFETY: the attack: cache maintenance that loses nothing (it cleans), and that the hypervisor must not let through.
+    unsafe { asm!("dc cisw, {}", in(reg) 0_u64, options(nostack)) };
+}
+
+/// x0 to x18, and x29.
+type Registers = [u64; 20];
+
+/// Makes a call with all these registers, and notes what is in them afterwards.
+fn call(x: &mut Registers) {
+    // SAFETY: the asm keeps x19 and x29 itself, and declares the others; the calls made here touch no memory.
+    unsafe {
+        asm!(
+            "stp x29, x19, [sp, #-32]!", "str x0, [sp, #16]",
+            "ldp x2, x3, [x0, #16]", "ldp x4, x5, [x0, #32]", "ldp x6, x7, [x0, #48]", "ldp x8, x9, [x0, #64]",
+            "ldp x10, x11, [x0, #80]", "ldp x12, x13, [x0, #96]", "ldp x14, x15, [x0, #112]",
+            "ldp x16, x17, [x0, #128]", "ldp x18, x29, [x0, #144]", "ldp x0, x1, [x0]",
+            "hvc #0",
+            "str x0, [sp, #24]", "ldr x0, [sp, #16]", "str x1, [x0, #8]",
+            "stp x2, x3, [x0, #16]", "stp x4, x5, [x0, #32]", "stp x6, x7, [x0, #48]", "stp x8, x9, [x0, #64]",
+            "stp x10, x11, [x0, #80]", "stp x12, x13, [x0, #96]", "stp x14, x15, [x0, #112]",
+            "stp x16, x17, [x0, #128]", "stp x18, x29, [x0, #144]", "ldr x1, [sp, #24]", "str x1, [x0]",
+            "ldp x29, x19, [sp], #32",
+            in("x0") x.as_mut_ptr(), clobber_abi("C"));
+    }
+}
+
+/// Calls, known and unknown, answer in x0 to x7 and leave everything else as it was: nothing of the hypervisor's or of
+/// another VM's comes out. Returns `true` (there is such an attack).
+fn calls() -> bool {
+    const SUCCESS: u64 = ffa::SUCCESS as u64;
+    const NOT_SUPPORTED: [u64; 8] = [ffa::ERROR as u64, 0, ffa::Error::NotSupported.bits(), 0, 0, 0, 0, 0];
+    let id = hv_abi::guest::id_get().map_or(0, |id| u64::from(id.0));
+    let mut unchanged = [MARK; 8];
+    unchanged[0] = hv_abi::SMCCC_NOT_SUPPORTED;
+    for (name, function, results) in [
+        ("id-get", ffa::ID_GET, [SUCCESS, 0, id, 0, 0, 0, 0, 0]),
+        ("spm-id-get", ffa::SPM_ID_GET, [SUCCESS, 0, 0, 0, 0, 0, 0, 0]),
+        ("yield", ffa::YIELD, [SUCCESS, 0, 0, 0, 0, 0, 0, 0]),
+        ("run", ffa::RUN, NOT_SUPPORTED),
+        ("unknown-ffa", 0x8400_00ef, NOT_SUPPORTED),
+        ("unknown-ffa-64", 0xc400_0061, NOT_SUPPORTED),
+        ("above-ffa", 0x8400_00f0, unchanged),
+        ("below-ffa", 0x8400_005f, unchanged),
+        ("unknown-vendor", 0x8600_0bad, unchanged),
+        ("unknown-crash-record", 0x8600_0010, unchanged),
+        ("zero", 0, unchanged),
+        ("all-ones", u32::MAX, unchanged),
+    ] {
+        let mut x = [MARK; 20];
+        // Bits 63:32 are no part of the function's number.
+        x[0] = u64::from(function) | 0xdead << 32;
+        // For how long FFA_YIELD may take. To the others no argument matters.
+        if function == ffa::YIELD {
+            x[2..4].fill(0);
+        }
+        call(&mut x);
+        let expected: Registers = core::array::from_fn(|i| results.get(i).copied().unwrap_or(MARK));
+        let ok = if x == expected { "yes" } else { "no" };
+        println!("@check name=registers ok={ok} call={name}");
+        if x != expected {
+            println!("{name}: {x:x?}");
+        }
+    }
+    true
+}
+
+/// Keeps its core with interrupts masked.
+fn never_yield() -> ! {
+    arch::mask_interrupts();
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+/// Runs wild: switches its own translation and vectors to nowhere, and goes on executing.
+fn wild() {
+    // SAFETY: the attack: nothing of this guest works afterwards, and nothing else is touched.
+    unsafe {
+        asm!("msr vbar_el1, {nowhere}", "msr ttbr1_el1, {nowhere}", "isb", "tlbi vmalle1", "dsb nsh", "isb",
+            "br {nowhere}", nowhere = in(reg) 0x0000_7fff_dead_0000_u64, options(noreturn));
+    }
+}
