@@ -9,7 +9,7 @@ use bundle::Manifest;
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let mut entries = common::Spec::good().entries();
     for (name, content) in &mut entries {
-        if name == bundle::MANIFEST_FILE {
+        if name == "manifest.dtb" {
             *content = bytes.to_vec();
         }
     }

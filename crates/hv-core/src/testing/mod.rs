@@ -15,14 +15,14 @@ use crate::{
 use core::cell::{Cell, RefCell};
 use hv_abi::{
     Regs,
-    exit::{AbortCause, Exit, Fault},
+    exit::{Exit, Fault},
     ffa,
     ids::{Ipa, Pa, VcpuId, VcpuIndex, VmId},
     layout::PAGE,
-    paravirt, psci, vendor,
+    paravirt, psci,
 };
 use machine::Conduit;
-use page_ownership::{Ownership, PageState};
+use page_ownership::Ownership;
 use spin::mutex::SpinMutex;
 use stage2_mmu::{Access, IpaWidth, Mapping, MemoryType};
 use std::{boxed::Box, collections::BTreeMap, thread_local, vec::Vec};
