@@ -133,9 +133,6 @@ lower_trap:                             // x0: vCPU, x1: syndrome
 
 lower_hypercall:                        // x0: vCPU
     ldr     w2, [x0]                    // the function
-    set_w   w3, FFA_ID_GET
-    cmp     w2, w3
-    b.eq    answer_id
     ldr     x4, =HV_CALLS
     eor     w5, w2, w2, lsr #23         // see `slot`
 1:  and     w5, w5, #0xff
@@ -147,6 +144,9 @@ lower_hypercall:                        // x0: vCPU
     ldr     w7, [x6]
     cmp     w7, w2
     b.ne    2f
+    set_w   w3, FFA_ID_GET
+    cmp     w2, w3
+    b.eq    answer_id
     ldr     x3, [x0, #VCPU_COLUMN]
     ldr     x6, [x6, x3]
     cbz     x6, no_call
