@@ -58,6 +58,7 @@ mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod trap;
+mod treewriter;
 mod vcpu;
 mod vm;
 mod vmtree;

@@ -66,8 +66,17 @@ pub use psci::{Conduit, Psci, PsciVersion};
 pub use region::Region;
 pub use timer::TimerInfo;
 
+use dtoolkit::fdt::Fdt;
 use survey::Survey;
 use tree::Tree;
+
+/// Checks the structure of any flattened device tree, not only a machine's: names may be longer than the specification has them.
+///
+/// # Errors
+/// It is not a device tree, or a broken one.
+pub fn read_tree(dtb: &[u8]) -> Result<Fdt<'_>, MachineError> {
+    Tree::new(dtb).map(|tree| tree.fdt())
+}
 
 /// A machine, described by a device tree that has been checked.
 #[derive(Clone, Debug)]

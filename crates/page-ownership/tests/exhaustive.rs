@@ -192,13 +192,38 @@ enum Op {
     Seize(VmId, u64),
     OpenMailbox(VmId, u64, u64),
     CloseMailbox(VmId),
-    Begin { sender: VmId, kind: Kind, zero: bool, pages: u64, to: &'static [(VmId, Grant)] },
+    Begin {
+        sender: VmId,
+        kind: Kind,
+        zero: bool,
+        pages: u64,
+        to: &'static [(VmId, Grant)],
+    },
     Add(VmId, (VmId, u16), u64),
-    Commit { sender: VmId, tx: (VmId, u16), fail: Option<u8> },
-    Retrieve { vm: VmId, tx: (VmId, u16), write: bool, zero: bool, after: bool, fail: Option<u8> },
-    Relinquish { vm: VmId, tx: (VmId, u16), zero: bool },
+    Commit {
+        sender: VmId,
+        tx: (VmId, u16),
+        fail: Option<u8>,
+    },
+    Retrieve {
+        vm: VmId,
+        tx: (VmId, u16),
+        write: bool,
+        zero: bool,
+        after: bool,
+        fail: Option<u8>,
+    },
+    Relinquish {
+        vm: VmId,
+        tx: (VmId, u16),
+        zero: bool,
+    },
     Forsake(VmId),
-    Reclaim { sender: VmId, tx: (VmId, u16), zero: bool },
+    Reclaim {
+        sender: VmId,
+        tx: (VmId, u16),
+        zero: bool,
+    },
     /// Everything that one can try with a handle of a transaction that is over.
     Stale(VmId, (VmId, u16)),
 }
@@ -450,7 +475,9 @@ impl World {
                 if free {
                     // The caller's part.
                     tables.zero(Pa(pfn * PAGE), 1);
-                    tables.map(vm, Ipa(self.home(vm, pfn) * PAGE), Pa(pfn * PAGE), 1, Access::RWX).expect("room");
+                    tables
+                        .map(vm, Ipa(self.home(vm, pfn) * PAGE), Pa(pfn * PAGE), 1, Access::RWX)
+                        .expect("room");
                     wipes[(pfn - BASE) as usize] = Some(bit(vm));
                     spec.assign(vm, self.home(vm, pfn), pfn);
                 }
@@ -483,8 +510,9 @@ impl World {
                 (vec![], if same { Ok(()) } else { Err(Error::Denied) })
             }
             Op::CloseMailbox(vm) => {
-                let own: Vec<u64> =
-                    (BASE..BASE + self.pages).filter(|pfn| spec.state(*pfn) == PageState::Mailbox(vm)).collect();
+                let own: Vec<u64> = (BASE..BASE + self.pages)
+                    .filter(|pfn| spec.state(*pfn) == PageState::Mailbox(vm))
+                    .collect();
                 if let [one, two] = own[..] {
                     pages.close_mailbox(vm, [one, two].map(|pfn| Pa(pfn * PAGE)));
                     own.iter().for_each(|pfn| spec.set_state(*pfn, PageState::Owned(vm)));
@@ -524,15 +552,20 @@ impl World {
             }
             Op::Retrieve { vm, tx, write, zero, after, fail } => {
                 let handle = handle(spec, tx);
-                let request =
-                    Request { tag: TAG, write, zero, zero_after: after, most_pieces: 8, ..Request::default() };
+                let request = Request {
+                    tag: TAG,
+                    write,
+                    zero,
+                    zero_after: after,
+                    most_pieces: 8,
+                    ..Request::default()
+                };
                 let mut reasons = spec.can_retrieve(vm, handle, &request, LIMIT);
                 let mut got = None;
                 tables.fail = fail;
-                let result =
-                    pages.retrieve(vm, handle, &request, tables, &mut |what, ranges| {
-                        got = Some((*what, ranges.iter().map(|range| range.pages).sum::<u64>()));
-                    });
+                let result = pages.retrieve(vm, handle, &request, tables, &mut |what, ranges| {
+                    got = Some((*what, ranges.iter().map(|range| range.pages).sum::<u64>()));
+                });
                 if tables.failed {
                     reasons.push(Error::NoMemory);
                 }
@@ -589,15 +622,18 @@ impl World {
                 // Another generation, another slot, and one that the hypervisor did not make.
                 let handle = handle(spec, key).0;
                 let request = Request { tag: TAG, most_pieces: 8, ..Request::default() };
-                let refused = [handle ^ 1 << 32, handle ^ 4, handle & !Handle::HYPERVISOR].map(Handle).iter().all(|&h| {
-                    pages.add(vm, h, Ipa(self.home(vm, BASE) * PAGE), 1, tables).is_err()
-                        && pages.commit(vm, h, tables).is_err()
-                        && pages.retrieve(vm, h, &request, tables, &mut |_, _| ()).is_err()
-                        && pages.relinquish(vm, h, false, tables).is_err()
-                        && pages.reclaim(vm, h, false, tables).is_err()
-                        && !pages.holds(vm, h)
-                        && pages.pieces(h).is_empty()
-                });
+                let refused = [handle ^ 1 << 32, handle ^ 4, handle & !Handle::HYPERVISOR]
+                    .map(Handle)
+                    .iter()
+                    .all(|&h| {
+                        pages.add(vm, h, Ipa(self.home(vm, BASE) * PAGE), 1, tables).is_err()
+                            && pages.commit(vm, h, tables).is_err()
+                            && pages.retrieve(vm, h, &request, tables, &mut |_, _| ()).is_err()
+                            && pages.relinquish(vm, h, false, tables).is_err()
+                            && pages.reclaim(vm, h, false, tables).is_err()
+                            && !pages.holds(vm, h)
+                            && pages.pieces(h).is_empty()
+                    });
                 (vec![], if refused { Ok(()) } else { Err(Error::Denied) })
             }
         };
@@ -624,7 +660,11 @@ impl World {
     ) -> Result<(), String> {
         for pfn in BASE..BASE + count {
             if pages.state(Pa(pfn * PAGE)) != spec.state(pfn) {
-                return Err(format!("{op:?} left {:?}, not {:?}", pages.state(Pa(pfn * PAGE)), spec.state(pfn)));
+                return Err(format!(
+                    "{op:?} left {:?}, not {:?}",
+                    pages.state(Pa(pfn * PAGE)),
+                    spec.state(pfn)
+                ));
             }
         }
         for vm in VMS {
@@ -652,7 +692,9 @@ impl World {
                 if pages.holds(vm, handle) != holds {
                     return Err(format!("{op:?}: {vm} holds what {owner} gave, or not"));
                 }
-                if tx.complete && (pages.owner(handle) != Ok(*owner) || pages.is_exclusive(handle) != tx.exclusive()) {
+                if tx.complete
+                    && (pages.owner(handle) != Ok(*owner) || pages.is_exclusive(handle) != tx.exclusive())
+                {
                     return Err(format!("{op:?}: a transaction of {owner} is another"));
                 }
             }
@@ -675,8 +717,7 @@ impl Model for World {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let mut pages =
-            Ownership::new([(BASE * PAGE, self.pages * PAGE)].into_iter(), VMS.into_iter());
+        let mut pages = Ownership::new([(BASE * PAGE, self.pages * PAGE)].into_iter(), VMS.into_iter());
         let mut spec = Spec::new(&VMS, if self.identity { &VMS[..1] } else { &[] }, &[]);
         let mut state = State {
             pages: Arc::new(Ownership::new(std::iter::empty(), std::iter::empty())),
@@ -753,7 +794,8 @@ impl Model for World {
                     let after = State::permitted(&spec);
                     state.runs.push(Run { steps: steps.into(), before, after, wipes });
                 }
-                (state.pages, state.spec, state.slots) = (Arc::new(pages), Arc::new(spec), Arc::new(tables.slots));
+                (state.pages, state.spec, state.slots) =
+                    (Arc::new(pages), Arc::new(spec), Arc::new(tables.slots));
             }
         }
         state.settle(self);
@@ -778,7 +820,8 @@ impl Model for World {
             }),
             Property::always("pages are used by owners and receivers only", |world: &World, s: &State| {
                 let reach = s.reach();
-                (0..world.pages as usize).all(|p| within(s, p, reach[0][p], 0) && within(s, p, reach[1][p], 1))
+                (0..world.pages as usize)
+                    .all(|p| within(s, p, reach[0][p], 0) && within(s, p, reach[1][p], 1))
             }),
             Property::always("two write a page only if its owner wants that", |world: &World, s: &State| {
                 let [_, writers] = s.reach();
@@ -806,7 +849,8 @@ impl Model for World {
         if self.kinds.contains(&Kind::Donate) {
             all.push(Property::sometimes("a page is donated", |world: &World, s: &State| {
                 let owner = |page: usize| s.spec.state(BASE + page as u64).owner();
-                s.runs.is_empty() && (0..world.owners.len()).any(|p| owner(p).is_some_and(|vm| vm != world.owners[p]))
+                s.runs.is_empty()
+                    && (0..world.owners.len()).any(|p| owner(p).is_some_and(|vm| vm != world.owners[p]))
             }));
         }
         if self.zero {
@@ -836,7 +880,12 @@ fn check(name: &str, world: World) {
 fn check_flawed(world: World) {
     let flaw = world.flaw;
     let checker = world.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
-    let sometimes = ["a TLB knows more than the tables", "two receivers have a page", "a page is donated", "a page is zero"];
+    let sometimes = [
+        "a TLB knows more than the tables",
+        "two receivers have a page",
+        "a page is donated",
+        "a page is zero",
+    ];
     let found = checker.discoveries().into_iter().filter(|(name, _)| !sometimes.contains(name));
     let found: Vec<_> = found.map(|(name, path)| (name, path.into_actions())).collect();
     println!("{flaw:?}, after {} states: {found:?}", checker.unique_state_count());
@@ -858,23 +907,43 @@ fn pages_of_the_hypervisor_and_mailboxes() {
 fn fragments_and_failures() {
     let owners = &[VMS[1], VMS[1], VMS[0]];
     let kinds = &[Kind::Donate, Kind::Lend];
-    check("fragments and failures", World { pages: 3, owners, kinds, most: 2, senders: &VMS[1..2], failures: true, ..WORLD });
+    check(
+        "fragments and failures",
+        World { pages: 3, owners, kinds, most: 2, senders: &VMS[1..2], failures: true, ..WORLD },
+    );
 }
 
 #[test]
 fn zeroing() {
-    check("zeroing", World { pages: 1, owners: &VMS[..1], zero: true, failures: true, open: [1, 1], ..WORLD });
+    check(
+        "zeroing",
+        World { pages: 1, owners: &VMS[..1], zero: true, failures: true, open: [1, 1], ..WORLD },
+    );
 }
 
 #[test]
 fn cores_fill_their_tlbs_when_they_like() {
-    check("lazy", World { pages: 1, owners: &VMS[1..2], zero: true, lazy: true, open: [1, 1], kinds: &[Kind::Lend], senders: &VMS[1..2], ..WORLD });
+    check(
+        "lazy",
+        World {
+            pages: 1,
+            owners: &VMS[1..2],
+            zero: true,
+            lazy: true,
+            open: [1, 1],
+            kinds: &[Kind::Lend],
+            senders: &VMS[1..2],
+            ..WORLD
+        },
+    );
 }
 
 #[test]
 fn flaws_are_found() {
     let world = World { zero: true, ..WORLD };
-    for flaw in [Flaw::NoFlush, Flaw::OneCore, Flaw::FlushLater, Flaw::ZeroFirst, Flaw::NoWithhold, Flaw::NoLock] {
+    for flaw in
+        [Flaw::NoFlush, Flaw::OneCore, Flaw::FlushLater, Flaw::ZeroFirst, Flaw::NoWithhold, Flaw::NoLock]
+    {
         for lazy in [false, true] {
             check_flawed(World { flaw, lazy, ..world.clone() });
         }

@@ -22,16 +22,16 @@ fn copy(pa: u64, bytes: &[u8]) {
 pub(super) fn secondaries(bundle: &Bundle<'static>, plan: &Plan) -> Vec<Reload> {
     let all = bundle.secondaries().zip(&plan.secondaries);
     all.map(|(vm, placement)| {
-        let kernel = bundle.kernel(&vm);
-        let kernel_offset = layout::KERNEL_OFFSET + kernel.text_offset;
-        let mut segments = vec![(kernel_offset, kernel.bytes)];
-        let ramdisk = bundle.ramdisk(&vm).map(|bytes| {
-            let offset = (kernel_offset + kernel.memory_size).next_multiple_of(layout::BLOCK);
+        let (kernel, loading) = bundle.loading(&vm, placement.bytes);
+        let mut segments = vec![(loading.kernel, kernel)];
+        let ramdisk = bundle.ramdisk(&vm).zip(loading.ramdisk).map(|(bytes, offset)| {
             segments.push((offset, bytes));
             let start = layout::RAM_BASE + offset;
             (start, start + bytes.len() as u64)
         });
-        segments.push((0, tree(bundle, &vm, placement.bytes, ramdisk)));
+        if let Some(offset) = loading.tree {
+            segments.push((offset, tree(bundle, &vm, placement.bytes, ramdisk, loading.tree_room)));
+        }
         for (offset, bytes) in &segments {
             copy(placement.pa.0 + offset, bytes);
         }
@@ -39,34 +39,39 @@ pub(super) fn secondaries(bundle: &Bundle<'static>, plan: &Plan) -> Vec<Reload> 
             pa: placement.pa,
             bytes: placement.bytes,
             segments: segments.into_boxed_slice(),
-            entry: layout::RAM_BASE + kernel_offset,
-            argument: layout::RAM_BASE,
+            entry: layout::RAM_BASE + loading.kernel,
+            argument: loading.argument(placement.bytes),
             done: 0,
         }
     })
     .collect()
 }
 
-/// The device tree of a secondary: its own, or one that is made.
+/// The device tree of a secondary: its own, amended, or one that is made.
 fn tree(
     bundle: &Bundle<'static>,
     vm: &VmSpec<'static>,
     memory_len: u64,
     ramdisk: Option<(u64, u64)>,
+    room: u64,
 ) -> &'static [u8] {
-    if let Some(tree) = bundle.tree(vm) {
-        return tree;
-    }
-    let tree = vmtree::secondary(&vmtree::SecondaryTree {
+    let ask = vmtree::SecondaryTree {
         memory_base: layout::RAM_BASE,
         memory_len,
         vcpus: vm.vcpu_count as u16,
         bootargs: vm.bootargs.unwrap_or_default(),
         ramdisk,
         name: vm.debug_name,
-    });
+    };
+    let tree = match bundle.tree(vm) {
+        Some(own) => vmtree::amended(own, &ask),
+        None => Ok(vmtree::secondary(&ask)),
+    };
     match tree {
-        Ok(tree) => tree.leak(),
+        Ok(tree) if tree.len() as u64 <= room => tree.leak(),
+        Ok(tree) => {
+            fail!("the device tree of {} has {} bytes, more than its {room}", vm.debug_name, tree.len())
+        }
         Err(why) => fail!("no device tree for {}: {why}", vm.debug_name),
     }
 }
@@ -75,7 +80,7 @@ fn tree(
 pub(super) fn primary(bundle: &Bundle<'_>, plan: &Plan, machine: &Machine<'_>) -> Start {
     let vm = bundle.primary();
     let place = &plan.primary;
-    copy(place.kernel_pa.0, bundle.kernel(&vm).bytes);
+    copy(place.kernel_pa.0, bundle.kernel(&vm).0);
     let ramdisk = bundle.ramdisk(&vm).zip(place.ramdisk_pa).map(|(bytes, pa)| {
         copy(pa.0, bytes);
         (pa.0, pa.0 + bytes.len() as u64)

@@ -10,7 +10,8 @@ use hv_abi::{
     ids::VmId,
 };
 use page_ownership::{
-    Grant, MAX_BORROWERS, MAX_PAGES, MAX_RANGES, MAX_TRANSACTIONS, MAX_ZEROED_PAGES, Offer, PageState, Request,
+    Grant, MAX_BORROWERS, MAX_PAGES, MAX_RANGES, MAX_TRANSACTIONS, MAX_ZEROED_PAGES, Offer, PageState,
+    Request,
 };
 use std::collections::BTreeMap;
 
@@ -233,7 +234,8 @@ impl Spec {
     }
 
     pub fn begin(&mut self, sender: VmId, offer: &Offer<'_>, handle: Handle) {
-        let loan = |(vm, grant): &(VmId, Grant)| Loan { vm: *vm, grant: *grant, held: None, zero_after: false };
+        let loan =
+            |(vm, grant): &(VmId, Grant)| Loan { vm: *vm, grant: *grant, held: None, zero_after: false };
         let tx = Tx {
             handle: handle.0,
             kind: offer.kind,
@@ -279,7 +281,8 @@ impl Spec {
                 }
             }
         }
-        let pieces: usize = self.txs.iter().filter(|((vm, _), _)| *vm == sender).map(|(_, tx)| tx.runs()).sum();
+        let pieces: usize =
+            self.txs.iter().filter(|((vm, _), _)| *vm == sender).map(|(_, tx)| tx.runs()).sum();
         reason(&mut reasons, pieces > MAX_RANGES, Error::NoMemory);
         reasons
     }
@@ -326,7 +329,8 @@ impl Spec {
         if let Some(at) = request.place {
             let first = tx.pages[0].1 * PAGE;
             let pages = tx.pages.len() as u64;
-            let in_range = at.0.is_multiple_of(PAGE) && at.0.checked_add(pages * PAGE).is_some_and(|e| e <= limit);
+            let in_range =
+                at.0.is_multiple_of(PAGE) && at.0.checked_add(pages * PAGE).is_some_and(|e| e <= limit);
             let possible = if identity {
                 tx.runs() == 1 && at.0 == first
             } else {
