@@ -104,6 +104,8 @@ pub enum Problem<'a> {
     Unaligned(u64),
     /// The kernel image is bad.
     Kernel(&'a str, ImageError),
+    /// Nothing could tell the VM of it: a flat kernel has a device tree only if the bundle brings one.
+    NoTree,
     /// Memory is too small for what is loaded into it.
     TooSmall {
         /// Bytes that it would take.
@@ -130,7 +132,7 @@ impl fmt::Display for BundleError<'_> {
         match self {
             Self::Archive(why) => why.fmt(f),
             Self::NoManifest => write!(f, "bundle: there is no {}", manifest::MANIFEST_FILE),
-            Self::NotATree { file, why } => write!(f, "{file}: not a device tree: {why}"),
+            Self::NotATree { file, why } => write!(f, "{file}: {why}"),
             Self::Node { file, node, why } => write!(f, "{file}: {node}: {why}"),
             Self::Unknown { file, at, property } => {
                 write!(f, "{file}: {at}: {property}: Margay has no such property")
@@ -175,6 +177,7 @@ impl fmt::Display for Problem<'_> {
             Self::Range { value, min, max } => write!(f, "{value:#x} is not between {min:#x} and {max:#x}"),
             Self::Unaligned(value) => write!(f, "{value:#x} is not a multiple of 4096"),
             Self::Kernel(file, why) => write!(f, "{file}: {why}"),
+            Self::NoTree => f.write_str("a flat kernel needs an fdt_filename to be told of it"),
             Self::TooSmall { needed } => {
                 write!(f, "too small: kernel, ramdisk and device tree need {needed:#x}")
             }

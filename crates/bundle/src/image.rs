@@ -17,7 +17,7 @@ const SIZE_MAX: u64 = 1 << 48;
 pub enum KernelFormat {
     /// An arm64 `Image`.
     Arm64Image,
-    /// No header: wanted at a 2 MiB boundary and entered at its first byte, as Hafnium's guests are.
+    /// No header: put at the beginning of memory and entered at its first byte, as Hafnium's guests are.
     Flat,
 }
 

@@ -23,6 +23,7 @@
 //!
 //! * [`Archive`]: cpio archives, `newc` (with or without checksums) and the old binary form.
 //! * [`Image`]: arm64 `Image` headers; kernels without one are flat binaries.
+//! * [`Loading`]: where a secondary's kernel, ramdisk and device tree go, and what it finds in x0.
 //! * [`Manifest`]: Hafnium's hypervisor manifest and FF-A partition manifests, with Margay's additions.
 //!
 //! Everything is input from outside: no input makes this crate panic, and nothing in it allocates. A checked manifest
@@ -33,6 +34,7 @@
 mod cpio;
 mod error;
 mod image;
+mod loading;
 pub mod manifest;
 mod partition;
 mod place;
@@ -40,6 +42,7 @@ mod place;
 pub use cpio::{Archive, ArchiveError, ArchiveProblem, Entry};
 pub use error::{At, BundleError, Problem};
 pub use image::{Image, ImageError, KernelFormat};
+pub use loading::Loading;
 pub use manifest::{Kind, MachineLimits, Manifest, VmSpec};
 pub use partition::Partition;
 pub use place::Cells;

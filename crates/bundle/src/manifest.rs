@@ -15,7 +15,7 @@
 //! Hafnium's nor Margay's are ignored, except that an unknown one with the prefix `margay,` is a mistake.
 
 use crate::{
-    Archive, Image,
+    Archive, Image, KernelFormat, Loading,
     error::{At, BundleError, Problem},
     partition::{self, Partition},
     place::{Cells, Place, Result},
@@ -40,7 +40,6 @@ const MAX_MEMORY: u64 = 1 << 40;
 const OWN_PROPERTIES: [&str; 2] = ["margay,bootargs", "margay,kind"];
 const OWN_PREFIX: &str = "margay,";
 const VM_PREFIX: &str = "vm";
-const DTB_MAGIC: u32 = 0xd00d_feed;
 
 /// What the machine offers.
 #[derive(Clone, Copy, Debug)]
@@ -211,7 +210,8 @@ impl<'a> Manifest<'a> {
             let vcpus = place.missing("vcpu_count", place.ranged("vcpu_count", 1, MAX_VCPUS.into())?)?;
             let bytes = place.missing("mem_size", place.ranged("mem_size", 1, MAX_MEMORY)?)?;
             spec.vcpu_count = vcpus as u32;
-            spec.mem_size = Some(bytes);
+            // Hafnium rounds it up, too.
+            spec.mem_size = Some(bytes.next_multiple_of(layout::PAGE));
         }
         if spec.is_ffa_partition {
             let name = place.missing("fdt_filename", spec.fdt_filename)?;
@@ -261,12 +261,7 @@ impl<'a> Manifest<'a> {
                 return Err(BundleError::Property { file, at: At::Root, property: "boot-order", problem });
             }
         }
-        match spec.mem_size {
-            Some(bytes) if !bytes.is_multiple_of(layout::PAGE) => {
-                Err(place.error("mem_size", Problem::Unaligned(bytes)))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Checks the files that a VM names, and that they fit into its memory; returns the bytes that they need.
@@ -274,27 +269,35 @@ impl<'a> Manifest<'a> {
         let kernel = self.named(place, "kernel_filename", spec.kernel_filename)?;
         let image = Image::parse(kernel)
             .map_err(|why| place.error("kernel_filename", Problem::Kernel(spec.kernel_filename, why)))?;
-        let mut needed = (layout::KERNEL_OFFSET + image.text_offset).saturating_add(image.memory_size);
-        if let Some(name) = spec.ramdisk_filename {
-            let ramdisk = self.named(place, "ramdisk_filename", name)?.len() as u64;
-            needed = needed.next_multiple_of(layout::BLOCK).saturating_add(ramdisk);
-        }
-        if let Some(name) = spec.fdt_filename {
-            let bytes = self.named(place, "fdt_filename", name)?;
-            // Only the VM reads it, so only the header matters here.
-            let word = |at: usize| bytes.get(at..)?.first_chunk().map(|word| u32::from_be_bytes(*word));
-            let (value, max) = (bytes.len() as u64, layout::DEVICE_TREE_MAX);
-            if word(0) != Some(DTB_MAGIC) || word(4).is_none_or(|size| u64::from(size) > value) {
-                return Err(place.error("fdt_filename", Problem::NotATree(name)));
-            }
+        let length = |property, name: Option<&'a str>| {
+            name.map(|name| self.named(place, property, name).map(|file| file.len() as u64)).transpose()
+        };
+        let ramdisk = length("ramdisk_filename", spec.ramdisk_filename)?;
+        let tree = length("fdt_filename", spec.fdt_filename)?;
+        if let (Some(name), Some(value), max) = (spec.fdt_filename, tree, layout::DEVICE_TREE_MAX) {
             if value > max {
                 return Err(place.error("fdt_filename", Problem::Range { value, min: 1, max }));
             }
+            if Tree::new(self.file(name)).is_err() {
+                return Err(place.error("fdt_filename", Problem::NotATree(name)));
+            }
         }
-        match spec.mem_size {
-            Some(bytes) if bytes < needed => Err(place.error("mem_size", Problem::TooSmall { needed })),
-            _ => Ok(needed),
+        let Some(memory) = spec.mem_size else {
+            // The primary's places are the plan's: this is about what they take.
+            let end = (layout::KERNEL_OFFSET + image.text_offset).saturating_add(image.memory_size);
+            return Ok(ramdisk.map_or(end, |bytes| end.next_multiple_of(layout::BLOCK).saturating_add(bytes)));
+        };
+        if image.format == KernelFormat::Flat && tree.is_none() {
+            for (property, given) in
+                [("ramdisk_filename", ramdisk.is_some()), ("margay,bootargs", spec.bootargs.is_some())]
+            {
+                if given {
+                    return Err(place.error(property, Problem::NoTree));
+                }
+            }
         }
+        let needed = Loading::of(&image, memory, ramdisk, tree).needed;
+        if memory < needed { Err(place.error("mem_size", Problem::TooSmall { needed })) } else { Ok(needed) }
     }
 
     fn named(&self, place: Place<'a>, property: &'a str, name: &'a str) -> Result<'a, &'a [u8]> {

@@ -1,7 +1,7 @@
 //! Manifests: what is read, and the sentence in which everything that can be wrong ends.
 mod common;
 
-use bundle::{Kind, MachineLimits, Manifest};
+use bundle::{Image, Kind, Loading, MachineLimits, Manifest};
 use common::{LIMITS, MIB, Node, Spec, Value, blob, image, newc, old_binary, partition};
 
 #[track_caller]
@@ -56,10 +56,10 @@ fn the_manifest_itself() {
     assert_eq!(error(&without), "bundle: there is no manifest.dtb");
     assert_eq!(error(b""), "bundle: at byte 0: the archive ends without a trailer");
     let spec = good().file("manifest.dtb", b"text".to_vec());
-    assert!(spec.sentence().starts_with("manifest.dtb: not a device tree: "));
+    refused(&spec, "manifest.dtb: this is not a device tree");
     let mut cut = good().manifest();
     cut.truncate(cut.len() - 40);
-    assert!(good().file("manifest.dtb", cut).sentence().starts_with("manifest.dtb: not a device tree: "));
+    assert!(good().file("manifest.dtb", cut).sentence().starts_with("manifest.dtb: the device tree is "));
     let spec = good().file("manifest.dtb", blob(&Node::default(), &["hypervizor"]));
     refused(&spec, "manifest.dtb: /hypervisor: missing");
     let mut spec = good();
@@ -164,10 +164,9 @@ fn numbers() {
         &good().set(2, "mem_size", 0),
         &format!("{at} mem_size: 0x0 is not between 0x1 and 0x10000000000"),
     );
-    refused(
-        &good().set(2, "mem_size", 0x400_1001),
-        &format!("{at} mem_size: 0x4001001 is not a multiple of 4096"),
-    );
+    let bytes = good().set(2, "mem_size", 0x400_1001).bundle();
+    let rounded = Manifest::check(&bytes, &LIMITS).unwrap().vms().nth(1).unwrap().mem_size;
+    assert_eq!(rounded, Some(0x400_2000));
     refused(
         &good().set(2, "smc_whitelist", Value::Bytes(vec![1, 2, 3])),
         &format!("{at} smc_whitelist: not a list of whole cells of the right length"),
@@ -186,6 +185,44 @@ fn memory_has_to_hold_what_is_loaded() {
         &good().unset(2, "ramdisk_filename").set(2, "mem_size", 0x30_0000u64),
         &format!("{at} too small: kernel, ramdisk and device tree need 0x301000"),
     );
+}
+
+#[test]
+fn flat_kernels_are_loaded_as_hafnium_loads_them() {
+    let flat = Image::parse(&[0x14; 5000]).unwrap();
+    let all = Loading::of(&flat, MIB, Some(4097), Some(100));
+    let tree = MIB - 0x2000;
+    let expected = Loading {
+        kernel: 0,
+        ramdisk: Some(tree - 0x2000),
+        tree: Some(tree),
+        tree_room: 0x2000,
+        needed: 0x6000,
+    };
+    assert_eq!((all, all.argument(0x4000_0000, MIB)), (expected, 0x4000_0000 + tree));
+    let alone = Loading::of(&flat, MIB, None, None);
+    assert_eq!(
+        (alone.kernel, alone.tree, alone.needed, alone.argument(0x4000_0000, MIB)),
+        (0, None, 0x2000, MIB)
+    );
+    let image = Image::parse(&image(0x1000, MIB, 0, 100)).unwrap();
+    let alone = Loading::of(&image, 8 * MIB, Some(1), None);
+    assert_eq!((alone.kernel, alone.ramdisk, alone.tree), (0x20_1000, Some(0x40_0000), Some(0)));
+    assert_eq!((alone.needed, alone.argument(0x4000_0000, 8 * MIB)), (0x40_0001, 0x4000_0000));
+
+    // A flat kernel with its partition manifest as tree, of a page, and a page to spare.
+    let at = "manifest.dtb: /hypervisor/vm3:";
+    refused(&good().set(3, "mem_size", 0x3000), "no error");
+    refused(
+        &good().set(3, "mem_size", 0x2000),
+        &format!("{at} mem_size: too small: kernel, ramdisk and device tree need 0x3000"),
+    );
+    for property in ["ramdisk_filename", "margay,bootargs"] {
+        let spec = good().unset(3, "is_ffa_partition").set(3, property, "ramdisk");
+        refused(&spec, "no error");
+        let sentence = format!("{at} {property}: a flat kernel needs an fdt_filename to be told of it");
+        refused(&spec.unset(3, "fdt_filename"), &sentence);
+    }
 }
 
 #[test]
@@ -340,7 +377,7 @@ fn partition_manifests() {
             &format!("two.dtb: {node}: Margay cannot give regions or buffers to a partition"),
         );
     }
-    assert!(good().file("two.dtb", vec![0; 64]).sentence().starts_with("two.dtb: not a device tree: "));
+    refused(&good().file("two.dtb", vec![0; 64]), "two.dtb: this is not a device tree");
 }
 
 #[test]

@@ -1,4 +1,6 @@
-//! The fixed intermediate-physical layout of a secondary VM, whatever physical memory backs it.
+//! The intermediate-physical layout of a secondary VM, whatever physical memory backs it. It depends on the kernel's format.
+//!
+//! An arm64 `Image`:
 //!
 //! ```text
 //! RAM_BASE                   the device tree (x0 of the boot vCPU), up to DEVICE_TREE_MAX bytes
@@ -6,7 +8,21 @@
 //! …                          the ramdisk, if any, at the next 2 MiB boundary after the kernel's image_size
 //! RAM_BASE + mem_size        end of memory
 //! ```
-//! Every other intermediate address is unmapped: touching it stops the VM.
+//! A flat kernel, as Hafnium's guests are:
+//!
+//! ```text
+//! RAM_BASE                   the kernel; the entry is its first byte
+//! …
+//!                            the ramdisk, if any, right below the device tree
+//!                            the device tree, if the bundle brings one (then x0 of the boot vCPU, else x0 is mem_size),
+//!                            in whole pages, with one to spare
+//! RAM_BASE + mem_size        end of memory
+//! ```
+//! Hafnium gives its secondaries the physical addresses of their memory; Margay's are always here. A guest that finds itself by
+//! its program counter, as Hafnium's do, cannot tell.
+//!
+//! Memory and device regions of an FF-A partition manifest are where the manifest has them. Every other intermediate address is
+//! unmapped: touching it stops the VM.
 
 /// Where a secondary's memory begins: 1 GiB, so that 2 MiB and 1 GiB blocks can map it.
 pub const RAM_BASE: u64 = 0x4000_0000;

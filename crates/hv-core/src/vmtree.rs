@@ -140,6 +140,74 @@ fn psci(fdt: &mut Writer) {
     fdt.end();
 }
 
+/// Makes the tree of a secondary from the one that its bundle brings.
+pub(crate) fn amended(dtb: &[u8], tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
+    let own = Tree::new(dtb).map_err(Error::Malformed)?.root();
+    let mut fdt = Writer::new();
+    fdt.begin("");
+    properties(&mut fdt, &own, &[]);
+    // Hafnium's guests look for this very name.
+    fdt.begin("memory");
+    fdt.text("device_type", "memory");
+    fdt.property("reg", &memory_reg(&own, &[Region::new(tree.memory_base, tree.memory_len)])?);
+    fdt.end();
+    let chosen = own.child("chosen");
+    let bootargs = !tree.bootargs.is_empty();
+    if chosen.is_some() || bootargs || tree.ramdisk.is_some() {
+        fdt.begin("chosen");
+        if let Some(chosen) = &chosen {
+            let replaced = ["linux,initrd-start", "linux,initrd-end", "bootargs"];
+            let first = if tree.ramdisk.is_some() { 0 } else { 2 };
+            properties(&mut fdt, chosen, &replaced[first..if bootargs { 3 } else { 2 }]);
+        }
+        if bootargs {
+            fdt.text("bootargs", tree.bootargs);
+        }
+        ramdisk(&mut fdt, tree.ramdisk);
+        for child in chosen.iter().flat_map(|chosen| chosen.children()) {
+            copy(&mut fdt, &child, DEPTH_MAX - 2, None)?;
+        }
+        fdt.end();
+    }
+    for node in own.children() {
+        match node.name() {
+            "chosen" => {}
+            "cpus" => amended_cpus(&mut fdt, &node, tree.vcpus)?,
+            _ if node.base_name() == "memory" || node.value("device_type") == Some(b"memory\0") => {}
+            _ => copy(&mut fdt, &node, DEPTH_MAX - 1, None)?,
+        }
+    }
+    fdt.end();
+    fdt.finish().ok_or(Error::Write)
+}
+
+/// Copies `/cpus` with at most `vcpus` cores.
+fn amended_cpus(fdt: &mut Writer, node: &Node<'_>, vcpus: u16) -> Result<(), Error> {
+    let is_core = |node: &Node<'_>| node.base_name() == "cpu";
+    let all = node.children().filter(is_core).count() <= usize::from(vcpus);
+    let mut left = 0..vcpus;
+    fdt.begin(node.name());
+    properties(fdt, node, &[]);
+    for child in node.children() {
+        if is_core(&child) {
+            let Some(mpidr) = left.next().map(vcpu_mpidr) else { continue };
+            fdt.begin(&format!("cpu@{mpidr:x}"));
+            properties(fdt, &child, &["reg"]);
+            let cells = child.value("reg").map_or(1, |reg| reg.len() / 4).clamp(1, 2);
+            fdt.property("reg", &mpidr.to_be_bytes()[8 - 4 * cells..]);
+            for part in child.children() {
+                copy(fdt, &part, DEPTH_MAX - 3, None)?;
+            }
+            fdt.end();
+        } else if all || child.name() != "cpu-map" {
+            // The map refers to all cores.
+            copy(fdt, &child, DEPTH_MAX - 2, None)?;
+        }
+    }
+    fdt.end();
+    Ok(())
+}
+
 /// Makes the tree of the super-secondary from the machine's: with all devices but those whose nodes are `hidden`, with
 /// its own memory, cores, command line and ramdisk. Nothing refers to an interrupt controller yet.
 pub(crate) fn super_secondary(
@@ -166,7 +234,7 @@ pub(crate) fn super_secondary(
             || node.base_name() == "memory"
             || is_compatible(&node, "arm,psci");
         if !replaced {
-            copy(&mut fdt, &node, DEPTH_MAX - 1, hidden)?;
+            copy(&mut fdt, &node, DEPTH_MAX - 1, Some(hidden))?;
         }
     }
     hypervisor(&mut fdt, Some(tree.name), &[]);
@@ -207,7 +275,7 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
 
     for node in machine.children() {
         match node.name() {
-            "cpus" | "reserved-memory" => copy(&mut fdt, &node, DEPTH_MAX - 1, &[])?,
+            "cpus" | "reserved-memory" => copy(&mut fdt, &node, DEPTH_MAX - 1, Some(&[]))?,
             name if is_compatible(&node, "arm,psci") => {
                 fdt.begin(name);
                 properties(&mut fdt, &node, &["method"]);
@@ -215,7 +283,7 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
                 fdt.end();
             }
             _ if is_compatible(&node, "arm,armv8-timer") || is_compatible(&node, "arm,armv7-timer") => {
-                copy(&mut fdt, &node, DEPTH_MAX - 1, &[])?;
+                copy(&mut fdt, &node, DEPTH_MAX - 1, Some(&[]))?;
             }
             _ => {}
         }
@@ -231,14 +299,16 @@ fn is_compatible(node: &Node<'_>, prefix: &str) -> bool {
     strings.split(|byte| *byte == 0).any(|string| string.starts_with(prefix.as_bytes()))
 }
 
-/// Copies a node, without hidden ones and interrupt controllers in it, and references to the latter.
-fn copy(fdt: &mut Writer, node: &Node<'_>, depth_left: usize, hidden: &[&str]) -> Result<(), Error> {
-    if node.value("interrupt-controller").is_some() || hidden.contains(&node.name()) {
+/// Copies a node: whole, or without `hidden` ones and interrupt controllers in it, and references to the latter.
+fn copy(fdt: &mut Writer, node: &Node<'_>, depth_left: usize, hidden: Option<&[&str]>) -> Result<(), Error> {
+    let leaves_out =
+        |hidden: &[&str]| node.value("interrupt-controller").is_some() || hidden.contains(&node.name());
+    if hidden.is_some_and(leaves_out) {
         return Ok(());
     }
     let depth_left = depth_left.checked_sub(1).ok_or(Error::TooDeep)?;
     fdt.begin(node.name());
-    properties(fdt, node, &INTERRUPT_REFERENCES);
+    properties(fdt, node, if hidden.is_some() { &INTERRUPT_REFERENCES } else { &[] });
     for child in node.children() {
         copy(fdt, &child, depth_left, hidden)?;
     }
@@ -256,6 +326,10 @@ fn properties(fdt: &mut Writer, node: &Node<'_>, except: &[&str]) {
 /// The command line and the ramdisk, in an open `/chosen`.
 fn boot_data(fdt: &mut Writer, bootargs: &str, ramdisk: Option<(u64, u64)>) {
     fdt.text("bootargs", bootargs);
+    self::ramdisk(fdt, ramdisk);
+}
+
+fn ramdisk(fdt: &mut Writer, ramdisk: Option<(u64, u64)>) {
     if let Some((start, end)) = ramdisk {
         fdt.long("linux,initrd-start", &[start]);
         fdt.long("linux,initrd-end", &[end]);

@@ -2,17 +2,8 @@
 
 use super::fail;
 use crate::{plan::PrimaryNeeds, report};
-use ::bundle::{Image, MachineLimits, Manifest, VmSpec};
+use ::bundle::{Image, KernelFormat, Loading, MachineLimits, Manifest, VmSpec};
 use alloc::vec::Vec;
-
-/// A kernel to be loaded.
-pub(super) struct Kernel<'a> {
-    pub(super) bytes: &'a [u8],
-    /// Distance of its first byte from a 2 MiB boundary.
-    pub(super) text_offset: u64,
-    /// Bytes of memory that it occupies, uninitialised data included.
-    pub(super) memory_size: u64,
-}
 
 /// Files and manifest that fit each other and the machine.
 pub(super) struct Bundle<'a> {
@@ -45,31 +36,40 @@ impl<'a> Bundle<'a> {
         self.vms.get(1..).unwrap_or_default()
     }
 
-    pub(super) fn kernel(&self, vm: &VmSpec<'a>) -> Kernel<'a> {
+    /// A VM's kernel, and what its header says.
+    pub(super) fn kernel(&self, vm: &VmSpec<'a>) -> (&'a [u8], Image) {
         let bytes = self.manifest.file(vm.kernel_filename);
         match Image::parse(bytes) {
-            Ok(image) => Kernel { bytes, text_offset: image.text_offset, memory_size: image.memory_size },
+            Ok(image) => (bytes, image),
             Err(why) => fail!("{}: {why}", vm.kernel_filename),
         }
+    }
+
+    /// A secondary's kernel, and where it and all else goes in its memory.
+    pub(super) fn loading(&self, vm: &VmSpec<'a>, memory: u64) -> (&'a [u8], Loading) {
+        let (bytes, image) = self.kernel(vm);
+        let length = |file: Option<&[u8]>| file.map(|file| file.len() as u64);
+        (bytes, Loading::of(&image, memory, length(self.ramdisk(vm)), length(self.tree(vm))))
     }
 
     pub(super) fn ramdisk(&self, vm: &VmSpec<'a>) -> Option<&'a [u8]> {
         Some(self.manifest.file(vm.ramdisk_filename?))
     }
 
-    /// The device tree that the bundle brings for a VM. An FF-A partition manifest is not one.
+    /// The device tree that the bundle brings for a VM. An FF-A partition manifest is one only for a flat kernel.
     pub(super) fn tree(&self, vm: &VmSpec<'a>) -> Option<&'a [u8]> {
-        let name = vm.fdt_filename.filter(|_| !vm.is_ffa_partition)?;
+        let flat = || self.kernel(vm).1.format == KernelFormat::Flat;
+        let name = vm.fdt_filename.filter(|_| !vm.is_ffa_partition || flat())?;
         Some(self.manifest.file(name))
     }
 
     /// What has to be placed in the primary's memory, on a machine whose tree has `tree` bytes.
     pub(super) fn primary_needs(&self, tree: usize) -> PrimaryNeeds {
         let vm = self.primary();
-        let kernel = self.kernel(vm);
+        let (_, image) = self.kernel(vm);
         PrimaryNeeds {
-            text_offset: kernel.text_offset,
-            image_size: kernel.memory_size,
+            text_offset: image.text_offset,
+            image_size: image.memory_size,
             ramdisk: self.ramdisk(vm).map_or(0, |bytes| bytes.len() as u64),
             tree: tree as u64 + TREE_GROWTH,
         }

@@ -28,16 +28,17 @@ pub(super) fn secondaries(bundle: &Bundle<'static>, plan: &Plan, devices: &Devic
     let all = bundle.secondaries().iter().zip(&plan.secondaries);
     all.map(|(vm, placement)| {
         let base = memory_base(vm, placement);
-        let kernel = bundle.kernel(vm);
-        let kernel_offset = layout::KERNEL_OFFSET + kernel.text_offset;
-        let mut segments = vec![(kernel_offset, kernel.bytes)];
-        let ramdisk = bundle.ramdisk(vm).map(|bytes| {
-            let offset = (kernel_offset + kernel.memory_size).next_multiple_of(layout::BLOCK);
+        let (kernel, loading) = bundle.loading(vm, placement.bytes);
+        let mut segments = vec![(loading.kernel, kernel)];
+        let ramdisk = bundle.ramdisk(vm).zip(loading.ramdisk).map(|(bytes, offset)| {
             segments.push((offset, bytes));
             let start = base + offset;
             (start, start + bytes.len() as u64)
         });
-        segments.push((0, tree(bundle, vm, devices, Region::new(base, placement.bytes), ramdisk)));
+        if let Some(offset) = loading.tree {
+            let memory = Region::new(base, placement.bytes);
+            segments.push((offset, tree(bundle, vm, devices, memory, ramdisk, loading.tree_room)));
+        }
         for (offset, bytes) in &segments {
             copy(placement.pa.0 + offset, bytes);
         }
@@ -45,8 +46,8 @@ pub(super) fn secondaries(bundle: &Bundle<'static>, plan: &Plan, devices: &Devic
             pa: placement.pa,
             bytes: placement.bytes,
             segments: segments.into_boxed_slice(),
-            entry: base + kernel_offset,
-            argument: base,
+            entry: base + loading.kernel,
+            argument: loading.argument(base, placement.bytes),
             done: 0,
         }
     })
@@ -58,18 +59,16 @@ pub(super) fn memory_base(vm: &VmSpec<'_>, placement: &Placement) -> u64 {
     if vm.kind == Kind::SuperSecondary { placement.pa.0 } else { layout::RAM_BASE }
 }
 
-/// The device tree of a secondary: its own, the machine's with its devices, or one that is made from nothing.
+/// The device tree of a secondary: its own, amended, the machine's with its devices, or one that is made from nothing.
 fn tree(
     bundle: &Bundle<'static>,
     vm: &VmSpec<'static>,
     devices: &Devices<'_>,
     memory: Region,
     ramdisk: Option<(u64, u64)>,
+    room: u64,
 ) -> &'static [u8] {
-    if let Some(tree) = bundle.tree(vm) {
-        return tree;
-    }
-    let parts = vmtree::SecondaryTree {
+    let ask = vmtree::SecondaryTree {
         memory_base: memory.base,
         memory_len: memory.len,
         vcpus: vm.vcpu_count as u16,
@@ -77,13 +76,18 @@ fn tree(
         ramdisk,
         name: vm.debug_name,
     };
-    let tree = if vm.kind == Kind::SuperSecondary {
-        vmtree::super_secondary(devices.machine.dtb(), &parts, &devices.hidden)
-    } else {
-        vmtree::secondary(&parts)
+    let tree = match bundle.tree(vm) {
+        Some(own) => vmtree::amended(own, &ask),
+        None if vm.kind == Kind::SuperSecondary => {
+            vmtree::super_secondary(devices.machine.dtb(), &ask, &devices.hidden)
+        }
+        None => vmtree::secondary(&ask),
     };
     match tree {
-        Ok(tree) => tree.leak(),
+        Ok(tree) if tree.len() as u64 <= room => tree.leak(),
+        Ok(tree) => {
+            fail!("the device tree of {} has {} bytes, more than its {room}", vm.debug_name, tree.len())
+        }
         Err(why) => fail!("no device tree for {}: {why}", vm.debug_name),
     }
 }
@@ -92,7 +96,7 @@ fn tree(
 pub(super) fn primary(bundle: &Bundle<'_>, plan: &Plan, machine: &Machine<'_>) -> Start {
     let vm = bundle.primary();
     let place = &plan.primary;
-    copy(place.kernel_pa.0, bundle.kernel(vm).bytes);
+    copy(place.kernel_pa.0, bundle.kernel(vm).0);
     let ramdisk = bundle.ramdisk(vm).zip(place.ramdisk_pa).map(|(bytes, pa)| {
         copy(pa.0, bytes);
         (pa.0, pa.0 + bytes.len() as u64)
