@@ -151,7 +151,7 @@ impl fmt::Display for At {
         match self {
             Self::Root => f.write_str("/"),
             Self::Hypervisor => f.write_str("/hypervisor"),
-            Self::Vm(number) => write!(f, "/hypervisor/vm{number}"),
+            Self::Vm(number) => write!(f, "/hypervisor/vm{}", u64::from(*number)),
         }
     }
 }
