@@ -164,7 +164,7 @@ pub(crate) fn amended(dtb: &[u8], tree: &SecondaryTree<'_>) -> Result<Vec<u8>, E
             fdt.text("bootargs", tree.bootargs);
         }
         ramdisk(&mut fdt, tree.ramdisk);
-        for child in chosen.iter().flat_map(|chosen| chosen.children()) {
+        for child in chosen.iter().flat_map(devtree::Node::children) {
             copy(&mut fdt, &child, DEPTH_MAX - 2, None)?;
         }
         fdt.end();
