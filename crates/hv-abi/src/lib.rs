@@ -67,6 +67,16 @@ pub mod smccc {
     pub const VERSION: u32 = 0x8000_0000;
     /// `SMCCC_ARCH_FEATURES`.
     pub const ARCH_FEATURES: u32 = 0x8000_0001;
+    /// `SMCCC_ARCH_WORKAROUND_1`: against speculation that another context has trained (CVE-2017-5715).
+    pub const ARCH_WORKAROUND_1: u32 = 0x8000_8000;
+    /// `SMCCC_ARCH_WORKAROUND_2`: against speculation past stores (CVE-2018-3639).
+    pub const ARCH_WORKAROUND_2: u32 = 0x8000_7FFF;
+    /// `SMCCC_ARCH_WORKAROUND_3`: against speculation by branch history (CVE-2022-23960).
+    pub const ARCH_WORKAROUND_3: u32 = 0x8000_3FFF;
+    /// `SMCCC_ARCH_FEATURES` of a workaround that no core needs.
+    pub const NOT_REQUIRED: i32 = -2;
+    /// The first version with `SMCCC_ARCH_FEATURES`: 1.1.
+    pub const VERSION_1_1: i32 = 0x1_0001;
     /// The version that Margay speaks: 1.2.
     pub const VERSION_1_2: u64 = 0x1_0002;
     /// Bit 30 of a function identifier: arguments and results are 64 bits wide.

@@ -24,12 +24,22 @@ pub const SYSTEM_OFF: u32 = 0x8400_0008;
 pub const SYSTEM_RESET: u32 = 0x8400_0009;
 /// `PSCI_FEATURES`.
 pub const FEATURES: u32 = 0x8400_000A;
+/// `SYSTEM_RESET2`.
+pub const SYSTEM_RESET2: u32 = 0x8400_0012;
+/// `SYSTEM_RESET2` (64-bit).
+pub const SYSTEM_RESET2_64: u32 = 0xC400_0012;
 
 /// First and last PSCI function number, without the 64-bit convention bit.
 pub const FUNCTION_RANGE: core::ops::RangeInclusive<u32> = 0x8400_0000..=0x8400_001F;
 
 /// The version that Margay implements: 1.1.
 pub const VERSION_1_1: u64 = 0x1_0001;
+/// The bits of `power_state` that must be zero in `CPU_SUSPEND`'s original format (section 5.4.2).
+pub const POWER_STATE_RESERVED: u64 = 0xFCFE_0000;
+/// The bit of `power_state` that asks for a state which loses the registers, and is left at an entry address.
+pub const POWER_STATE_DOWN: u64 = 1 << 16;
+/// `SYSTEM_RESET2`'s only architectural type.
+pub const SYSTEM_WARM_RESET: u32 = 0;
 /// `MIGRATE_INFO_TYPE`: no Trusted OS that needs migrating.
 pub const MIGRATE_NOT_REQUIRED: u64 = 2;
 

@@ -18,6 +18,7 @@
 //! | `reload`, `statistics` | making a VM as it was at boot; what vCPUs have done |
 //! | `notifications` | FF-A notifications of a VM |
 //! | `trap` | what a VM does that traps, by the policy in `hv_abi::registers` and docs/security.md |
+//! | `firmware` | what of firmware VMs reach |
 //! | `interrupt` | physical interrupts |
 //! | `vmtree` | device trees for VMs |
 //! | `console`, `report`, `syndrome` | what people read |
@@ -40,6 +41,7 @@ mod console;
 mod el2_map;
 #[cfg(target_os = "none")]
 mod entry;
+mod firmware;
 #[cfg(target_os = "none")]
 mod heap;
 mod interrupt;

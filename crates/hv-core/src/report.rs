@@ -24,7 +24,7 @@ pub(crate) fn fatal(why: fmt::Arguments<'_>) -> ! {
 /// Switches the machine off, or stops this core for good.
 pub(crate) fn power_off() -> ! {
     if POWER.load(Ordering::Relaxed) == 1 {
-        arch::smc([u64::from(psci::SYSTEM_OFF), 0, 0, 0]);
+        arch::smc([psci::SYSTEM_OFF.into(), 0, 0, 0, 0, 0, 0, 0]);
     }
     arch::halt()
 }

@@ -62,6 +62,11 @@ impl Statistics {
         add(&self.exits[reason as usize], 1);
     }
 
+    /// How often it has been entered.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed)
+    }
+
     /// All of it, as `VCPU_STATISTICS_GET` returns it from x1 on.
     pub(crate) fn read(&self) -> [u64; 7] {
         let mut all = [0; 7];

@@ -1,6 +1,6 @@
 //! The whole system: all VMs and cores, fixed before the first VM runs.
 
-use crate::{percore::Core, vm::Vm};
+use crate::{firmware::Workarounds, percore::Core, vm::Vm};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use hv_abi::ids::VmId;
@@ -21,6 +21,8 @@ pub(crate) struct System {
     pub(crate) ownership: SpinMutex<Ownership>,
     /// How firmware is called.
     pub(crate) conduit: Option<Conduit>,
+    /// What firmware does for the cores.
+    pub(crate) workarounds: Workarounds,
 }
 
 static SYSTEM: AtomicPtr<System> = AtomicPtr::new(core::ptr::null_mut());

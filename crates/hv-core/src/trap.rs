@@ -61,7 +61,7 @@ pub(crate) fn handle(current: Loaded, esr: u64) -> Next {
         // FF-A calls may be made by SMC as well as by HVC; ELR points to a trapped SMC, not behind it.
         EC_SMC64 => {
             arch::advance_pc();
-            service::call(current)
+            service::call_by_smc(current)
         }
         EC_SYSREG => system_register(current, esr),
         EC_INSTRUCTION_ABORT | EC_DATA_ABORT => abort(&current, esr),

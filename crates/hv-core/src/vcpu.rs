@@ -91,6 +91,8 @@ pub struct Vcpu {
     pub(crate) notifications: AtomicU64,
     /// The scheduler has been told of them.
     pub(crate) reported: AtomicBool,
+    /// How often it had been entered when `CPU_ON` started it.
+    started: AtomicU64,
     /// What it has done so far.
     pub(crate) statistics: Statistics,
     /// Its interrupts.
@@ -127,6 +129,7 @@ impl Vcpu {
             requester: AtomicU32::new(NO_REQUESTER),
             notifications: AtomicU64::new(0),
             reported: AtomicBool::new(false),
+            started: AtomicU64::new(u64::MAX),
             statistics: Statistics::default(),
             irqs: VcpuInterrupts::new(),
             hcr: Cell::new(0),
@@ -189,6 +192,16 @@ impl Vcpu {
     /// Its affinity, as PSCI names it.
     pub(crate) fn affinity(&self) -> u64 {
         self.vmpidr & 0xff_00ff_ffff
+    }
+
+    /// Notes that `CPU_ON` starts it.
+    pub(crate) fn note_start(&self) {
+        self.started.store(self.statistics.entries(), Ordering::Relaxed);
+    }
+
+    /// Whether, if it is not off, it has been started by `CPU_ON` but never entered since.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.started.load(Ordering::Relaxed) == self.statistics.entries()
     }
 
     /// What it is doing, as of now.

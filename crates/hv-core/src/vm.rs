@@ -1,6 +1,6 @@
 //! A virtual machine.
 
-use crate::{arch::Traps, notifications::Notifications, reload::Reload, tables::VmTables, vcpu::Vcpu};
+use crate::{arch::Traps, firmware::Whitelist, notifications::Notifications, reload::Reload, tables::VmTables, vcpu::Vcpu};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering};
 use hv_abi::{
@@ -119,6 +119,8 @@ pub struct Vm {
     pub(crate) attention: AtomicBool,
     /// What FF-A lets it do.
     pub(crate) messaging: Messaging,
+    /// What of firmware it may call.
+    pub(crate) whitelist: Whitelist,
     /// What its memory held at boot.
     pub(crate) reload: SpinMutex<Option<Reload>>,
     /// FF-A version that the VM negotiated.
@@ -162,6 +164,7 @@ impl Vm {
             notifications: SpinMutex::new(Notifications::new(messaging.notifications)),
             attention: AtomicBool::new(false),
             messaging,
+            whitelist: Whitelist::default(),
             reload: SpinMutex::new(None),
             ffa_version: AtomicU32::new(messaging.version.to_bits()),
             ffa_version_used: AtomicBool::new(false),

@@ -90,8 +90,19 @@ pub(crate) fn revision(_: bool) -> u64 {
 pub(crate) fn id_register(_: u8, _: u8) -> u64 {
     0
 }
-pub(crate) fn smc(_: [u64; 4]) -> u64 {
-    u64::MAX
+#[cfg(any(test, feature = "testing"))]
+std::thread_local! {
+    /// This thread's firmware; it knows nothing.
+    pub(crate) static FIRMWARE: core::cell::Cell<fn([u64; 8]) -> [u64; 8]> =
+        const { core::cell::Cell::new(|_| [u64::MAX; 8]) };
+}
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn smc(x: [u64; 8]) -> [u64; 8] {
+    FIRMWARE.get()(x)
+}
+#[cfg(not(any(test, feature = "testing")))]
+pub(crate) fn smc(_: [u64; 8]) -> [u64; 8] {
+    [u64::MAX; 8]
 }
 pub(crate) fn halt() -> ! {
     panic!("halted")

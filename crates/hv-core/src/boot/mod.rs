@@ -10,6 +10,7 @@ mod load;
 use crate::{
     arch, board, console,
     el2_map::{self, El2Map, Kind, STACK_SIZE},
+    firmware::{self, Whitelist},
     interrupt::TIMERS,
     percore::Core,
     plan::{Memory, Placement, Plan, Region, Request},
@@ -157,6 +158,7 @@ fn enter(core: &'static Core) -> ! {
     if let Err(why) = board::init_core(core.mpidr, &TIMERS.ids()) {
         fail!("{why}");
     }
+    firmware::probe();
     arch::hide_interrupt_controller();
     arch::enter(core.primary(), core.start.stack_top)
 }
@@ -294,7 +296,7 @@ fn ownership(ram: &[Region], plan: &Plan, vms: impl Iterator<Item = VmId>) -> Ow
 /// Makes everything that lives as long as the machine runs.
 fn build(
     devices: &Devices<'_>,
-    bundle: &Bundle<'_>,
+    bundle: &Bundle<'static>,
     plan: &Plan,
     cores: &[u64],
     ram: &[Region],
@@ -334,6 +336,12 @@ fn build(
         ));
     }
 
+    let specs = core::iter::once(bundle.primary()).chain(bundle.secondaries());
+    for (vm, spec) in vms.iter_mut().zip(specs) {
+        vm.whitelist =
+            Whitelist { functions: spec.smc_whitelist, permissive: spec.smc_whitelist_permissive };
+    }
+
     let mut parts = Vec::new();
     for index in 0..cores.len() as u16 {
         let stack = stack_memory();
@@ -358,6 +366,7 @@ fn build(
         frequency,
         vtcr: arch::vtcr(width.bits()),
         conduit: machine.psci().map(|psci| psci.conduit),
+        workarounds: Default::default(),
     }));
     for vm in &system.vms {
         vm.vcpus.iter().for_each(|vcpu| vcpu.attach(vm));

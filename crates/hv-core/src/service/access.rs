@@ -2,6 +2,7 @@
 
 use super::{direct, ffa, indirect, mailbox, memory, notify, paravirt, psci, vendor};
 use crate::{
+    firmware,
     run::{self, Next},
     vcpu::{Loaded, Vcpu},
     vm::{Vm, VmKind},
@@ -174,10 +175,12 @@ access_table! {
     ps::CPU_ON, Primary, psci::primary_cpu_on;
     ps::CPU_ON_64, Primary, psci::primary_cpu_on;
     ps::CPU_OFF, Primary, psci::primary_cpu_off;
-    ps::AFFINITY_INFO, Primary, psci::primary_affinity_info;
-    ps::AFFINITY_INFO_64, Primary, psci::primary_affinity_info;
+    ps::AFFINITY_INFO, Primary, psci::forward;
+    ps::AFFINITY_INFO_64, Primary, psci::forward;
     ps::SYSTEM_OFF, Primary, psci::primary_system_off;
     ps::SYSTEM_RESET, Primary, psci::primary_system_reset;
+    ps::SYSTEM_RESET2, Primary, psci::forward;
+    ps::SYSTEM_RESET2_64, Primary, psci::forward;
     ps::CPU_ON, Secondaries, psci::cpu_on;
     ps::CPU_ON_64, Secondaries, psci::cpu_on;
     ps::CPU_OFF, Secondaries, psci::cpu_off;
@@ -185,12 +188,17 @@ access_table! {
     ps::AFFINITY_INFO_64, Secondaries, psci::affinity_info;
     ps::SYSTEM_OFF, Secondaries, psci::system_off;
     ps::SYSTEM_RESET, Secondaries, psci::system_reset;
+    ps::SYSTEM_RESET2, Secondaries, psci::system_reset2;
+    ps::SYSTEM_RESET2_64, Secondaries, psci::system_reset2;
     ps::CPU_SUSPEND, All, psci::cpu_suspend;
     ps::CPU_SUSPEND_64, All, psci::cpu_suspend;
     ps::MIGRATE_INFO_TYPE, All, psci::migrate_info_type;
     // SMCCC and Margay.
     smccc::VERSION, All, vendor::smccc_version;
     smccc::ARCH_FEATURES, All, vendor::arch_features;
+    smccc::ARCH_WORKAROUND_1, All, firmware::work_around;
+    smccc::ARCH_WORKAROUND_2, All, firmware::work_around;
+    smccc::ARCH_WORKAROUND_3, All, firmware::work_around;
     v::CALL_UID, All, vendor::uid;
     v::CALL_REVISION, All, vendor::revision;
     v::CRASH_RECORD_GET, Primary, vendor::crash_record;

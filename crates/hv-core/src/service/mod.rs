@@ -19,7 +19,7 @@ mod paravirt;
 mod psci;
 mod vendor;
 
-use crate::{run::Next, vcpu::Loaded};
+use crate::{firmware, run::Next, vcpu::Loaded};
 use hv_abi::{Regs, SMCCC_NOT_SUPPORTED};
 
 pub(crate) use access::column;
@@ -41,6 +41,17 @@ pub(crate) fn call(mut current: Loaded) -> Next {
         current.regs().x[0] = SMCCC_NOT_SUPPORTED;
     }
     current.vcpu()
+}
+
+/// A call of `current` by SMC: as by HVC, but what is not there may be firmware's.
+pub(crate) fn call_by_smc(mut current: Loaded) -> Next {
+    let function = current.regs().x[0] as u32;
+    let vm = current.vm();
+    if vm.whitelist.has(function) && access::find(function, vm).is_none() {
+        firmware::forward(current)
+    } else {
+        call(current)
+    }
 }
 
 /// Answers an FF-A call with `FFA_ERROR`.

@@ -2,13 +2,14 @@
 
 use super::access;
 use crate::{
-    arch, console, report,
+    arch, console, firmware, report,
     run::{self, Next},
     system::System,
     vcpu::{Loaded, VcpuState},
+    vm::Vm,
 };
 use core::sync::atomic::Ordering;
-use hv_abi::{exit::Exit, psci, psci::Status, smccc};
+use hv_abi::{exit::Exit, ids::Ipa, psci, psci::Status, smccc};
 
 fn done(mut current: Loaded, x0: u64) -> Next {
     current.regs().x[0] = x0;
@@ -38,11 +39,28 @@ pub(super) fn features(mut current: Loaded) -> Next {
     let ours =
         psci::FUNCTION_RANGE.contains(&(function & !smccc::CONVENTION_64)) || function == smccc::VERSION;
     let known = ours && access::may_call(function, current.vm().kind);
+    let is_reset = matches!(function, psci::SYSTEM_RESET2 | psci::SYSTEM_RESET2_64);
+    if is_reset && current.vm().is_primary() {
+        // It is the machine's, and optional.
+        return done(current, firmware::call(psci::FEATURES, [function.into(), 0, 0]));
+    }
     status(current, if known { Status::Success } else { Status::NotSupported })
 }
 
-/// `CPU_SUSPEND`: a wait for an interrupt that keeps all state.
+/// Whether a vCPU of `vm` can start at `entry`: an instruction of its own memory.
+fn is_entry(vm: &Vm, entry: u64) -> bool {
+    entry % 4 == 0 && vm.stage2.lock().walk(Ipa(entry)).is_some_and(|mapping| mapping.access.execute)
+}
+
+/// `CPU_SUSPEND`: a wait for an interrupt that keeps all state, also where less was asked for (DEN0022, 5.4.5).
 pub(super) fn cpu_suspend(mut current: Loaded) -> Next {
+    let [state, entry] = [1, 2].map(|n| argument(&mut current, n));
+    if state & psci::POWER_STATE_RESERVED != 0 {
+        return status(current, Status::InvalidParameters);
+    }
+    if state & psci::POWER_STATE_DOWN != 0 && !is_entry(current.vm(), entry) {
+        return status(current, Status::InvalidAddress);
+    }
     current.regs().x[0] = Status::Success.bits();
     run::wait(&current, VcpuState::Waiting)
 }
@@ -51,13 +69,17 @@ pub(super) fn cpu_suspend(mut current: Loaded) -> Next {
 pub(super) fn cpu_on(mut current: Loaded) -> Next {
     let [mpidr, entry, context] = [1, 2, 3].map(|n| argument(&mut current, n));
     let vm = current.vm();
-    let Some(target) = vm.vcpus.iter().find(|v| v.affinity() == mpidr) else {
+    let Some(target) = vm.vcpu_by_affinity(mpidr) else {
         return status(current, Status::InvalidParameters);
     };
+    if !is_entry(vm, entry) {
+        return status(current, Status::InvalidAddress);
+    }
     let Some(mut claimed) = target.claim(VcpuState::Off, current.core()) else {
-        return status(current, Status::AlreadyOn);
+        return status(current, if target.is_starting() { Status::OnPending } else { Status::AlreadyOn });
     };
     claimed.reset(entry, context);
+    target.note_start();
     vm.vcpus_on.fetch_add(1, Ordering::SeqCst);
     claimed.release(VcpuState::Ready);
     current.regs().x[0] = Status::Success.bits();
@@ -77,12 +99,15 @@ pub(super) fn cpu_off(current: Loaded) -> Next {
 
 pub(super) fn affinity_info(mut current: Loaded) -> Next {
     let [mpidr, level] = [1, 2].map(|n| argument(&mut current, n));
-    let found = current.vm().vcpu_by_affinity(mpidr).map(crate::vcpu::Vcpu::state);
-    match found {
-        Some(VcpuState::Off) if level == 0 => done(current, psci::AFFINITY_OFF),
-        Some(_) if level == 0 => done(current, psci::AFFINITY_ON),
-        _ => status(current, Status::InvalidParameters),
-    }
+    let Some(target) = current.vm().vcpu_by_affinity(mpidr).filter(|_| level == 0) else {
+        return status(current, Status::InvalidParameters);
+    };
+    let state = match target.state() {
+        VcpuState::Off => psci::AFFINITY_OFF,
+        _ if target.is_starting() => psci::AFFINITY_ON_PENDING,
+        _ => psci::AFFINITY_ON,
+    };
+    done(current, state)
 }
 
 pub(super) fn system_off(mut current: Loaded) -> Next {
@@ -91,6 +116,15 @@ pub(super) fn system_off(mut current: Loaded) -> Next {
 
 pub(super) fn system_reset(mut current: Loaded) -> Next {
     off(&mut current, true)
+}
+
+/// `SYSTEM_RESET2` of a VM: as `SYSTEM_RESET`.
+pub(super) fn system_reset2(mut current: Loaded) -> Next {
+    if current.regs().x[1] as u32 == psci::SYSTEM_WARM_RESET {
+        off(&mut current, true)
+    } else {
+        status(current, Status::InvalidParameters)
+    }
 }
 
 fn off(current: &mut Loaded, reset: bool) -> Next {
@@ -105,8 +139,11 @@ fn off(current: &mut Loaded, reset: bool) -> Next {
 pub(super) fn primary_cpu_on(mut current: Loaded) -> Next {
     let [mpidr, entry, context] = [1, 2, 3].map(|n| argument(&mut current, n));
     let system = System::get();
-    let found = system.cores.iter().find(|c| c.mpidr == mpidr).filter(|_| system.conduit.is_some());
+    let found = system.cores.iter().find(|c| c.mpidr == mpidr);
     let Some(core) = found else { return status(current, Status::InvalidParameters) };
+    if !is_entry(current.vm(), entry) {
+        return status(current, Status::InvalidAddress);
+    }
     let Some(mut claimed) = core.primary().claim(VcpuState::Off, core) else {
         return status(current, Status::AlreadyOn);
     };
@@ -117,7 +154,7 @@ pub(super) fn primary_cpu_on(mut current: Loaded) -> Next {
     arch::clean_to_memory(start as usize, size_of_val(&core.start));
     let entry = arch::secondary_entry(crate::el2_map::image());
     let start = crate::el2_map::physical(start as u64).0;
-    let result = arch::smc([u64::from(psci::CPU_ON_64), mpidr, entry, start]);
+    let result = firmware::call(psci::CPU_ON_64, [mpidr, entry, start]);
     if result != Status::Success.bits() {
         claimed.release(VcpuState::Off);
     }
@@ -129,15 +166,16 @@ pub(super) fn primary_cpu_off(current: Loaded) -> Next {
     let vcpu = current.vcpu();
     // SAFETY: the vCPU is this core's, and nothing of it is needed any more: CPU_ON starts it afresh.
     unsafe { crate::vcpu::Claimed::assume(vcpu) }.release(VcpuState::Off);
-    arch::smc([u64::from(psci::CPU_OFF), 0, 0, 0]);
+    firmware::call(psci::CPU_OFF, [0; 3]);
     let _ = vcpu.claim(VcpuState::Off, current.core());
     status(current, Status::Denied)
 }
 
-pub(super) fn primary_affinity_info(mut current: Loaded) -> Next {
-    let [mpidr, level] = [1, 2].map(|n| argument(&mut current, n));
-    let result = arch::smc([u64::from(psci::AFFINITY_INFO_64), mpidr, level, 0]);
-    done(current, result)
+/// `AFFINITY_INFO` and `SYSTEM_RESET2` by the primary: they are about cores and the machine.
+pub(super) fn forward(mut current: Loaded) -> Next {
+    let [a, b] = [1, 2].map(|n| argument(&mut current, n));
+    let function = current.regs().x[0] as u32;
+    done(current, firmware::call(function, [a, b, 0]))
 }
 
 pub(super) fn primary_system_off(_: Loaded) -> Next {
@@ -145,6 +183,6 @@ pub(super) fn primary_system_off(_: Loaded) -> Next {
 }
 
 pub(super) fn primary_system_reset(_: Loaded) -> Next {
-    arch::smc([u64::from(psci::SYSTEM_RESET), 0, 0, 0]);
+    firmware::call(psci::SYSTEM_RESET, [0; 3]);
     report::power_off()
 }

@@ -1,13 +1,13 @@
 //! SMCCC discovery and Margay's own calls.
 
 use crate::{
-    reload,
+    firmware, reload,
     run::{self, Next},
     system::System,
     vcpu::Loaded,
     vm::Vm,
 };
-use hv_abi::{Regs, SMCCC_NOT_SUPPORTED, exit::AbortCause, ffa, ids::VcpuId, ids::VmId, smccc, vendor};
+use hv_abi::{Regs, exit::AbortCause, ffa, ids::VcpuId, ids::VmId, smccc, vendor};
 
 pub(super) fn smccc_version(mut current: Loaded) -> Next {
     current.regs().x[0] = smccc::VERSION_1_2;
@@ -17,7 +17,7 @@ pub(super) fn smccc_version(mut current: Loaded) -> Next {
 pub(super) fn arch_features(mut current: Loaded) -> Next {
     let function = current.regs().x[1] as u32;
     let known = matches!(function, smccc::VERSION | smccc::ARCH_FEATURES);
-    current.regs().x[0] = if known { 0 } else { SMCCC_NOT_SUPPORTED };
+    current.regs().x[0] = if known { 0 } else { firmware::feature(function) };
     current.vcpu()
 }
 

@@ -108,6 +108,7 @@ impl Node {
             vtcr: 0,
             ownership: SpinMutex::new(ownership),
             conduit: Some(Conduit::Smc),
+            workarounds: Default::default(),
         }));
         system.vms.iter().for_each(|vm| vm.vcpus.iter().for_each(|vcpu| vcpu.attach(vm)));
         for (core, vcpu) in system.cores.iter().zip(&system.vms[0].vcpus) {

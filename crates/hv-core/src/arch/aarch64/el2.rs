@@ -235,12 +235,21 @@ pub(crate) fn id_register(crm: u8, op2: u8) -> u64 {
     }
 }
 
-/// Calls firmware by SMC: the function and its arguments; returns x0. Only PSCI functions whose arguments have been
-/// checked are passed.
-pub(crate) fn smc([function, a, b, c]: [u64; 4]) -> u64 {
-    let mut arguments = [0; 17];
-    arguments[..3].copy_from_slice(&[a, b, c]);
-    smccc::smc64(function as u32, arguments)[0]
+/// Calls firmware by SMC: x0 to x7, and what they are afterwards. The hypervisor calls only PSCI and what DEN0028 defines, with
+/// arguments that it has checked; of a VM, what its manifest allows.
+#[inline(never)]
+pub(crate) fn smc(mut x: [u64; 8]) -> [u64; 8] {
+    // SAFETY: SMCCC 1.0 has a call change x0 to x17 at most. What the functions above do to memory does not touch what is the
+    // hypervisor's: power functions start cores at its own entry, and whoever writes the manifest vouches for the rest.
+    unsafe {
+        asm!("smc #0",
+            inout("x0") x[0], inout("x1") x[1], inout("x2") x[2], inout("x3") x[3],
+            inout("x4") x[4], inout("x5") x[5], inout("x6") x[6], inout("x7") x[7],
+            out("x8") _, out("x9") _, out("x10") _, out("x11") _, out("x12") _, out("x13") _,
+            out("x14") _, out("x15") _, out("x16") _, out("x17") _,
+            options(nostack));
+    }
+    x
 }
 
 /// Waits for an interrupt or event, for ever.
