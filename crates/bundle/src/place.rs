@@ -18,6 +18,11 @@ pub(crate) struct Place<'a> {
 pub struct Cells<'a>(&'a [[u8; 4]]);
 
 impl<'a> Cells<'a> {
+    /// The numbers in these bytes, big-endian.
+    pub const fn new(bytes: &'a [[u8; 4]]) -> Self {
+        Self(bytes)
+    }
+
     /// The numbers.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = u32> + use<'a> {
         self.0.iter().map(|cell| u32::from_be_bytes(*cell))

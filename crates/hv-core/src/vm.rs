@@ -1,6 +1,9 @@
 //! A virtual machine.
 
-use crate::{arch::Traps, firmware::Whitelist, notifications::Notifications, reload::Reload, tables::VmTables, vcpu::Vcpu};
+use crate::{
+    arch::Traps, firmware::Whitelist, notifications::Notifications, reload::Reload, tables::VmTables,
+    vcpu::Vcpu,
+};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering};
 use hv_abi::{

@@ -338,8 +338,7 @@ fn build(
 
     let specs = core::iter::once(bundle.primary()).chain(bundle.secondaries());
     for (vm, spec) in vms.iter_mut().zip(specs) {
-        vm.whitelist =
-            Whitelist { functions: spec.smc_whitelist, permissive: spec.smc_whitelist_permissive };
+        vm.whitelist = Whitelist { functions: spec.smc_whitelist, permissive: spec.smc_whitelist_permissive };
     }
 
     let mut parts = Vec::new();

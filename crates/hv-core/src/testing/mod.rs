@@ -29,9 +29,13 @@ use std::{boxed::Box, collections::BTreeMap, thread_local, vec::Vec};
 use vtimer::Frequency;
 
 #[cfg(test)]
+mod firmware;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod messages;
+#[cfg(test)]
+mod power;
 #[cfg(test)]
 mod running;
 pub mod sequence;
@@ -92,9 +96,15 @@ enum Outcome {
 
 impl Node {
     fn new() -> Self {
+        Self::with_vms(|_| ())
+    }
+
+    /// With VMs as `change` makes them.
+    fn with_vms(change: impl Fn(&mut Vm)) -> Self {
         PAGES.with_borrow_mut(BTreeMap::clear);
-        let vms: Vec<Vm> =
+        let mut vms: Vec<Vm> =
             [vm(1, VmKind::Primary, 2), vm(2, VmKind::Secondary, 2), vm(3, VmKind::Secondary, 1)].into();
+        vms.iter_mut().for_each(change);
         let cores = (0..2u16)
             .map(|i| Core::new(i, vmtree::vcpu_mpidr(i), vms.len(), Window::nowhere(), Pa(0), 0))
             .collect();
@@ -159,13 +169,23 @@ impl Node {
 
     /// Lets `vcpu`, which is loaded, make a call, and does the switch that follows.
     fn call(vcpu: &'static Vcpu, arguments: &[u64]) -> Outcome {
+        Self::call_by(service::call, vcpu, arguments)
+    }
+
+    /// The same by SMC.
+    #[cfg(test)]
+    fn smc(vcpu: &'static Vcpu, arguments: &[u64]) -> Outcome {
+        Self::call_by(service::call_by_smc, vcpu, arguments)
+    }
+
+    fn call_by(handler: fn(Loaded) -> Next, vcpu: &'static Vcpu, arguments: &[u64]) -> Outcome {
         let mut regs = Regs::default();
         regs.0[..arguments.len()].copy_from_slice(arguments);
         // SAFETY: the test loads one vCPU at a time on its one core.
         let mut loaded = unsafe { Loaded::assume(vcpu) };
         loaded.regs().set_results(&regs);
         let is_run = arguments[0] == u64::from(ffa::RUN) && vcpu.vm().is_primary();
-        Self::settle(vcpu, service::call(loaded), is_run)
+        Self::settle(vcpu, handler(loaded), is_run)
     }
 
     /// `is_run`: `from` is the primary and called `FFA_RUN`, so that results are an exit.

@@ -65,14 +65,14 @@ fn a_vcpu_that_is_off_waits_until_it_is_started() {
     let wait = Exit::WaitForInterrupt { timeout_ns: None };
     assert_eq!(node.run(2, 1), Outcome::Exited(id(2, 1), wait));
     assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
-    let start = [u64::from(psci::CPU_ON_64), vmtree::vcpu_mpidr(1), 0x4020_0000, 7];
+    let start = [u64::from(psci::CPU_ON_64), vmtree::vcpu_mpidr(1), 0x4010_0000, 7];
     // The primary learns which vCPU to run; the caller still has work.
     assert_eq!(Node::call(node.vcpu(2, 0), &start), Outcome::Exited(id(2, 1), Exit::Interrupt));
     assert_eq!(node.vcpu(2, 0).state(), VcpuState::Ready);
     assert_eq!(node.run(2, 1), Outcome::Entered(id(2, 1)));
     // SAFETY: the vCPU is loaded by this test.
     let mut loaded = unsafe { Loaded::assume(node.vcpu(2, 1)) };
-    assert_eq!((loaded.regs().x[0], loaded.regs().pc), (7, 0x4020_0000));
+    assert_eq!((loaded.regs().x[0], loaded.regs().pc), (7, 0x4010_0000));
     let again = Node::call(node.vcpu(2, 1), &start);
     assert!(returned(psci::Status::AlreadyOn.bits())(&again), "{again:?}");
 }
