@@ -16,10 +16,13 @@ use hv_abi::{
     },
     guest::{self, memory::Buffers, messages},
     ids::{Ipa, VcpuId, VcpuIndex, VmId},
-    paravirt, psci, vendor,
+    paravirt,
+    psci::{self, Status},
+    vendor,
 };
 use lwk_core::{
     app::App,
+    arch,
     memory::{Block, allocate},
     percore::CoreIndex,
     println, task,
@@ -332,7 +335,7 @@ pub(super) fn powers(_: &App) -> bool {
             ok = false;
         }
     }
-    for function in [psci::VERSION + 0x1f, 0x8400_0012, 0xc400_0011, 0xc200_0001, 0xb200_0000, 0x8300_0000, 0]
+    for function in [psci::VERSION + 0x1f, 0x8400_0013, 0xc400_0011, 0xc200_0001, 0xb200_0000, 0x8300_0000, 0]
     {
         ok &=
             refused("a firmware call", call([function.into(), 1, 2, 3, 4, 5, 6, 7]), &[Error::NotSupported]);
@@ -340,12 +343,37 @@ pub(super) fn powers(_: &App) -> bool {
     ok
 }
 
+/// PSCI 0.1 had no numbers: these are QEMU's `CPU_SUSPEND` and `CPU_ON`, and it refuses [`ALL_ONES`] with `INVALID_PARAMETERS`.
+const QEMU_PSCI: [u64; 2] = [0x95c1_ba5e, 0x95c1_ba60];
+const ALL_ONES: u64 = 0xffff_ffff;
+
+/// Calls by SMC that the hypervisor does not have: none reaches firmware but those of `listed=`, or, if it is `all`, the services
+/// of others than hypervisors.
+pub(super) fn firmware(app: &App) -> bool {
+    let line = app.command_line();
+    let (all, listed) = (line.get("listed") == Some("all"), line.address("listed"));
+    let services = (0..64).flat_map(|owner| [0x8000_0050 | owner << 24, 0xc000_0051 | owner << 24, owner << 24]);
+    let mut ok = true;
+    for function in services.chain(QEMU_PSCI) {
+        let answer = arch::smc([function, ALL_ONES, ALL_ONES, 0]);
+        let reaches = QEMU_PSCI.contains(&function) && (all || listed == Some(function));
+        let expected = if reaches { Status::InvalidParameters.bits() } else { u64::MAX };
+        if answer != expected {
+            println!("an SMC {function:#x} was answered with {answer:#x}");
+            ok = false;
+        }
+    }
+    // As power functions they are the hypervisor's.
+    ok &= arch::smc([psci::VERSION.into(), 0, 0, 0]) == psci::VERSION_1_1;
+    ok && arch::smc([psci::SYSTEM_RESET2.into(), 1, 0, 0]) == Status::InvalidParameters.bits()
+}
+
 /// 100 000 calls with random numbers and arguments.
 pub(super) fn random(_: &App) -> bool {
     let _buffers = mailbox();
     let mut random = Random(0x0dd_b1a5ed_5eed);
     // What would end this VM, or put it to sleep for good.
-    let ends = [psci::SYSTEM_OFF, psci::SYSTEM_RESET, psci::CPU_OFF];
+    let ends = [psci::SYSTEM_OFF, psci::SYSTEM_RESET, psci::SYSTEM_RESET2, psci::CPU_OFF];
     let sleeps = [ffa::MSG_WAIT, ffa::YIELD, psci::CPU_SUSPEND];
     let mut refused = 0;
     for _ in 0..100_000 {

@@ -45,7 +45,7 @@ pub fn main(app: &App) -> Status {
     if attack == "off" {
         return Status::SUCCESS;
     }
-    let harmless = matches!(attack, "smc" | "calls" | "set-way" | "none");
+    let harmless = matches!(attack, "calls" | "set-way" | "none");
     let survives = harmless || by_call(attack).is_some_and(|attack| attack(app));
     println!("@check name=isolation ok={} attack={attack}", if survives { "yes" } else { "no" });
     Status::of(survives)
@@ -56,9 +56,6 @@ fn run(app: &App, line: CommandLine<'_>, attack: &str) -> bool {
     match attack {
         "none" | "off" => {}
         "set-way" => set_way(),
-        "smc" => {
-            arch::smc([0x8400_0000, 0, 0, 0]);
-        }
         "calls" => return calls(),
         "never-yield" => never_yield(),
         "wild" => wild(),
@@ -77,6 +74,7 @@ fn by_call(attack: &str) -> Option<fn(&App) -> bool> {
         "race" => calls::race,
         "mailboxes" => calls::mailboxes,
         "powers" => calls::powers,
+        "firmware" => calls::firmware,
         "random" => calls::random,
         "flood" => calls::flood,
         "exhaust" => calls::exhaust,
