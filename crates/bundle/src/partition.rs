@@ -52,6 +52,8 @@ pub struct Service {
 pub struct Partition<'a> {
     place: Place<'a>,
     load_address: u64,
+    /// Where regions without an address begin; 0 for the primary, which has none.
+    window: u64,
     services: [Service; SERVICES_MAX],
     service_count: usize,
     /// The FF-A version that it expects: major in bits 31:16, minor in bits 15:0.
@@ -75,8 +77,10 @@ pub struct Partition<'a> {
 pub struct MemoryRegion<'a> {
     /// Its node's name.
     pub name: &'a str,
-    /// Where the partition wants to see it; `None` leaves that to the hypervisor.
-    pub address: Option<u64>,
+    /// Where the partition sees it.
+    pub address: u64,
+    /// Whether the manifest leaves that to the hypervisor.
+    pub anywhere: bool,
     /// Bytes: whole pages.
     pub bytes: u64,
     /// Whether it may be written.
@@ -112,9 +116,8 @@ pub struct DeviceRegion<'a> {
 impl<'a> MemoryRegion<'a> {
     /// Whether all of it is part of the `memory` bytes that a secondary has anyway.
     pub fn is_within(&self, memory: u64) -> bool {
-        self.address
-            .and_then(|address| address.checked_sub(layout::RAM_BASE))
-            .is_some_and(|offset| offset.checked_add(self.bytes).is_some_and(|end| end <= memory))
+        let offset = self.address.checked_sub(layout::RAM_BASE);
+        offset.is_some_and(|offset| offset + self.bytes <= memory)
     }
 }
 
@@ -131,6 +134,29 @@ impl<'a> Partition<'a> {
 
     /// Its memory regions, in the manifest's order.
     pub fn memory_regions(&self) -> impl Iterator<Item = MemoryRegion<'a>> + use<'a> {
+        let (own, mut free) = (*self, self.window);
+        self.regions_as_written().map(move |mut region| {
+            if region.anywhere {
+                // The first gap between all that has an address.
+                let bytes = region.bytes;
+                let given = |region: &MemoryRegion<'a>| !region.anywhere;
+                while let Some((address, more)) = own
+                    .regions_as_written()
+                    .filter(given)
+                    .map(|other| (other.address, other.bytes))
+                    .chain(own.device_regions().map(|device| (device.address, device.bytes)))
+                    .find(|other| overlap(*other, (free, bytes)))
+                {
+                    free = address + more;
+                }
+                region.address = free;
+                free += bytes;
+            }
+            region
+        })
+    }
+
+    fn regions_as_written(&self) -> impl Iterator<Item = MemoryRegion<'a>> + use<'a> {
         let load_address = self.load_address;
         self.children(MEMORY).filter_map(move |place| memory_region(place, load_address).ok())
     }
@@ -197,19 +223,18 @@ impl<'a> Partition<'a> {
         }
         // What the partition sees where: its memory first.
         let own = spec.mem_size.map(|bytes| (layout::RAM_BASE, bytes));
-        let overlap = |(a, bytes): (u64, u64), (b, more): (u64, u64)| a < b + more && b < a + bytes;
         for (index, place) in self.children(MEMORY).enumerate() {
             let region = memory_region(place, self.load_address)?;
-            let Some(address) = region.address else {
+            if region.anywhere {
                 if own.is_none() {
                     return Err(place.error("base-address", Problem::Missing));
                 }
                 continue;
-            };
-            let this = (address, region.bytes);
+            }
+            let (this, address) = ((region.address, region.bytes), region.address);
             let beside = own.filter(|own| !region.is_within(own.1)).is_some_and(|own| overlap(own, this));
-            let earlier = self.memory_regions().take(index);
-            let mut earlier = earlier.filter_map(|other| Some((other.address?, other.bytes)));
+            let earlier = self.regions_as_written().take(index).filter(|other| !other.anywhere);
+            let mut earlier = earlier.map(|other| (other.address, other.bytes));
             if beside || earlier.any(|other| overlap(other, this)) {
                 return Err(place.error("base-address", Problem::Overlap(address)));
             }
@@ -217,7 +242,8 @@ impl<'a> Partition<'a> {
         for (index, place) in self.children(DEVICES).enumerate() {
             let region = device_region(place)?;
             let this = (region.address, region.bytes);
-            let memory = self.memory_regions().filter_map(|other| Some((other.address?, other.bytes)));
+            let memory = self.regions_as_written().filter(|other| !other.anywhere);
+            let memory = memory.map(|other| (other.address, other.bytes));
             let earlier = self.device_regions().take(index).map(|other| (other.address, other.bytes));
             if memory.chain(earlier).chain(own).any(|other| overlap(other, this)) {
                 return Err(place.error("base-address", Problem::Overlap(region.address)));
@@ -280,6 +306,7 @@ pub(crate) fn read<'a>(
     let mut partition = Partition {
         place,
         load_address,
+        window: spec.mem_size.map_or(0, layout::window),
         services: [Service::default(); SERVICES_MAX],
         service_count: 0,
         version: version as u32,
@@ -456,7 +483,8 @@ fn memory_region(place: Place<'_>, load_address: u64) -> Result<'_, MemoryRegion
     let phandle = place.ranged("phandle", 0, u32::MAX.into())?;
     Ok(MemoryRegion {
         name: place.node.name(),
-        address,
+        address: address.unwrap_or(0),
+        anywhere: address.is_none(),
         bytes,
         write: attributes & WRITE != 0,
         execute: attributes & EXECUTE != 0,
@@ -500,6 +528,11 @@ fn device_region(place: Place<'_>) -> Result<'_, DeviceRegion<'_>> {
         stream_ids,
         exclusive: place.flag("exclusive-access")?,
     })
+}
+
+/// Whether two ranges, each with its length, have bytes in common.
+fn overlap((a, bytes): (u64, u64), (b, more): (u64, u64)) -> bool {
+    a < b + more && b < a + bytes
 }
 
 /// Streams of a device, which need an SMMU to be streams of.

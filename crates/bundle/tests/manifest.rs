@@ -460,19 +460,25 @@ fn regions_are_read() {
         .with("smmu-id", 1)
         .with("stream-ids", &[4, 5][..])
         .with("exclusive-access", Value::None);
+    let at_window = memory_region().with("base-address", 0x8000_0000u64);
+    let tree = with_regions(
+        &[at_window, anywhere.clone()],
+        &[device.clone().with("base-address", 0x8000_4000u64)],
+        None,
+    );
+    let bytes = good().file("two.dtb", tree).bundle();
+    let vm = Manifest::check(&bytes, &LIMITS).unwrap().vms().nth(2).unwrap();
+    assert_eq!(vm.partition.unwrap().memory_regions().nth(1).unwrap().address, 0x8000_5000);
     let tree = with_regions(&[memory_region(), anywhere, inside], &[device], Some(rx_tx));
     let bytes = good().file("two.dtb", tree).bundle();
     let vm = Manifest::check(&bytes, &LIMITS).unwrap().vms().nth(2).unwrap();
     let partition = vm.partition.unwrap();
     let regions: Vec<_> = partition.memory_regions().collect();
     let [fixed, anywhere, inside] = &regions[..] else { panic!("{} regions", regions.len()) };
-    assert_eq!((fixed.name, fixed.address, fixed.bytes), ("one", Some(0x7000_0000), 0x4000));
+    assert_eq!((fixed.name, fixed.address, fixed.bytes), ("one", 0x7000_0000, 0x4000));
     assert_eq!((fixed.write, fixed.execute, fixed.is_within(128 * MIB)), (true, false, false));
-    assert_eq!((anywhere.address, anywhere.write), (None, false));
-    assert_eq!(
-        (inside.address, inside.execute, inside.is_within(128 * MIB)),
-        (Some(0x4001_0000), true, true)
-    );
+    assert_eq!((anywhere.address, anywhere.anywhere, anywhere.write), (0x8000_0000, true, false));
+    assert_eq!((inside.address, inside.execute, inside.is_within(128 * MIB)), (0x4001_0000, true, true));
     assert_eq!(partition.rx_tx(), Some([2, 1]));
     let device = partition.device_regions().next().unwrap();
     assert_eq!(

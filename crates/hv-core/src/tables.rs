@@ -104,6 +104,12 @@ impl VmTables {
         self.tables.map(ipa, pa, len, access, kind, &mut self.pool)
     }
 
+    /// Maps memory in place of what is mapped there.
+    pub(crate) fn replace(&mut self, ipa: Ipa, pa: Pa, len: u64, access: Access) -> Result<(), Error> {
+        self.tables.unmap(ipa, len, &mut self.pool)?;
+        self.map(ipa, pa, len, access, MemoryType::Normal)
+    }
+
     /// VTTBR_EL2 for these tables and this VM; from now on `spare` pages are all that they can grow by.
     pub(crate) fn complete(&mut self, vm: VmId, spare: usize) -> u64 {
         for _ in 0..spare {

@@ -2,7 +2,7 @@
 //!
 //! A [`secondary`] gets a tree made from nothing: it sees one block of memory, its vCPUs, and the hypervisor. If the bundle
 //! brings a tree for it, that one is [`amended`]: memory is what the VM has; cores that it does not have are left out, and the
-//! others have the affinities of its vCPUs; `/chosen` tells of ramdisk and command line, if the manifest has them. All else
+//! others have the affinities of its vCPUs; memory regions without an address have one; `/chosen` tells of ramdisk and command line, if the manifest has them. All else
 //! stays as it is, except memory reservations, which nobody could have known the addresses for.
 //!
 //! The [`primary`] gets the machine's tree with everything taken out that is not its own. That is done by naming what
@@ -83,6 +83,8 @@ pub(crate) struct SecondaryTree<'a> {
     /// First address, and the one after the last.
     pub(crate) ramdisk: Option<(u64, u64)>,
     pub(crate) name: &'a str,
+    /// Where the memory regions are for which its partition manifest has no address, in the manifest's order.
+    pub(crate) regions: &'a [u64],
 }
 
 /// Makes the tree of a secondary.
@@ -162,12 +164,36 @@ pub(crate) fn amended(dtb: &[u8], tree: &SecondaryTree<'_>) -> Result<Vec<u8>, E
         match node.name() {
             "chosen" => {}
             "cpus" => cpus(&mut fdt, &node, tree.vcpus)?,
+            "memory-regions" => memory_regions(&mut fdt, &node, tree.regions)?,
             _ if is_memory(&node) => {}
             _ => copy(&mut fdt, &node, DEPTH_MAX - 1, true)?,
         }
     }
     fdt.end();
     Ok(fdt.finish())
+}
+
+/// Copies the memory regions of a partition manifest, with addresses for those that have none.
+fn memory_regions(fdt: &mut TreeWriter, node: &FdtNode<'_>, regions: &[u64]) -> Result<(), Error> {
+    let mut addresses = regions.iter();
+    fdt.begin(node.name());
+    properties(fdt, node, &[]);
+    for child in node.children() {
+        fdt.begin(child.name());
+        properties(fdt, &child, &[]);
+        let given = ["base-address", "load-address-relative-offset"];
+        if given.iter().all(|name| child.property(name).is_none())
+            && let Some(address) = addresses.next()
+        {
+            fdt.numbers("base-address", &[*address]);
+        }
+        for part in child.children() {
+            copy(fdt, &part, DEPTH_MAX - 3, true)?;
+        }
+        fdt.end();
+    }
+    fdt.end();
+    Ok(())
 }
 
 /// Whether a child of the root describes memory.
@@ -383,6 +409,7 @@ mod tests {
             bootargs: "stream --size 1M",
             ramdisk: Some((0x4820_0000, 0x4820_0123)),
             name: "worker-1",
+            regions: &[],
         };
         let dtb = secondary(&ask);
         let fdt = Fdt::new(&dtb).unwrap();
@@ -493,6 +520,7 @@ mod tests {
             bootargs: "",
             ramdisk: None,
             name: "any",
+            regions: &[],
         };
         let own = |cells: u32, cores: u32| {
             let mut fdt = FdtWriter::new().unwrap();
@@ -545,10 +573,24 @@ mod tests {
         let mut bare = TreeWriter::default();
         ["", long].iter().for_each(|name| bare.begin(name));
         bare.property(long, &[1]);
+        bare.end();
+        bare.begin("memory-regions");
+        for (name, property) in
+            [("a", "x"), ("b", "base-address"), ("c", "load-address-relative-offset"), ("d", "x")]
+        {
+            bare.begin(name);
+            bare.cell(property, 5);
+            bare.end();
+        }
         (0..2).for_each(|_| bare.end());
-        let dtb = amended(&bare.finish(), &ask).unwrap();
+        let placed = SecondaryTree { regions: &[6, 7], ..ask };
+        let dtb = amended(&bare.finish(), &placed).unwrap();
         let fdt = read_tree(&dtb).unwrap();
-        assert_eq!(names(&fdt.root()), ["memory", long]);
+        assert_eq!(names(&fdt.root()), ["memory", long, "memory-regions"]);
+        for (path, address) in [("a", &[0, 6][..]), ("b", &[5]), ("d", &[0, 7])] {
+            assert_eq!(cells(fdt, &format!("/memory-regions/{path}"), "base-address"), address);
+        }
+        assert!(property(fdt, "/memory-regions/c", "base-address").is_none());
         assert_eq!(bytes(fdt, &format!("/{long}"), long), [1]);
         assert_eq!(cells(fdt, "/memory", "reg"), [0, 0x4000_0000, 0x10_0000]);
         assert!(matches!(amended(&dtb[1..], &ask), Err(Error::Malformed(_))));
@@ -639,6 +681,7 @@ mod tests {
                 bootargs: "x",
                 ramdisk: Some((1, 2)),
                 name: "",
+                regions: &[],
             };
             for tree in [primary(&dtb, &PRIMARY), amended(&dtb, &ask)].into_iter().flatten() {
                 prop_assert!(read_tree(&tree).is_ok());

@@ -90,16 +90,21 @@ impl Ownership {
         tables: &impl Tables,
     ) -> Result<[Pa; 2], Error> {
         let place = |ipa| tables.translate(vm, ipa).map(|(pa, _)| pa).ok_or(Error::InvalidParameters);
-        let (one, two) = (place(one)?, place(two)?);
+        let pages = [place(one)?, place(two)?];
+        if self.link_mailbox(vm, pages) { Ok(pages) } else { Err(Error::InvalidParameters) }
+    }
+
+    /// Makes two pages of a VM, which are its alone, its mailbox. `false` if they are not; then nothing has changed.
+    pub fn link_mailbox(&mut self, vm: VmId, [one, two]: [Pa; 2]) -> bool {
         let (owned, mailbox) = (PageState::Owned(vm), PageState::Mailbox(vm));
         if !self.pages.change(one, 1, owned, mailbox) {
-            return Err(Error::InvalidParameters);
+            return false;
         }
-        if !self.pages.change(two, 1, owned, mailbox) {
+        let both = self.pages.change(two, 1, owned, mailbox);
+        if !both {
             self.pages.change(one, 1, mailbox, owned);
-            return Err(Error::InvalidParameters);
         }
-        Ok([one, two])
+        both
     }
 
     /// Makes the pages of a mailbox ordinary memory of the VM again.

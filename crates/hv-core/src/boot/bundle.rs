@@ -2,7 +2,8 @@
 
 use super::fail;
 use crate::{plan::PrimaryNeeds, report};
-use ::bundle::{Image, KernelFormat, Loading, MachineLimits, Manifest, VmSpec};
+use ::bundle::{DeviceRegion, Image, KernelFormat, Loading, MachineLimits, Manifest, MemoryRegion, VmSpec};
+use hv_abi::ids::VmId;
 
 /// Files and manifest that fit each other and the machine.
 pub(super) struct Bundle<'a>(Manifest<'a>);
@@ -30,6 +31,23 @@ impl<'a> Bundle<'a> {
     /// All others.
     pub(super) fn secondaries(&self) -> impl Iterator<Item = VmSpec<'a>> + use<'a> {
         self.0.vms().skip(1)
+    }
+
+    /// The memory regions of the secondaries' partition manifests that `mem_size` does not cover.
+    pub(super) fn regions(&self) -> impl Iterator<Item = (VmId, MemoryRegion<'a>)> + use<'a> {
+        self.secondaries().flat_map(|vm| {
+            let own = vm.mem_size.unwrap_or_default();
+            let regions = vm.partition.into_iter().flat_map(|partition| partition.memory_regions());
+            regions.filter(move |region| !region.is_within(own)).map(move |region| (VmId(vm.index), region))
+        })
+    }
+
+    /// The registers that partition manifests ask for.
+    pub(super) fn devices(&self) -> impl Iterator<Item = (VmSpec<'a>, DeviceRegion<'a>)> + use<'a> {
+        self.0.vms().flat_map(|vm| {
+            let partition = vm.partition.into_iter();
+            partition.flat_map(|partition| partition.device_regions()).map(move |region| (vm, region))
+        })
     }
 
     /// A VM's kernel, and what its header says.

@@ -3,7 +3,7 @@
 use super::{Bundle, fail};
 use crate::{arch, plan::Plan, reload::Reload, report, vmtree};
 use ::bundle::VmSpec;
-use alloc::{vec, vec::Vec};
+use alloc::{boxed::Box, vec, vec::Vec};
 use hv_abi::layout;
 use machine::Machine;
 
@@ -39,7 +39,12 @@ pub(super) fn secondaries(bundle: &Bundle<'static>, plan: &Plan) -> Vec<Reload> 
             pa: placement.pa,
             bytes: placement.bytes,
             segments: segments.into_boxed_slice(),
-            entry: layout::RAM_BASE + loading.kernel,
+            regions: Box::default(),
+            mailbox: None,
+            register: vm.partition.and_then(|partition| partition.gp_register).unwrap_or(0),
+            entry: layout::RAM_BASE
+                + loading.kernel
+                + vm.partition.map_or(0, |partition| partition.entrypoint_offset),
             argument: loading.argument(placement.bytes),
             done: 0,
         }
@@ -55,6 +60,8 @@ fn tree(
     ramdisk: Option<(u64, u64)>,
     room: u64,
 ) -> &'static [u8] {
+    let regions = vm.partition.iter().flat_map(|partition| partition.memory_regions());
+    let regions: Vec<u64> = regions.filter(|region| region.anywhere).map(|region| region.address).collect();
     let ask = vmtree::SecondaryTree {
         memory_base: layout::RAM_BASE,
         memory_len,
@@ -62,6 +69,7 @@ fn tree(
         bootargs: vm.bootargs.unwrap_or_default(),
         ramdisk,
         name: vm.debug_name,
+        regions: &regions,
     };
     let tree = match bundle.tree(vm) {
         Some(own) => vmtree::amended(own, &ask),

@@ -335,6 +335,9 @@ fn a_stopped_vm_starts_again_as_new() {
     *node.vm(2).reload.lock() = Some(crate::reload::Reload {
         pa: pa_of(2),
         bytes: MEMORY,
+        regions: Box::new([]),
+        mailbox: None,
+        register: 0,
         segments: Box::new([(PAGE - 8, &KERNEL)]),
         entry: 0x4020_0000,
         argument: 0x4000_0000,
