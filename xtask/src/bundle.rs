@@ -71,6 +71,8 @@ pub struct Vm {
     /// Bytes, or `"128M"`.
     pub memory: Option<toml::Value>,
     pub bootargs: Option<String>,
+    /// So many VMs of this kind, named with numbers from 1.
+    pub copies: Option<u32>,
     #[serde(default)]
     pub properties: Properties,
 }
@@ -106,9 +108,20 @@ impl Spec {
         toml::from_str(&text).with_context(|| format!("cannot understand {}", paths::shown(path)))
     }
 
+    /// With each copy of a VM written out.
+    fn expanded(&self) -> Self {
+        let copies = |vm: &Vm| match vm.copies {
+            None => vec![vm.clone()],
+            Some(n) => {
+                (1..=n).map(|i| Vm { name: format!("{}{i}", vm.name), copies: None, ..vm.clone() }).collect()
+            }
+        };
+        Self { vm: self.vm.iter().flat_map(copies).collect(), ..self.clone() }
+    }
+
     /// The bundle's files, with the images from `dir`.
     fn entries(&self, dir: &Path) -> Result<Vec<Entry>> {
-        let mut entries = vec![Entry::new(MANIFEST, manifest::write(self)?)];
+        let mut entries = vec![Entry::new(MANIFEST, manifest::write(&self.expanded())?)];
         for vm in &self.vm {
             for name in [&vm.kernel, &vm.ramdisk, &vm.fdt].into_iter().flatten() {
                 if entries.iter().any(|entry| entry.name == *name) {

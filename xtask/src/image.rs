@@ -39,6 +39,14 @@ pub fn from_elf(file: &[u8], header: bool) -> Result<Image> {
     Ok(Image { bytes, symbols })
 }
 
+/// The bytes of code and constants in an ELF file: its sections .text and .rodata.
+pub fn text_and_rodata(file: &[u8]) -> Result<u64> {
+    let elf = Elf::minimal_parse(file).context("it is not an ELF file")?;
+    let size =
+        |name| section(&elf, name)?.map(|header| header.sh_size).with_context(|| format!("it has no {name}"));
+    Ok(size(".text")? + size(".rodata")?)
+}
+
 /// One loadable segment.
 #[derive(Clone, Copy, Debug)]
 struct Segment {

@@ -6,7 +6,7 @@ mod merge;
 mod scenario;
 
 use crate::{
-    board, build,
+    bench, board, build,
     bundle::Spec,
     paths,
     qemu::{Machine, Outcome},
@@ -24,6 +24,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Instant,
 };
 
 /// Arguments of the verb.
@@ -51,6 +52,9 @@ pub struct Args {
     list: bool,
 }
 
+/// The case that counts instructions, beside the scenarios.
+const BENCH: &str = "bench";
+
 /// How many passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -67,14 +71,18 @@ pub fn verb(args: &Args) -> Result<()> {
         for scenario in &scenarios {
             println!("{}: {}", scenario.name, scenario.about);
         }
+        if BENCH.contains(filter) {
+            println!("{BENCH}: No counted path, nor the hypervisor itself, is larger than it may be.");
+        }
         return Ok(());
     }
     let mut tally = Tally::default();
     if !args.machine {
         tally = host::run(filter)?;
     }
-    if !args.host && !scenarios.is_empty() {
-        let machine = machine_tests(&scenarios, args)?;
+    let counts = BENCH.contains(filter);
+    if !args.host && (counts || !scenarios.is_empty()) {
+        let machine = machine_tests(&scenarios, counts, args)?;
         tally = Tally { passed: tally.passed + machine.passed, failed: tally.failed + machine.failed };
     }
     if tally == Tally::default() {
@@ -85,9 +93,12 @@ pub fn verb(args: &Args) -> Result<()> {
     if tally.failed > 0 { std::process::exit(1) } else { Ok(()) }
 }
 
-fn machine_tests(scenarios: &[Scenario], args: &Args) -> Result<Tally> {
+fn machine_tests(scenarios: &[Scenario], counts: bool, args: &Args) -> Result<Tally> {
     setup::ensure_qemu()?;
-    let boards: BTreeSet<&str> = scenarios.iter().map(|scenario| scenario.board.as_str()).collect();
+    let mut boards: BTreeSet<&str> = scenarios.iter().map(|scenario| scenario.board.as_str()).collect();
+    if counts {
+        boards.insert(bench::BOARD);
+    }
     if !args.no_build {
         let toolchain = setup::ensure_toolchain()?;
         for name in boards {
@@ -98,17 +109,23 @@ fn machine_tests(scenarios: &[Scenario], args: &Args) -> Result<Tally> {
 
     let jobs =
         args.jobs.map_or_else(|| thread::available_parallelism().map_or(2, usize::from), |n| n as usize);
-    let progress = ProgressBar::new(scenarios.len() as u64);
+    let jobs_in_all = scenarios.len() + usize::from(counts);
+    let progress = ProgressBar::new(jobs_in_all as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} scenarios, {elapsed}") {
         progress.set_style(style);
     }
     let next = AtomicUsize::new(0);
     let tally = Mutex::new(Tally::default());
     thread::scope(|scope| {
-        for _ in 0..jobs.min(scenarios.len()) {
+        for _ in 0..jobs.min(jobs_in_all) {
             scope.spawn(|| {
-                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let verdict = try_scenario(scenario, args.keep_logs);
+                loop {
+                    // The counting comes last: it is short, and what it counts depends on no neighbour.
+                    let verdict = match next.fetch_add(1, Ordering::Relaxed) {
+                        n if n < scenarios.len() => try_scenario(&scenarios[n], args.keep_logs),
+                        n if n < jobs_in_all => count(),
+                        _ => break,
+                    };
                     progress.suspend(|| println!("{verdict}"));
                     progress.inc(1);
                     if let Ok(mut tally) = tally.lock() {
@@ -122,18 +139,33 @@ fn machine_tests(scenarios: &[Scenario], args: &Args) -> Result<Tally> {
     Ok(tally.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
+/// Counts instructions and bytes.
+fn count() -> Verdict {
+    let since = Instant::now();
+    let (faults, remark) = match bench::check() {
+        Ok((faults, remark)) => (faults, Some(remark)),
+        Err(error) => (vec![format!("{error:#}")], None),
+    };
+    let seconds = since.elapsed().as_secs_f32();
+    Verdict { name: BENCH.into(), seconds, faults, log: None, remark }
+}
+
 /// What came of a scenario.
 struct Verdict {
     name: String,
     seconds: f32,
     faults: Vec<String>,
     log: Option<PathBuf>,
+    remark: Option<String>,
 }
 
 impl std::fmt::Display for Verdict {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let word = if self.faults.is_empty() { "pass" } else { "FAIL" };
         write!(f, "{word} {} ({:.1} s)", self.name, self.seconds)?;
+        if let Some(remark) = &self.remark {
+            write!(f, ": {remark}")?;
+        }
         for fault in &self.faults {
             write!(f, "\n     {fault}")?;
         }
@@ -151,7 +183,9 @@ fn try_scenario(scenario: &Scenario, keep: bool) -> Verdict {
     let (bundle, log) = (file("cpio"), file("log"));
     let _ = fs::remove_file(&log);
     match boot(scenario, &bundle) {
-        Err(error) => Verdict { name, seconds: 0.0, faults: vec![format!("{error:#}")], log: None },
+        Err(error) => {
+            Verdict { name, seconds: 0.0, faults: vec![format!("{error:#}")], log: None, remark: None }
+        }
         Ok((machine, outcome)) => {
             let faults = scenario.expect.check(&outcome, machine.limit);
             let kept = (keep || !faults.is_empty())
@@ -159,7 +193,13 @@ fn try_scenario(scenario: &Scenario, keep: bool) -> Verdict {
             if faults.is_empty() {
                 let _ = fs::remove_file(&bundle);
             }
-            Verdict { name, seconds: outcome.took.as_secs_f32(), faults, log: kept.and_then(Result::ok) }
+            Verdict {
+                name,
+                seconds: outcome.took.as_secs_f32(),
+                faults,
+                log: kept.and_then(Result::ok),
+                remark: None,
+            }
         }
     }
 }

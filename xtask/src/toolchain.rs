@@ -44,6 +44,18 @@ impl Toolchain {
             .then_some(Self::Distribution(bin))
     }
 
+    /// What compiles for bare metal, `core` included: what counted instructions depend on.
+    pub fn compiler(&self) -> String {
+        let rustc = match self {
+            Self::Installed | Self::FromSource => active("RUSTC", "rustc"),
+            Self::Distribution(bin) => bin.join("rustc"),
+        };
+        let version = version_of(&rustc).and_then(|text| text.split_whitespace().nth(1).map(str::to_owned));
+        let version = version.unwrap_or_else(|| "of an unknown version".into());
+        let source = if *self == Self::Installed { "" } else { ", core from source" };
+        format!("rustc {version}{source}")
+    }
+
     /// `cargo <verb>` for a bare-metal target.
     pub fn cargo(&self, verb: &str, target: &str) -> Command {
         let mut cargo = match self {

@@ -2,7 +2,6 @@
 
 use crate::{ArchiveError, ImageError, manifest};
 use core::fmt;
-use machine::MachineError;
 
 /// Why a bundle cannot be booted: file, node, property, and what is wrong.
 ///
@@ -19,7 +18,7 @@ pub enum BundleError<'a> {
         /// The file.
         file: &'a str,
         /// In the parser's words.
-        why: MachineError,
+        why: devtree::Error,
     },
     /// A node is missing, or has no place.
     Node {
@@ -109,6 +108,8 @@ pub enum Problem<'a> {
     Overlap(u64),
     /// Part of what the address is for is another VM's.
     Taken(u64),
+    /// The partition manifest asks for regions, which this kind of VM cannot have.
+    Regions,
     /// Another property says the same.
     Twice(&'static str),
     /// It is not a UUID.
@@ -197,6 +198,7 @@ impl fmt::Display for Problem<'_> {
                 write!(f, "what is at {address:#x} overlaps with other memory or registers of this VM")
             }
             Self::Taken(address) => write!(f, "what is at {address:#x} is also another VM's"),
+            Self::Regions => f.write_str("the super-secondary has all devices already, and no regions"),
             Self::Twice(other) => write!(f, "{other} says it already"),
             Self::NotAUuid(text) => write!(f, "\"{text}\" is not a UUID"),
             Self::NoRegion(phandle) => write!(f, "no memory region has the phandle {phandle:#x}"),

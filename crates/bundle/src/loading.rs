@@ -12,7 +12,7 @@
 //! For a flat kernel, an FF-A partition manifest is the tree, as it is with Hafnium.
 
 use crate::{Image, KernelFormat};
-use hv_abi::layout::{BLOCK, DEVICE_TREE_MAX, KERNEL_OFFSET, PAGE, RAM_BASE};
+use hv_abi::layout::{BLOCK, DEVICE_TREE_MAX, KERNEL_OFFSET, PAGE};
 
 /// Distances from the first byte of a secondary's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +52,8 @@ impl Loading {
         }
     }
 
-    /// What x0 holds when the kernel of a VM with `memory` bytes is entered.
-    pub fn argument(&self, memory: u64) -> u64 {
-        self.tree.map_or(memory, |tree| RAM_BASE + tree)
+    /// What x0 holds when the kernel of a VM is entered that sees `memory` bytes from `base`.
+    pub fn argument(&self, base: u64, memory: u64) -> u64 {
+        self.tree.map_or(memory, |tree| base + tree)
     }
 }

@@ -20,18 +20,17 @@ use crate::{
     partition::{self, Partition},
     place::{Cells, Place, Result},
 };
-use dtoolkit::{
-    Node, Property,
-    fdt::{Fdt, FdtNode},
-};
-use hv_abi::layout;
+use devtree::{Node, Tree};
+use hv_abi::{ids::VmId, layout};
 
 /// The name of the manifest's file.
 pub const MANIFEST_FILE: &str = "manifest.dtb";
-/// Most VMs in a manifest.
-pub const MAX_VMS: u16 = 64;
-/// Most vCPUs of one VM, and of all secondaries together.
+/// Most VMs in a manifest: the primary, 64 secondaries, and one more that owns devices.
+pub const MAX_VMS: u16 = 66;
+/// Most vCPUs of one VM.
 pub const MAX_VCPUS: u32 = 512;
+/// Most vCPUs of all secondaries together.
+pub const MAX_ALL_VCPUS: u32 = 1024;
 /// Longest name of a VM, in bytes.
 pub const MAX_NAME: usize = 31;
 /// The most memory that a VM can have, in bytes.
@@ -55,6 +54,8 @@ pub struct MachineLimits {
 pub enum Kind {
     /// vm1: schedules all others, and owns what is nobody else's.
     Primary,
+    /// vm2, if it says so (`margay,kind = "super-secondary"`): has the devices.
+    SuperSecondary,
     /// All others.
     Secondary,
 }
@@ -105,7 +106,7 @@ impl VmSpec<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct Manifest<'a> {
     archive: Archive<'a>,
-    hypervisor: FdtNode<'a>,
+    hypervisor: Node<'a>,
     ffa_tee_enabled: bool,
 }
 
@@ -119,7 +120,7 @@ impl<'a> Manifest<'a> {
         let file = archive.find(MANIFEST_FILE).ok_or(BundleError::NoManifest)?;
         let root = tree(MANIFEST_FILE, file)?.root();
         let node = |node, why| BundleError::Node { file: MANIFEST_FILE, node, why };
-        let hypervisor = root.children().find(|child| child.name() == "hypervisor");
+        let hypervisor = root.child("hypervisor");
         let hypervisor = hypervisor.ok_or(node("/hypervisor", "missing"))?;
         let place = Place { file: MANIFEST_FILE, at: At::Hypervisor, node: hypervisor };
         if !place.is_compatible("hafnium,hafnium") {
@@ -177,8 +178,8 @@ impl<'a> Manifest<'a> {
                 return Err(place.error(property, problem));
             }
             vcpus += u64::from(spec.vcpu_count);
-            if vcpus > MAX_VCPUS.into() {
-                let problem = Problem::Range { value: vcpus, min: 1, max: MAX_VCPUS.into() };
+            if vcpus > MAX_ALL_VCPUS.into() {
+                let problem = Problem::Range { value: vcpus, min: 1, max: MAX_ALL_VCPUS.into() };
                 return Err(place.error("vcpu_count", problem));
             }
         }
@@ -205,6 +206,12 @@ impl<'a> Manifest<'a> {
             is_ffa_partition: place.flag("is_ffa_partition")?,
             partition: None,
         };
+        if place.text("margay,kind")? == Some("super-secondary") && !spec.is_primary() {
+            if vm != VmId::SUPER_SECONDARY.0 {
+                return Err(place.error("margay,kind", Problem::NotAllowed));
+            }
+            spec.kind = Kind::SuperSecondary;
+        }
         if !spec.is_primary() {
             let vcpus = place.missing("vcpu_count", place.ranged("vcpu_count", 1, MAX_VCPUS.into())?)?;
             let bytes = place.missing("mem_size", place.ranged("mem_size", 1, MAX_MEMORY)?)?;
@@ -240,12 +247,22 @@ impl<'a> Manifest<'a> {
         }
         match place.text("margay,kind")? {
             Some(_) if spec.is_primary() => return Err(place.error("margay,kind", Problem::NotAllowed)),
-            None | Some("secondary") => {}
+            None | Some("secondary" | "super-secondary") => {}
             Some(other) => return Err(place.error("margay,kind", Problem::NotAChoice(other))),
         }
+        // These have the machine's own tree.
+        let tree = (spec.kind != Kind::Secondary && !spec.is_ffa_partition).then_some("fdt_filename");
+        if spec.kind == Kind::SuperSecondary && tree.is_some_and(|tree| place.value(tree).is_some()) {
+            return Err(place.error("fdt_filename", Problem::NotAllowed));
+        }
+        if let (Kind::SuperSecondary, Some(partition)) = (spec.kind, &spec.partition)
+            && (partition.memory_regions().next().is_some() || partition.device_regions().next().is_some())
+        {
+            // It has all devices, and sees physical addresses, which nobody knows beforehand.
+            return Err(place.error("fdt_filename", Problem::Regions));
+        }
         if spec.is_primary() {
-            // It has all cores and all remaining memory, and the machine's own tree.
-            let tree = (!spec.is_ffa_partition).then_some("fdt_filename");
+            // It has all cores and all remaining memory.
             for property in ["mem_size", "vcpu_count"].into_iter().chain(tree) {
                 if place.value(property).is_some() {
                     return Err(place.error(property, Problem::NotAllowed));
@@ -284,7 +301,7 @@ impl<'a> Manifest<'a> {
             if value > max {
                 return Err(place.error("fdt_filename", Problem::Range { value, min: 1, max }));
             }
-            if machine::read_tree(self.file(name)).is_err() {
+            if Tree::new(self.file(name)).is_err() {
                 return Err(place.error("fdt_filename", Problem::NotATree(name)));
             }
         }
@@ -318,8 +335,8 @@ impl<'a> Manifest<'a> {
     }
 }
 
-fn tree<'a>(file: &'a str, bytes: &'a [u8]) -> Result<'a, Fdt<'a>> {
-    machine::read_tree(bytes).map_err(|why| BundleError::NotATree { file, why })
+fn tree<'a>(file: &'a str, bytes: &'a [u8]) -> Result<'a, Tree<'a>> {
+    Tree::new(bytes).map_err(|why| BundleError::NotATree { file, why })
 }
 
 /// The number in the name of a VM's node. `vm` and other names that are no number belong to something else.
@@ -330,21 +347,25 @@ fn numbered(name: &str) -> Option<u64> {
     numeric.then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
+const MAX_NUMBER: u64 = MAX_VMS as u64;
+// The sentence below says so.
+const _: () = assert!(MAX_VMS == 66);
+
 /// VM nodes are vm1, vm2 … up to [`MAX_VMS`], in any order, without a gap, each once.
-fn check_numbering(hypervisor: FdtNode<'_>) -> Result<'_, ()> {
+fn check_numbering(hypervisor: Node<'_>) -> Result<'_, ()> {
     let error = |node, why| Err(BundleError::Node { file: MANIFEST_FILE, node, why });
-    let mut seen = 0u64;
+    let mut seen = 0u128;
     for child in hypervisor.children() {
         match numbered(child.name()) {
             None => {}
-            Some(number @ 1..=64) => {
-                let bit = 1 << (number - 1);
+            Some(number @ 1..=MAX_NUMBER) => {
+                let bit = 1u128 << (number - 1);
                 if seen & bit != 0 {
                     return error("/hypervisor", "two VMs have the same number");
                 }
                 seen |= bit;
             }
-            Some(_) => return error("/hypervisor", "a VM's number is not from 1 to 64"),
+            Some(_) => return error("/hypervisor", "a VM's number is not from 1 to 66"),
         }
     }
     if seen & 1 == 0 {

@@ -10,7 +10,7 @@ use crate::{
     manifest::{MAX_MEMORY, MAX_VCPUS, VmSpec},
     place::{Cells, Place, Result},
 };
-use dtoolkit::{Node, fdt::FdtNode};
+use devtree::Node;
 use hv_abi::layout::{self, PAGE};
 
 const COMPATIBLE: [&str; 3] = ["arm,ffa-manifest-1.0", "arm,ffa-manifest-1.1", "arm,ffa-manifest-1.2"];
@@ -291,7 +291,7 @@ impl<'a> Partition<'a> {
 /// Reads the partition manifest whose root is `root`, of the VM that `spec` describes, whose kernel is at `load_address`.
 pub(crate) fn read<'a>(
     file: &'a str,
-    root: FdtNode<'a>,
+    root: Node<'a>,
     spec: &VmSpec<'a>,
     load_address: u64,
 ) -> Result<'a, Partition<'a>> {

@@ -1,7 +1,7 @@
 //! Reading the properties of one node, with errors that say which.
 
 use crate::error::{At, BundleError, Problem};
-use dtoolkit::{Node, Property, fdt::FdtNode};
+use devtree::Node;
 
 pub(crate) type Result<'a, T> = core::result::Result<T, BundleError<'a>>;
 
@@ -10,7 +10,7 @@ pub(crate) type Result<'a, T> = core::result::Result<T, BundleError<'a>>;
 pub(crate) struct Place<'a> {
     pub(crate) file: &'a str,
     pub(crate) at: At<'a>,
-    pub(crate) node: FdtNode<'a>,
+    pub(crate) node: Node<'a>,
 }
 
 /// A list of 32-bit numbers in a device tree.
@@ -44,7 +44,7 @@ impl<'a> Place<'a> {
     }
 
     pub(crate) fn value(&self, property: &str) -> Option<&'a [u8]> {
-        self.node.property(property)?.value_as::<&'a [u8]>().ok()
+        self.node.value(property)
     }
 
     /// Whether a property that has no value is there.

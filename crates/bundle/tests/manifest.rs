@@ -82,8 +82,8 @@ fn the_numbers_of_vms() {
     };
     refused(&renamed(1, "vm4"), "manifest.dtb: /hypervisor/vm1: missing: there is no primary VM");
     refused(&renamed(2, "vm4"), "manifest.dtb: /hypervisor: the numbers of the VMs have a gap");
-    for name in ["vm0", "vm65", "vm99999999999999999999999"] {
-        refused(&renamed(3, name), "manifest.dtb: /hypervisor: a VM's number is not from 1 to 64");
+    for name in ["vm0", "vm67", "vm99999999999999999999999"] {
+        refused(&renamed(3, name), "manifest.dtb: /hypervisor: a VM's number is not from 1 to 66");
     }
     refused(&renamed(3, "vm02"), "manifest.dtb: /hypervisor: two VMs have the same number");
 }
@@ -92,19 +92,24 @@ fn the_numbers_of_vms() {
 fn as_many_vms_as_there_may_be() {
     let mut spec = good();
     spec.vms.truncate(1);
-    for number in 2..=64 {
+    for number in 2..=66 {
         let node = Node::default()
             .with("debug_name", &*format!("vm number {number}"))
             .with("kernel_filename", "flat")
-            .with("vcpu_count", 8)
+            .with("vcpu_count", 15)
             .with("mem_size", 4 << 20);
         spec.vms.push((format!("vm{number}"), node));
     }
     let bytes = spec.bundle();
-    assert_eq!(Manifest::check(&bytes, &LIMITS).unwrap().vms().count(), 64);
+    assert_eq!(Manifest::check(&bytes, &LIMITS).unwrap().vms().count(), 66);
     refused(
-        &spec.set(64, "vcpu_count", 100),
-        "manifest.dtb: /hypervisor/vm64: vcpu_count: 0x254 is not between 0x1 and 0x200",
+        &spec.clone().set(66, "vcpu_count", 65),
+        "manifest.dtb: /hypervisor/vm66: vcpu_count: 0x401 is not between 0x1 and 0x400",
+    );
+    assert!(Manifest::check(&spec.clone().set(66, "vcpu_count", 64).bundle(), &LIMITS).is_ok());
+    refused(
+        &spec.set(66, "vcpu_count", 513),
+        "manifest.dtb: /hypervisor/vm66: vcpu_count: 0x201 is not between 0x1 and 0x200",
     );
 }
 
@@ -194,13 +199,16 @@ fn flat_kernels_are_loaded_as_hafnium_loads_them() {
         tree_room: 0x2000,
         needed: 0x6000,
     };
-    assert_eq!((all, all.argument(MIB)), (expected, 0x4000_0000 + tree));
+    assert_eq!((all, all.argument(0x4000_0000, MIB)), (expected, 0x4000_0000 + tree));
     let alone = Loading::of(&flat, MIB, None, None);
-    assert_eq!((alone.kernel, alone.tree, alone.needed, alone.argument(MIB)), (0, None, 0x2000, MIB));
+    assert_eq!(
+        (alone.kernel, alone.tree, alone.needed, alone.argument(0x4000_0000, MIB)),
+        (0, None, 0x2000, MIB)
+    );
     let image = Image::parse(&image(0x1000, MIB, 0, 100)).unwrap();
     let alone = Loading::of(&image, 8 * MIB, Some(1), None);
     assert_eq!((alone.kernel, alone.ramdisk, alone.tree), (0x20_1000, Some(0x40_0000), Some(0)));
-    assert_eq!((alone.needed, alone.argument(8 * MIB)), (0x40_0001, 0x4000_0000));
+    assert_eq!((alone.needed, alone.argument(0x4000_0000, 8 * MIB)), (0x40_0001, 0x4000_0000));
 
     // A flat kernel with its partition manifest as tree, of a page, and a page to spare.
     let at = "manifest.dtb: /hypervisor/vm3:";
@@ -289,8 +297,17 @@ fn margays_own_properties() {
         &format!("{at} margay,bootarg: Margay has no such property"),
     );
     refused(
-        &good().set(2, "margay,kind", "super-secondary"),
-        &format!("{at} margay,kind: there is no choice \"super-secondary\""),
+        &good().set(2, "margay,kind", "tertiary"),
+        &format!("{at} margay,kind: there is no choice \"tertiary\""),
+    );
+    refused(&good().set(2, "margay,kind", "super-secondary"), "no error");
+    refused(
+        &good().set(2, "margay,kind", "super-secondary").file("tree", blob(&Node::default(), &[])).set(
+            2,
+            "fdt_filename",
+            "tree",
+        ),
+        &format!("{at} fdt_filename: not allowed for this VM"),
     );
     let mut spec = good();
     spec.hypervisor = spec.hypervisor.with("margay,bootargs", "x");
@@ -566,6 +583,19 @@ fn regions_that_cannot_be() {
             &format!("two.dtb: {node}: compatible is not \"arm,ffa-manifest-{node}\""),
         );
     }
+    let tree = nested(
+        &partition().with("execution-ctx-count", 2),
+        &[(
+            "memory-regions",
+            Node::default().with("compatible", "arm,ffa-manifest-memory-regions"),
+            vec![("x", memory_region())],
+        )],
+    );
+    let spec = good().file("one.dtb", tree).set(2, "is_ffa_partition", Value::None);
+    refused(
+        &spec.set(2, "fdt_filename", "one.dtb").set(2, "margay,kind", "super-secondary"),
+        "manifest.dtb: /hypervisor/vm2: fdt_filename: the super-secondary has all devices already, and no regions",
+    );
     // More than the machine has, with what the VMs have anyway.
     let sentence =
         good().file("two.dtb", with_regions(&[memory_region().with("pages-count", 0x4_0000)], &[], None));

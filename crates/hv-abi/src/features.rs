@@ -133,21 +133,31 @@ const MMFR2: &[Field] = &[
 /// unchanged.
 pub fn visible(crm: u8, op2: u8, hardware: u64) -> u64 {
     match (crm, op2) {
-        (4, 0) => show(hardware, PFR0) | PFR0_LEVELS,
-        (4, 1) => show(hardware, PFR1),
+        (4, 0) => show(hardware, const { limits(PFR0) }) | PFR0_LEVELS,
+        (4, 1) => show(hardware, const { limits(PFR1) }),
         (5, 0) => DFR0,
-        (6, 0) => show(hardware, ISAR0),
-        (6, 1) => show(hardware, ISAR1),
-        (6, 2) => show(hardware, ISAR2),
-        (7, 0) => show(hardware, MMFR0),
-        (7, 1) => show(hardware, MMFR1),
-        (7, 2) => show(hardware, MMFR2),
+        (6, 0) => show(hardware, const { limits(ISAR0) }),
+        (6, 1) => show(hardware, const { limits(ISAR1) }),
+        (6, 2) => show(hardware, const { limits(ISAR2) }),
+        (7, 0) => show(hardware, const { limits(MMFR0) }),
+        (7, 1) => show(hardware, const { limits(MMFR1) }),
+        (7, 2) => show(hardware, const { limits(MMFR2) }),
         _ => 0,
     }
 }
 
-fn show(hardware: u64, fields: &[Field]) -> u64 {
-    fields.iter().fold(0, |shown, &(_, low, most)| shown | (hardware >> low & 0xf).min(most) << low)
+/// The largest value of each field, in the field: all that is left of a list at run time.
+const fn limits(fields: &[Field]) -> u64 {
+    let (mut limits, mut i) = (0, 0);
+    while i < fields.len() {
+        limits |= fields[i].2 << fields[i].1;
+        i += 1;
+    }
+    limits
+}
+
+fn show(hardware: u64, limits: u64) -> u64 {
+    (0..64).step_by(4).fold(0, |shown, low| shown | (hardware >> low & 0xf).min(limits >> low & 0xf) << low)
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ impl VmId {
     pub const HYPERVISOR: Self = Self(0);
     /// The primary VM: the one that schedules.
     pub const PRIMARY: Self = Self(1);
+    /// The super-secondary VM, if there is one: it has the devices.
+    pub const SUPER_SECONDARY: Self = Self(2);
 }
 
 impl fmt::Display for VmId {

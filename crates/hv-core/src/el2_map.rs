@@ -131,10 +131,9 @@ impl El2Map {
     fn map(&mut self, va: u64, pa: Pa, bytes: u64, kind: Kind) {
         let region = MemoryRegion::new(va as usize, (va + bytes) as usize);
         let constraints = Constraints::NO_CONTIGUOUS_HINT;
-        if let Err(error) =
-            self.root.map_range(&region, PhysicalAddress(pa.0 as usize), kind.attributes(), constraints)
-        {
-            crate::report::fatal(format_args!("cannot map {va:#x} for the hypervisor: {error}"));
+        let pa = PhysicalAddress(pa.0 as usize);
+        if self.root.map_range(&region, pa, kind.attributes(), constraints).is_err() {
+            crate::report::fatal(format_args!("cannot map {va:#x} for the hypervisor"));
         }
     }
 
@@ -223,12 +222,18 @@ impl Window {
     #[cfg(not(any(test, feature = "testing")))]
     pub(crate) fn with_page(&self, pa: Pa, work: impl FnOnce(&mut [u8])) {
         let attributes = Kind::Data.attributes().bits() as u64 | A::TABLE_OR_PAGE.bits() as u64;
-        self.descriptor.store(pa.0 | attributes, Ordering::Relaxed);
-        crate::arch::flush_el2_page(self.va);
+        self.set(pa.0 | attributes);
         // SAFETY: the page is mapped here for this core alone. A VM may write it at the same time: what is read from
         // it is bytes, which have no invalid values, and callers copy them once before they look.
         work(unsafe { core::slice::from_raw_parts_mut(self.va as *mut u8, PAGE as usize) });
-        self.descriptor.store(0, Ordering::Relaxed);
+        self.set(0);
+    }
+
+    /// Changes what is behind the window.
+    #[cfg(not(any(test, feature = "testing")))]
+    #[inline(never)]
+    fn set(&self, descriptor: u64) {
+        self.descriptor.store(descriptor, Ordering::Relaxed);
         crate::arch::flush_el2_page(self.va);
     }
 }

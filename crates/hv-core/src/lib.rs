@@ -58,7 +58,6 @@ mod tables;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod trap;
-mod treewriter;
 mod vcpu;
 mod vm;
 mod vmtree;

@@ -20,7 +20,7 @@
 //! pointer to it would be null; it still belongs to the primary.
 
 use alloc::{vec, vec::Vec};
-use core::{cmp::Reverse, fmt};
+use core::fmt;
 use hv_abi::{
     ids::{Pa, VmId},
     layout::{BLOCK, PAGE},
@@ -71,7 +71,7 @@ impl Region {
         (base < end).then(|| Self::new(base, end - base))
     }
 
-    fn wraps(self) -> bool {
+    pub(crate) fn wraps(self) -> bool {
         self.base.checked_add(self.len).is_none()
     }
 
@@ -281,10 +281,11 @@ impl Memory<'_> {
             len => Some(place(low(Purpose::Ramdisk, len, PAGE))?),
         };
 
-        let mut order: Vec<usize> = (0..requests.len()).collect();
-        order.sort_by_key(|&i| Reverse(requests[i].bytes));
+        // The largest that has no place yet, again and again: a sort of `core` would be larger than all of this.
         let mut secondaries = vec![Region::new(0, 0); requests.len()];
-        for i in order {
+        let mut left: Vec<usize> = (0..requests.len()).rev().collect();
+        while let Some(largest) = (0..left.len()).max_by_key(|&at| requests[left[at]].bytes) {
+            let i = left.remove(largest);
             let Request { vm, bytes } = requests[i];
             // No block fits into less than one anyway.
             let align = if bytes < BLOCK { PAGE } else { BLOCK };

@@ -1,6 +1,6 @@
 //! When nothing can go on: one sentence, or a full report, and the machine stops.
 
-use crate::{arch, console, syndrome::Syndrome};
+use crate::{arch, console};
 use core::{
     fmt,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -51,11 +51,9 @@ pub(crate) fn unexpected(vector: usize, registers: &Snapshot) -> ! {
     }
     let [esr, elr, far, spsr] = arch::el2_fault();
     let line = console::print_at_once;
-    line(format_args!(
-        "panic: unexpected {} in the hypervisor: {}",
-        VECTORS.get(vector).unwrap_or(&"exception"),
-        Syndrome(esr)
-    ));
+    line(
+        format_args!("panic: unexpected {} in the hypervisor", VECTORS.get(vector).unwrap_or(&"exception"),),
+    );
     line(format_args!("  pc {elr:#018x}  esr {esr:#x}  far {far:#018x}  spsr {spsr:#x}"));
     for (row, pair) in registers.chunks(2).enumerate() {
         let names = [row * 2, row * 2 + 1];

@@ -151,6 +151,12 @@ pub(crate) fn exit_about(current: &Loaded, about: VcpuId, exit: Exit, state: Vcp
     primary
 }
 
+/// As [`exit_about`], where it is not counted.
+#[inline(never)]
+pub(crate) fn leave(current: &Loaded, about: VcpuId, exit: Exit, state: VcpuState) -> Next {
+    exit_about(current, about, exit, state)
+}
+
 /// Leaves the current vCPU for the primary, which sees `exit`.
 #[inline(always)]
 pub(crate) fn exit(current: &Loaded, reason: Exit, state: VcpuState) -> Next {
@@ -176,7 +182,7 @@ pub(crate) fn wait(current: &Loaded, state: VcpuState) -> Next {
         Remaining::Ticks(ticks) => Some(nanoseconds(System::get(), ticks)),
         Remaining::Never => None,
     };
-    exit(current, wait_exit(state, timeout_ns), state)
+    leave(current, vcpu.id(), wait_exit(state, timeout_ns), state)
 }
 
 /// What an interrupt to this core may have changed: the VM was stopped, the primary has something to do, or the
@@ -189,7 +195,7 @@ pub(crate) fn after_interrupt(current: &Loaded) -> Next {
             return leave_for_good(current);
         }
         if let Some(tell) = current.core().take_tell() {
-            return exit_about(current, tell.id(), Exit::Interrupt, VcpuState::Ready);
+            return leave(current, tell.id(), Exit::Interrupt, VcpuState::Ready);
         }
         if current.core().primary().irqs.line() {
             return exit(current, Exit::Interrupt, VcpuState::Ready);
@@ -205,7 +211,7 @@ pub(crate) fn after_interrupt(current: &Loaded) -> Next {
 fn leave_for_good(current: &Loaded) -> Next {
     service::fail_requester(current.vcpu(), current.core());
     let reason = current.vm().stop_reason().unwrap_or(Exit::Off { reset: false });
-    exit(current, reason, VcpuState::Off)
+    leave(current, current.vcpu().id(), reason, VcpuState::Off)
 }
 
 /// Stops the current vCPU's VM for the reason that has been recorded in it: its other vCPUs are sent a kick, and the
@@ -215,7 +221,7 @@ pub(crate) fn stop(current: &Loaded) -> Next {
     let vm = current.vm();
     halt(vm, current.core());
     let reason = vm.stop_reason().unwrap_or(Exit::Off { reset: false });
-    exit(current, reason, VcpuState::Off)
+    leave(current, current.vcpu().id(), reason, VcpuState::Off)
 }
 
 /// Takes the consequences for the vCPUs of a VM that has been stopped: those that run on other cores are sent a kick, nobody waits for

@@ -15,6 +15,8 @@ use spin::mutex::SpinMutex;
 pub enum VmKind {
     /// Schedules all others, owns what memory is nobody else's.
     Primary,
+    /// Isolated, run by the primary; has the devices, and sees physical addresses.
+    SuperSecondary,
     /// Isolated, run by the primary.
     Secondary,
 }
@@ -75,7 +77,9 @@ impl Messaging {
         let receives = match kind {
             // Its vCPUs never wait for messages: they schedule.
             VmKind::Primary => 0,
-            VmKind::Secondary => ffa::PROPERTY_DIRECT_RECV | ffa::PROPERTY_DIRECT2_RECV,
+            VmKind::SuperSecondary | VmKind::Secondary => {
+                ffa::PROPERTY_DIRECT_RECV | ffa::PROPERTY_DIRECT2_RECV
+            }
         };
         let sends = ffa::PROPERTY_DIRECT_SEND | ffa::PROPERTY_DIRECT2_SEND | ffa::PROPERTY_INDIRECT;
         let properties = receives | sends | ffa::PROPERTY_NOTIFICATIONS | ffa::PROPERTY_AARCH64;

@@ -86,6 +86,13 @@ fn system_register(f: &mut fmt::Formatter<'_>, iss: u32) -> fmt::Result {
     write!(f, ": {direction} S{op0}_{op1}_C{crn}_C{crm}_{op2}")
 }
 
+impl Syndrome {
+    /// Of a fault at stage 2: whether it was in a walk of stage-1 tables (ISS.S1PTW).
+    fn walk(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.iss() & 1 << 7 == 0 { "" } else { ", in a stage 1 walk" })
+    }
+}
+
 impl fmt::Display for Syndrome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.class_text())?;
@@ -93,11 +100,13 @@ impl fmt::Display for Syndrome {
         match self.class() {
             0x20 | 0x21 => {
                 f.write_str(": ")?;
-                fault_status(f, iss & 0x3f)
+                fault_status(f, iss & 0x3f)?;
+                self.walk(f)
             }
             0x24 | 0x25 => {
                 f.write_str(if self.is_write() { ": write, " } else { ": read, " })?;
-                fault_status(f, iss & 0x3f)
+                fault_status(f, iss & 0x3f)?;
+                self.walk(f)
             }
             0x15..=0x17 | 0x3c => write!(f, " #{:#x}", iss & 0xffff),
             0x18 => system_register(f, iss),

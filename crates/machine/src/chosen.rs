@@ -1,7 +1,7 @@
 //! What the boot loader chose.
 use crate::{
     Region,
-    tree::{self, Tree},
+    tree::{self, Find as _, Tree},
 };
 
 /// Boot arguments and initial RAM disk, from `/chosen` (DT spec, 3.6; bindings, `chosen.txt`).

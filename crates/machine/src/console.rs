@@ -2,9 +2,9 @@
 use crate::{
     Interrupt, Region, interrupt,
     survey::Survey,
-    tree::{self, Place, Tree},
+    tree::{self, Find as _, Place, Tree},
 };
-use dtoolkit::fdt::FdtNode;
+use devtree::Node;
 
 /// What kind of UART.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub(crate) fn find(tree: &Tree<'_>, survey: &Survey<'_>) -> Option<ConsoleInfo> 
     })
 }
 
-fn kind(node: &FdtNode<'_>) -> Option<ConsoleKind> {
+fn kind(node: &Node<'_>) -> Option<ConsoleKind> {
     tree::strings(node, "compatible").find_map(|compatible| match compatible {
         "arm,pl011" | "arm,sbsa-uart" => Some(ConsoleKind::Pl011),
         "ns8250" | "ns16450" | "ns16550" | "ns16550a" | "snps,dw-apb-uart" => Some(ConsoleKind::Uart16550 {

@@ -1,9 +1,9 @@
 //! The cores.
 use crate::{
     MachineError, Mpidr,
-    tree::{self, Cells, Tree},
+    tree::{self, Cells, Find as _, Tree},
 };
-use dtoolkit::{Node, fdt::FdtNode};
+use devtree::Node;
 
 /// How a core is started (bindings, `arm/cpus.yaml`, `enable-method`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +30,13 @@ pub struct Core {
     pub enable_method: EnableMethod,
 }
 
-fn nodes<'a>(tree: &Tree<'a>) -> impl Iterator<Item = FdtNode<'a>> + use<'a> {
-    tree.top("cpus").into_iter().flat_map(|cpus| cpus.children()).filter(|node| {
-        tree::string(node, "device_type") == Some("cpu") || node.name_without_address() == "cpu"
-    })
+fn is_core(node: &Node<'_>) -> bool {
+    tree::string(node, "device_type") == Some("cpu") || node.base_name() == "cpu"
+}
+
+fn nodes<'a>(tree: &Tree<'a>) -> impl Iterator<Item = Node<'a>> + use<'a> {
+    let mut nodes = tree.top("cpus").map(|cpus| cpus.children());
+    core::iter::from_fn(move || nodes.as_mut()?.find(is_core))
 }
 
 /// Whether every core has an identity that makes sense.
@@ -57,7 +60,7 @@ pub(crate) fn cores<'a>(tree: &Tree<'a>) -> impl Iterator<Item = Core> + use<'a>
     })
 }
 
-fn enable_method(node: &FdtNode<'_>) -> EnableMethod {
+fn enable_method(node: &Node<'_>) -> EnableMethod {
     for method in tree::strings(node, "enable-method") {
         match method {
             "psci" => return EnableMethod::Psci,

@@ -51,4 +51,14 @@ impl fmt::Display for MachineError {
     }
 }
 
+impl From<devtree::Error> for MachineError {
+    fn from(error: devtree::Error) -> Self {
+        match error {
+            devtree::Error::NotADeviceTree => Self::NotADeviceTree,
+            devtree::Error::Truncated { total, given } => Self::Truncated { total, given },
+            devtree::Error::Malformed { problem, offset } => Self::Malformed { problem, offset },
+        }
+    }
+}
+
 impl core::error::Error for MachineError {}

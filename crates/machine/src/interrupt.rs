@@ -2,9 +2,9 @@
 use crate::{
     Intid, Trigger,
     survey::Survey,
-    tree::{self, Cells, Place, Tree},
+    tree::{self, Cells, Find as _, Place, Tree},
 };
-use dtoolkit::fdt::FdtNode;
+use devtree::Node;
 
 /// An input of an interrupt controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub(crate) fn of(tree: &Tree<'_>, survey: &Survey<'_>, place: &Place<'_>, index:
 }
 
 /// The controller with this phandle, if it is one that is understood.
-fn known<'a>(survey: &Survey<'a>, phandle: u32) -> Option<(Kind, FdtNode<'a>)> {
+fn known<'a>(survey: &Survey<'a>, phandle: u32) -> Option<(Kind, Node<'a>)> {
     [
         (Kind::Gic, &survey.gic_v3),
         (Kind::Gic, &survey.gic_v2),
@@ -86,7 +86,7 @@ fn known<'a>(survey: &Survey<'a>, phandle: u32) -> Option<(Kind, FdtNode<'a>)> {
     .find(|(_, node)| tree::phandle(node) == Some(phandle))
 }
 
-fn specifier_cells(parent: &FdtNode<'_>) -> Option<usize> {
+fn specifier_cells(parent: &Node<'_>) -> Option<usize> {
     let count = tree::cell(parent, "#interrupt-cells")?;
     (1..=8).contains(&count).then_some(count as usize)
 }

@@ -21,10 +21,10 @@
 //!
 //! # The tree reader
 //!
-//! `dtoolkit` reads the tree, after a check of the structure that is this crate's own. The better-known `fdt` 0.1.5 does not
-//! fit: it gives up, or panics, at an `FDT_NOP` between two nodes, and that is exactly what QEMU and boot loaders leave behind
-//! when they take a node out of a tree (QEMU does so to the memory nodes of every tree given with `-dtb`). `dtoolkit`'s own
-//! check does not fit either: it refuses names of more than 31 characters, as half of the trees that come with Linux have.
+//! `devtree`, Margay's own. The better-known `fdt` 0.1.5 does not fit: it gives up, or panics, at an `FDT_NOP` between two nodes,
+//! and that is exactly what QEMU and boot loaders leave behind when they take a node out of a tree (QEMU does so to the memory
+//! nodes of every tree given with `-dtb`). `dtoolkit`, which tests compare with, does not fit either: its check refuses names of
+//! more than 31 characters, as half of the trees that come with Linux have, and it is several times as large.
 //!
 //! # Addresses
 //!
@@ -49,7 +49,6 @@ mod interrupt;
 mod memory;
 mod psci;
 mod region;
-mod structure;
 mod survey;
 mod timer;
 mod tree;
@@ -66,17 +65,9 @@ pub use psci::{Conduit, Psci, PsciVersion};
 pub use region::Region;
 pub use timer::TimerInfo;
 
-use dtoolkit::fdt::Fdt;
 use survey::Survey;
+use tree::Find;
 use tree::Tree;
-
-/// Checks the structure of any flattened device tree, not only a machine's: names may be longer than the specification has them.
-///
-/// # Errors
-/// It is not a device tree, or a broken one.
-pub fn read_tree(dtb: &[u8]) -> Result<Fdt<'_>, MachineError> {
-    Tree::new(dtb).map(|tree| tree.fdt())
-}
 
 /// A machine, described by a device tree that has been checked.
 #[derive(Clone, Debug)]
@@ -88,6 +79,9 @@ pub struct Machine<'a> {
     console: Option<ConsoleInfo>,
     chosen: Chosen<'a>,
 }
+
+/// The most register ranges of one device.
+const MAX_RANGES: usize = 16;
 
 impl<'a> Machine<'a> {
     /// Checks a flattened device tree and finds its way through it. `dtb` may be longer than the tree.
@@ -109,7 +103,7 @@ impl<'a> Machine<'a> {
     /// The size in bytes of the tree at the start of `dtb`, from its header: for a caller that has only the address of the
     /// tree and at least the 40 bytes of the header mapped (DT spec, 5.2). `None` if this is not a device tree.
     pub fn dtb_size(dtb: &[u8]) -> Option<usize> {
-        tree::total_size(dtb)
+        Tree::size(dtb)
     }
 
     /// The device tree itself, trimmed to its size.
@@ -137,6 +131,21 @@ impl<'a> Machine<'a> {
     /// an address (DT spec, 5.3 and 3.5).
     pub fn reserved(&self) -> impl Iterator<Item = Reserved<'a>> + use<'a> {
         memory::reserved(&self.tree)
+    }
+
+    /// Gives `visit` the name and each register range of every enabled node that has some and is neither memory, a core, nor an
+    /// interrupt controller: the devices, as CPU physical addresses.
+    pub fn for_each_device(&self, visit: &mut dyn FnMut(&'a str, Region)) {
+        self.tree.find(&mut |place| {
+            let node = place.node();
+            let device = place.is_enabled()
+                && !matches!(node.value("device_type"), Some(b"memory\0" | b"cpu\0"))
+                && node.value("interrupt-controller").is_none()
+                && !place.upwards().any(|above| above.name() == "reserved-memory");
+            let regions = (0..MAX_RANGES).map_while(|index| place.region(index));
+            regions.filter(|region| device && region.size > 0).for_each(|region| visit(node.name(), region));
+            false
+        });
     }
 
     /// The cores, in the tree's order, disabled ones too.

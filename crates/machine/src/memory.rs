@@ -1,9 +1,9 @@
 //! Memory, and what of it is taken.
 use crate::{
     MachineError, Region,
-    tree::{self, Cells, Place, Tree},
+    tree::{self, Cells, Find as _, Place, Tree},
 };
-use dtoolkit::{Node, fdt::FdtNode};
+use devtree::Node;
 
 /// Memory that must not be used freely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,27 +16,23 @@ pub struct Reserved<'a> {
     pub no_map: bool,
 }
 
-fn is_memory(node: &FdtNode<'_>) -> bool {
-    (tree::string(node, "device_type") == Some("memory") || node.name_without_address() == "memory")
+fn is_memory(node: &Node<'_>) -> bool {
+    (tree::string(node, "device_type") == Some("memory") || node.base_name() == "memory")
         && tree::is_enabled(node)
 }
 
-fn nodes<'a>(tree: &Tree<'a>) -> impl Iterator<Item = FdtNode<'a>> + use<'a> {
+fn nodes<'a>(tree: &Tree<'a>) -> impl Iterator<Item = Node<'a>> + use<'a> {
     tree.root().children().filter(is_memory)
 }
 
-/// All ranges of a node's `reg`, without translation.
-fn ranges<'a>(node: &FdtNode<'a>, cells: (usize, usize)) -> impl Iterator<Item = Region> + use<'a> {
-    let mut reg = Cells::of(node, "reg");
-    core::iter::from_fn(move || {
-        let reg = reg.as_mut()?;
-        if reg.is_empty() {
-            return None;
-        }
-        let base = reg.number(cells.0)?;
-        let size = reg.number(cells.1)?;
-        Region::new(base, size)
-    })
+/// The next range of a `reg`, without translation.
+fn entry(reg: &mut Cells<'_>, cells: (usize, usize)) -> Option<Region> {
+    if reg.is_empty() {
+        return None;
+    }
+    let base = reg.number(cells.0)?;
+    let size = reg.number(cells.1)?;
+    Region::new(base, size)
 }
 
 /// Whether every entry of memory makes sense.
@@ -46,11 +42,12 @@ pub(crate) fn check(tree: &Tree<'_>) -> Result<(), MachineError> {
     for node in nodes(tree) {
         let Some(reg) = tree::bytes(&node, "reg") else { continue };
         let length = reg.len();
+        let mut reg = Cells::of(&node, "reg").unwrap_or_default();
         let entry = (address_cells + size_cells) * 4;
         if !matches!(address_cells, 1 | 2)
             || !matches!(size_cells, 1 | 2)
             || !length.is_multiple_of(entry)
-            || ranges(&node, cells).count() != length / entry
+            || core::iter::from_fn(|| self::entry(&mut reg, cells)).count() != length / entry
         {
             return Err(BAD);
         }
@@ -58,30 +55,52 @@ pub(crate) fn check(tree: &Tree<'_>) -> Result<(), MachineError> {
     Ok(())
 }
 
+// Loops, where `flat_map` and `chain` would do: they are instantiated wherever they are used, at ten times the size.
+
 pub(crate) fn regions<'a>(tree: &Tree<'a>) -> impl Iterator<Item = Region> + use<'a> {
     let cells = tree::cell_counts(&tree.root());
-    nodes(tree).flat_map(move |node| ranges(&node, cells)).filter(|region| region.size != 0)
+    let mut nodes = nodes(tree);
+    let mut reg: Option<Cells<'a>> = None;
+    core::iter::from_fn(move || {
+        loop {
+            let entry = reg.as_mut().and_then(|reg| entry(reg, cells));
+            match entry {
+                Some(region) if region.size != 0 => return Some(region),
+                Some(_) => {}
+                None => reg = Some(Cells::of(&nodes.next()?, "reg").unwrap_or_default()),
+            }
+        }
+    })
 }
 
 pub(crate) fn reserved<'a>(tree: &Tree<'a>) -> impl Iterator<Item = Reserved<'a>> + use<'a> {
-    let block = tree
-        .fdt()
-        .memory_reservations()
-        .filter_map(|entry| Region::new(entry.address(), entry.size()))
-        .map(|region| Reserved { region, name: None, no_map: false });
-    let root = Place::root(tree.root());
-    let parent = tree.top("reserved-memory").and_then(|node| root.child(node));
-    let named = parent.into_iter().flat_map(|parent| {
-        parent.node().children().filter(tree::is_enabled).filter_map(move |node| parent.child(node)).flat_map(
-            |place| {
+    let mut block = tree.reservations();
+    let parent = tree.top("reserved-memory").and_then(|node| Place::root(tree.root()).child(node));
+    let mut nodes = parent.map(|parent| parent.node().children());
+    let mut current: Option<(Place<'a>, usize)> = None;
+    core::iter::from_fn(move || {
+        loop {
+            let (region, node) = if let Some((base, size)) = block.next() {
+                (Region::new(base, size), None)
+            } else if let Some((place, index)) = &mut current {
+                let region = place.region(*index);
                 let node = place.node();
-                (0..).map_while(move |index| place.region(index)).map(move |region| Reserved {
-                    region,
-                    name: Some(node.name()),
-                    no_map: tree::bytes(&node, "no-map").is_some(),
-                })
-            },
-        )
-    });
-    block.chain(named).filter(|reserved| reserved.region.size != 0)
+                *index += 1;
+                if region.is_none() {
+                    current = None;
+                }
+                (region, Some(node))
+            } else {
+                let node = nodes.as_mut()?.next()?;
+                if tree::is_enabled(&node) {
+                    current = parent.and_then(|parent| parent.child(node)).map(|place| (place, 0));
+                }
+                continue;
+            };
+            if let Some(region) = region.filter(|region| region.size != 0) {
+                let no_map = node.is_some_and(|node| tree::bytes(&node, "no-map").is_some());
+                return Some(Reserved { region, name: node.map(|node| node.name()), no_map });
+            }
+        }
+    })
 }

@@ -1,7 +1,7 @@
 //! One walk through the tree, to find everything that is told by its `compatible`.
 //!
 //! A walk is long, and on the way to a kernel's first useful instruction, so there is one.
-use crate::tree::{self, Place, Tree};
+use crate::tree::{self, Find as _, Place, Tree};
 
 /// GICv3 and GICv4 (bindings, `interrupt-controller/arm,gic-v3.yaml`).
 const GIC_V3: &[&str] = &["arm,gic-v3", "arm,gic-v4"];
@@ -39,7 +39,7 @@ pub(crate) struct Survey<'a> {
 impl<'a> Survey<'a> {
     pub(crate) fn of(tree: &Tree<'a>) -> Self {
         let mut survey = Self::default();
-        tree.find(|place| {
+        tree.find(&mut |place| {
             for compatible in tree::strings(&place.node(), "compatible") {
                 let kinds = [
                     (GIC_V3, &mut survey.gic_v3),

@@ -1,70 +1,42 @@
 //! Reading the tree: nodes with their ancestors, cells, addresses.
-use crate::{MachineError, Region, structure};
-use dtoolkit::{
-    Node, Property,
-    fdt::{Fdt, FdtNode},
-};
+use crate::Region;
+use devtree::Node;
+pub(crate) use devtree::Tree;
 
 /// How deep the tree is looked into. Real trees have devices at depth 5 at most.
 const MAX_DEPTH: usize = 12;
 
-/// A checked tree.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tree<'a> {
-    fdt: Fdt<'a>,
-    bytes: &'a [u8],
-}
-
-/// The total size from the header (DT spec, 5.2).
-pub(crate) fn total_size(bytes: &[u8]) -> Option<usize> {
-    let magic = u32::from_be_bytes(bytes.get(0..4)?.try_into().ok()?);
-    let total = u32::from_be_bytes(bytes.get(4..8)?.try_into().ok()?);
-    (magic == 0xd00d_feed).then_some(total as usize)
-}
-
-impl<'a> Tree<'a> {
-    pub(crate) fn new(dtb: &'a [u8]) -> Result<Self, MachineError> {
-        let total = total_size(dtb).ok_or(MachineError::NotADeviceTree)?;
-        let bytes = dtb.get(..total).ok_or(MachineError::Truncated { total, given: dtb.len() })?;
-        structure::check(bytes)?;
-        Ok(Self { fdt: Fdt::new_unchecked(bytes), bytes })
-    }
-
-    pub(crate) fn bytes(&self) -> &'a [u8] {
-        self.bytes
-    }
-
-    pub(crate) fn fdt(&self) -> Fdt<'a> {
-        self.fdt
-    }
-
-    pub(crate) fn root(&self) -> FdtNode<'a> {
-        self.fdt.root()
-    }
-
+/// What this crate asks of a tree.
+pub(crate) trait Find<'a> {
     /// The child of the root with this name.
-    pub(crate) fn top(&self, name: &str) -> Option<FdtNode<'a>> {
-        self.root().children().find(|node| node.name() == name)
-    }
-
+    fn top(&self, name: &str) -> Option<Node<'a>>;
     /// The first node, parents before children, of which `matches` is true.
-    pub(crate) fn find(&self, mut matches: impl FnMut(&Place<'a>) -> bool) -> Option<Place<'a>> {
-        let mut place = Place::root(self.root());
-        descend(&mut place, &mut matches).then_some(place)
-    }
-
+    fn find(&self, matches: &mut dyn FnMut(&Place<'a>) -> bool) -> Option<Place<'a>>;
     /// The node that other nodes mean by this number (DT spec, 2.3.3).
-    pub(crate) fn find_phandle(&self, wanted: u32) -> Option<Place<'a>> {
-        self.find(|place| phandle(&place.node()) == Some(wanted))
+    fn find_phandle(&self, wanted: u32) -> Option<Place<'a>>;
+    /// The node at a path (DT spec, 2.2.3).
+    fn find_path(&self, path: &str) -> Option<Place<'a>>;
+}
+
+impl<'a> Find<'a> for Tree<'a> {
+    fn top(&self, name: &str) -> Option<Node<'a>> {
+        self.root().child(name)
     }
 
-    /// The node at a path (DT spec, 2.2.3).
-    pub(crate) fn find_path(&self, path: &str) -> Option<Place<'a>> {
+    fn find(&self, matches: &mut dyn FnMut(&Place<'a>) -> bool) -> Option<Place<'a>> {
+        let mut place = Place::root(self.root());
+        descend(&mut place, matches).then_some(place)
+    }
+
+    fn find_phandle(&self, wanted: u32) -> Option<Place<'a>> {
+        self.find(&mut |place| phandle(&place.node()) == Some(wanted))
+    }
+
+    fn find_path(&self, path: &str) -> Option<Place<'a>> {
         let mut place = Place::root(self.root());
         for name in path.strip_prefix('/')?.split('/').filter(|name| !name.is_empty()) {
             let exact = place.node().children().find(|child| child.name() == name);
-            let child = exact
-                .or_else(|| place.node().children().find(|child| child.name_without_address() == name))?;
+            let child = exact.or_else(|| place.node().children().find(|child| child.base_name() == name))?;
             place = place.child(child)?;
         }
         Some(place)
@@ -94,30 +66,30 @@ fn descend<'a>(place: &mut Place<'a>, matches: &mut dyn FnMut(&Place<'a>) -> boo
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
     /// From the root down to the node; the rest repeats the node.
-    chain: [FdtNode<'a>; MAX_DEPTH],
+    chain: [Node<'a>; MAX_DEPTH],
     /// Index of the node itself.
     depth: usize,
 }
 
 impl<'a> Place<'a> {
-    pub(crate) fn root(node: FdtNode<'a>) -> Self {
+    pub(crate) fn root(node: Node<'a>) -> Self {
         Self { chain: [node; MAX_DEPTH], depth: 0 }
     }
 
     /// One level down; `None` where the tree is deeper than is looked into.
-    pub(crate) fn child(&self, node: FdtNode<'a>) -> Option<Self> {
+    pub(crate) fn child(&self, node: Node<'a>) -> Option<Self> {
         let mut place = *self;
         place.depth += 1;
         *place.chain.get_mut(place.depth)? = node;
         Some(place)
     }
 
-    pub(crate) fn node(&self) -> FdtNode<'a> {
+    pub(crate) fn node(&self) -> Node<'a> {
         self.chain[self.depth]
     }
 
     /// The node, its parent, its parent's parent, up to the root.
-    pub(crate) fn upwards(&self) -> impl Iterator<Item = FdtNode<'a>> + '_ {
+    pub(crate) fn upwards(&self) -> impl Iterator<Item = Node<'a>> + '_ {
         self.chain[..=self.depth].iter().rev().copied()
     }
 
@@ -164,29 +136,29 @@ impl<'a> Place<'a> {
 }
 
 /// Whether a node's `status` lets it be used (DT spec, 2.3.4).
-pub(crate) fn is_enabled(node: &FdtNode<'_>) -> bool {
+pub(crate) fn is_enabled(node: &Node<'_>) -> bool {
     bytes(node, "status").is_none_or(|status| matches!(status, b"okay\0" | b"ok\0"))
 }
 
 /// Whether a node's `compatible` has one of the strings.
-pub(crate) fn is_compatible(node: &FdtNode<'_>, compatibles: &[&str]) -> bool {
+pub(crate) fn is_compatible(node: &Node<'_>, compatibles: &[&str]) -> bool {
     strings(node, "compatible").any(|string| compatibles.contains(&string))
 }
 
 /// The value of a property.
-pub(crate) fn bytes<'a>(node: &FdtNode<'a>, property: &str) -> Option<&'a [u8]> {
-    node.property(property)?.value_as::<&'a [u8]>().ok()
+pub(crate) fn bytes<'a>(node: &Node<'a>, property: &str) -> Option<&'a [u8]> {
+    node.value(property)
 }
 
 /// The value of a property that is one string.
-pub(crate) fn string<'a>(node: &FdtNode<'a>, property: &str) -> Option<&'a str> {
+pub(crate) fn string<'a>(node: &Node<'a>, property: &str) -> Option<&'a str> {
     let value = bytes(node, property)?;
     let end = value.iter().position(|&byte| byte == 0)?;
     core::str::from_utf8(&value[..end]).ok()
 }
 
 /// The values of a property that is a list of strings; none if there is no such property.
-pub(crate) fn strings<'a>(node: &FdtNode<'a>, property: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+pub(crate) fn strings<'a>(node: &Node<'a>, property: &str) -> impl Iterator<Item = &'a str> + use<'a> {
     let value = bytes(node, property).unwrap_or(&[]);
     value
         .split_inclusive(|&byte| byte == 0)
@@ -195,35 +167,35 @@ pub(crate) fn strings<'a>(node: &FdtNode<'a>, property: &str) -> impl Iterator<I
 }
 
 /// The value of a property that is one number of one or two cells.
-pub(crate) fn number(node: &FdtNode<'_>, property: &str) -> Option<u64> {
+pub(crate) fn number(node: &Node<'_>, property: &str) -> Option<u64> {
     let mut cells = Cells::of(node, property)?;
     let count = cells.len();
     cells.number(count)
 }
 
 /// The value of a property that is one cell.
-pub(crate) fn cell(node: &FdtNode<'_>, property: &str) -> Option<u32> {
+pub(crate) fn cell(node: &Node<'_>, property: &str) -> Option<u32> {
     Cells::of(node, property)?.next()
 }
 
 /// A node's `phandle` (DT spec, 2.3.3).
-pub(crate) fn phandle(node: &FdtNode<'_>) -> Option<u32> {
+pub(crate) fn phandle(node: &Node<'_>) -> Option<u32> {
     cell(node, "phandle").or_else(|| cell(node, "linux,phandle"))
 }
 
 /// A node's `#address-cells` and `#size-cells`, for its children (DT spec, 2.3.5).
-pub(crate) fn cell_counts(node: &FdtNode<'_>) -> (usize, usize) {
+pub(crate) fn cell_counts(node: &Node<'_>) -> (usize, usize) {
     let count = |property, default| cell(node, property).map_or(default, |count| count as usize);
     // Nothing has more than a few cells; a bound keeps arithmetic on counts from overflowing.
     (count("#address-cells", 2).min(16), count("#size-cells", 1).min(16))
 }
 
 /// The 32-bit big-endian words of a property, from the front.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cells<'a>(&'a [u8]);
 
 impl<'a> Cells<'a> {
-    pub(crate) fn of(node: &FdtNode<'a>, property: &str) -> Option<Self> {
+    pub(crate) fn of(node: &Node<'a>, property: &str) -> Option<Self> {
         bytes(node, property).map(Self)
     }
 

@@ -33,7 +33,7 @@ pub trait Tables {
     fn map(&mut self, vm: VmId, ipa: Ipa, pa: Pa, pages: u64, access: Access) -> Result<(), Error>;
     /// Removes what has been mapped or withheld. When this returns no core can use it.
     fn unmap(&mut self, vm: VmId, ipa: Ipa, pages: u64);
-    /// Fills memory, which is in no VM's tables or only in those of its owner who asked for it, with zeroes.
+    /// Fills memory, which is in no VM's tables or only in those of the one who asked for it, with zeroes.
     fn zero(&mut self, pa: Pa, pages: u64);
 }
 
@@ -82,14 +82,17 @@ impl Ownership {
     /// Makes two pages of a VM its mailbox; returns where they are.
     ///
     /// # Errors
-    /// `INVALID_PARAMETERS`: the VM has no memory there, or not for itself alone.
+    /// `INVALID_PARAMETERS`: an address is not that of a page; the VM has no memory there, or not for itself alone.
     pub fn open_mailbox(
         &mut self,
         vm: VmId,
         [one, two]: [Ipa; 2],
         tables: &impl Tables,
     ) -> Result<[Pa; 2], Error> {
-        let place = |ipa| tables.translate(vm, ipa).map(|(pa, _)| pa).ok_or(Error::InvalidParameters);
+        let place = |ipa: Ipa| {
+            let there = tables.translate(vm, ipa).filter(|_| ipa.0.is_multiple_of(PAGE));
+            there.map(|(pa, _)| pa).ok_or(Error::InvalidParameters)
+        };
         let pages = [place(one)?, place(two)?];
         if self.link_mailbox(vm, pages) { Ok(pages) } else { Err(Error::InvalidParameters) }
     }
@@ -231,7 +234,9 @@ impl Ownership {
                 }
             }
             if zero {
-                ranges.iter().for_each(|range| tables.zero(range.pa, range.pages));
+                for range in ranges {
+                    tables.zero(range.pa, range.pages);
+                }
             }
         }
         if let Some(t) = sender.get_mut(slot) {
@@ -313,11 +318,14 @@ impl Ownership {
         if kind == Kind::Donate && pieces > request.most_pieces {
             return Err(Error::NoMemory);
         }
-        if request.zero {
-            // In nobody's tables: not the owner's, because it is lent or donated; not another receiver's, because there is none.
-            ranges.iter().for_each(|range| tables.zero(range.pa, range.pages));
-        }
         map(vm, ipa, ranges, access(wanted), tables)?;
+        if request.zero {
+            // Only now that nothing can fail: it cannot be undone. In nobody else's tables: not the owner's, because it is lent
+            // or donated; not another receiver's, because there is none.
+            for range in ranges {
+                tables.zero(range.pa, range.pages);
+            }
+        }
         report(&Retrieved { kind, ipa, pages, pieces, grant: wanted }, ranges);
         if kind == Kind::Donate {
             for range in ranges {
@@ -555,6 +563,8 @@ fn take_back(sender: &mut Sender, slot: u16, index: usize, zero: bool, tables: &
     let ranges = sender.ranges(slot);
     places(ipa, ranges).for_each(|(at, range)| tables.unmap(vm, at, range.pages));
     if zero {
-        ranges.iter().for_each(|range| tables.zero(range.pa, range.pages));
+        for range in ranges {
+            tables.zero(range.pa, range.pages);
+        }
     }
 }

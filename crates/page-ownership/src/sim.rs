@@ -46,6 +46,11 @@ impl SimTables {
         tables.walk(ipa, memory)
     }
 
+    /// How many pages the tables of a VM take.
+    pub fn table_pages(&self, vm: VmId) -> usize {
+        self.vms[&vm].1.pages_in_use()
+    }
+
     /// How many pages may still be used for the tables of a VM.
     pub fn set_budget(&mut self, vm: VmId, pages: Option<usize>) {
         self.vms.get_mut(&vm).expect("a VM").1.budget = pages;

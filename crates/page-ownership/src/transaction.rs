@@ -86,6 +86,7 @@ pub(crate) struct Borrower {
     pub(crate) vm: VmId,
     pub(crate) grant: Grant,
     /// Where it has the memory, if it has retrieved it: inner `None` for physical addresses.
+    #[expect(clippy::option_option, reason = "whether, and then where: two questions")]
     pub(crate) holds: Option<Option<Ipa>>,
     pub(crate) zero_after: bool,
 }

@@ -40,6 +40,9 @@ const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 const S2AP_READ: u64 = 1 << 6;
 const S2AP_WRITE: u64 = 1 << 7;
 const EXECUTE_NEVER: u64 = 0b10 << 53;
+/// One of the bits that the processor leaves to software: the entry is a part of a block of 2 MiB that was split. The bit
+/// above it: of 1 GiB.
+const PART_OF_2_MIB: u64 = 1 << 55;
 const MEMATTR_NORMAL_WB: u64 = 0b1111 << 2;
 const MEMATTR_DEVICE_NGNRE: u64 = 0b0001 << 2;
 const MEMATTR_MASK: u64 = 0b1111 << 2;
@@ -77,6 +80,25 @@ impl Attributes {
             bits |= EXECUTE_NEVER;
         }
         Self(bits)
+    }
+
+    const fn part_bit(level: u8) -> u64 {
+        if level == 1 { PART_OF_2_MIB << 1 } else { PART_OF_2_MIB }
+    }
+
+    /// For the parts of a block at `level` that has these.
+    pub(crate) const fn in_part_of(self, level: u8) -> Self {
+        Self(self.0 | Self::part_bit(level))
+    }
+
+    /// Whether they are those of a part of a block at `level`.
+    pub(crate) const fn is_part_of(self, level: u8) -> bool {
+        self.0 & Self::part_bit(level) != 0
+    }
+
+    /// For the block at `level` whose parts have these.
+    pub(crate) const fn in_whole(self, level: u8) -> Self {
+        Self(self.0 & !Self::part_bit(level))
     }
 
     pub(crate) fn access(self) -> Access {

@@ -10,7 +10,8 @@
 //! * A block is split when a part of it changes, by break-before-make (Arm ARM, D8.16.1): the old entry is made
 //!   invalid and the TLBs are told before the new one is written.
 //! * A part of a VM's memory can be *withheld*: it is invalid for the VM, and what it was is kept in the entry itself, where
-//!   the processor ignores it. Tables of blocks that are whole again, and empty ones, are given back.
+//!   the processor ignores it. Tables of blocks that were split and are whole again, and empty ones, are given back.
+//! * What one call mapped can be unmapped without memory for tables: blocks never join what two calls mapped.
 //! * The root may be several concatenated tables (Arm ARM, D8.2.2), so that 40-bit addresses need only three levels.
 //!
 //! ```

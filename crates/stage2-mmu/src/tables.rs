@@ -36,6 +36,17 @@ pub enum Error {
     AlreadyMapped(Ipa),
 }
 
+impl core::fmt::Display for Error {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Unaligned => "it does not consist of whole pages",
+            Self::OutOfRange => "it ends beyond the address width",
+            Self::NoMemory => "there is no memory for tables",
+            Self::AlreadyMapped(_) => "a page is mapped already",
+        })
+    }
+}
+
 /// The width of intermediate physical addresses, in bits: 32 to 43 (the root is at level 1, up to 16 tables).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IpaWidth(u8);
@@ -166,7 +177,7 @@ impl Stage2 {
     /// are not mapped stay so. When this returns, no core can use the old mappings.
     ///
     /// # Errors
-    /// See [`Error`]; a call that fails changes no translation.
+    /// See [`Error`]; a call that fails changes no translation. One for exactly what a call of [`Self::map`] mapped succeeds.
     pub fn unmap(&mut self, ipa: Ipa, len: u64, memory: &mut impl TableMemory) -> Result<(), Error> {
         self.update(ipa, len, memory, |_| Entry::Invalid)?;
         memory.synchronise(ipa, len);
@@ -188,7 +199,7 @@ impl Stage2 {
         Ok(())
     }
 
-    /// Gives back what [`Self::withhold`] took, and makes large blocks again where it can.
+    /// Gives back what [`Self::withhold`] took, and makes blocks that were split for that whole again.
     ///
     /// # Errors
     /// See [`Error`]; a call that fails changes no translation. One for exactly a range that was withheld succeeds.
@@ -322,9 +333,11 @@ impl Stage2 {
         change: fn(Entry) -> Entry,
     ) -> Result<(), Error> {
         let Span { ipa: mut at, end } = self.check(ipa, len)?;
-        // All that can fail comes first.
-        self.split_at(at, memory)?;
-        self.split_at(end, memory)?;
+        // All that can fail comes first, and is undone if it does.
+        if let Err(error) = self.split_at(at, memory).and_then(|()| self.split_at(end, memory)) {
+            self.tidy(ipa, len, memory);
+            return Err(error);
+        }
         while at < end {
             let (entry, level, table, index) = self.find_entry(at, memory);
             let changed = change(entry);
@@ -354,6 +367,7 @@ impl Stage2 {
             }
             let part = level_size(level + 1);
             let next = memory.allocate(1).ok_or(Error::NoMemory)?;
+            let attributes = attributes.in_part_of(level);
             for i in 0..ENTRIES {
                 let pa = Pa(pa.0 + i as u64 * part);
                 let entry = if valid { Entry::Leaf(pa, attributes) } else { Entry::Withheld(pa, attributes) };
@@ -368,8 +382,9 @@ impl Stage2 {
         }
     }
 
-    /// Frees tables that hold nothing, and replaces those that map one block in pieces, as far as they cover a part of the
-    /// range.
+    /// Frees tables that hold nothing, and replaces those of a block that was split and is whole again, as far as they cover
+    /// a part of the range. What was never one block does not become one, even if it could: what one call mapped could then not be
+    /// unmapped without memory for a table, which somebody else's part of the block would have used up.
     fn tidy(&mut self, ipa: Ipa, len: u64, memory: &mut impl TableMemory) {
         for level in [2, 1] {
             let size = level_size(level);
@@ -396,7 +411,9 @@ impl Stage2 {
         let (size, part) = (level_size(level), level_size(level + 1));
         let whole = match first {
             Entry::Invalid => Entry::Invalid,
-            Entry::Leaf(pa, _) if pa.0.is_multiple_of(size) => first,
+            Entry::Leaf(pa, attributes) if attributes.is_part_of(level) => {
+                Entry::Leaf(pa, attributes.in_whole(level))
+            }
             _ => return,
         };
         let uniform = |i: usize| {

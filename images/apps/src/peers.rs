@@ -75,6 +75,7 @@ pub fn main(app: &App) -> Status {
     match line.get("role") {
         Some("server") => party.serve(),
         Some("phoenix") => party.rise(app),
+        Some("super") => party.look(app),
         _ => party.ask(),
     }
 }
@@ -104,6 +105,12 @@ fn code(result: Result<u64, Error>) -> [u64; 5] {
 fn peek(at: usize) -> u64 {
     // SAFETY: only mapped pages are passed; what is there may change at any time, hence volatile.
     unsafe { with_exposed_provenance_mut::<u64>(at).read_volatile() }
+}
+
+/// A device's register.
+fn peek32(at: usize) -> u32 {
+    // SAFETY: as `peek`; reading this register has no side effect.
+    unsafe { with_exposed_provenance_mut::<u32>(at).read_volatile() }
 }
 
 fn poke(at: usize, value: u64) {
@@ -207,6 +214,31 @@ impl Party {
                 },
             }
         }
+    }
+
+    /// A super-secondary: sees physical addresses and devices, has messages, and no power over other VMs.
+    fn look(&self, app: &App) -> Status {
+        let id = check("id", self.me == VmId::SUPER_SECONDARY);
+        // Other VMs have theirs at this address, whatever memory is behind it.
+        let memory = app.machine().memory().map(|memory| memory.base).min();
+        let physical =
+            check("memory-at-its-place", memory.is_some_and(|base| base > hv_abi::layout::RAM_BASE));
+        let mut devices = 0;
+        app.machine().for_each_device(&mut |_, _| devices += 1);
+        // QEMU's virt machine: the real-time clock's identification registers (PL031, section 3.3.9).
+        let clock =
+            Region::new(0x0901_0000, PAGE).and_then(|region| lwk_core::memory::map_device(region).ok());
+        let clock = clock.map(|at| peek32(at + 0xfe0));
+        println!("{devices} register ranges of devices, the clock says {clock:x?}");
+        let device = check("device", devices > 2 && clock == Some(0x31));
+        let run = [ffa::RUN, hv_abi::vendor::VM_STOP, hv_abi::vendor::VM_RESTART].map(|function| {
+            let out = guest::hvc(Regs([function.into(), 3 << 16, 0, 0, 0, 0, 0, 0]));
+            out.0[0] == u64::MAX || Error::from_bits(out.0[2]) == Some(Error::NotSupported)
+        });
+        let power = check("no-power", run == [true; 3]);
+        let message =
+            check("message", self.tell(op::ADD, 1, 2) == Ok(3) && self.tell(op::END, 0, 0).is_err());
+        Status::of(id & physical & device & power & message)
     }
 
     /// Resets itself twice: each time it finds its memory as new, and its peer as it was.

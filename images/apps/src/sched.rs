@@ -9,6 +9,7 @@
 //! | `registers` | first run the first VM a thousand times, and see that its own registers stay its own |
 //! | `statistics` | at the end, print what the hypervisor has counted for each vCPU |
 //! | `bench` | measure hypercalls and world switches first, with the VM called `bench` |
+//! | `bench-core=N` | with it: on core N, while the others wait |
 
 use crate::{bench, registers};
 use alloc::vec::Vec;
@@ -21,6 +22,7 @@ use hv_abi::{
 };
 use lwk_core::{
     app::{App, Status},
+    percore::CoreIndex,
     primary::{Ending, Machines, Vm, partitions},
     println, task, time,
 };
@@ -45,7 +47,20 @@ pub fn main(app: &App) -> Status {
     }
     let machines = Machines::new(partitions);
     if line.has("bench") {
-        measure(app, machines);
+        let entry = app.entry_ticks();
+        match line.number("bench-core").filter(|core: &u64| *core != 0) {
+            None => {
+                bench::report("boot-to-first-vm", entry);
+                measure(machines);
+            }
+            Some(core) if (core as usize) < app.cores() => {
+                task::spawn(CoreIndex(core as u16), "bench", move || measure(machines)).join();
+            }
+            Some(core) => {
+                println!("there is no core {core} to measure on");
+                return Status::FAILURE;
+            }
+        }
     }
     if line.has("registers")
         && let Some(vm) = machines.iter().next()
@@ -132,8 +147,7 @@ fn verdict(app: &App, machines: &Machines) -> Status {
 }
 
 /// What calls and world switches cost.
-fn measure(app: &App, machines: &Machines) {
-    bench::report("boot-to-first-vm", app.entry_ticks());
+fn measure(machines: &Machines) {
     let null = || _ = guest::id_get();
     bench::report("hypercall-primary", bench::least(null));
     let unknown = || {

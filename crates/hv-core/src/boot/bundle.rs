@@ -3,10 +3,14 @@
 use super::fail;
 use crate::{plan::PrimaryNeeds, report};
 use ::bundle::{DeviceRegion, Image, KernelFormat, Loading, MachineLimits, Manifest, MemoryRegion, VmSpec};
+use alloc::vec::Vec;
 use hv_abi::ids::VmId;
 
 /// Files and manifest that fit each other and the machine.
-pub(super) struct Bundle<'a>(Manifest<'a>);
+pub(super) struct Bundle<'a> {
+    manifest: Manifest<'a>,
+    vms: Vec<VmSpec<'a>>,
+}
 
 /// What the primary's own tree may need beyond the machine's.
 const TREE_GROWTH: u64 = 64 * 1024;
@@ -15,27 +19,27 @@ impl<'a> Bundle<'a> {
     /// Reads and checks the bundle; ends the boot if anything is wrong with it.
     pub(super) fn check(bytes: &'a [u8], memory: u64) -> Self {
         match Manifest::check(bytes, &MachineLimits { memory }) {
-            Ok(manifest) => Self(manifest),
+            Ok(manifest) => Self { manifest, vms: manifest.vms().collect() },
             Err(why) => fail!("{why}"),
         }
     }
 
     /// The primary.
-    pub(super) fn primary(&self) -> VmSpec<'a> {
-        match self.0.vms().next() {
+    pub(super) fn primary(&self) -> &VmSpec<'a> {
+        match self.vms.first() {
             Some(vm) => vm,
             None => fail!("the manifest has no primary VM"),
         }
     }
 
     /// All others.
-    pub(super) fn secondaries(&self) -> impl Iterator<Item = VmSpec<'a>> + use<'a> {
-        self.0.vms().skip(1)
+    pub(super) fn secondaries(&self) -> &[VmSpec<'a>] {
+        self.vms.get(1..).unwrap_or_default()
     }
 
     /// The memory regions of the secondaries' partition manifests that `mem_size` does not cover.
-    pub(super) fn regions(&self) -> impl Iterator<Item = (VmId, MemoryRegion<'a>)> + use<'a> {
-        self.secondaries().flat_map(|vm| {
+    pub(super) fn regions(&self) -> impl Iterator<Item = (VmId, MemoryRegion<'a>)> {
+        self.secondaries().iter().flat_map(|vm| {
             let own = vm.mem_size.unwrap_or_default();
             let regions = vm.partition.into_iter().flat_map(|partition| partition.memory_regions());
             regions.filter(move |region| !region.is_within(own)).map(move |region| (VmId(vm.index), region))
@@ -43,8 +47,8 @@ impl<'a> Bundle<'a> {
     }
 
     /// The registers that partition manifests ask for.
-    pub(super) fn devices(&self) -> impl Iterator<Item = (VmSpec<'a>, DeviceRegion<'a>)> + use<'a> {
-        self.0.vms().flat_map(|vm| {
+    pub(super) fn devices(&self) -> impl Iterator<Item = (&VmSpec<'a>, DeviceRegion<'a>)> {
+        self.vms.iter().flat_map(|vm| {
             let partition = vm.partition.into_iter();
             partition.flat_map(|partition| partition.device_regions()).map(move |region| (vm, region))
         })
@@ -52,7 +56,7 @@ impl<'a> Bundle<'a> {
 
     /// A VM's kernel, and what its header says.
     pub(super) fn kernel(&self, vm: &VmSpec<'a>) -> (&'a [u8], Image) {
-        let bytes = self.0.file(vm.kernel_filename);
+        let bytes = self.manifest.file(vm.kernel_filename);
         match Image::parse(bytes) {
             Ok(image) => (bytes, image),
             Err(why) => fail!("{}: {why}", vm.kernel_filename),
@@ -67,24 +71,24 @@ impl<'a> Bundle<'a> {
     }
 
     pub(super) fn ramdisk(&self, vm: &VmSpec<'a>) -> Option<&'a [u8]> {
-        Some(self.0.file(vm.ramdisk_filename?))
+        Some(self.manifest.file(vm.ramdisk_filename?))
     }
 
     /// The device tree that the bundle brings for a VM. An FF-A partition manifest is one only for a flat kernel.
     pub(super) fn tree(&self, vm: &VmSpec<'a>) -> Option<&'a [u8]> {
         let flat = || self.kernel(vm).1.format == KernelFormat::Flat;
         let name = vm.fdt_filename.filter(|_| !vm.is_ffa_partition || flat())?;
-        Some(self.0.file(name))
+        Some(self.manifest.file(name))
     }
 
     /// What has to be placed in the primary's memory, on a machine whose tree has `tree` bytes.
     pub(super) fn primary_needs(&self, tree: usize) -> PrimaryNeeds {
         let vm = self.primary();
-        let (_, image) = self.kernel(&vm);
+        let (_, image) = self.kernel(vm);
         PrimaryNeeds {
             text_offset: image.text_offset,
             image_size: image.memory_size,
-            ramdisk: self.ramdisk(&vm).map_or(0, |bytes| bytes.len() as u64),
+            ramdisk: self.ramdisk(vm).map_or(0, |bytes| bytes.len() as u64),
             tree: tree as u64 + TREE_GROWTH,
         }
     }

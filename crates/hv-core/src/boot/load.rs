@@ -1,8 +1,13 @@
 //! Copying images to where the plan wants them.
 
-use super::{Bundle, fail};
-use crate::{arch, plan::Plan, reload::Reload, report, vmtree};
-use ::bundle::VmSpec;
+use super::{Bundle, devices::Devices, fail};
+use crate::{
+    arch,
+    plan::{Placement, Plan, Region},
+    reload::Reload,
+    report, vmtree,
+};
+use ::bundle::{Kind, VmSpec};
 use alloc::{boxed::Box, vec, vec::Vec};
 use hv_abi::layout;
 use machine::Machine;
@@ -19,18 +24,20 @@ fn copy(pa: u64, bytes: &[u8]) {
 }
 
 /// Loads every secondary; returns what it takes to do that again, in the plan's order. What the bundle holds stays where it is.
-pub(super) fn secondaries(bundle: &Bundle<'static>, plan: &Plan) -> Vec<Reload> {
-    let all = bundle.secondaries().zip(&plan.secondaries);
+pub(super) fn secondaries(bundle: &Bundle<'static>, plan: &Plan, devices: &Devices<'_>) -> Vec<Reload> {
+    let all = bundle.secondaries().iter().zip(&plan.secondaries);
     all.map(|(vm, placement)| {
-        let (kernel, loading) = bundle.loading(&vm, placement.bytes);
+        let base = memory_base(vm, placement);
+        let (kernel, loading) = bundle.loading(vm, placement.bytes);
         let mut segments = vec![(loading.kernel, kernel)];
-        let ramdisk = bundle.ramdisk(&vm).zip(loading.ramdisk).map(|(bytes, offset)| {
+        let ramdisk = bundle.ramdisk(vm).zip(loading.ramdisk).map(|(bytes, offset)| {
             segments.push((offset, bytes));
-            let start = layout::RAM_BASE + offset;
+            let start = base + offset;
             (start, start + bytes.len() as u64)
         });
         if let Some(offset) = loading.tree {
-            segments.push((offset, tree(bundle, &vm, placement.bytes, ramdisk, loading.tree_room)));
+            let memory = Region::new(base, placement.bytes);
+            segments.push((offset, tree(bundle, vm, devices, memory, ramdisk, loading.tree_room)));
         }
         for (offset, bytes) in &segments {
             copy(placement.pa.0 + offset, bytes);
@@ -42,29 +49,33 @@ pub(super) fn secondaries(bundle: &Bundle<'static>, plan: &Plan) -> Vec<Reload> 
             regions: Box::default(),
             mailbox: None,
             register: vm.partition.and_then(|partition| partition.gp_register).unwrap_or(0),
-            entry: layout::RAM_BASE
-                + loading.kernel
-                + vm.partition.map_or(0, |partition| partition.entrypoint_offset),
-            argument: loading.argument(placement.bytes),
+            entry: base + loading.kernel + vm.partition.map_or(0, |partition| partition.entrypoint_offset),
+            argument: loading.argument(base, placement.bytes),
             done: 0,
         }
     })
     .collect()
 }
 
-/// The device tree of a secondary: its own, amended, or one that is made.
+/// Where a VM sees its memory.
+pub(super) fn memory_base(vm: &VmSpec<'_>, placement: &Placement) -> u64 {
+    if vm.kind == Kind::SuperSecondary { placement.pa.0 } else { layout::RAM_BASE }
+}
+
+/// The device tree of a secondary: its own, amended, the machine's with its devices, or one that is made from nothing.
 fn tree(
     bundle: &Bundle<'static>,
     vm: &VmSpec<'static>,
-    memory_len: u64,
+    devices: &Devices<'_>,
+    memory: Region,
     ramdisk: Option<(u64, u64)>,
     room: u64,
 ) -> &'static [u8] {
     let regions = vm.partition.iter().flat_map(|partition| partition.memory_regions());
     let regions: Vec<u64> = regions.filter(|region| region.anywhere).map(|region| region.address).collect();
     let ask = vmtree::SecondaryTree {
-        memory_base: layout::RAM_BASE,
-        memory_len,
+        memory_base: memory.base,
+        memory_len: memory.len,
         vcpus: vm.vcpu_count as u16,
         bootargs: vm.bootargs.unwrap_or_default(),
         ramdisk,
@@ -73,7 +84,10 @@ fn tree(
     };
     let tree = match bundle.tree(vm) {
         Some(own) => vmtree::amended(own, &ask),
-        None => Ok(vmtree::secondary(&ask)),
+        None if vm.kind == Kind::SuperSecondary => {
+            vmtree::super_secondary(devices.machine.dtb(), &ask, &devices.hidden)
+        }
+        None => vmtree::secondary(&ask),
     };
     match tree {
         Ok(tree) if tree.len() as u64 <= room => tree.leak(),
@@ -88,13 +102,13 @@ fn tree(
 pub(super) fn primary(bundle: &Bundle<'_>, plan: &Plan, machine: &Machine<'_>) -> Start {
     let vm = bundle.primary();
     let place = &plan.primary;
-    copy(place.kernel_pa.0, bundle.kernel(&vm).0);
-    let ramdisk = bundle.ramdisk(&vm).zip(place.ramdisk_pa).map(|(bytes, pa)| {
+    copy(place.kernel_pa.0, bundle.kernel(vm).0);
+    let ramdisk = bundle.ramdisk(vm).zip(place.ramdisk_pa).map(|(bytes, pa)| {
         copy(pa.0, bytes);
         (pa.0, pa.0 + bytes.len() as u64)
     });
     let bootargs = vm.bootargs.or(machine.bootargs()).unwrap_or_default();
-    let others: Vec<(u16, &str)> = bundle.secondaries().map(|vm| (vm.index, vm.debug_name)).collect();
+    let others: Vec<(u16, &str)> = bundle.secondaries().iter().map(|vm| (vm.index, vm.debug_name)).collect();
     let tree = vmtree::PrimaryTree { others: &others, regions: &place.regions, bootargs, ramdisk };
     match vmtree::primary(machine.dtb(), &tree) {
         Ok(tree) if tree.len() as u64 <= bundle.primary_needs(machine.dtb().len()).tree => {

@@ -4,6 +4,7 @@
 //! one sentence on the console. What is built here is fixed from then on: VMs, cores, tables.
 
 mod bundle;
+mod devices;
 mod load;
 
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
 use ::bundle::{MemoryRegion, VmSpec};
 use alloc::{boxed::Box, vec::Vec};
 use bundle::Bundle;
+use devices::Devices;
 use hv_abi::{
     ids::{Ipa, Pa, VcpuIndex, VmId},
     layout,
@@ -70,7 +72,7 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     TIMERS.set(virtual_timer, physical_timer);
 
     // The bundle, checked as a whole.
-    let ram: heapless::Vec<Region, 64> = machine.memory().map(|r| Region::new(r.base, r.size)).collect();
+    let ram = regions("memory", &mut machine.memory().map(|r| Region::new(r.base, r.size)));
     let initrd = initrd(&machine, &ram);
     map.identity(initrd.base, initrd.len, Kind::ReadOnly);
     // SAFETY: within RAM, just mapped, and nobody writes it: no VM runs yet.
@@ -79,8 +81,8 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     let bundle = Bundle::check(bytes, ram.iter().map(|r| r.len).sum());
 
     // Memory for what the bundle asks for, then the plan for all of it.
-    let reserved: heapless::Vec<Region, 64> =
-        machine.reserved().map(|r| Region::new(r.region.base, r.region.size)).collect();
+    let reserved = machine.reserved().map(|r| Region::new(r.region.base, r.region.size));
+    let reserved = regions("reserved memory", &mut { reserved });
     let tree_region = Region::new(tree, machine.dtb().len() as u64);
     let loaded = [tree_region];
     // The bundle stays: VMs are made anew from it.
@@ -98,7 +100,8 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     let needs = bundle.primary_needs(machine.dtb().len());
     let requests: Vec<Request> = bundle
         .secondaries()
-        .map(|vm| Request { vm: id_of(&vm), bytes: vm.mem_size.unwrap_or_default() })
+        .iter()
+        .map(|vm| Request { vm: id_of(vm), bytes: vm.mem_size.unwrap_or_default() })
         .chain(bundle.regions().map(|(vm, region)| Request { vm, bytes: region.bytes }))
         .collect();
     check_devices(&machine, &bundle, &ram, &reserved);
@@ -114,14 +117,16 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     for region in &plan.primary.regions {
         map_except(&mut map, *region, &loaded);
     }
-    let secondaries = load::secondaries(&bundle, &plan);
+    let given = bundle.devices().map(|(_, device)| Region::new(device.address, device.bytes));
+    let devices = Devices::new(&machine, &ram, given);
+    let secondaries = load::secondaries(&bundle, &plan, &devices);
     let primary = load::primary(&bundle, &plan, &machine);
 
     let mut own = El2Map::new(&layout);
     own.identity(pool.base, pool.len, Kind::Data);
     own.identity(initrd.base, initrd.len, Kind::ReadOnly);
     board::devices(&machine, &mut |base, bytes| own.identity(base, bytes, Kind::Device));
-    let system = build(&machine, &bundle, &plan, &cores, &ram, own);
+    let system = build(&devices, &bundle, &plan, &cores, &ram, own);
     let this = system.cores.iter().find(|core| core.mpidr == arch::mpidr());
     let Some(this) = this else {
         fail!("the device tree does not list the core that the hypervisor runs on")
@@ -133,10 +138,10 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
         claimed.release(VcpuState::Ready);
         reload.regions =
             regions_of(&bundle, &plan, vm.id).map(|(_, place)| (place.pa, place.bytes)).collect();
-        reload.mailbox = link_mailbox(vm, &spec);
+        reload.mailbox = link_mailbox(vm, spec);
         *vm.reload.lock() = Some(reload);
     }
-    link_mailbox(&system.vms[0], &bundle.primary());
+    link_mailbox(&system.vms[0], bundle.primary());
     let mut running = claim(this.primary(), this);
     running.reset(primary.0, primary.1);
     if let Err(why) = board::init(&machine) {
@@ -175,8 +180,26 @@ fn read_machine(tree: u64) -> Machine<'static> {
     }
 }
 
+/// Most ranges of memory, and of reserved memory. There is no heap to put them on yet.
+const MAX_REGIONS: usize = 64;
+
+fn regions(what: &str, found: &mut dyn Iterator<Item = Region>) -> heapless::Vec<Region, MAX_REGIONS> {
+    let mut regions = heapless::Vec::new();
+    for region in found {
+        if regions.push(region).is_err() {
+            fail!("the device tree has more than {MAX_REGIONS} ranges of {what}");
+        }
+    }
+    regions
+}
+
 /// The affinities of the enabled cores, in the tree's order.
 fn cores(machine: &Machine<'_>) -> heapless::Vec<u64, 128> {
+    // First, so that every sentence from here on switches the machine off.
+    let by_smc = machine.psci().is_some_and(|psci| psci.conduit == Conduit::Smc);
+    if by_smc {
+        report::set_power_by_smc();
+    }
     let mut cores = heapless::Vec::new();
     for core in machine.cores().filter(|core| core.enabled) {
         if cores.push(core.mpidr.raw()).is_err() {
@@ -186,11 +209,7 @@ fn cores(machine: &Machine<'_>) -> heapless::Vec<u64, 128> {
     if cores.is_empty() {
         fail!("the device tree names no core");
     }
-    if let Some(psci) = machine.psci()
-        && psci.conduit == Conduit::Smc
-    {
-        report::set_power_by_smc();
-    } else if cores.len() > 1 {
+    if cores.len() > 1 && !by_smc {
         fail!("the device tree offers no PSCI by SMC, without which the other cores cannot be started");
     }
     cores
@@ -225,12 +244,13 @@ fn id_of(vm: &VmSpec<'_>) -> VmId {
 /// What the hypervisor allocates: tables of its own and of every VM (one table for each GiB and two for each uneven
 /// end, of every region), stacks, vCPUs, trees.
 fn pool_bytes(bundle: &Bundle<'_>, cores: usize, ram: &[Region]) -> u64 {
-    let vcpus: u64 = bundle.secondaries().map(|vm| u64::from(vm.vcpu_count)).sum();
-    let vms = bundle.secondaries().count() as u64 + 1;
+    let vcpus: u64 = bundle.secondaries().iter().map(|vm| u64::from(vm.vcpu_count)).sum();
+    let vms = bundle.secondaries().len() as u64 + 1;
     let gib: u64 = ram.iter().map(|r| r.len.div_ceil(1 << 30) + 2).sum();
     let fixed = 512 * 1024;
     let per_core = STACK_SIZE + 4 * layout::PAGE + size_of::<Core>() as u64 + vms * 2;
-    let spare: u64 = bundle.secondaries().map(|vm| spare_tables(vm.mem_size.unwrap_or_default())).sum();
+    let spare: u64 =
+        bundle.secondaries().iter().map(|vm| spare_tables(vm.mem_size.unwrap_or_default())).sum();
     let spare = spare + spare_tables(u64::MAX);
     let pages = ram.iter().map(|r| r.len / layout::PAGE).sum::<u64>();
     let per_vm = 12 * layout::PAGE + size_of::<Vm>() as u64 + Ownership::BYTES_PER_VM as u64;
@@ -283,14 +303,14 @@ fn ownership(ram: &[Region], plan: &Plan, vms: impl Iterator<Item = VmId>) -> Ow
 
 /// Makes everything that lives as long as the machine runs.
 fn build(
-    machine: &Machine<'_>,
+    devices: &Devices<'_>,
     bundle: &Bundle<'_>,
     plan: &Plan,
     cores: &[u64],
     ram: &[Region],
     mut map: El2Map,
 ) -> &'static System {
-    let width = ipa_width(bundle, plan);
+    let (machine, width) = (devices.machine, ipa_width(bundle, plan, devices));
     let mut vms = Vec::new();
     let affinities: Vec<u64> = cores.to_vec();
     let name = bundle.primary().debug_name;
@@ -299,18 +319,21 @@ fn build(
         VmKind::Primary,
         name,
         bundle.primary().uuid(),
-        messaging(&bundle.primary(), VmKind::Primary),
+        messaging(bundle.primary(), VmKind::Primary),
         vcpus(&affinities),
         primary_tables(bundle, plan, width),
         [0, spare_tables(u64::MAX)],
     ));
-    for (spec, placement) in bundle.secondaries().zip(&plan.secondaries) {
+    for (spec, placement) in bundle.secondaries().iter().zip(&plan.secondaries) {
         let affinities: Vec<u64> = (0..spec.vcpu_count as u16).map(vmtree::vcpu_mpidr).collect();
-        let tables = secondary_tables(bundle, plan, &spec, placement, width);
-        let kind = VmKind::Secondary;
-        let messaging = messaging(&spec, kind);
+        let (kind, tables) = if spec.kind == ::bundle::Kind::SuperSecondary {
+            (VmKind::SuperSecondary, super_secondary_tables(bundle, spec, placement, devices, width))
+        } else {
+            (VmKind::Secondary, secondary_tables(bundle, plan, spec, placement, width))
+        };
+        let messaging = messaging(spec, kind);
         vms.push(Vm::new(
-            id_of(&spec),
+            id_of(spec),
             kind,
             spec.debug_name,
             spec.uuid(),
@@ -379,12 +402,12 @@ fn spare_tables(bytes: u64) -> u64 {
 }
 
 /// Wide enough for all memory of the primary, which sees physical addresses, and for the secondaries' layout.
-fn ipa_width(bundle: &Bundle<'_>, plan: &Plan) -> IpaWidth {
-    let primary = plan.primary.regions.iter().map(|r| r.end());
+fn ipa_width(bundle: &Bundle<'_>, plan: &Plan, devices: &Devices<'_>) -> IpaWidth {
+    let primary = plan.primary.regions.iter().chain(&devices.regions).map(|r| r.end());
     let largest = plan.secondaries.iter().map(|p| layout::window(p.bytes) + (1 << 30));
     let regions = bundle.regions().map(|(_, region)| region.address + region.bytes);
-    let devices = bundle.devices().map(|(_, device)| device.address + device.bytes);
-    let limit = primary.chain(largest).chain(regions).chain(devices).max().unwrap_or(0).max(1 << 32);
+    let given = bundle.devices().map(|(_, device)| device.address + device.bytes);
+    let limit = primary.chain(largest).chain(regions).chain(given).fold(1 << 32, u64::max);
     let bits = (64 - (limit - 1).leading_zeros()) as u8;
     // 39 bits, which one root table translates, leave much room for memory that VMs receive.
     match IpaWidth::new(bits.max(39.min(arch::pa_bits()))) {
@@ -404,7 +427,26 @@ fn primary_tables(bundle: &Bundle<'_>, plan: &Plan, width: IpaWidth) -> VmTables
         }
     }
     let ranges = plan.primary.regions.iter().map(|r| (Ipa(r.base), Pa(r.base), r.len));
-    map_memory(bundle, width, &spec, ranges, core::iter::empty())
+    map_memory(bundle, width, spec, ranges, core::iter::empty())
+}
+
+/// Its memory and the devices, at their physical addresses.
+fn super_secondary_tables(
+    bundle: &Bundle<'_>,
+    spec: &VmSpec<'_>,
+    placement: &Placement,
+    devices: &Devices<'_>,
+    width: IpaWidth,
+) -> VmTables {
+    let own = (Ipa(placement.pa.0), placement.pa, placement.bytes);
+    let mut tables = map_memory(bundle, width, spec, core::iter::once(own), core::iter::empty());
+    for device in &devices.regions {
+        let (ipa, pa) = (Ipa(device.base), Pa(device.base));
+        if tables.map(ipa, pa, device.len, Access::RW, MemoryType::Device).is_err() {
+            fail!("the device at {device} cannot be mapped for a VM: there is no memory for its tables");
+        }
+    }
+    tables
 }
 
 fn secondary_tables(
@@ -447,7 +489,7 @@ fn map_memory<'a>(
     });
     match mapped {
         Ok(tables) => tables,
-        Err(why) => fail!("the memory of {} cannot be mapped: {why:?}", spec.debug_name),
+        Err(why) => fail!("the memory of {} cannot be mapped: {why}", spec.debug_name),
     }
 }
 
@@ -476,11 +518,11 @@ fn link_mailbox(vm: &Vm, spec: &VmSpec<'_>) -> Option<(Pa, Pa)> {
 
 /// Where the memory regions of a VM's partition manifest are, other than in its memory.
 fn regions_of<'a>(
-    bundle: &Bundle<'a>,
+    bundle: &'a Bundle<'a>,
     plan: &'a Plan,
     vm: VmId,
 ) -> impl Iterator<Item = (MemoryRegion<'a>, &'a Placement)> {
-    let placements = plan.secondaries[bundle.secondaries().count()..].iter();
+    let placements = plan.secondaries[bundle.secondaries().len()..].iter();
     let all = bundle.regions().zip(placements);
     all.filter(move |((of, _), _)| *of == vm).map(|((_, region), place)| (region, place))
 }

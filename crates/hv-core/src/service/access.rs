@@ -34,7 +34,7 @@ impl Who {
 
 /// A call: who answers it for the primary, and who for other VMs.
 #[derive(Clone, Copy)]
-#[repr(C, align(32))]
+#[repr(C)]
 struct Row {
     function: u32,
     handlers: [Option<Handler>; 2],
@@ -114,6 +114,8 @@ macro_rules! access_table {
 
         #[cfg(any(test, feature = "testing"))]
         static ACCESS: &[(u32, Who)] = &[$(($function, Who::$who)),+];
+        #[cfg(test)]
+        static NAMES: &[&str] = &[$(stringify!($function)),+];
     };
 }
 
@@ -230,7 +232,7 @@ mod tests {
 
     #[test]
     fn no_call_has_two_handlers_for_one_kind_of_vm() {
-        for kind in [VmKind::Primary, VmKind::Secondary] {
+        for kind in [VmKind::Primary, VmKind::SuperSecondary, VmKind::Secondary] {
             for (id, _) in ACCESS {
                 let rows = ACCESS.iter().filter(|(other, who)| other == id && who.includes(kind)).count();
                 assert!(rows <= 1, "{id:#x} has {rows} rows for {kind:?}");
@@ -240,7 +242,7 @@ mod tests {
 
     #[test]
     fn the_table_has_every_call_and_no_other() {
-        for kind in [VmKind::Primary, VmKind::Secondary] {
+        for kind in [VmKind::Primary, VmKind::SuperSecondary, VmKind::Secondary] {
             let listed = |function| ACCESS.iter().any(|(id, who)| *id == function && who.includes(kind));
             for (id, _) in ACCESS {
                 // Neighbours have the same slots, or the ones next to them.
@@ -253,9 +255,36 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_has_every_call_and_who_may_make_it() {
+        let text = include_str!("../../../../docs/abi.md");
+        let cells = |line: &str| -> std::vec::Vec<std::string::String> {
+            line.split('|').map(|cell| cell.trim().trim_matches('`').into()).collect()
+        };
+        let mut rows: std::vec::Vec<_> =
+            text.lines().filter(|line| line.matches("| `").count() >= 2).map(cells).collect();
+        for ((function, _), name) in ACCESS.iter().zip(NAMES) {
+            let (name, number) = (name.rsplit("::").next().unwrap(), std::format!("{function:#010x}"));
+            let Some(at) = rows.iter().position(|row| row[1] == name && row[2] == number) else {
+                // A call with two rows here has one there.
+                let listed = ACCESS.iter().filter(|(other, _)| other == function).count();
+                assert!(listed > 1, "{name} ({number}) is not in docs/abi.md");
+                continue;
+            };
+            let row = rows.remove(at);
+            for (kind, said) in
+                [VmKind::Primary, VmKind::SuperSecondary, VmKind::Secondary].iter().zip(&row[3..6])
+            {
+                assert_eq!(may_call(*function, *kind), said == "yes", "{name} for {kind:?}");
+            }
+            assert!(row[6].len() > 2, "{name} has no description");
+        }
+        assert!(rows.is_empty(), "no such calls: {rows:?}");
+    }
+
+    #[test]
     fn the_assembly_knows_the_table() {
         assert_eq!(core::mem::offset_of!(Table<1>, rows), 256);
-        assert_eq!(size_of::<Row>(), 32);
+        assert_eq!(size_of::<Row>(), 24);
         assert_eq!([column(VmKind::Primary), column(VmKind::Secondary)], [8, 16]);
     }
 
@@ -263,6 +292,7 @@ mod tests {
     fn only_the_primary_has_power_over_others() {
         for call in [f::RUN, v::CRASH_RECORD_GET, v::VM_STOP, v::VM_RESTART, v::VCPU_STATISTICS_GET] {
             assert!(may_call(call, VmKind::Primary));
+            assert!(!may_call(call, VmKind::SuperSecondary), "{call:#x}");
             assert!(!may_call(call, VmKind::Secondary), "{call:#x}");
         }
     }

@@ -187,7 +187,7 @@ fn send_response(mut current: Loaded, form: Form) -> Next {
     if !core::ptr::eq(ran, asked_vcpu) && !core::ptr::eq(ran, vcpu) {
         core.tell.set(vcpu);
     }
-    run::exit_about(&current, about.id(), Exit::Interrupt, VcpuState::Ready)
+    run::leave(&current, about.id(), Exit::Interrupt, VcpuState::Ready)
 }
 
 fn find(id: VcpuId) -> Option<&'static Vcpu> {

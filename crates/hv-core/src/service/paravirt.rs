@@ -111,7 +111,7 @@ fn deliver(current: &Loaded, target: &'static Vcpu, id: VirtIntId) -> (Next, boo
             (this, false)
         }
         VcpuState::Waiting | VcpuState::WaitingForMessage if !current.vm().is_primary() => {
-            (run::exit_about(current, target.id(), Exit::Interrupt, VcpuState::Ready), true)
+            (run::leave(current, target.id(), Exit::Interrupt, VcpuState::Ready), true)
         }
         VcpuState::Waiting | VcpuState::WaitingForMessage => (this, true),
         // It takes the interrupt when it is run, which it waits for anyway; or when it has its response; or it is off.

@@ -61,7 +61,7 @@ pub(super) fn cpu_on(mut current: Loaded) -> Next {
     vm.vcpus_on.fetch_add(1, Ordering::SeqCst);
     claimed.release(VcpuState::Ready);
     current.regs().x[0] = Status::Success.bits();
-    run::exit_about(&current, target.id(), Exit::Interrupt, VcpuState::Ready)
+    run::leave(&current, target.id(), Exit::Interrupt, VcpuState::Ready)
 }
 
 /// `CPU_OFF` by a secondary. The VM is off when its last vCPU is.
@@ -72,7 +72,7 @@ pub(super) fn cpu_off(current: Loaded) -> Next {
         vm.switch_off(false);
         return run::stop(&current);
     }
-    run::exit(&current, Exit::WaitForInterrupt { timeout_ns: None }, VcpuState::Off)
+    run::leave(&current, current.vcpu().id(), Exit::WaitForInterrupt { timeout_ns: None }, VcpuState::Off)
 }
 
 pub(super) fn affinity_info(mut current: Loaded) -> Next {

@@ -9,6 +9,7 @@ use ffa::{
     },
     message::Message,
 };
+use page_ownership::PageState;
 
 const TX: u64 = 509;
 const RX: u64 = 511;

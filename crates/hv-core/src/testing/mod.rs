@@ -15,14 +15,14 @@ use crate::{
 use core::cell::{Cell, RefCell};
 use hv_abi::{
     Regs,
-    exit::{AbortCause, Exit, Fault},
+    exit::{Exit, Fault},
     ffa,
     ids::{Ipa, Pa, VcpuId, VcpuIndex, VmId},
     layout::PAGE,
-    paravirt, psci, vendor,
+    paravirt, psci,
 };
 use machine::Conduit;
-use page_ownership::{Ownership, PageState};
+use page_ownership::Ownership;
 use spin::mutex::SpinMutex;
 use stage2_mmu::{Access, IpaWidth, Mapping, MemoryType};
 use std::{boxed::Box, collections::BTreeMap, thread_local, vec::Vec};
@@ -222,4 +222,31 @@ fn wait_for_message(node: &Node, vm: u16, index: u16) {
 fn is_refused(vcpu: &'static Vcpu, call: &[u64], code: ffa::Error) {
     let Outcome::Returned(regs) = Node::call(vcpu, call) else { panic!("{call:x?} left the vCPU") };
     assert_eq!((regs.0[0] as u32, ffa::Error::from_bits(regs.0[2])), (ffa::ERROR, Some(code)), "{call:x?}");
+}
+
+/// Makes the trees of all kinds of VMs from a machine's, which has been checked.
+///
+/// # Panics
+/// A tree that was made is none.
+pub fn rewrite_trees(machine_dtb: &[u8]) {
+    let regions = [crate::plan::Region::new(0x4000_0000, 0x1000_0000)];
+    let (bootargs, ramdisk) = ("a=b", Some((0x4800_0000, 0x4810_0000)));
+    let primary = vmtree::PrimaryTree { others: &[(2, "two")], regions: &regions, bootargs, ramdisk };
+    let secondary = vmtree::SecondaryTree {
+        memory_base: 0x4000_0000,
+        memory_len: 0x1000_0000,
+        vcpus: 3,
+        bootargs,
+        ramdisk,
+        name: "two",
+        regions: &[],
+    };
+    let made = [
+        vmtree::primary(machine_dtb, &primary),
+        vmtree::super_secondary(machine_dtb, &secondary, &["pl011@9000000"]),
+        vmtree::secondary(&secondary),
+    ];
+    for tree in made.into_iter().flatten() {
+        assert!(devtree::Tree::new(&tree).is_ok(), "a tree that was made is none");
+    }
 }

@@ -1,6 +1,7 @@
 //! Running, waiting, stopping, and the first calls of a VM.
 
 use super::*;
+use hv_abi::{exit::AbortCause, vendor};
 
 #[test]
 fn run_goes_to_the_vcpu_and_yield_comes_back() {

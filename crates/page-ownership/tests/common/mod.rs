@@ -246,7 +246,7 @@ impl Spec {
             pages: vec![],
             loans: offer.borrowers.iter().map(loan).collect(),
         };
-        let slot = (0..).find(|slot| !self.txs.contains_key(&(sender, *slot))).expect("a slot");
+        let slot = (0..u16::MAX).find(|slot| !self.txs.contains_key(&(sender, *slot))).expect("a slot");
         assert!(!self.txs.values().any(|tx| tx.handle == handle.0), "a handle names one transaction");
         self.txs.insert((sender, slot), tx);
     }

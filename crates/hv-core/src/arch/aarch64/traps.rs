@@ -76,7 +76,7 @@ impl Traps {
             // The primary waits for interrupts in hardware, and owns the EL1 physical timer. The physical counter is
             // everybody's: it is the virtual one.
             VmKind::Primary => Self { hcr, cnthctl: EL1PCTEN | EL1PCEN },
-            VmKind::Secondary => Self { hcr: hcr | TWI, cnthctl: EL1PCTEN },
+            VmKind::SuperSecondary | VmKind::Secondary => Self { hcr: hcr | TWI, cnthctl: EL1PCTEN },
         }
     }
 }

@@ -133,20 +133,21 @@ lower_trap:                             // x0: vCPU, x1: syndrome
 
 lower_hypercall:                        // x0: vCPU
     ldr     w2, [x0]                    // the function
-    set_w   w3, FFA_ID_GET
-    cmp     w2, w3
-    b.eq    answer_id
     ldr     x4, =HV_CALLS
     eor     w5, w2, w2, lsr #23         // see `slot`
 1:  and     w5, w5, #0xff
     ldrb    w6, [x4, x5]
     cbz     w6, no_call
-    add     x6, x4, x6, lsl #5          // the row after the one that is meant
-    ldr     w7, [x6, #(CALLS_ROWS - 32)]
+    add     x6, x6, x6, lsl #1
+    add     x6, x4, x6, lsl #3          // rows have 24 bytes and are counted from 1
+    add     x6, x6, #(CALLS_ROWS - 24)
+    ldr     w7, [x6]
     cmp     w7, w2
     b.ne    2f
+    set_w   w3, FFA_ID_GET
+    cmp     w2, w3
+    b.eq    answer_id
     ldr     x3, [x0, #VCPU_COLUMN]
-    add     x6, x6, #(CALLS_ROWS - 32)
     ldr     x6, [x6, x3]
     cbz     x6, no_call
     blr     x6
