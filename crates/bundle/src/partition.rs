@@ -113,7 +113,7 @@ pub struct DeviceRegion<'a> {
     pub exclusive: bool,
 }
 
-impl<'a> MemoryRegion<'a> {
+impl MemoryRegion<'_> {
     /// Whether all of it is part of the `memory` bytes that a secondary has anyway.
     pub fn is_within(&self, memory: u64) -> bool {
         let offset = self.address.checked_sub(layout::RAM_BASE);

@@ -144,7 +144,8 @@ impl AllTables<'_> {
 impl Tables for AllTables<'_> {
     fn translate(&self, vm: VmId, ipa: Ipa) -> Option<(Pa, u64)> {
         let mapping = Self::with(vm, |_, tables| tables.walk(ipa))??;
-        let own = mapping.access == Access::RWX && mapping.memory_type == MemoryType::Normal;
+        // Memory regions of partition manifests are not executable as well. Whose it is, the ownership knows.
+        let own = mapping.access.read && mapping.access.write && mapping.memory_type == MemoryType::Normal;
         own.then(|| (mapping.pa, (mapping.block - ipa.0 % mapping.block) / PAGE))
     }
 

@@ -19,7 +19,7 @@ use stage2_mmu::Access;
 /// The stage-2 tables of all VMs, as transitions need them. Ranges are whole pages.
 pub trait Tables {
     /// Where the VM's memory at `ipa` is, and how many pages from there on are contiguous; `None` if it is not mapped for
-    /// everything, as a VM's own memory is.
+    /// reading and writing.
     fn translate(&self, vm: VmId, ipa: Ipa) -> Option<(Pa, u64)>;
     /// Whether the VM sees memory that it receives at its physical address.
     fn is_identity(&self, vm: VmId) -> bool;

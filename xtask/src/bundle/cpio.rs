@@ -62,12 +62,11 @@ fn add_old(bytes: &mut Vec<u8>, inode: u32, name: &str, content: &[u8]) -> Resul
     let words =
         [0o070_707, 0, inode as u16, mode, 0, 0, 1, 0, 0, 0, name_size, (size >> 16) as u16, size as u16];
     bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
-    for part in [name.as_bytes(), b"\0", content] {
-        bytes.extend(part);
-        if part != name.as_bytes() && bytes.len() % 2 != 0 {
-            bytes.push(0);
-        }
-    }
+    bytes.extend(name.as_bytes());
+    bytes.push(0);
+    bytes.resize(bytes.len().next_multiple_of(2), 0);
+    bytes.extend(content);
+    bytes.resize(bytes.len().next_multiple_of(2), 0);
     Ok(())
 }
 
