@@ -134,36 +134,50 @@ impl<'a> Partition<'a> {
 
     /// Its memory regions, in the manifest's order.
     pub fn memory_regions(&self) -> impl Iterator<Item = MemoryRegion<'a>> + use<'a> {
-        let (own, mut free) = (*self, self.window);
-        self.regions_as_written().map(move |mut region| {
-            if region.anywhere {
-                // The first gap between all that has an address.
-                let bytes = region.bytes;
-                let given = |region: &MemoryRegion<'a>| !region.anywhere;
-                while let Some((address, more)) = own
-                    .regions_as_written()
-                    .filter(given)
-                    .map(|other| (other.address, other.bytes))
-                    .chain(own.device_regions().map(|device| (device.address, device.bytes)))
-                    .find(|other| overlap(*other, (free, bytes)))
-                {
-                    free = address + more;
-                }
-                region.address = free;
-                free += bytes;
-            }
-            region
-        })
-    }
-
-    fn regions_as_written(&self) -> impl Iterator<Item = MemoryRegion<'a>> + use<'a> {
-        let load_address = self.load_address;
-        self.children(MEMORY).filter_map(move |place| memory_region(place, load_address).ok())
+        let own = *self;
+        (0..).map_while(move |index| own.memory_region(index))
     }
 
     /// Its device regions, in the manifest's order.
     pub fn device_regions(&self) -> impl Iterator<Item = DeviceRegion<'a>> + use<'a> {
-        self.children(DEVICES).filter_map(|place| device_region(place).ok())
+        let own = *self;
+        (0..).map_while(move |index| own.device_region(index))
+    }
+
+    #[inline(never)]
+    fn memory_region(&self, index: usize) -> Option<MemoryRegion<'a>> {
+        let mut region = self.as_written(index)?;
+        if region.anywhere {
+            // The first gaps between all that has an address.
+            let mut free = self.window;
+            for earlier in (0..=index).filter_map(|index| self.as_written(index)).filter(|r| r.anywhere) {
+                while let Some(end) = self.taken(free, earlier.bytes) {
+                    free = end;
+                }
+                region.address = free;
+                free += earlier.bytes;
+            }
+        }
+        Some(region)
+    }
+
+    /// The end of something that has an address and overlaps with this range.
+    fn taken(&self, address: u64, bytes: u64) -> Option<u64> {
+        let given = (0..).map_while(|index| self.as_written(index)).filter(|region| !region.anywhere);
+        let given = given.map(|region| (region.address, region.bytes));
+        let devices = self.device_regions().map(|device| (device.address, device.bytes));
+        let mut all = given.chain(devices);
+        all.find(|other| overlap(*other, (address, bytes))).map(|(address, bytes)| address + bytes)
+    }
+
+    #[inline(never)]
+    fn as_written(&self, index: usize) -> Option<MemoryRegion<'a>> {
+        memory_region(self.part(MEMORY, index)?, self.load_address).ok()
+    }
+
+    #[inline(never)]
+    fn device_region(&self, index: usize) -> Option<DeviceRegion<'a>> {
+        device_region(self.part(DEVICES, index)?).ok()
     }
 
     /// Which of its memory regions are its RX and TX buffers, in this order.
@@ -176,19 +190,22 @@ impl<'a> Partition<'a> {
         Some([index("rx-buffer")?, index("tx-buffer")?])
     }
 
+    #[inline(never)]
     fn child(&self, name: &'static str) -> Option<Place<'a>> {
-        let node = self.place.node.children().find(|child| child.name() == name)?;
+        let node = self.place.node.child(name)?;
         Some(Place { at: At::Child(name, ""), node, ..self.place })
     }
 
+    /// A child of a child of the root, by its number.
+    #[inline(never)]
+    fn part(&self, of: &'static str, index: usize) -> Option<Place<'a>> {
+        let node = self.child(of)?.node.children().nth(index)?;
+        Some(Place { at: At::Child(of, node.name()), node, ..self.place })
+    }
+
     fn children(&self, of: &'static str) -> impl Iterator<Item = Place<'a>> + use<'a> {
-        let own = self.place;
-        let parent = self.child(of);
-        parent.into_iter().flat_map(|parent| parent.node.children()).map(move |node| Place {
-            at: At::Child(of, node.name()),
-            node,
-            ..own
-        })
+        let own = *self;
+        (0..).map_while(move |index| own.part(of, index))
     }
 
     /// Checks the parts that are read when they are asked for.
@@ -233,7 +250,8 @@ impl<'a> Partition<'a> {
             }
             let (this, address) = ((region.address, region.bytes), region.address);
             let beside = own.filter(|own| !region.is_within(own.1)).is_some_and(|own| overlap(own, this));
-            let earlier = self.regions_as_written().take(index).filter(|other| !other.anywhere);
+            let earlier =
+                (0..index).filter_map(|index| self.as_written(index)).filter(|other| !other.anywhere);
             let mut earlier = earlier.map(|other| (other.address, other.bytes));
             if beside || earlier.any(|other| overlap(other, this)) {
                 return Err(place.error("base-address", Problem::Overlap(address)));
@@ -242,7 +260,7 @@ impl<'a> Partition<'a> {
         for (index, place) in self.children(DEVICES).enumerate() {
             let region = device_region(place)?;
             let this = (region.address, region.bytes);
-            let memory = self.regions_as_written().filter(|other| !other.anywhere);
+            let memory = self.memory_regions().filter(|other| !other.anywhere);
             let memory = memory.map(|other| (other.address, other.bytes));
             let earlier = self.device_regions().take(index).map(|other| (other.address, other.bytes));
             if memory.chain(earlier).chain(own).any(|other| overlap(other, this)) {
@@ -289,6 +307,7 @@ impl<'a> Partition<'a> {
 }
 
 /// Reads the partition manifest whose root is `root`, of the VM that `spec` describes, whose kernel is at `load_address`.
+#[inline(never)]
 pub(crate) fn read<'a>(
     file: &'a str,
     root: Node<'a>,
@@ -363,6 +382,7 @@ pub(crate) fn read<'a>(
 }
 
 /// Reads the services: children of `services`, or lists in the root.
+#[inline(never)]
 fn services<'a>(partition: &mut Partition<'a>, version: u64) -> Result<'a, ()> {
     let root = partition.place;
     if let Some(parent) = partition.child("services") {
@@ -416,6 +436,7 @@ fn services<'a>(partition: &mut Partition<'a>, version: u64) -> Result<'a, ()> {
 }
 
 /// A UUID as people write it, such as `b4b5671e-4a90-4fe1-b81f-fb13dae1dacb`.
+#[inline(never)]
 fn canonical(text: &str) -> Option<[u32; WORDS]> {
     let mut number = 0u128;
     if text.len() != 36 {
@@ -440,6 +461,7 @@ fn messaging(place: Place<'_>, method: u64, version: u64) -> Result<'_, u16> {
 }
 
 /// Bytes and attributes of a region; the latter must be among `allowed`.
+#[inline(never)]
 fn extent<'a>(place: Place<'a>, allowed: &[u64]) -> Result<'a, (u64, u64)> {
     let most = MAX_MEMORY / PAGE;
     let pages = place.missing("pages-count", place.ranged("pages-count", 1, most)?)?;
@@ -452,6 +474,7 @@ fn extent<'a>(place: Place<'a>, allowed: &[u64]) -> Result<'a, (u64, u64)> {
 }
 
 /// An address that is given, with `bytes` behind it.
+#[inline(never)]
 fn address<'a>(place: Place<'a>, property: &'a str, value: u64, bytes: u64) -> Result<'a, u64> {
     if !value.is_multiple_of(PAGE) {
         return Err(place.error(property, Problem::Unaligned(value)));
@@ -465,6 +488,7 @@ fn address<'a>(place: Place<'a>, property: &'a str, value: u64, bytes: u64) -> R
 /// No address is larger than this (Arm ARM, D8.1.6, without large addresses).
 const MAX_ADDRESS: u64 = 1 << 48;
 
+#[inline(never)]
 fn memory_region(place: Place<'_>, load_address: u64) -> Result<'_, MemoryRegion<'_>> {
     let (bytes, attributes) = extent(place, &[READ, READ | WRITE, READ | EXECUTE])?;
     let relative = "load-address-relative-offset";
@@ -492,6 +516,7 @@ fn memory_region(place: Place<'_>, load_address: u64) -> Result<'_, MemoryRegion
     })
 }
 
+#[inline(never)]
 fn device_region(place: Place<'_>) -> Result<'_, DeviceRegion<'_>> {
     let (bytes, attributes) = extent(place, &[READ, READ | WRITE])?;
     let base = place.missing("base-address", place.number("base-address")?)?;
@@ -536,6 +561,7 @@ fn overlap((a, bytes): (u64, u64), (b, more): (u64, u64)) -> bool {
 }
 
 /// Streams of a device, which need an SMMU to be streams of.
+#[inline(never)]
 fn smmu(place: Place<'_>) -> Result<'_, (Option<u32>, Cells<'_>)> {
     let id = place.ranged("smmu-id", 0, u32::MAX.into())?;
     let streams = place.cells("stream-ids")?;

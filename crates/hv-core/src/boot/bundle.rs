@@ -10,6 +10,8 @@ use hv_abi::ids::VmId;
 pub(super) struct Bundle<'a> {
     manifest: Manifest<'a>,
     vms: Vec<VmSpec<'a>>,
+    regions: Vec<(VmId, MemoryRegion<'a>)>,
+    devices: Vec<(VmId, DeviceRegion<'a>)>,
 }
 
 /// What the primary's own tree may need beyond the machine's.
@@ -19,7 +21,12 @@ impl<'a> Bundle<'a> {
     /// Reads and checks the bundle; ends the boot if anything is wrong with it.
     pub(super) fn check(bytes: &'a [u8], memory: u64) -> Self {
         match Manifest::check(bytes, &MachineLimits { memory }) {
-            Ok(manifest) => Self { manifest, vms: manifest.vms().collect() },
+            Ok(manifest) => {
+                let (regions, devices) = (Vec::new(), Vec::new());
+                let mut this = Self { manifest, vms: manifest.vms().collect(), regions, devices };
+                this.read_regions();
+                this
+            }
             Err(why) => fail!("{why}"),
         }
     }
@@ -38,20 +45,32 @@ impl<'a> Bundle<'a> {
     }
 
     /// The memory regions of the secondaries' partition manifests that `mem_size` does not cover.
-    pub(super) fn regions(&self) -> impl Iterator<Item = (VmId, MemoryRegion<'a>)> {
-        self.secondaries().iter().flat_map(|vm| {
-            let own = vm.mem_size.unwrap_or_default();
-            let regions = vm.partition.into_iter().flat_map(|partition| partition.memory_regions());
-            regions.filter(move |region| !region.is_within(own)).map(move |region| (VmId(vm.index), region))
-        })
+    pub(super) fn regions(&self) -> &[(VmId, MemoryRegion<'a>)] {
+        &self.regions
     }
 
     /// The registers that partition manifests ask for.
-    pub(super) fn devices(&self) -> impl Iterator<Item = (&VmSpec<'a>, DeviceRegion<'a>)> {
-        self.vms.iter().flat_map(|vm| {
-            let partition = vm.partition.into_iter();
-            partition.flat_map(|partition| partition.device_regions()).map(move |region| (vm, region))
-        })
+    pub(super) fn devices(&self) -> &[(VmId, DeviceRegion<'a>)] {
+        &self.devices
+    }
+
+    /// The file with a VM's partition manifest.
+    pub(super) fn file_of(&self, id: VmId) -> &'a str {
+        let vm = self.vms.iter().find(|vm| vm.index == id.0);
+        vm.and_then(|vm| vm.fdt_filename).unwrap_or_default()
+    }
+
+    #[inline(never)]
+    fn read_regions(&mut self) {
+        for vm in &self.vms {
+            let (id, Some(partition)) = (VmId(vm.index), vm.partition) else { continue };
+            for region in partition.memory_regions() {
+                if vm.mem_size.is_some_and(|own| !region.is_within(own)) {
+                    self.regions.push((id, region));
+                }
+            }
+            self.devices.extend(partition.device_regions().map(|region| (id, region)));
+        }
     }
 
     /// A VM's kernel, and what its header says.

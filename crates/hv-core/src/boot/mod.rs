@@ -102,7 +102,7 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
         .secondaries()
         .iter()
         .map(|vm| Request { vm: id_of(vm), bytes: vm.mem_size.unwrap_or_default() })
-        .chain(bundle.regions().map(|(vm, region)| Request { vm, bytes: region.bytes }))
+        .chain(bundle.regions().iter().map(|(vm, region)| Request { vm: *vm, bytes: region.bytes }))
         .collect();
     check_devices(&machine, &bundle, &ram, &reserved);
     let plan = match memory.plan(&requests, &needs) {
@@ -117,7 +117,7 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     for region in &plan.primary.regions {
         map_except(&mut map, *region, &loaded);
     }
-    let given = bundle.devices().map(|(_, device)| Region::new(device.address, device.bytes));
+    let given = bundle.devices().iter().map(|(_, device)| Region::new(device.address, device.bytes));
     let devices = Devices::new(&machine, &ram, given);
     let secondaries = load::secondaries(&bundle, &plan, &devices);
     let primary = load::primary(&bundle, &plan, &machine);
@@ -259,7 +259,7 @@ fn pool_bytes(bundle: &Bundle<'_>, cores: usize, ram: &[Region]) -> u64 {
         + vms * per_vm
         + vcpus * size_of::<Vcpu>() as u64
         + gib * (2 + vms) * layout::PAGE
-        + (bundle.regions().count() + bundle.devices().count()) as u64 * 6 * layout::PAGE
+        + (bundle.regions().len() + bundle.devices().len()) as u64 * 6 * layout::PAGE
         + spare * layout::PAGE
         + pages * Ownership::BYTES_PER_PAGE as u64;
     bytes.next_multiple_of(layout::BLOCK)
@@ -405,8 +405,8 @@ fn spare_tables(bytes: u64) -> u64 {
 fn ipa_width(bundle: &Bundle<'_>, plan: &Plan, devices: &Devices<'_>) -> IpaWidth {
     let primary = plan.primary.regions.iter().chain(&devices.regions).map(|r| r.end());
     let largest = plan.secondaries.iter().map(|p| layout::window(p.bytes) + (1 << 30));
-    let regions = bundle.regions().map(|(_, region)| region.address + region.bytes);
-    let given = bundle.devices().map(|(_, device)| device.address + device.bytes);
+    let regions = bundle.regions().iter().map(|(_, region)| region.address + region.bytes);
+    let given = bundle.devices().iter().map(|(_, device)| device.address + device.bytes);
     let limit = primary.chain(largest).chain(regions).chain(given).fold(1 << 32, u64::max);
     let bits = (64 - (limit - 1).leading_zeros()) as u8;
     // 39 bits, which one root table translates, leave much room for memory that VMs receive.
@@ -417,6 +417,7 @@ fn ipa_width(bundle: &Bundle<'_>, plan: &Plan, devices: &Devices<'_>) -> IpaWidt
 }
 
 /// The primary sees physical addresses. Memory regions of its partition manifest are part of what it has anyway.
+#[inline(never)]
 fn primary_tables(bundle: &Bundle<'_>, plan: &Plan, width: IpaWidth) -> VmTables {
     let spec = bundle.primary();
     for region in spec.partition.iter().flat_map(|partition| partition.memory_regions()) {
@@ -449,6 +450,7 @@ fn super_secondary_tables(
     tables
 }
 
+#[inline(never)]
 fn secondary_tables(
     bundle: &Bundle<'_>,
     plan: &Plan,
@@ -465,6 +467,7 @@ fn secondary_tables(
 }
 
 /// Tables with a VM's memory, with regions that replace part of it or are beside it, and with its devices.
+#[inline(never)]
 fn map_memory<'a>(
     bundle: &Bundle<'_>,
     width: IpaWidth,
@@ -480,7 +483,7 @@ fn map_memory<'a>(
             let access = Access { read: true, write: region.write, execute: region.execute };
             tables.replace(Ipa(region.address), pa, region.bytes, access)?;
         }
-        for (_, device) in bundle.devices().filter(|(vm, _)| vm.index == spec.index) {
+        for (_, device) in bundle.devices().iter().filter(|(vm, _)| vm.0 == spec.index) {
             let access = Access { read: true, write: device.write, execute: false };
             let (ipa, pa) = (Ipa(device.address), Pa(device.address));
             tables.map(ipa, pa, device.bytes, access, MemoryType::Device)?;
@@ -501,6 +504,7 @@ fn claim(vcpu: &'static Vcpu, core: &'static Core) -> Claimed {
 }
 
 /// Makes the buffers that a VM's partition manifest names its mailbox: (TX, RX).
+#[inline(never)]
 fn link_mailbox(vm: &Vm, spec: &VmSpec<'_>) -> Option<(Pa, Pa)> {
     let partition = spec.partition?;
     let page = |index| {
@@ -523,16 +527,17 @@ fn regions_of<'a>(
     vm: VmId,
 ) -> impl Iterator<Item = (MemoryRegion<'a>, &'a Placement)> {
     let placements = plan.secondaries[bundle.secondaries().len()..].iter();
-    let all = bundle.regions().zip(placements);
-    all.filter(move |((of, _), _)| *of == vm).map(|((_, region), place)| (region, place))
+    let all = bundle.regions().iter().zip(placements);
+    all.filter(move |((of, _), _)| *of == vm).map(|((_, region), place)| (*region, place))
 }
 
 /// Sees to it that registers given to VMs are neither memory nor the hypervisor's own.
+#[inline(never)]
 fn check_devices(machine: &Machine<'_>, bundle: &Bundle<'_>, ram: &[Region], reserved: &[Region]) {
     for (vm, device) in bundle.devices() {
         let this = Region::new(device.address, device.bytes);
         let refuse = |why: &str| -> ! {
-            let file = vm.fdt_filename.unwrap_or_default();
+            let file = bundle.file_of(*vm);
             fail!("{file}: /device-regions/{}: base-address: what is at {this} is {why}", device.name)
         };
         let within = |list: &[Region]| list.iter().any(|other| other.intersect(this).is_some());
