@@ -26,6 +26,27 @@ const REGIONS_MAX: usize = 32;
 /// `ns-interrupts-action`: interrupts of others are kept from the partition, or it is preempted by them.
 const ACTIONS: [u64; 2] = [0, 2];
 
+/// The numbers in the root: from and to.
+const NUMBERS: &[(&str, u64, u64)] = &[
+    ("ffa-version", VERSION_1_0, VERSION_1_2),
+    ("execution-ctx-count", 1, MAX_VCPUS as u64),
+    ("exception-level", 0, u64::MAX),
+    ("execution-state", 0, u64::MAX),
+    ("xlat-granule", 0, u64::MAX),
+    ("id", 0, u64::MAX),
+    ("auxiliary-id", 0, 0xffff),
+    ("load-address", 0, u64::MAX),
+    ("entrypoint-offset", 0, u64::MAX),
+    ("gp-register-num", 0, 3),
+    ("boot-order", 0, 0xffff),
+    ("ns-interrupts-action", 0, 2),
+    ("other-s-interrupts-action", 0, 1),
+    ("run-time-model", 0, 1),
+    ("vm-availability-messages", 0, 3),
+    ("power-management-messages", 0, 0xffff_ffff),
+];
+const REQUIRED: [&str; 4] = ["ffa-version", "execution-ctx-count", "exception-level", "execution-state"];
+
 const MEMORY: &str = "memory-regions";
 const DEVICES: &str = "device-regions";
 
@@ -319,9 +340,16 @@ pub(crate) fn read<'a>(
         let why = "compatible is not \"arm,ffa-manifest-1.0\", \"-1.1\" or \"-1.2\"";
         return Err(BundleError::Node { file, node: "/", why });
     }
-    let version = place.missing("ffa-version", place.ranged("ffa-version", VERSION_1_0, VERSION_1_2)?)?;
-    let auxiliary_id = place.ranged("auxiliary-id", 0, u16::MAX.into())?;
-    let entry = place.number("entrypoint-offset")?.unwrap_or(0);
+    for &(property, min, max) in NUMBERS {
+        let value = place.ranged(property, min, max)?;
+        if REQUIRED.contains(&property) {
+            place.missing(property, value)?;
+        }
+    }
+    // They have just been read.
+    let number = |property| place.number(property).ok().flatten();
+    let version = number("ffa-version").unwrap_or(VERSION_1_0);
+    let entry = number("entrypoint-offset").unwrap_or(0);
     let mut partition = Partition {
         place,
         load_address,
@@ -331,29 +359,23 @@ pub(crate) fn read<'a>(
         version: version as u32,
         messaging_method: 0,
         notification_support: place.flag("notification-support")?,
-        boot_order: place.ranged("boot-order", 0, u16::MAX.into())?.map(|order| order as u16),
+        boot_order: number("boot-order").map(|order| order as u16),
         entrypoint_offset: if spec.mem_size.is_some() { entry } else { 0 },
-        gp_register: place.ranged("gp-register-num", 0, 3)?.map(|number| number as u8),
-        auxiliary_id: auxiliary_id.map(|id| id as u16),
+        gp_register: number("gp-register-num").map(|number| number as u8),
+        auxiliary_id: number("auxiliary-id").map(|id| id as u16),
     };
     services(&mut partition, version)?;
     if !entry.is_multiple_of(4) {
         return Err(place.error("entrypoint-offset", Problem::Unsupported(entry)));
     }
-    // EL1, AArch64, pages of 4 KiB: everything else has another number.
+    // EL1, AArch64, pages of 4 KiB: everything else has another number. How many contexts there are is what the VM's node
+    // says, and where it is loaded the hypervisor decides.
     for property in ["exception-level", "execution-state", "xlat-granule"] {
-        match place.number(property)? {
-            Some(0) => {}
-            Some(other) => return Err(place.error(property, Problem::Unsupported(other))),
-            None if property.starts_with("ex") => return Err(place.error(property, Problem::Missing)),
-            None => {}
+        if let Some(other) = number(property).filter(|number| *number != 0) {
+            return Err(place.error(property, Problem::Unsupported(other)));
         }
     }
-    // How many there are is what the VM's node says, and where it is loaded the hypervisor decides.
-    place.missing("execution-ctx-count", place.ranged("execution-ctx-count", 1, MAX_VCPUS.into())?)?;
-    place.number("load-address")?;
-    let id = place.number("id")?;
-    if let (Some(value), expected) = (id, u64::from(spec.index))
+    if let (Some(value), expected) = (number("id"), u64::from(spec.index))
         && value != expected
     {
         return Err(place.error("id", Problem::Contradiction { value, expected }));
@@ -366,16 +388,13 @@ pub(crate) fn read<'a>(
             return Err(place.error(property, Problem::NotAllowed));
         }
     }
-    let action = place.ranged("ns-interrupts-action", 0, 2)?.unwrap_or(2);
+    let action = number("ns-interrupts-action").unwrap_or(2);
     if !ACTIONS.contains(&action) {
         return Err(place.error("ns-interrupts-action", Problem::Unsupported(action)));
     }
-    if place.ranged("other-s-interrupts-action", 0, 1)? == Some(0) && action != 0 {
+    if number("other-s-interrupts-action") == Some(0) && action != 0 {
         return Err(place.error("other-s-interrupts-action", Problem::Unsupported(0)));
     }
-    place.ranged("run-time-model", 0, 1)?;
-    place.ranged("vm-availability-messages", 0, 3)?;
-    place.ranged("power-management-messages", 0, u32::MAX.into())?;
     place.text("description")?;
     partition.check_parts(spec)?;
     Ok(partition)
