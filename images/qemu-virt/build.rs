@@ -13,5 +13,7 @@ fn main() {
     }
     if std::env::var_os("CARGO_FEATURE_HV").is_some() {
         println!("cargo::rustc-link-arg-bin=hv=-T{hypervisor}");
+        // Functions that are the same are there once.
+        println!("cargo::rustc-link-arg-bin=hv=--icf=all");
     }
 }

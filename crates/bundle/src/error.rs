@@ -167,7 +167,7 @@ impl fmt::Display for At<'_> {
         match self {
             Self::Root => f.write_str("/"),
             Self::Hypervisor => f.write_str("/hypervisor"),
-            Self::Vm(number) => write!(f, "/hypervisor/vm{number}"),
+            Self::Vm(number) => write!(f, "/hypervisor/vm{}", u64::from(*number)),
             Self::Child(node, "") => write!(f, "/{node}"),
             Self::Child(node, child) => write!(f, "/{node}/{child}"),
         }

@@ -52,6 +52,20 @@ impl Writer {
         self.zero_ended(name);
     }
 
+    /// Opens a node with a unit address: `name@unit`, the unit in hexadecimal (DT spec, 2.2.1).
+    #[inline(never)]
+    pub fn begin_at(&mut self, name: &str, unit: u64) {
+        // 31 characters are the longest name that a node can have, and a number has 16.
+        let (mut full, mut length) = ([0; 48], 0);
+        let digits = (64 - (unit | 1).leading_zeros()).div_ceil(4);
+        let unit = (0..digits).rev().map(|digit| b"0123456789abcdef"[(unit >> (4 * digit)) as usize & 15]);
+        for (slot, byte) in full.iter_mut().zip(name.bytes().chain([b'@']).chain(unit)) {
+            *slot = byte;
+            length += 1;
+        }
+        self.begin(core::str::from_utf8(&full[..length]).unwrap_or_default());
+    }
+
     /// Closes the node that was opened last.
     #[inline(never)]
     pub fn end(&mut self) {

@@ -17,7 +17,7 @@ impl VmId {
 
 impl fmt::Display for VmId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "vm{}", self.0)
+        write!(f, "vm{}", u64::from(self.0))
     }
 }
 
@@ -49,7 +49,7 @@ impl VcpuId {
 
 impl fmt::Display for VcpuId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.vm, self.index.0)
+        write!(f, "{}:{}", self.vm, u64::from(self.index.0))
     }
 }
 

@@ -55,5 +55,5 @@ pub(crate) fn handle(current: &Loaded) -> Next {
 #[cold]
 fn unexpected(intid: u32) {
     board::disable(intid);
-    console::info!("interrupt {intid} has no owner: disabled");
+    console::info!("interrupt {} has no owner: disabled", u64::from(intid));
 }

@@ -32,17 +32,6 @@ pub(crate) fn power_off() -> ! {
 /// Registers x0 to x30 and SP, as `vectors.S` saves them for a report.
 pub(crate) type Snapshot = [u64; 32];
 
-const VECTORS: [&str; 8] = [
-    "synchronous exception with SP_EL0",
-    "IRQ with SP_EL0",
-    "FIQ with SP_EL0",
-    "SError with SP_EL0",
-    "synchronous exception",
-    "IRQ",
-    "FIQ",
-    "SError",
-];
-
 /// An exception of the hypervisor itself: a bug, or a failing machine.
 pub(crate) fn unexpected(vector: usize, registers: &Snapshot) -> ! {
     static REPORTING: AtomicBool = AtomicBool::new(false);
@@ -51,9 +40,7 @@ pub(crate) fn unexpected(vector: usize, registers: &Snapshot) -> ! {
     }
     let [esr, elr, far, spsr] = arch::el2_fault();
     let line = console::print_at_once;
-    line(
-        format_args!("panic: unexpected {} in the hypervisor", VECTORS.get(vector).unwrap_or(&"exception"),),
-    );
+    line(format_args!("panic: an exception in the hypervisor, vector {vector}"));
     line(format_args!("  pc {elr:#018x}  esr {esr:#x}  far {far:#018x}  spsr {spsr:#x}"));
     for (row, pair) in registers.chunks(2).enumerate() {
         let names = [row * 2, row * 2 + 1];
@@ -66,25 +53,19 @@ pub(crate) fn unexpected(vector: usize, registers: &Snapshot) -> ! {
             pair.get(1).unwrap_or(&0)
         ));
     }
-    backtrace(elr, registers[29]);
+    backtrace(elr, registers[31]);
     power_off()
 }
 
-/// Return addresses along the frame records that start at `frame` (AAPCS64, section 6.4.6).
-pub(crate) fn backtrace(pc: u64, mut frame: u64) {
-    let image = arch::image_layout();
-    console::print_at_once(format_args!("  backtrace (addresses of the linked image):"));
+/// What on the stack, from `sp` up, may be return addresses: newest first, perhaps with some that calls before have left. (Frame
+/// records would tell exactly, and take a fortieth of the image and some of every path.)
+pub(crate) fn backtrace(pc: u64, sp: u64) {
+    let text = arch::image_layout();
+    console::print_at_once(format_args!("  addresses of code on the stack (of the linked image):"));
     console::print_at_once(format_args!("    {pc:#x}"));
-    for _ in 0..32 {
-        let Some((next, return_address)) = arch::frame_record(frame) else { break };
-        if !(image.start..image.text_end).contains(&return_address) {
-            break;
-        }
-        console::print_at_once(format_args!("    {:#x}", return_address - 4));
-        if next <= frame {
-            break;
-        }
-        frame = next;
+    let words = (sp.next_multiple_of(8)..).step_by(8).map_while(arch::stack_word);
+    for address in words.filter(|word| (text.start..text.text_end).contains(word)).take(24) {
+        console::print_at_once(format_args!("    {:#x}", address - 4));
     }
 }
 
@@ -96,8 +77,8 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     static PANICKING: AtomicBool = AtomicBool::new(false);
     if !PANICKING.swap(true, Ordering::Relaxed) {
         console::print_at_once(format_args!("panic: a bug in the hypervisor"));
-        let (pc, frame) = arch::here();
-        backtrace(pc, frame);
+        let (pc, sp) = arch::here();
+        backtrace(pc, sp);
     }
     power_off()
 }

@@ -189,10 +189,10 @@ fn fault(esr: u64, memory: bool) -> Fault {
 fn stop(current: &Loaded, fault: Fault) -> Next {
     let (vm, vcpu) = (current.vm(), current.vcpu());
     crate::console::info!(
-        "{} (vm{}) vcpu {} stopped at {:#x}: syndrome {:#x}, address {:#x}, ipa {:#x}",
+        "{} ({}) vcpu {} stopped at {:#x}: syndrome {:#x}, address {:#x}, ipa {:#x}",
         vm.name,
-        vm.id.0,
-        vcpu.index().0,
+        vm.id,
+        u64::from(vcpu.index().0),
         fault.pc,
         fault.syndrome,
         fault.address,

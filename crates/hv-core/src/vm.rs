@@ -134,6 +134,7 @@ pub struct Vm {
 const NO_FAULT: Fault = Fault { syndrome: 0, address: 0, ipa: 0, pc: 0 };
 
 impl Vm {
+    #[allow(clippy::too_many_arguments, reason = "called by boot and the test bed, once each")]
     pub(crate) fn new(
         id: VmId,
         kind: VmKind,

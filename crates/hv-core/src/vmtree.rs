@@ -17,7 +17,7 @@
 //! which is not in the tree.
 
 use crate::plan::Region;
-use alloc::{format, vec::Vec};
+use alloc::vec::Vec;
 use core::fmt;
 use devtree::{Node, Tree, Writer};
 
@@ -104,7 +104,7 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     boot_data(&mut fdt, tree.bootargs, tree.ramdisk);
     fdt.end();
 
-    fdt.begin(&format!("memory@{:x}", tree.memory_base));
+    fdt.begin_at("memory", tree.memory_base);
     fdt.text("device_type", "memory");
     fdt.long("reg", &[tree.memory_base, tree.memory_len]);
     fdt.end();
@@ -129,7 +129,7 @@ fn cpus(fdt: &mut Writer, count: u16) {
     fdt.cells("#address-cells", &[2]);
     fdt.cells("#size-cells", &[0]);
     for mpidr in (0..count).map(vcpu_mpidr) {
-        fdt.begin(&format!("cpu@{mpidr:x}"));
+        fdt.begin_at("cpu", mpidr);
         fdt.text("device_type", "cpu");
         fdt.text("compatible", "arm,armv8");
         fdt.long("reg", &[mpidr]);
@@ -170,7 +170,7 @@ pub(crate) fn amended(dtb: &[u8], tree: &SecondaryTree<'_>) -> Result<Vec<u8>, E
             fdt.text("bootargs", tree.bootargs);
         }
         ramdisk(&mut fdt, tree.ramdisk);
-        for child in chosen.iter().flat_map(|chosen| chosen.children()) {
+        for child in chosen.iter().flat_map(devtree::Node::children) {
             copy(&mut fdt, &child, DEPTH_MAX - 2, None)?;
         }
         fdt.end();
@@ -221,7 +221,7 @@ fn amended_cpus(fdt: &mut Writer, node: &Node<'_>, vcpus: u16) -> Result<(), Err
     for child in node.children() {
         if is_core(&child) {
             let Some(mpidr) = left.next().map(vcpu_mpidr) else { continue };
-            fdt.begin(&format!("cpu@{mpidr:x}"));
+            fdt.begin_at("cpu", mpidr);
             properties(fdt, &child, &["reg"]);
             let cells = child.value("reg").map_or(1, |reg| reg.len() / 4).clamp(1, 2);
             fdt.property("reg", &mpidr.to_be_bytes()[8 - 4 * cells..]);
@@ -249,7 +249,7 @@ pub(crate) fn super_secondary(
     let mut fdt = Writer::new();
     fdt.begin("");
     properties(&mut fdt, &machine, &INTERRUPT_REFERENCES);
-    fdt.begin(&format!("memory@{:x}", tree.memory_base));
+    fdt.begin_at("memory", tree.memory_base);
     fdt.text("device_type", "memory");
     let own = [Region::new(tree.memory_base, tree.memory_len)];
     fdt.property("reg", &memory_reg(&machine, &own)?);
@@ -291,7 +291,7 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
     properties(&mut fdt, &machine, &INTERRUPT_REFERENCES);
 
     let memory_base = tree.regions.first().map_or(0, |region| region.base);
-    fdt.begin(&format!("memory@{memory_base:x}"));
+    fdt.begin_at("memory", memory_base);
     fdt.text("device_type", "memory");
     fdt.property("reg", &memory_reg(&machine, tree.regions)?);
     fdt.end();
@@ -378,7 +378,7 @@ fn hypervisor(fdt: &mut Writer, vm_name: Option<&str>, others: &[(u16, &str)]) {
         fdt.cells("#size-cells", &[0]);
     }
     for (id, name) in others {
-        fdt.begin(&format!("vm@{id:x}"));
+        fdt.begin_at("vm", u64::from(*id));
         fdt.cells("reg", &[u32::from(*id)]);
         fdt.text("margay,vm-name", name);
         fdt.end();
@@ -420,6 +420,7 @@ fn memory_reg(root: &Node<'_>, regions: &[Region]) -> Result<Vec<u8>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
     use alloc::string::ToString;
     use dtoolkit::{
         Node as _, Property as _,

@@ -113,6 +113,6 @@ pub(crate) fn el2_fault() -> [u64; 4] {
 pub(crate) fn here() -> (u64, u64) {
     (0, 0)
 }
-pub(crate) fn frame_record(_: u64) -> Option<(u64, u64)> {
+pub(crate) fn stack_word(_: u64) -> Option<u64> {
     None
 }

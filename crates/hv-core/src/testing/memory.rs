@@ -73,7 +73,7 @@ fn header(sender: u16, attributes: Attributes) -> Header {
     Header { sender: VmId(sender), attributes, flags: 0, handle: Handle(0), tag: 0x7a6 }
 }
 
-fn ranges<'a>(ranges: &'a [(u64, u32)]) -> impl Iterator<Item = Range> + use<'a> {
+fn ranges(ranges: &[(u64, u32)]) -> impl Iterator<Item = Range> + use<'_> {
     ranges.iter().map(|(address, pages)| Range { address: *address, pages: *pages })
 }
 
@@ -408,7 +408,9 @@ fn every_misuse_of_a_sender_has_its_error() {
         .map(|n| Offer { ranges: &[(Node::page(2, 10 + n), 1)], ..good.clone() }.handle(&node, two))
         .collect();
     is(&good, Error::NoMemory, "one more");
-    handles.into_iter().for_each(|handle| assert_eq!(reclaim(two, handle, 0), Ok((0, 0))));
+    for handle in handles {
+        assert_eq!(reclaim(two, handle, 0), Ok((0, 0)));
+    }
     good.handle(&node, two);
 }
 

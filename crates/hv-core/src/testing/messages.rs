@@ -153,7 +153,7 @@ fn notifications_reach_their_receiver_and_the_scheduler() {
         panic!()
     };
     // Two lists: the VM, and its vCPU 0.
-    assert_eq!(regs.0[..4], [ffa::SUCCESS_64.into(), 0, 2 << 7 | 1 << 14, 3 | 3 << 16 | 0 << 32]);
+    assert_eq!(regs.0[..4], [ffa::SUCCESS_64.into(), 0, 2 << 7 | 1 << 14, (3 | 3 << 16)]);
     is_refused(primary, &[ffa::NOTIFICATION_INFO_GET.into()], ffa::Error::NoData);
     assert_eq!(node.run(3, 0), Outcome::Entered(id(3, 0)));
     // SAFETY: the vCPU is loaded by this test.

@@ -331,8 +331,8 @@ fn restart(node: &Node, vm: u16) -> Result<u64, ffa::Error> {
 
 #[test]
 fn a_stopped_vm_starts_again_as_new() {
-    let node = Node::new();
     static KERNEL: [u8; 5000] = [7; 5000];
+    let node = Node::new();
     *node.vm(2).reload.lock() = Some(crate::reload::Reload {
         pa: pa_of(2),
         bytes: MEMORY - 2 * PAGE,

@@ -156,7 +156,7 @@ impl Player<'_> {
         let vm = self.loaded[core].vm();
         let function = self.input.pick(&[ffa::MEM_DONATE, ffa::MEM_LEND, ffa::MEM_SHARE, ffa::MEM_LEND]);
         let mut others = [1, 2, 3].into_iter().filter(|other| *other != vm.id.0).collect::<Vec<u16>>();
-        if self.input.byte() % 2 == 0 {
+        if self.input.byte().is_multiple_of(2) {
             others.reverse();
         }
         let count: usize = self.input.pick(&[1, 1, 1, 2]);
@@ -165,13 +165,14 @@ impl Player<'_> {
             .iter()
             .map(|other| {
                 let fits = Permissions::from_bits(if open { 0 } else { self.input.pick(&[1, 2, 2]) });
-                let permissions = if self.input.byte() % 8 == 0 { self.permissions() } else { fits.unwrap() };
+                let permissions =
+                    if self.input.byte().is_multiple_of(8) { self.permissions() } else { fits.unwrap() };
                 Receiver { vm: VmId(*other), permissions, flags: 0 }
             })
             .collect();
         let left_open = open || (function == ffa::MEM_LEND && count == 1);
         let attributes = if left_open { Attributes::NOT_SPECIFIED } else { Attributes::NORMAL_WB_INNER };
-        let ranges: Vec<Range> = (0..1 + self.input.byte() % 3)
+        let ranges: Vec<Range> = (0..=(self.input.byte() % 3))
             .map(|_| {
                 let page = self.input.pick(&PAGES_USED);
                 let address = match self.input.byte() % 8 {
@@ -197,7 +198,8 @@ impl Player<'_> {
             m::write(&mut bytes, version, &header, &receivers, Some(composite), ranges.into_iter()).unwrap();
         self.write_tx(core, &bytes[..written.fragment]);
         // Sometimes only a part of it is sent at first.
-        let fragment = if self.input.byte() % 4 == 0 { written.total - m::RANGE_SIZE } else { written.total };
+        let fragment =
+            if self.input.byte().is_multiple_of(4) { written.total - m::RANGE_SIZE } else { written.total };
         self.call(core, &[function.into(), written.total as u64, fragment as u64]);
     }
 
@@ -213,15 +215,16 @@ impl Player<'_> {
             tag: 0,
         };
         let fits = Permissions::from_bits(self.input.pick(&[0, 1, 2])).unwrap();
-        let permissions = if self.input.byte() % 4 == 0 { self.permissions() } else { fits };
+        let permissions = if self.input.byte().is_multiple_of(4) { self.permissions() } else { fits };
         let own = Receiver { vm: vm.id, permissions, flags: 0 };
         let other = Receiver { vm: VmId(self.input.pick(&[1, 2, 3])), ..own };
-        let receivers = if self.input.byte() % 4 == 0 { std::vec![own, other] } else { std::vec![own] };
+        let receivers =
+            if self.input.byte().is_multiple_of(4) { std::vec![own, other] } else { std::vec![own] };
         let range = Range {
             address: self.input.pick(&[WINDOW, WINDOW + PAGE, Node::page(vm.id.0, 3)]),
             pages: u32::from(self.input.byte() % 3) + 1,
         };
-        let placed = self.input.byte() % 4 == 0;
+        let placed = self.input.byte().is_multiple_of(4);
         let composite = placed.then_some(Composite { pages: range.pages, ranges: 1 });
         let mut bytes = [0; 4096];
         let ranges = placed.then_some(range).into_iter();
@@ -229,7 +232,7 @@ impl Player<'_> {
         self.write_tx(core, &bytes[..written.total]);
         let length = written.total as u64;
         self.call(core, &[ffa::MEM_RETRIEVE_REQ.into(), length, length]);
-        if self.input.byte() % 4 != 0 {
+        if !self.input.byte().is_multiple_of(4) {
             self.call(core, &[ffa::RX_RELEASE.into()]);
         }
     }
@@ -237,7 +240,7 @@ impl Player<'_> {
     fn give_back(&mut self, core: usize) {
         let handle = self.handle();
         let flags = self.input.pick(&[0, 0, 0, 1, 2, 3, 4]);
-        if self.input.byte() % 2 == 0 {
+        if self.input.byte().is_multiple_of(2) {
             let bytes = m::Relinquish { handle, flags, vm: self.loaded[core].vm().id }.to_bytes();
             self.write_tx(core, &bytes);
             self.call(core, &[ffa::MEM_RELINQUISH.into()]);

@@ -27,13 +27,12 @@ pub(super) fn until_over(machines: &Machines, vm: &Vm, vcpu: VcpuId) {
         match exit {
             Exit::Yield { timeout_ns: None } => task::yield_now(),
             Exit::Yield { timeout_ns: Some(ns) } => task::park_until(time::after_ns(ns)),
-            // An answer that came after the one who asked was interrupted: nobody waits for it here.
-            Exit::DirectResponse { .. } => {}
             Exit::WaitForInterrupt { timeout_ns } | Exit::MessageWait { timeout_ns } => match timeout_ns {
                 Some(ns) => task::park_until(time::after_ns(ns)),
                 None => task::park(),
             },
-            Exit::Interrupt => {}
+            // Or an answer that came after the one who asked was interrupted: nobody waits for it here.
+            Exit::Interrupt | Exit::DirectResponse { .. } => {}
             Exit::Refused(ffa::Error::Busy | ffa::Error::Retry) => task::park_until(time::after_ns(BUSY_NS)),
             Exit::Refused(error) => {
                 if vm.end(Ending::Aborted) {

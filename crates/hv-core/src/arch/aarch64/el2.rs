@@ -381,26 +381,21 @@ pub(crate) fn el2_fault() -> [u64; 4] {
     [read!("esr_el2"), read!("elr_el2"), read!("far_el2"), read!("spsr_el2")]
 }
 
-/// This function's caller: an address in it, and its frame record.
+/// An address in this function's caller, and the stack pointer.
 #[inline]
 pub(crate) fn here() -> (u64, u64) {
-    let (pc, frame): (u64, u64);
+    let (pc, sp): (u64, u64);
     // SAFETY: reads two registers.
     unsafe {
-        asm!("adr {}, .", "mov {}, x29", out(reg) pc, out(reg) frame, options(nomem, nostack, preserves_flags));
+        asm!("adr {}, .", "mov {}, sp", out(reg) pc, out(reg) sp, options(nomem, nostack, preserves_flags));
     }
-    (pc, frame)
+    (pc, sp)
 }
 
-/// The frame record at `frame`: the next one, and the return address. `None` if `frame` is not in one of the
-/// hypervisor's stacks.
-pub(crate) fn frame_record(frame: u64) -> Option<(u64, u64)> {
+/// The word at an address of one of the hypervisor's stacks; `None` if it is not in one.
+pub(crate) fn stack_word(address: u64) -> Option<u64> {
     let image = image_layout();
-    let in_stack = (image.boot_stack..image.end - 16).contains(&frame) || crate::el2_map::is_stack(frame);
-    if !in_stack || !frame.is_multiple_of(16) {
-        return None;
-    }
-    // SAFETY: the address is aligned and within a mapped stack.
-    let record = unsafe { *(frame as *const [u64; 2]) };
-    Some((record[0], record[1]))
+    let in_stack = (image.boot_stack..image.end - 16).contains(&address) || crate::el2_map::is_stack(address);
+    // SAFETY: the address is aligned, as the caller makes it, and within a mapped stack.
+    in_stack.then(|| unsafe { *(address as *const u64) })
 }
