@@ -6,7 +6,7 @@ use core::fmt;
 /// Why a bundle cannot be booted: file, node, property, and what is wrong.
 ///
 /// [`Display`](fmt::Display) makes one sentence of it, such as
-/// `manifest.dtb: /hypervisor/vm2: mem_size: 0x1001 is not a multiple of 4096`.
+/// `manifest.dtb: /hypervisor/vm2: vcpu_count: 0x0 is not between 0x1 and 0x200`.
 #[derive(Clone, Debug)]
 pub enum BundleError<'a> {
     /// The archive itself.
