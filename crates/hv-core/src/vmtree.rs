@@ -624,7 +624,9 @@ mod tests {
         // A partition manifest: no cells, no /chosen, no /cpus; and a name longer than the specification has it.
         let long = "a-name-that-is-much-longer-than-31-characters";
         let mut bare = Writer::new();
-        ["", long].iter().for_each(|name| bare.begin(name));
+        for name in ["", long] {
+            bare.begin(name);
+        }
         bare.property(long, &[1]);
         bare.end();
         bare.begin("memory-regions");

@@ -66,8 +66,11 @@ impl Node {
     }
 }
 
+/// A name, a node, and its own children.
+pub type Branch<'a> = (&'a str, Node, Vec<(&'a str, Node)>);
+
 /// A root node, with children and their children.
-pub fn nested(root: &Node, children: &[(&str, Node, Vec<(&str, Node)>)]) -> Vec<u8> {
+pub fn nested(root: &Node, children: &[Branch<'_>]) -> Vec<u8> {
     let mut fdt = FdtWriter::new().unwrap();
     let node = fdt.begin_node("").unwrap();
     root.write(&mut fdt);
