@@ -71,7 +71,7 @@ fn tree(
     ramdisk: Option<(u64, u64)>,
     room: u64,
 ) -> &'static [u8] {
-    let regions = vm.partition.iter().flat_map(|partition| partition.memory_regions());
+    let regions = vm.partition.iter().flat_map(::bundle::Partition::memory_regions);
     let regions: Vec<u64> = regions.filter(|region| region.anywhere).map(|region| region.address).collect();
     let ask = vmtree::SecondaryTree {
         memory_base: memory.base,

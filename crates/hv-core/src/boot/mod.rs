@@ -420,7 +420,7 @@ fn ipa_width(bundle: &Bundle<'_>, plan: &Plan, devices: &Devices<'_>) -> IpaWidt
 #[inline(never)]
 fn primary_tables(bundle: &Bundle<'_>, plan: &Plan, width: IpaWidth) -> VmTables {
     let spec = bundle.primary();
-    for region in spec.partition.iter().flat_map(|partition| partition.memory_regions()) {
+    for region in spec.partition.iter().flat_map(::bundle::Partition::memory_regions) {
         let this = Region::new(region.address, region.bytes);
         if !plan.primary.regions.iter().any(|r| r.intersect(this) == Some(this)) {
             let file = spec.fdt_filename.unwrap_or_default();
@@ -459,7 +459,7 @@ fn secondary_tables(
     width: IpaWidth,
 ) -> VmTables {
     let own = (Ipa(layout::RAM_BASE), placement.pa, placement.bytes);
-    let within = spec.partition.iter().flat_map(|partition| partition.memory_regions());
+    let within = spec.partition.iter().flat_map(::bundle::Partition::memory_regions);
     let within = within.filter(|region| region.is_within(placement.bytes));
     let within = within.map(|region| (region, Pa(placement.pa.0 + (region.address - layout::RAM_BASE))));
     let beside = regions_of(bundle, plan, placement.vm).map(|(region, place)| (region, place.pa));
