@@ -1,7 +1,13 @@
-//! Links every guest with the kernel's linker script.
+//! Links the guest called `flat` with a script of its own, and every other with the kernel's.
 
 fn main() {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../crates/lwk-core/lwk.ld");
-    println!("cargo::rerun-if-changed={script}");
-    println!("cargo::rustc-link-arg-bins=-T{script}");
+    let root = env!("CARGO_MANIFEST_DIR");
+    println!("cargo::rerun-if-changed=src/bin");
+    for entry in std::fs::read_dir(format!("{root}/src/bin")).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let Some(name) = path.file_stem().and_then(|name| name.to_str()) else { continue };
+        let script = if name == "flat" { "flat.ld" } else { "../../crates/lwk-core/lwk.ld" };
+        println!("cargo::rerun-if-changed={script}");
+        println!("cargo::rustc-link-arg-bin={name}=-T{root}/{script}");
+    }
 }

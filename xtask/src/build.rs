@@ -11,6 +11,8 @@ use std::path::Path;
 
 /// The package with the board-independent guest kernels.
 const GUESTS: &str = "margay-guest";
+/// The guest among them that is a flat binary.
+const FLAT: &str = "flat";
 
 /// Arguments of the verb.
 #[derive(clap::Args)]
@@ -130,7 +132,7 @@ fn compile(board: &Board, toolchain: &Toolchain, group: &Group) -> Result<()> {
 fn convert(board: &Board, group: &Group, program: &Program) -> Result<()> {
     let elf = paths::cargo_target().join(group.target).join(group.profile).join(&program.bin);
     let bytes = paths::read(&elf)?;
-    let image = image::from_elf(&bytes)
+    let image = image::from_elf(&bytes, program.bin != FLAT)
         .with_context(|| format!("cannot make {}.img of {}", program.image, paths::shown(&elf)))?;
     let dir = paths::images(board.name);
     paths::write(&dir.join(format!("{}.elf", program.image)), &bytes)?;

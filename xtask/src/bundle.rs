@@ -26,6 +26,7 @@ use serde::Deserialize;
 use std::{collections::BTreeMap, path::Path};
 
 use cpio::Entry;
+pub use cpio::Form;
 pub use damage::Damage;
 
 /// More memory than any bundle asks for.
@@ -50,6 +51,9 @@ pub struct Spec {
     /// More properties of the node `hypervisor`.
     #[serde(default)]
     pub hypervisor: Properties,
+    /// The form of the archive.
+    #[serde(default)]
+    pub archive: Form,
     /// What the native kernel runs beside it, for comparison.
     #[serde(default)]
     pub native: Native,
@@ -73,7 +77,7 @@ pub struct Vm {
     pub properties: Properties,
 }
 
-/// A file given by its content, or by its size alone (zeroes).
+/// A file given by its content, by its size alone (zeroes), or as a device tree.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct File {
@@ -81,6 +85,8 @@ pub struct File {
     #[serde(default)]
     pub text: String,
     pub size: Option<usize>,
+    /// Properties, and tables for child nodes.
+    pub tree: Option<toml::Table>,
 }
 
 /// The native kernel's part of a board's bundle file.
@@ -122,7 +128,7 @@ impl Spec {
                     continue;
                 }
                 let content = match self.file.iter().find(|file| file.name == *name) {
-                    Some(file) => file.content(),
+                    Some(file) => file.content()?,
                     None => paths::read(&dir.join(name))
                         .with_context(|| format!("VM {} needs {name}", vm.name))?,
                 };
@@ -131,7 +137,7 @@ impl Spec {
         }
         for file in &self.file {
             if !entries.iter().any(|entry| entry.name == file.name) {
-                entries.push(Entry::new(&file.name, file.content()));
+                entries.push(Entry::new(&file.name, file.content()?));
             }
         }
         Ok(entries)
@@ -139,7 +145,7 @@ impl Spec {
 
     /// The bundle, with the images from `dir`, as the hypervisor will accept it.
     pub fn build(&self, dir: &Path) -> Result<Vec<u8>> {
-        let bundle = cpio::archive(&self.entries(dir)?)?;
+        let bundle = cpio::archive(&self.entries(dir)?, self.archive)?;
         check(&bundle, PLENTY)
             .map_err(|sentence| anyhow!("the hypervisor would refuse this bundle: {sentence}"))?;
         Ok(bundle)
@@ -147,7 +153,7 @@ impl Spec {
 
     /// The bundle, damaged on purpose.
     pub fn build_damaged(&self, dir: &Path, damage: &[Damage]) -> Result<Vec<u8>> {
-        damage::apply(self.entries(dir)?, damage)
+        damage::apply(self.entries(dir)?, self.archive, damage)
     }
 }
 
@@ -157,10 +163,13 @@ pub fn check(bundle: &[u8], memory: u64) -> std::result::Result<(), String> {
 }
 
 impl File {
-    fn content(&self) -> Vec<u8> {
-        let mut content = self.text.clone().into_bytes();
+    fn content(&self) -> Result<Vec<u8>> {
+        let mut content = match &self.tree {
+            Some(tree) => manifest::tree(tree).with_context(|| format!("cannot write {}", self.name))?,
+            None => self.text.clone().into_bytes(),
+        };
         content.resize(self.size.unwrap_or(content.len()), 0);
-        content
+        Ok(content)
     }
 }
 

@@ -23,8 +23,8 @@ pub struct Image {
     pub symbols: Option<usize>,
 }
 
-/// Flattens `elf`, fills its symbol table, and checks the header.
-pub fn from_elf(file: &[u8]) -> Result<Image> {
+/// Flattens `elf`, fills its symbol table, and checks the header, unless it is to have none.
+pub fn from_elf(file: &[u8], header: bool) -> Result<Image> {
     let elf = Elf::minimal_parse(file).context("it is not an ELF file")?;
     ensure!(elf.ehdr.e_machine == abi::EM_AARCH64, "it is not for 64-bit ARM");
     let layout = Layout::of(&elf)?;
@@ -33,7 +33,9 @@ pub fn from_elf(file: &[u8]) -> Result<Image> {
         Some(table) => Some(fill_symbols(&elf, &layout, &table, &mut bytes)?),
         None => None,
     };
-    check_header(&bytes)?;
+    if header {
+        check_header(&bytes)?;
+    }
     Ok(Image { bytes, symbols })
 }
 
@@ -191,7 +193,8 @@ mod tests {
     #[test]
     fn segments_are_laid_out_by_physical_address() {
         let first = header(0x1000);
-        let image = from_elf(&elf(&[(0xffff_0080, 0x80, b"second"), (0xffff_0000, 0, &first)])).unwrap();
+        let image =
+            from_elf(&elf(&[(0xffff_0080, 0x80, b"second"), (0xffff_0000, 0, &first)]), true).unwrap();
         assert_eq!(image.bytes.len(), 0x86);
         assert_eq!(&image.bytes[56..60], MAGIC);
         assert_eq!(&image.bytes[64..0x80], &[0; 64]);
@@ -200,25 +203,26 @@ mod tests {
 
     #[test]
     fn what_a_boot_loader_would_trip_over_is_refused() {
-        let sentence = |segments: &[(u64, u64, &[u8])]| from_elf(&elf(segments)).unwrap_err().to_string();
+        let sentence =
+            |segments: &[(u64, u64, &[u8])]| from_elf(&elf(segments), true).unwrap_err().to_string();
         assert!(sentence(&[(0, 0, &[0; 64])]).contains("Image header"));
         assert!(sentence(&[(0, 0, &header(63))]).contains("image_size 0x3f"));
         assert!(sentence(&[(0, 0, &header(99)), (32, 32, b"x")]).contains("overlap"));
         assert!(sentence(&[(0, 0, &header(99)), (1 << 40, 1 << 40, b"x")]).contains("spread"));
         assert!(sentence(&[]).contains("no loadable segment"));
-        assert!(from_elf(b"MZ").is_err());
+        assert!(from_elf(b"MZ", true).is_err());
     }
 
     #[test]
     fn damaged_files_are_errors_not_panics() {
         let whole = elf(&[(0, 0, &header(0x1000)), (0x80, 0x80, b"tail")]);
         for length in 0..whole.len() {
-            let _ = from_elf(&whole[..length]);
+            let _ = from_elf(&whole[..length], true);
         }
         for at in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[at] ^= 0xff;
-            let _ = from_elf(&damaged);
+            let _ = from_elf(&damaged, true);
         }
     }
 }

@@ -6,7 +6,7 @@ use core::fmt;
 /// Why a bundle cannot be booted: file, node, property, and what is wrong.
 ///
 /// [`Display`](fmt::Display) makes one sentence of it, such as
-/// `manifest.dtb: /hypervisor/vm2: mem_size: 0x1001 is not a multiple of 4096`.
+/// `manifest.dtb: /hypervisor/vm2: vcpu_count: 0x0 is not between 0x1 and 0x200`.
 #[derive(Clone, Debug)]
 pub enum BundleError<'a> {
     /// The archive itself.
@@ -34,7 +34,7 @@ pub enum BundleError<'a> {
         /// The file.
         file: &'a str,
         /// The node.
-        at: At,
+        at: At<'a>,
         /// The first 32 characters of the property's name.
         property: heapless::String<32>,
     },
@@ -43,7 +43,7 @@ pub enum BundleError<'a> {
         /// The file.
         file: &'a str,
         /// The node.
-        at: At,
+        at: At<'a>,
         /// The property.
         property: &'a str,
         /// What is wrong with it.
@@ -53,13 +53,15 @@ pub enum BundleError<'a> {
 
 /// A node of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum At {
+pub enum At<'a> {
     /// The root of an FF-A partition manifest.
     Root,
     /// `/hypervisor`.
     Hypervisor,
     /// `/hypervisor/vmN`, by its number.
     Vm(u16),
+    /// In an FF-A partition manifest, a child of the root, and a child of that, or "".
+    Child(&'static str, &'a str),
 }
 
 /// What is wrong with a property.
@@ -102,6 +104,20 @@ pub enum Problem<'a> {
     },
     /// The number is not a multiple of the page size.
     Unaligned(u64),
+    /// Part of what the address is for is something else of the same VM.
+    Overlap(u64),
+    /// Part of what the address is for is another VM's.
+    Taken(u64),
+    /// The partition manifest asks for regions, which this kind of VM cannot have.
+    Regions,
+    /// Another property says the same.
+    Twice(&'static str),
+    /// It is not a UUID.
+    NotAUuid(&'a str),
+    /// No memory region has this phandle.
+    NoRegion(u64),
+    /// The region has more than one page.
+    NotAPage,
     /// The kernel image is bad.
     Kernel(&'a str, ImageError),
     /// Nothing could tell the VM of it: a flat kernel has a device tree only if the bundle brings one.
@@ -146,12 +162,14 @@ impl fmt::Display for BundleError<'_> {
 
 impl core::error::Error for BundleError<'_> {}
 
-impl fmt::Display for At {
+impl fmt::Display for At<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Root => f.write_str("/"),
             Self::Hypervisor => f.write_str("/hypervisor"),
             Self::Vm(number) => write!(f, "/hypervisor/vm{}", u64::from(*number)),
+            Self::Child(node, "") => write!(f, "/{node}"),
+            Self::Child(node, child) => write!(f, "/{node}/{child}"),
         }
     }
 }
@@ -176,6 +194,15 @@ impl fmt::Display for Problem<'_> {
             Self::DuplicateNumber(number) => write!(f, "another VM also has {number}"),
             Self::Range { value, min, max } => write!(f, "{value:#x} is not between {min:#x} and {max:#x}"),
             Self::Unaligned(value) => write!(f, "{value:#x} is not a multiple of 4096"),
+            Self::Overlap(address) => {
+                write!(f, "what is at {address:#x} overlaps with other memory or registers of this VM")
+            }
+            Self::Taken(address) => write!(f, "what is at {address:#x} is also another VM's"),
+            Self::Regions => f.write_str("the super-secondary has all devices already, and no regions"),
+            Self::Twice(other) => write!(f, "{other} says it already"),
+            Self::NotAUuid(text) => write!(f, "\"{text}\" is not a UUID"),
+            Self::NoRegion(phandle) => write!(f, "no memory region has the phandle {phandle:#x}"),
+            Self::NotAPage => f.write_str("the memory region has more than one page"),
             Self::Kernel(file, why) => write!(f, "{file}: {why}"),
             Self::NoTree => f.write_str("a flat kernel needs an fdt_filename to be told of it"),
             Self::TooSmall { needed } => {

@@ -44,5 +44,5 @@ pub use error::{At, BundleError, Problem};
 pub use image::{Image, ImageError, KernelFormat};
 pub use loading::Loading;
 pub use manifest::{Kind, MachineLimits, Manifest, VmSpec};
-pub use partition::Partition;
+pub use partition::{DeviceRegion, MemoryRegion, Partition, Service};
 pub use place::Cells;

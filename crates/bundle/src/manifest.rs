@@ -34,7 +34,7 @@ pub const MAX_ALL_VCPUS: u32 = 1024;
 /// Longest name of a VM, in bytes.
 pub const MAX_NAME: usize = 31;
 /// The most memory that a VM can have, in bytes.
-const MAX_MEMORY: u64 = 1 << 40;
+pub(crate) const MAX_MEMORY: u64 = 1 << 40;
 
 /// Margay's own properties of a VM node; everything else with its prefix is a mistake.
 const OWN_PROPERTIES: [&str; 2] = ["margay,bootargs", "margay,kind"];
@@ -87,13 +87,16 @@ pub struct VmSpec<'a> {
     pub smc_whitelist_permissive: bool,
     /// Whether it has an FF-A partition manifest.
     pub is_ffa_partition: bool,
-    /// Its UUID, from the partition manifest; all zero if there is none.
-    pub uuid: [u32; 4],
-    /// The rest of its partition manifest.
-    pub partition: Option<Partition>,
+    /// Its partition manifest.
+    pub partition: Option<Partition<'a>>,
 }
 
 impl VmSpec<'_> {
+    /// Its UUID, from the partition manifest; all zero if there is none.
+    pub fn uuid(&self) -> [u32; 4] {
+        self.partition.map_or([0; 4], |partition| partition.uuid())
+    }
+
     fn is_primary(&self) -> bool {
         self.kind == Kind::Primary
     }
@@ -166,6 +169,10 @@ impl<'a> Manifest<'a> {
             let needed = self.check_files(place, &spec)?;
             let property = if spec.is_primary() { "kernel_filename" } else { "mem_size" };
             memory = memory.saturating_add(spec.mem_size.unwrap_or(needed));
+            if let (Some(bytes), Some(partition)) = (spec.mem_size, &spec.partition) {
+                let regions = partition.memory_regions().filter(|region| !region.is_within(bytes));
+                memory = regions.fold(memory, |all, region| all.saturating_add(region.bytes));
+            }
             if memory > limits.memory {
                 let problem = Problem::TooMuch { wanted: memory, available: limits.memory };
                 return Err(place.error(property, problem));
@@ -197,7 +204,6 @@ impl<'a> Manifest<'a> {
             smc_whitelist: place.cells("smc_whitelist")?,
             smc_whitelist_permissive: place.flag("smc_whitelist_permissive")?,
             is_ffa_partition: place.flag("is_ffa_partition")?,
-            uuid: [0; 4],
             partition: None,
         };
         if place.text("margay,kind")? == Some("super-secondary") && !spec.is_primary() {
@@ -216,9 +222,10 @@ impl<'a> Manifest<'a> {
         if spec.is_ffa_partition {
             let name = place.missing("fdt_filename", spec.fdt_filename)?;
             let root = tree(name, self.named(place, "fdt_filename", name)?)?.root();
-            let partition = partition::read(name, root, &spec)?;
-            spec.uuid = partition.uuid;
-            spec.partition = Some(partition);
+            // A bad kernel is told of by the check that follows.
+            let image = self.archive.find(kernel_filename).and_then(|file| Image::parse(file).ok());
+            let kernel = image.map_or(0, |image| Loading::of(&image, 0, None, None).kernel);
+            spec.partition = Some(partition::read(name, root, &spec, layout::RAM_BASE + kernel)?);
         }
         Ok(spec)
     }
@@ -226,6 +233,13 @@ impl<'a> Manifest<'a> {
     /// Checks what a VM's node says, for itself and against the VMs before it.
     fn check_vm(&self, place: Place<'a>, spec: &VmSpec<'a>) -> Result<'a, ()> {
         check_own_properties(place, &OWN_PROPERTIES)?;
+        if place.flag("hyp_loaded")? && !spec.is_ffa_partition {
+            return Err(place.error("hyp_loaded", Problem::NotAllowed));
+        }
+        match place.number("exception-level")? {
+            None | Some(0) => {}
+            Some(level) => return Err(place.error("exception-level", Problem::Unsupported(level))),
+        }
         let name = spec.debug_name;
         let printable = |byte: u8| (b' '..=b'~').contains(&byte) && !b"[]".contains(&byte);
         if !(1..=MAX_NAME).contains(&name.len()) || !name.bytes().all(printable) {
@@ -241,6 +255,12 @@ impl<'a> Manifest<'a> {
         if spec.kind == Kind::SuperSecondary && tree.is_some_and(|tree| place.value(tree).is_some()) {
             return Err(place.error("fdt_filename", Problem::NotAllowed));
         }
+        if let (Kind::SuperSecondary, Some(partition)) = (spec.kind, &spec.partition)
+            && (partition.memory_regions().next().is_some() || partition.device_regions().next().is_some())
+        {
+            // It has all devices, and sees physical addresses, which nobody knows beforehand.
+            return Err(place.error("fdt_filename", Problem::Regions));
+        }
         if spec.is_primary() {
             // It has all cores and all remaining memory.
             for property in ["mem_size", "vcpu_count"].into_iter().chain(tree) {
@@ -252,6 +272,9 @@ impl<'a> Manifest<'a> {
         for earlier in self.vms().take_while(|earlier| earlier.index < spec.index) {
             if earlier.debug_name == name {
                 return Err(place.error("debug_name", Problem::DuplicateName(name)));
+            }
+            if let (Some(own), Some(theirs)) = (&spec.partition, &earlier.partition) {
+                own.check_devices(theirs)?;
             }
             let order = |spec: &VmSpec<'a>| spec.partition.and_then(|partition| partition.boot_order);
             if let (Some(file), Some(order), Some(taken)) = (spec.fdt_filename, order(spec), order(&earlier))
@@ -297,6 +320,13 @@ impl<'a> Manifest<'a> {
             }
         }
         let needed = Loading::of(&image, memory, ramdisk, tree).needed;
+        if let (Some(partition), Some(file)) = (&spec.partition, spec.fdt_filename)
+            && partition.entrypoint_offset >= image.memory_size
+        {
+            let (value, max) = (partition.entrypoint_offset, image.memory_size - 1);
+            let problem = Problem::Range { value, min: 0, max };
+            return Err(BundleError::Property { file, at: At::Root, property: "entrypoint-offset", problem });
+        }
         if memory < needed { Err(place.error("mem_size", Problem::TooSmall { needed })) } else { Ok(needed) }
     }
 

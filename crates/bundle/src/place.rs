@@ -6,10 +6,10 @@ use devtree::Node;
 pub(crate) type Result<'a, T> = core::result::Result<T, BundleError<'a>>;
 
 /// The node that is being read, and how errors name it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) file: &'a str,
-    pub(crate) at: At,
+    pub(crate) at: At<'a>,
     pub(crate) node: Node<'a>,
 }
 

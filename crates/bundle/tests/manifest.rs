@@ -2,7 +2,7 @@
 mod common;
 
 use bundle::{Image, Kind, Loading, MachineLimits, Manifest};
-use common::{LIMITS, MIB, Node, Spec, Value, blob, image, newc, old_binary, partition};
+use common::{LIMITS, MIB, Node, Spec, Value, blob, image, nested, newc, old_binary, partition};
 
 #[track_caller]
 fn refused(spec: &Spec, sentence: &str) {
@@ -25,7 +25,7 @@ fn a_good_bundle_is_read() {
         assert_eq!((one.mem_size, one.bootargs), (Some(64 * MIB), Some("workload=stream")));
         assert_eq!(manifest.file(one.ramdisk_filename.unwrap()).len(), 12345);
         assert!(!one.is_ffa_partition && one.partition.is_none() && one.smc_whitelist.is_empty());
-        assert_eq!((two.mem_size, two.uuid, two.is_ffa_partition), (Some(128 * MIB), [1, 2, 3, 4], true));
+        assert_eq!((two.mem_size, two.uuid(), two.is_ffa_partition), (Some(128 * MIB), [1, 2, 3, 4], true));
         assert_eq!(two.smc_whitelist.iter().collect::<Vec<_>>(), [0x8400_0000, 0x3200_ffff]);
         assert!(two.smc_whitelist_permissive);
         let partition = two.partition.unwrap();
@@ -337,17 +337,23 @@ fn partition_manifests() {
     );
     for (property, value, what) in [
         ("ffa-version", Value::from(0x2_0000), "0x20000 is not between 0x10000 and 0x10002"),
-        ("execution-ctx-count", 2.into(), "0x2 contradicts the manifest, which makes it 0x4"),
         ("id", 7.into(), "0x7 contradicts the manifest, which makes it 0x3"),
-        (
-            "load-address",
-            0x8000_0000u64.into(),
-            "0x80000000 contradicts the manifest, which makes it 0x40200000",
-        ),
         ("exception-level", 2.into(), "0x2 is not supported"),
         ("execution-state", 1.into(), "0x1 is not supported"),
         ("xlat-granule", 2.into(), "0x2 is not supported"),
-        ("entrypoint-offset", 0x2000u64.into(), "0x2000 is not supported"),
+        ("entrypoint-offset", 0x1000u64.into(), "0x1000 is not between 0x0 and 0xfff"),
+        ("entrypoint-offset", 0x101.into(), "0x101 is not supported"),
+        ("gp-register-num", 4.into(), "0x4 is not between 0x0 and 0x3"),
+        ("auxiliary-id", 0x1_0000.into(), "0x10000 is not between 0x0 and 0xffff"),
+        ("has-primary-scheduler", Value::None, "not allowed for this VM"),
+        ("managed-exit", Value::None, "not allowed for this VM"),
+        ("time-slice-mem", 1.into(), "has a value, but can only be present or absent"),
+        ("ns-interrupts-action", 1.into(), "0x1 is not supported"),
+        ("ns-interrupts-action", 3.into(), "0x3 is not between 0x0 and 0x2"),
+        ("other-s-interrupts-action", 0.into(), "0x0 is not supported"),
+        ("run-time-model", 2.into(), "0x2 is not between 0x0 and 0x1"),
+        ("vm-availability-messages", 4.into(), "0x4 is not between 0x0 and 0x3"),
+        ("messaging-method", (&[1, 2][..]).into(), "not a list of whole cells of the right length"),
         ("messaging-method", 0x200.into(), "0x200 is not supported"),
         ("messaging-method", 8.into(), "0x8 is not supported"),
         ("boot-order", 0x1_0000.into(), "0x10000 is not between 0x0 and 0xffff"),
@@ -361,7 +367,12 @@ fn partition_manifests() {
     }
     for (property, value) in [
         ("id", Value::from(3)),
-        ("load-address", 0x4020_0000u64.into()),
+        ("load-address", 0x9000_0000u64.into()),
+        ("execution-ctx-count", 8.into()),
+        ("entrypoint-offset", 0xffc.into()),
+        ("gp-register-num", 3.into()),
+        ("ns-interrupts-action", 0.into()),
+        ("time-slice-mem", Value::None),
         ("boot-order", 5.into()),
         ("xlat-granule", 0.into()),
         ("uuid", (&[1, 0, 0, 0, 0, 0, 0, 1][..]).into()),
@@ -371,13 +382,248 @@ fn partition_manifests() {
     }
     let second = partition().with("ffa-version", 0x1_0002).with("messaging-method", 0x600);
     partition_refused(&second, "no error");
-    for node in ["memory-regions", "device-regions", "rx_tx-info"] {
+    refused(&good().file("two.dtb", vec![0; 64]), "two.dtb: this is not a device tree");
+}
+
+#[test]
+fn services_have_two_forms() {
+    let root =
+        || partition().without("uuid").without("messaging-method").with("compatible", "arm,ffa-manifest-1.1");
+    let service =
+        |uuid: &str, method: i32| Node::default().with("uuid", uuid).with("messaging-method", method);
+    let compatible = Node::default().with("compatible", "arm,ffa-manifest-services");
+    let tree =
+        |services: Vec<(&'static str, Node)>| nested(&root(), &[("services", compatible.clone(), services)]);
+    let (one, two) = ("b4b5671e-4a90-4fe1-b81f-fb13dae1dacb", "00000000-0000-0000-0000-00000000000A");
+    let bytes = good().file("two.dtb", tree(vec![("a", service(one, 1)), ("b", service(two, 4))])).bundle();
+    let spec = Manifest::check(&bytes, &LIMITS).unwrap().vms().nth(2).unwrap();
+    let read = spec.partition.unwrap();
+    let expected = [0xb4b5_671e, 0x4a90_4fe1, 0xb81f_fb13, 0xdae1_dacb];
+    assert_eq!((spec.uuid(), read.messaging_method), (expected, 5));
+    assert_eq!((read.services()[1].uuid, read.services()[1].messaging_method), ([0, 0, 0, 10], 4));
+
+    let sentence = |tree: Vec<u8>| good().file("two.dtb", tree).sentence();
+    assert_eq!(sentence(tree(vec![])), "two.dtb: services: there is none");
+    let names = ["a", "b", "c", "d", "e"];
+    let many = names.iter().map(|name| (*name, service(one, 1))).collect();
+    assert_eq!(sentence(tree(many)), "two.dtb: services: more than four");
+    let wrong = nested(&root(), &[("services", Node::default(), vec![("a", service(one, 1))])]);
+    assert_eq!(sentence(wrong), "two.dtb: services: compatible is not \"arm,ffa-manifest-services\"");
+    for bad in ["b4b5671e", "b4b5671e-4a90-4fe1-b81f+fb13dae1dacb", "b4b5671e-4a90-4fe1-b81f-fb13dae1dacg"] {
+        let expected = format!("two.dtb: /services/a: uuid: \"{bad}\" is not a UUID");
+        assert_eq!(sentence(tree(vec![("a", service(bad, 1))])), expected);
+    }
+    let method = tree(vec![("a", service(one, 8))]);
+    assert_eq!(sentence(method), "two.dtb: /services/a: messaging-method: 0x8 is not supported");
+    for property in ["uuid", "messaging-method"] {
+        let tree = tree(vec![("a", service(one, 1).without(property))]);
+        assert_eq!(sentence(tree), format!("two.dtb: /services/a: {property}: missing"));
+    }
+    // One messaging method for all, or one for each.
+    let lists = partition().with("uuid", &[1, 2, 3, 4, 5, 6, 7, 8][..]);
+    for (methods, second) in [(&[1][..], 1), (&[1, 4], 4)] {
+        let tree = blob(&lists.clone().with("messaging-method", methods), &[]);
+        let bytes = good().file("two.dtb", tree).bundle();
+        let vm = Manifest::check(&bytes, &LIMITS).unwrap().vms().nth(2).unwrap();
+        let expected = ([5, 6, 7, 8], second);
+        let of = vm.partition.unwrap();
+        let service = of.services()[1];
+        assert_eq!((service.uuid, service.messaging_method), expected);
+    }
+}
+
+fn memory_region() -> Node {
+    Node::default().with("base-address", 0x7000_0000u64).with("pages-count", 4).with("attributes", 3)
+}
+
+fn device_region() -> Node {
+    Node::default()
+        .with("base-address", 0x0a00_0000u64)
+        .with("pages-count", 1)
+        .with("attributes", 3)
+        .with("interrupts", &[48, 0x900][..])
+}
+
+/// A partition manifest with these regions.
+fn with_regions(memory: &[Node], devices: &[Node], rx_tx: Option<Node>) -> Vec<u8> {
+    let names = ["one", "two", "three"];
+    let list = |nodes: &[Node]| names.into_iter().zip(nodes.iter().cloned()).collect::<Vec<_>>();
+    let node = |kind: &str| Node::default().with("compatible", &*format!("arm,ffa-manifest-{kind}"));
+    let mut children = Vec::new();
+    if !memory.is_empty() {
+        children.push(("memory-regions", node("memory-regions"), list(memory)));
+    }
+    if !devices.is_empty() {
+        children.push(("device-regions", node("device-regions"), list(devices)));
+    }
+    if let Some(rx_tx) = rx_tx {
+        children.push(("rx_tx-info", rx_tx.with("compatible", "arm,ffa-manifest-rx_tx-buffer"), vec![]));
+    }
+    nested(&partition(), &children)
+}
+
+#[test]
+fn regions_are_read() {
+    let anywhere = Node::default().with("pages-count", 1).with("attributes", 9).with("phandle", 7);
+    let inside = memory_region()
+        .without("base-address")
+        .with("load-address-relative-offset", 0x1_0000)
+        .with("pages-count", 1)
+        .with("attributes", 5)
+        .with("phandle", 8);
+    let rx_tx = Node::default().with("rx-buffer", 8).with("tx-buffer", 7);
+    let device = device_region()
+        .with("interrupts-target", &[48, 0, 1][..])
+        .with("smmu-id", 1)
+        .with("stream-ids", &[4, 5][..])
+        .with("exclusive-access", Value::None);
+    let at_window = memory_region().with("base-address", 0x8000_0000u64);
+    let tree = with_regions(
+        &[at_window, anywhere.clone()],
+        &[device.clone().with("base-address", 0x8000_4000u64)],
+        None,
+    );
+    let bytes = good().file("two.dtb", tree).bundle();
+    let vm = Manifest::check(&bytes, &LIMITS).unwrap().vms().nth(2).unwrap();
+    assert_eq!(vm.partition.unwrap().memory_regions().nth(1).unwrap().address, 0x8000_5000);
+    let tree = with_regions(&[memory_region(), anywhere, inside], &[device], Some(rx_tx));
+    let bytes = good().file("two.dtb", tree).bundle();
+    let vm = Manifest::check(&bytes, &LIMITS).unwrap().vms().nth(2).unwrap();
+    let partition = vm.partition.unwrap();
+    let regions: Vec<_> = partition.memory_regions().collect();
+    let [fixed, anywhere, inside] = &regions[..] else { panic!("{} regions", regions.len()) };
+    assert_eq!((fixed.name, fixed.address, fixed.bytes), ("one", 0x7000_0000, 0x4000));
+    assert_eq!((fixed.write, fixed.execute, fixed.is_within(128 * MIB)), (true, false, false));
+    assert_eq!((anywhere.address, anywhere.anywhere, anywhere.write), (0x8000_0000, true, false));
+    assert_eq!((inside.address, inside.execute, inside.is_within(128 * MIB)), (0x4001_0000, true, true));
+    assert_eq!(partition.rx_tx(), Some([2, 1]));
+    let device = partition.device_regions().next().unwrap();
+    assert_eq!(
+        (device.address, device.bytes, device.write, device.exclusive),
+        (0x0a00_0000, 4096, true, true)
+    );
+    assert_eq!((device.smmu_id, device.stream_ids.len(), device.interrupt_targets.len()), (Some(1), 2, 3));
+    assert_eq!(device.interrupts.iter().collect::<Vec<_>>(), [48, 0x900]);
+}
+
+#[test]
+fn regions_that_cannot_be() {
+    let memory = |nodes: &[Node], sentence: &str| {
+        refused(&good().file("two.dtb", with_regions(nodes, &[], None)), &format!("two.dtb: {sentence}"));
+    };
+    let device = |nodes: &[Node], sentence: &str| {
+        refused(&good().file("two.dtb", with_regions(&[], nodes, None)), &format!("two.dtb: {sentence}"));
+    };
+    for (property, value, what) in [
+        ("pages-count", Value::from(0), "0x0 is not between 0x1 and 0x10000000"),
+        ("attributes", 7.into(), "0x7 is not supported"),
+        ("attributes", 2.into(), "0x2 is not supported"),
+        ("base-address", 0x7000_0800u64.into(), "0x70000800 is not a multiple of 4096"),
+        ("base-address", (1u64 << 48).into(), "0x1000000000000 is not between 0x0 and 0xffffffffc000"),
+        (
+            "base-address",
+            0x3fff_f000u64.into(),
+            "what is at 0x3ffff000 overlaps with other memory or registers of this VM",
+        ),
+        (
+            "base-address",
+            0x47ff_f000u64.into(),
+            "what is at 0x47fff000 overlaps with other memory or registers of this VM",
+        ),
+        ("load-address-relative-offset", 0.into(), "base-address says it already"),
+        ("description", 1.into(), "not a string"),
+        ("stream-ids-access-permissions", 1.into(), "not a list of whole cells of the right length"),
+    ] {
+        let sentence = format!("/memory-regions/one: {property}: {what}");
+        memory(&[memory_region().with(property, value)], &sentence);
+    }
+    memory(&[memory_region().with("stream-ids", 1)], "/memory-regions/one: smmu-id: missing");
+    memory(
+        &[memory_region(), memory_region().with("base-address", 0x7000_3000u64)],
+        "/memory-regions/two: base-address: what is at 0x70003000 overlaps with other memory or registers of this VM",
+    );
+    for (property, value, what) in [
+        ("attributes", Value::from(5), "0x5 is not supported"),
+        (
+            "base-address",
+            0x4000_0000u64.into(),
+            "what is at 0x40000000 overlaps with other memory or registers of this VM",
+        ),
+        ("interrupts", 48.into(), "not a list of whole cells of the right length"),
+        ("interrupts", (&[27, 0][..]).into(), "0x1b is not between 0x20 and 0x3fb"),
+        ("interrupts", (&[48, 0, 48, 0][..]).into(), "another VM also has 48"),
+        ("interrupts-target", (&[48, 0][..]).into(), "not a list of whole cells of the right length"),
+        ("interrupts-target", (&[49, 0, 0][..]).into(), "0x31 is not supported"),
+        ("exclusive-access", 1.into(), "has a value, but can only be present or absent"),
+    ] {
+        let sentence = format!("/device-regions/one: {property}: {what}");
+        device(&[device_region().with(property, value)], &sentence);
+    }
+    device(&[device_region().without("base-address")], "/device-regions/one: base-address: missing");
+    device(
+        &[device_region(), device_region().with("interrupts", &[49, 0][..])],
+        "/device-regions/two: base-address: what is at 0xa000000 overlaps with other memory or registers of this VM",
+    );
+
+    let buffers = |rx: i32, tx: i32| Some(Node::default().with("rx-buffer", rx).with("tx-buffer", tx));
+    let one = memory_region().with("phandle", 1);
+    let two = memory_region().with("phandle", 2).with("base-address", 0x7100_0000u64).with("pages-count", 1);
+    for (rx_tx, what) in [
+        (buffers(2, 3), "tx-buffer: no memory region has the phandle 0x3"),
+        (buffers(2, 1), "tx-buffer: the memory region has more than one page"),
+        (buffers(2, 2), "tx-buffer: another VM also has 2"),
+        (Some(Node::default()), "rx-buffer: missing"),
+    ] {
+        let tree = with_regions(&[one.clone(), two.clone()], &[], rx_tx);
+        refused(&good().file("two.dtb", tree), &format!("two.dtb: /rx_tx-info: {what}"));
+    }
+    for node in ["memory-regions", "device-regions"] {
         refused(
             &good().file("two.dtb", blob(&partition(), &[node])),
-            &format!("two.dtb: {node}: Margay cannot give regions or buffers to a partition"),
+            &format!("two.dtb: {node}: compatible is not \"arm,ffa-manifest-{node}\""),
         );
     }
-    refused(&good().file("two.dtb", vec![0; 64]), "two.dtb: this is not a device tree");
+    let tree = nested(
+        &partition().with("execution-ctx-count", 2),
+        &[(
+            "memory-regions",
+            Node::default().with("compatible", "arm,ffa-manifest-memory-regions"),
+            vec![("x", memory_region())],
+        )],
+    );
+    let spec = good().file("one.dtb", tree).set(2, "is_ffa_partition", Value::None);
+    refused(
+        &spec.set(2, "fdt_filename", "one.dtb").set(2, "margay,kind", "super-secondary"),
+        "manifest.dtb: /hypervisor/vm2: fdt_filename: the super-secondary has all devices already, and no regions",
+    );
+    // More than the machine has, with what the VMs have anyway.
+    let sentence =
+        good().file("two.dtb", with_regions(&[memory_region().with("pages-count", 0x4_0000)], &[], None));
+    assert!(sentence.sentence().starts_with("manifest.dtb: /hypervisor/vm3: mem_size: with this VM, "));
+}
+
+#[test]
+fn devices_have_one_owner() {
+    let first = |device: Node| {
+        let root = partition().with("execution-ctx-count", 2);
+        let node = Node::default().with("compatible", "arm,ffa-manifest-device-regions");
+        let tree = nested(&root, &[("device-regions", node, vec![("x", device)])]);
+        good()
+            .file("two.dtb", with_regions(&[], &[device_region()], None))
+            .file("one.dtb", tree)
+            .set(2, "is_ffa_partition", Value::None)
+            .set(2, "fdt_filename", "one.dtb")
+    };
+    let (elsewhere, other) = (0x0b00_0000u64, &[50, 0][..]);
+    refused(&first(device_region().with("base-address", elsewhere).with("interrupts", other)), "no error");
+    refused(
+        &first(device_region().with("interrupts", other)),
+        "two.dtb: /device-regions/one: base-address: what is at 0xa000000 is also another VM's",
+    );
+    refused(
+        &first(device_region().with("base-address", elsewhere)),
+        "two.dtb: /device-regions/one: interrupts: another VM also has 48",
+    );
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub enum Exit {
         reset: bool,
     },
     /// `FFA_MSG_SEND_DIRECT_RESP`: the vCPU has answered a direct request of the primary. The answer is in the registers:
-    /// call [`crate::guest`]'s `run_regs` to see it. Run the vCPU again to learn what it waits for.
+    /// `guest::run_regs` shows them. Run the vCPU again to learn what it waits for.
     DirectResponse {
         /// The VM to which it has answered.
         to: VmId,

@@ -32,5 +32,10 @@ pub const KERNEL_OFFSET: u64 = 0x20_0000;
 pub const DEVICE_TREE_MAX: u64 = 0x20_0000;
 /// Alignment of the ramdisk and of physical memory behind a secondary, in bytes.
 pub const BLOCK: u64 = 0x20_0000;
+/// From where a secondary with `memory` bytes sees memory that it receives, and memory regions for which its partition manifest
+/// names no address.
+pub const fn window(memory: u64) -> u64 {
+    (RAM_BASE + memory).next_multiple_of(1 << 30)
+}
 /// Size of a page, the unit of every mapping, in bytes.
 pub const PAGE: u64 = 4096;

@@ -9,8 +9,8 @@
 //!
 //! * The hypervisor's pool is carved as low as possible, next to the image, so that the holes in the primary's memory
 //!   are one hole.
-//! * A secondary gets one contiguous block from the top of memory, on a 2 MiB boundary, or on a 1 GiB boundary if it
-//!   is that large and there is such a place: its stage-2 tables then need few, large entries. Larger VMs choose
+//! * A secondary gets one contiguous block from the top of memory, on a 2 MiB boundary (a page boundary if it is smaller
+//!   than that, as memory regions of partition manifests are), or on a 1 GiB boundary if it is that large and there is such a place: its stage-2 tables then need few, large entries. Larger VMs choose
 //!   first.
 //! * The primary gets everything that is nobody else's. What the boot loader brought (bundle and device tree) is
 //!   kept clear of while VMs are loaded from it, and is the primary's memory afterwards.
@@ -247,7 +247,7 @@ pub(crate) struct PrimaryPlan {
 /// The plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// In the order of the requests.
+    /// In the order of the requests: the memory of each secondary, then the memory regions of their manifests.
     pub(crate) secondaries: Vec<Placement>,
     pub(crate) primary: PrimaryPlan,
 }
@@ -287,7 +287,9 @@ impl Memory<'_> {
         while let Some(largest) = (0..left.len()).max_by_key(|&at| requests[left[at]].bytes) {
             let i = left.remove(largest);
             let Request { vm, bytes } = requests[i];
-            let want = Want { vm, purpose: Purpose::Memory, len: bytes, align: BLOCK, near: Near::High };
+            // No block fits into less than one anyway.
+            let align = if bytes < BLOCK { PAGE } else { BLOCK };
+            let want = Want { vm, purpose: Purpose::Memory, len: bytes, align, near: Near::High };
             let large = if bytes < GIB { None } else { place(Want { align: GIB, ..want }).ok() };
             secondaries[i] = match large {
                 Some(region) => region,
@@ -603,7 +605,7 @@ mod tests {
             for (placement, request) in plan.secondaries.iter().zip(&requests) {
                 prop_assert_eq!(placement.vm, request.vm);
                 prop_assert_eq!(placement.bytes, request.bytes.next_multiple_of(PAGE));
-                prop_assert_eq!(placement.pa.0 % BLOCK, 0);
+                prop_assert_eq!(placement.pa.0 % if request.bytes < BLOCK { PAGE } else { BLOCK }, 0);
             }
             prop_assert_eq!((plan.primary.kernel_pa.0 - text_offset) % BLOCK, 0);
             prop_assert_eq!(plan.primary.ramdisk_pa.is_some(), ramdisk > 0);

@@ -8,7 +8,7 @@ use crate::{
     percore::Core,
     system::System,
     tables::AllTables,
-    vcpu::{Vcpu, VcpuState},
+    vcpu::{Claimed, Vcpu, VcpuState},
     vm::Vm,
 };
 use alloc::boxed::Box;
@@ -26,15 +26,43 @@ const STEP: u64 = 256 * PAGE;
 pub(crate) struct Reload {
     pub(crate) pa: Pa,
     pub(crate) bytes: u64,
+    /// More memory of the VM: where, and bytes. It held nothing.
+    pub(crate) regions: Box<[(Pa, u64)]>,
+    /// The (TX, RX) pages that it has from the start.
+    pub(crate) mailbox: Option<(Pa, Pa)>,
     /// Offsets in the VM's memory, and what is there.
     pub(crate) segments: Box<[(u64, &'static [u8])]>,
     pub(crate) entry: u64,
     pub(crate) argument: u64,
+    /// The register besides x0 that holds it.
+    pub(crate) register: u8,
     /// How much of it a restart has made new.
     pub(crate) done: u64,
 }
 
 impl Reload {
+    /// All memory of the VM, from the first byte on.
+    fn memory(&self) -> impl Iterator<Item = (Pa, u64)> {
+        core::iter::once((self.pa, self.bytes)).chain(self.regions.iter().copied())
+    }
+
+    /// The page at `offset`, and how many bytes there are from there on.
+    fn find(&self, mut offset: u64) -> Option<(Pa, u64)> {
+        let left = self.memory().map(|(_, bytes)| bytes).sum::<u64>() - offset;
+        let (pa, _) = self.memory().find(|(_, bytes)| {
+            let here = offset < *bytes;
+            offset -= if here { 0 } else { *bytes };
+            here
+        })?;
+        Some((Pa(pa.0 + offset), left))
+    }
+
+    /// Puts a vCPU, which has been claimed, where it was at boot.
+    pub(crate) fn start(&self, claimed: &mut Claimed) {
+        claimed.reset(self.entry, self.argument);
+        claimed.regs().x[usize::from(self.register & 3)] = self.argument;
+    }
+
     /// Makes the page at `offset` what it was.
     fn page(&self, offset: u64, page: &mut [u8]) {
         page.fill(0);
@@ -63,20 +91,19 @@ pub(crate) fn step(vm: &'static Vm, core: &'static Core) -> Result<u64, Error> {
     if reload.done == 0 {
         gather(vm, core, reload)?;
     }
-    let end = (reload.done + STEP).min(reload.bytes);
-    while reload.done < end {
-        let (offset, pa) = (reload.done, Pa(reload.pa.0 + reload.done));
+    let mut left = STEP;
+    while let Some((pa, all)) = reload.find(reload.done) {
+        if left == 0 {
+            return Ok(all);
+        }
+        let offset = reload.done;
         core.window.with_page(pa, |page| reload.page(offset, page));
-        reload.done += PAGE;
-    }
-    if reload.done < reload.bytes {
-        return Ok(reload.bytes - reload.done);
+        (reload.done, left) = (offset + PAGE, left - PAGE);
     }
     reload.done = 0;
     arch::forget_vm(vm.vttbr);
-    let (entry, argument) = (reload.entry, reload.argument);
     vm.renew();
-    vm.vcpus.iter().for_each(|vcpu| reset(vcpu, core, entry, argument));
+    vm.vcpus.iter().for_each(|vcpu| reset(vcpu, core, reload));
     vm.activate();
     Ok(0)
 }
@@ -96,14 +123,18 @@ fn gather(vm: &'static Vm, core: &'static Core, reload: &Reload) -> Result<(), E
         ownership.close_mailbox(vm.id, [tx, rx]);
     }
     *mailbox = crate::vm::Mailbox::default();
-    if ownership.owns(vm.id, reload.pa, reload.bytes / PAGE) { Ok(()) } else { Err(Error::Denied) }
+    if !reload.memory().all(|(pa, bytes)| ownership.owns(vm.id, pa, bytes / PAGE)) {
+        return Err(Error::Denied);
+    }
+    mailbox.pages = reload.mailbox.filter(|(tx, rx)| ownership.link_mailbox(vm.id, [*tx, *rx]));
+    Ok(())
 }
 
 /// Puts a vCPU, which does not run, where it was at boot.
-fn reset(vcpu: &'static Vcpu, core: &'static Core, entry: u64, argument: u64) {
+fn reset(vcpu: &'static Vcpu, core: &'static Core, reload: &Reload) {
     // Nobody else claims it: the VM is stopped.
     let Some(mut claimed) = vcpu.claim(vcpu.state(), core) else { return };
     vcpu.notifications.store(0, core::sync::atomic::Ordering::Relaxed);
-    claimed.reset(entry, argument);
+    reload.start(&mut claimed);
     claimed.release(if vcpu.index().0 == 0 { VcpuState::Ready } else { VcpuState::Off });
 }

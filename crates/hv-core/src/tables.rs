@@ -104,6 +104,12 @@ impl VmTables {
         self.tables.map(ipa, pa, len, access, kind, &mut self.pool)
     }
 
+    /// Maps memory in place of what is mapped there.
+    pub(crate) fn replace(&mut self, ipa: Ipa, pa: Pa, len: u64, access: Access) -> Result<(), Error> {
+        self.tables.unmap(ipa, len, &mut self.pool)?;
+        self.map(ipa, pa, len, access, MemoryType::Normal)
+    }
+
     /// VTTBR_EL2 for these tables and this VM; from now on `spare` pages are all that they can grow by.
     pub(crate) fn complete(&mut self, vm: VmId, spare: usize) -> u64 {
         for _ in 0..spare {
@@ -138,7 +144,8 @@ impl AllTables<'_> {
 impl Tables for AllTables<'_> {
     fn translate(&self, vm: VmId, ipa: Ipa) -> Option<(Pa, u64)> {
         let mapping = Self::with(vm, |_, tables| tables.walk(ipa))??;
-        let own = mapping.access == Access::RWX && mapping.memory_type == MemoryType::Normal;
+        // Memory regions of partition manifests are not executable as well. Whose it is, the ownership knows.
+        let own = mapping.access.read && mapping.access.write && mapping.memory_type == MemoryType::Normal;
         own.then(|| (mapping.pa, (mapping.block - ipa.0 % mapping.block) / PAGE))
     }
 

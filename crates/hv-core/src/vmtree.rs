@@ -1,6 +1,10 @@
 //! Device trees for VMs.
 //!
-//! A [`secondary`] gets a tree made from nothing: it sees one block of memory, its vCPUs, and the hypervisor.
+//! A [`secondary`] gets a tree made from nothing: it sees one block of memory, its vCPUs, and the hypervisor. If the bundle
+//! brings a tree for it, that one is [`amended`]: memory is what the VM has; cores that it does not have are left out, and the
+//! others have the affinities of its vCPUs; memory regions without an address get one; `/chosen` tells of ramdisk and command
+//! line, if the manifest has them. All else stays as it is, except memory reservations, which nobody could have known the
+//! addresses for.
 //!
 //! The [`primary`] gets the machine's tree with everything taken out that is not its own. That is done by naming what
 //! stays, because a device that is forgotten in the tree is a driver that faults:
@@ -84,6 +88,8 @@ pub(crate) struct SecondaryTree<'a> {
     /// First address, and the one after the last.
     pub(crate) ramdisk: Option<(u64, u64)>,
     pub(crate) name: &'a str,
+    /// Where the memory regions are for which its partition manifest has no address, in the manifest's order.
+    pub(crate) regions: &'a [u64],
 }
 
 /// Makes the tree of a secondary.
@@ -173,12 +179,36 @@ pub(crate) fn amended(dtb: &[u8], tree: &SecondaryTree<'_>) -> Result<Vec<u8>, E
         match node.name() {
             "chosen" => {}
             "cpus" => amended_cpus(&mut fdt, &node, tree.vcpus)?,
+            "memory-regions" => memory_regions(&mut fdt, &node, tree.regions)?,
             _ if node.base_name() == "memory" || node.value("device_type") == Some(b"memory\0") => {}
             _ => copy(&mut fdt, &node, DEPTH_MAX - 1, None)?,
         }
     }
     fdt.end();
     fdt.finish().ok_or(Error::Write)
+}
+
+/// Copies the memory regions of a partition manifest, with addresses for those that have none.
+fn memory_regions(fdt: &mut Writer, node: &Node<'_>, regions: &[u64]) -> Result<(), Error> {
+    let mut addresses = regions.iter();
+    fdt.begin(node.name());
+    properties(fdt, node, &[]);
+    for child in node.children() {
+        fdt.begin(child.name());
+        properties(fdt, &child, &[]);
+        let given = ["base-address", "load-address-relative-offset"];
+        if given.iter().all(|name| child.value(name).is_none())
+            && let Some(address) = addresses.next()
+        {
+            fdt.long("base-address", &[*address]);
+        }
+        for part in child.children() {
+            copy(fdt, &part, DEPTH_MAX - 3, None)?;
+        }
+        fdt.end();
+    }
+    fdt.end();
+    Ok(())
 }
 
 /// Copies `/cpus` with at most `vcpus` cores.
@@ -390,6 +420,7 @@ fn memory_reg(root: &Node<'_>, regions: &[Region]) -> Result<Vec<u8>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
     use alloc::string::ToString;
     use dtoolkit::{
         Node as _, Property as _,
@@ -429,6 +460,7 @@ mod tests {
             bootargs: "stream --size 1M",
             ramdisk: Some((0x4820_0000, 0x4820_0123)),
             name: "worker-1",
+            regions: &[],
         };
         let dtb = secondary(&ask).unwrap();
         let fdt = Fdt::new(&dtb).unwrap();
@@ -532,6 +564,93 @@ mod tests {
         fdt.finish().unwrap()
     }
 
+    #[test]
+    fn a_tree_from_the_bundle_is_amended() {
+        let ask = SecondaryTree {
+            memory_base: 0x4000_0000,
+            memory_len: 0x10_0000,
+            vcpus: 17,
+            bootargs: "",
+            ramdisk: None,
+            name: "any",
+            regions: &[],
+        };
+        let own = |cells: u32, cores: u32| {
+            let mut fdt = FdtWriter::new().unwrap();
+            node(&mut fdt, "", |fdt| {
+                fdt.property_u32("#address-cells", cells)?;
+                fdt.property_string("model", "theirs")?;
+                node(fdt, "memory@80000000", |fdt| fdt.property_u32("reg", 1))?;
+                node(fdt, "ram", |fdt| fdt.property_string("device_type", "memory"))?;
+                node(fdt, "cpus", |fdt| {
+                    node(fdt, "cpu-map", |fdt| fdt.property_null("x"))?;
+                    (0..cores).try_for_each(|core| {
+                        node(fdt, &format!("cpu@{core:x}"), |fdt| {
+                            fdt.property_u32("reg", core)?;
+                            fdt.property_string("device_type", "cpu")
+                        })
+                    })
+                })?;
+                node(fdt, "short", |fdt| fdt.property_null("interrupt-controller"))?;
+                node(fdt, "chosen", |fdt| {
+                    fdt.property_string("bootargs", "theirs")?;
+                    fdt.property_u32("linux,initrd-start", 1)?;
+                    node(fdt, "kept", |_| Ok(()))
+                })
+            })
+            .unwrap();
+            fdt.finish().unwrap()
+        };
+        let dtb = amended(&own(2, 18), &ask).unwrap();
+        let fdt = Fdt::new_unchecked(&dtb);
+        assert_eq!(names(&fdt.root()), ["memory", "chosen", "cpus", "short"]);
+        assert_eq!(bytes(fdt, "/", "model"), b"theirs\0");
+        assert_eq!(cells(fdt, "/memory", "reg"), [0, 0x4000_0000, 0x10_0000]);
+        let cpus = names(&fdt.find_node("/cpus").unwrap());
+        assert_eq!((cpus.len(), cpus[16].as_str()), (17, "cpu@100"));
+        assert_eq!(cells(fdt, "/cpus/cpu@100", "reg"), [0x100]);
+        assert_eq!(bytes(fdt, "/chosen", "bootargs"), b"theirs\0");
+        assert_eq!(cells(fdt, "/chosen", "linux,initrd-start"), [1]);
+        assert!(property(fdt, "/short", "interrupt-controller").is_some());
+
+        let told = SecondaryTree { bootargs: "mine", ramdisk: Some((0x4008_0000, 0x4008_0123)), ..ask };
+        let dtb = amended(&own(1, 2), &told).unwrap();
+        let fdt = Fdt::new_unchecked(&dtb);
+        assert_eq!(cells(fdt, "/memory", "reg"), [0x4000_0000, 0x10_0000]);
+        assert_eq!(names(&fdt.find_node("/cpus").unwrap()), ["cpu-map", "cpu@0", "cpu@1"]);
+        assert_eq!(bytes(fdt, "/chosen", "bootargs"), b"mine\0");
+        assert_eq!(cells(fdt, "/chosen", "linux,initrd-start"), [0, 0x4008_0000]);
+        assert_eq!(names(&fdt.find_node("/chosen").unwrap()), ["kept"]);
+        // A partition manifest: no cells, no /chosen, no /cpus; and a name longer than the specification has it.
+        let long = "a-name-that-is-much-longer-than-31-characters";
+        let mut bare = Writer::new();
+        for name in ["", long] {
+            bare.begin(name);
+        }
+        bare.property(long, &[1]);
+        bare.end();
+        bare.begin("memory-regions");
+        for (name, property) in
+            [("a", "x"), ("b", "base-address"), ("c", "load-address-relative-offset"), ("d", "x")]
+        {
+            bare.begin(name);
+            bare.cells(property, &[5]);
+            bare.end();
+        }
+        (0..2).for_each(|_| bare.end());
+        let placed = SecondaryTree { regions: &[6, 7], ..ask };
+        let dtb = amended(&bare.finish().unwrap(), &placed).unwrap();
+        let fdt = Fdt::new_unchecked(&dtb);
+        assert_eq!(names(&fdt.root()), ["memory", long, "memory-regions"]);
+        for (path, address) in [("a", &[0, 6][..]), ("b", &[5]), ("d", &[0, 7])] {
+            assert_eq!(cells(fdt, &format!("/memory-regions/{path}"), "base-address"), address);
+        }
+        assert!(property(fdt, "/memory-regions/c", "base-address").is_none());
+        assert_eq!(bytes(fdt, &format!("/{long}"), long), [1]);
+        assert_eq!(cells(fdt, "/memory", "reg"), [0, 0x4000_0000, 0x10_0000]);
+        assert!(matches!(amended(&dtb[1..], &ask), Err(Error::Malformed(_))));
+    }
+
     const PRIMARY: PrimaryTree<'_> = PrimaryTree {
         others: &[(2, "compute1"), (3, "compute2")],
         regions: &[Region::new(0x4010_0000, 0x1000_0000), Region::new(0x6000_0000, 0x1_8000_0000)],
@@ -610,7 +729,16 @@ mod tests {
                 let len = dtb.len();
                 dtb[at % len] = byte;
             }
-            if let Ok(tree) = primary(&dtb, &PRIMARY) {
+            let ask = SecondaryTree {
+                memory_base: 1 << 30,
+                memory_len: 1 << 20,
+                vcpus: 1,
+                bootargs: "x",
+                ramdisk: Some((1, 2)),
+                name: "",
+                regions: &[],
+            };
+            for tree in [primary(&dtb, &PRIMARY), amended(&dtb, &ask)].into_iter().flatten() {
                 prop_assert!(Tree::new(&tree).is_ok());
             }
         }

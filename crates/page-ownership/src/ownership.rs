@@ -19,7 +19,7 @@ use stage2_mmu::Access;
 /// The stage-2 tables of all VMs, as transitions need them. Ranges are whole pages.
 pub trait Tables {
     /// Where the VM's memory at `ipa` is, and how many pages from there on are contiguous; `None` if it is not mapped for
-    /// everything, as a VM's own memory is.
+    /// reading and writing.
     fn translate(&self, vm: VmId, ipa: Ipa) -> Option<(Pa, u64)>;
     /// Whether the VM sees memory that it receives at its physical address.
     fn is_identity(&self, vm: VmId) -> bool;
@@ -93,16 +93,21 @@ impl Ownership {
             let there = tables.translate(vm, ipa).filter(|_| ipa.0.is_multiple_of(PAGE));
             there.map(|(pa, _)| pa).ok_or(Error::InvalidParameters)
         };
-        let (one, two) = (place(one)?, place(two)?);
+        let pages = [place(one)?, place(two)?];
+        if self.link_mailbox(vm, pages) { Ok(pages) } else { Err(Error::InvalidParameters) }
+    }
+
+    /// Makes two pages of a VM, which are its alone, its mailbox. `false` if they are not; then nothing has changed.
+    pub fn link_mailbox(&mut self, vm: VmId, [one, two]: [Pa; 2]) -> bool {
         let (owned, mailbox) = (PageState::Owned(vm), PageState::Mailbox(vm));
         if !self.pages.change(one, 1, owned, mailbox) {
-            return Err(Error::InvalidParameters);
+            return false;
         }
-        if !self.pages.change(two, 1, owned, mailbox) {
+        let both = self.pages.change(two, 1, owned, mailbox);
+        if !both {
             self.pages.change(one, 1, mailbox, owned);
-            return Err(Error::InvalidParameters);
         }
-        Ok([one, two])
+        both
     }
 
     /// Makes the pages of a mailbox ordinary memory of the VM again.

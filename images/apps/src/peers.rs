@@ -119,7 +119,7 @@ fn poke(at: usize, value: u64) {
 }
 
 impl Party {
-    fn header(&self, sender: VmId, handle: Handle, attributes: Attributes, flags: u32) -> Header {
+    fn header(sender: VmId, handle: Handle, attributes: Attributes, flags: u32) -> Header {
         Header { sender, attributes, flags, handle, tag: TAG }
     }
 
@@ -162,7 +162,7 @@ impl Party {
                 let permissions = Permissions::from_bits(b as u8).ok_or(Error::InvalidParameters)?;
                 let receiver = Receiver { vm: self.me, permissions, flags: 0 };
                 let flags = (b >> 32) as u32;
-                let header = self.header(self.peer, handle, Attributes::NOT_SPECIFIED, flags);
+                let header = Self::header(self.peer, handle, Attributes::NOT_SPECIFIED, flags);
                 let mut pages = Vec::new();
                 self.buffers.retrieve(&header, &[receiver], None, |range| {
                     let bytes = u64::from(range.pages) * PAGE;
@@ -266,7 +266,7 @@ impl Party {
     ) -> Result<Handle, Error> {
         let attributes =
             if kind == Kind::Share { Attributes::NORMAL_WB_INNER } else { Attributes::NOT_SPECIFIED };
-        let header = self.header(self.me, Handle(0), attributes, zero.into());
+        let header = Self::header(self.me, Handle(0), attributes, zero.into());
         self.buffers.send(kind, &header, &[Receiver { vm: self.peer, permissions, flags: 0 }], ranges)
     }
 

@@ -1,6 +1,6 @@
 //! Damaging a bundle on purpose, for scenarios that check what the hypervisor says about it.
 
-use super::cpio::{self, Entry};
+use super::cpio::{self, Entry, Form};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
@@ -21,7 +21,7 @@ pub enum Damage {
 }
 
 /// The archive of `entries` with everything in `damage` done to it: to the files first, then to the whole.
-pub fn apply(mut entries: Vec<Entry>, damage: &[Damage]) -> Result<Vec<u8>> {
+pub fn apply(mut entries: Vec<Entry>, form: Form, damage: &[Damage]) -> Result<Vec<u8>> {
     for damage in damage {
         match damage {
             Damage::Drop(name) => {
@@ -43,7 +43,7 @@ pub fn apply(mut entries: Vec<Entry>, damage: &[Damage]) -> Result<Vec<u8>> {
             Damage::Patch { file: None, .. } | Damage::Truncate(_) => {}
         }
     }
-    let mut archive = cpio::archive(&entries)?;
+    let mut archive = cpio::archive(&entries, form)?;
     for damage in damage {
         match damage {
             Damage::Patch { file: None, at, text } => patch(&mut archive, *at, text)?,
@@ -84,7 +84,11 @@ mod tests {
             damage: Vec<Damage>,
         }
         let list: List = toml::from_str(&format!("damage = [{damage}]")).unwrap();
-        apply(vec![Entry::new("a", b"AAAA".to_vec()), Entry::new("b", b"BBBB".to_vec())], &list.damage)
+        apply(
+            vec![Entry::new("a", b"AAAA".to_vec()), Entry::new("b", b"BBBB".to_vec())],
+            Form::Newc,
+            &list.damage,
+        )
     }
 
     fn count(archive: &[u8], part: &[u8]) -> usize {

@@ -15,10 +15,10 @@ pub fn write(spec: &Spec) -> Result<Vec<u8>> {
         .enumerate()
         .map(|(index, vm)| properties(vm, index == 0))
         .collect::<Result<Vec<_>>>()?;
-    tree(&hypervisor, &vms).map_err(|error| anyhow!("cannot write the manifest: {error}"))
+    manifest(&hypervisor, &vms).map_err(|error| anyhow!("cannot write the manifest: {error}"))
 }
 
-fn tree(hypervisor: &Properties, vms: &[Properties]) -> Result<Vec<u8>> {
+fn manifest(hypervisor: &Properties, vms: &[Properties]) -> Result<Vec<u8>> {
     let mut fdt = FdtWriter::new()?;
     let root = fdt.begin_node("")?;
     let node = fdt.begin_node("hypervisor")?;
@@ -31,6 +31,26 @@ fn tree(hypervisor: &Properties, vms: &[Properties]) -> Result<Vec<u8>> {
     fdt.end_node(node)?;
     fdt.end_node(root)?;
     Ok(fdt.finish()?)
+}
+
+/// Any device tree: properties, and tables for child nodes.
+pub fn tree(root: &toml::Table) -> Result<Vec<u8>> {
+    let mut fdt = FdtWriter::new()?;
+    node(&mut fdt, "", root)?;
+    Ok(fdt.finish()?)
+}
+
+fn node(fdt: &mut FdtWriter, name: &str, content: &toml::Table) -> Result<()> {
+    let open = fdt.begin_node(name).with_context(|| format!("node {name}"))?;
+    for (name, value) in content.iter().filter(|(_, value)| !value.is_table()) {
+        put(fdt, name, value).with_context(|| format!("property {name}"))?;
+    }
+    for (name, value) in content {
+        if let Value::Table(child) = value {
+            node(fdt, name, child)?;
+        }
+    }
+    Ok(fdt.end_node(open)?)
 }
 
 /// The properties of a VM's node. A secondary has one vCPU if nothing else is said; the primary has every core.

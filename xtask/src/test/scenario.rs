@@ -2,7 +2,7 @@
 
 use super::{expect::Expect, merge::merge};
 use crate::{
-    bundle::{Damage, File, Properties, Spec, Vm},
+    bundle::{Damage, File, Form, Properties, Spec, Vm},
     paths,
 };
 use anyhow::{Context, Result, ensure};
@@ -40,6 +40,8 @@ pub struct Scenario {
     pub vm: Vec<Vm>,
     pub file: Vec<File>,
     pub hypervisor: Properties,
+    /// The form of the bundle: `newc` or `old-binary`.
+    pub archive: Form,
     pub damage: Vec<Damage>,
     pub expect: Expect,
 }
@@ -64,6 +66,7 @@ impl Default for Scenario {
             vm: Vec::new(),
             file: Vec::new(),
             hypervisor: Properties::new(),
+            archive: Form::default(),
             damage: Vec::new(),
             expect: Expect::default(),
         }
@@ -77,6 +80,7 @@ impl Scenario {
             vm: self.vm.clone(),
             file: self.file.clone(),
             hypervisor: self.hypervisor.clone(),
+            archive: self.archive,
             ..Spec::default()
         })
     }

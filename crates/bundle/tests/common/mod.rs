@@ -66,19 +66,33 @@ impl Node {
     }
 }
 
-/// A root node, with the names of empty-but-for-one-child children.
-pub fn blob(root: &Node, children: &[&str]) -> Vec<u8> {
+/// A name, a node, and its own children.
+pub type Branch<'a> = (&'a str, Node, Vec<(&'a str, Node)>);
+
+/// A root node, with children and their children.
+pub fn nested(root: &Node, children: &[Branch<'_>]) -> Vec<u8> {
     let mut fdt = FdtWriter::new().unwrap();
     let node = fdt.begin_node("").unwrap();
     root.write(&mut fdt);
-    for child in children {
-        let node = fdt.begin_node(child).unwrap();
-        let inner = fdt.begin_node("one").unwrap();
-        fdt.end_node(inner).unwrap();
+    for (name, child, grandchildren) in children {
+        let node = fdt.begin_node(name).unwrap();
+        child.write(&mut fdt);
+        for (name, grandchild) in grandchildren {
+            let inner = fdt.begin_node(name).unwrap();
+            grandchild.write(&mut fdt);
+            fdt.end_node(inner).unwrap();
+        }
         fdt.end_node(node).unwrap();
     }
     fdt.end_node(node).unwrap();
     fdt.finish().unwrap()
+}
+
+/// A root node, with the names of empty-but-for-one-child children.
+pub fn blob(root: &Node, children: &[&str]) -> Vec<u8> {
+    let one = || vec![("one", Node::default())];
+    let children: Vec<_> = children.iter().map(|name| (*name, Node::default(), one())).collect();
+    nested(root, &children)
 }
 
 #[derive(Clone, Debug)]

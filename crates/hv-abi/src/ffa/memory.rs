@@ -400,7 +400,7 @@ pub fn write_ranges(buffer: &mut [u8], ranges: impl Iterator<Item = Range>) -> u
     written
 }
 
-/// Where the ranges begin in a descriptor that [`write`] has made for so many receivers, in bytes.
+/// Where the ranges begin in a descriptor that [`write()`] has made for so many receivers, in bytes.
 pub const fn ranges_offset(version: Version, receivers: usize) -> usize {
     let (head, size) = layout(version);
     head + receivers * size + COMPOSITE

@@ -2,13 +2,16 @@
 
 use super::fail;
 use crate::{plan::PrimaryNeeds, report};
-use ::bundle::{Image, KernelFormat, Loading, MachineLimits, Manifest, VmSpec};
+use ::bundle::{DeviceRegion, Image, KernelFormat, Loading, MachineLimits, Manifest, MemoryRegion, VmSpec};
 use alloc::vec::Vec;
+use hv_abi::ids::VmId;
 
 /// Files and manifest that fit each other and the machine.
 pub(super) struct Bundle<'a> {
     manifest: Manifest<'a>,
     vms: Vec<VmSpec<'a>>,
+    regions: Vec<(VmId, MemoryRegion<'a>)>,
+    devices: Vec<(VmId, DeviceRegion<'a>)>,
 }
 
 /// What the primary's own tree may need beyond the machine's.
@@ -18,7 +21,12 @@ impl<'a> Bundle<'a> {
     /// Reads and checks the bundle; ends the boot if anything is wrong with it.
     pub(super) fn check(bytes: &'a [u8], memory: u64) -> Self {
         match Manifest::check(bytes, &MachineLimits { memory }) {
-            Ok(manifest) => Self { manifest, vms: manifest.vms().collect() },
+            Ok(manifest) => {
+                let (regions, devices) = (Vec::new(), Vec::new());
+                let mut this = Self { manifest, vms: manifest.vms().collect(), regions, devices };
+                this.read_regions();
+                this
+            }
             Err(why) => fail!("{why}"),
         }
     }
@@ -34,6 +42,35 @@ impl<'a> Bundle<'a> {
     /// All others.
     pub(super) fn secondaries(&self) -> &[VmSpec<'a>] {
         self.vms.get(1..).unwrap_or_default()
+    }
+
+    /// The memory regions of the secondaries' partition manifests that `mem_size` does not cover.
+    pub(super) fn regions(&self) -> &[(VmId, MemoryRegion<'a>)] {
+        &self.regions
+    }
+
+    /// The registers that partition manifests ask for.
+    pub(super) fn devices(&self) -> &[(VmId, DeviceRegion<'a>)] {
+        &self.devices
+    }
+
+    /// The file with a VM's partition manifest.
+    pub(super) fn file_of(&self, id: VmId) -> &'a str {
+        let vm = self.vms.iter().find(|vm| vm.index == id.0);
+        vm.and_then(|vm| vm.fdt_filename).unwrap_or_default()
+    }
+
+    #[inline(never)]
+    fn read_regions(&mut self) {
+        for vm in &self.vms {
+            let (id, Some(partition)) = (VmId(vm.index), vm.partition) else { continue };
+            for region in partition.memory_regions() {
+                if vm.mem_size.is_some_and(|own| !region.is_within(own)) {
+                    self.regions.push((id, region));
+                }
+            }
+            self.devices.extend(partition.device_regions().map(|region| (id, region)));
+        }
     }
 
     /// A VM's kernel, and what its header says.

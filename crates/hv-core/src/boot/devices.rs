@@ -30,9 +30,11 @@ impl<'a> Devices<'a> {
         self.regions.push(region);
     }
 
-    /// Sorts them: what shares a page with memory, or with a device of the hypervisor's own, is not for a VM.
-    pub(super) fn new(machine: &'a Machine<'a>, ram: &[Region]) -> Self {
+    /// Sorts them: what shares a page with memory, with a device of the hypervisor's own, or with one that a partition manifest
+    /// gives to a VM (`given`), is not for the super-secondary.
+    pub(super) fn new(machine: &'a Machine<'a>, ram: &[Region], given: impl Iterator<Item = Region>) -> Self {
         let mut kept: Vec<Region> = ram.iter().map(|region| pages(region.base, region.len)).collect();
+        kept.extend(given);
         board::devices(machine, &mut |base, bytes| kept.push(pages(base, bytes)));
         let mut this = Self { machine, regions: Vec::new(), hidden: Vec::new() };
         machine.for_each_device(&mut |name, region| {

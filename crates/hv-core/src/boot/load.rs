@@ -8,7 +8,7 @@ use crate::{
     report, vmtree,
 };
 use ::bundle::{Kind, VmSpec};
-use alloc::{vec, vec::Vec};
+use alloc::{boxed::Box, vec, vec::Vec};
 use hv_abi::layout;
 use machine::Machine;
 
@@ -46,7 +46,10 @@ pub(super) fn secondaries(bundle: &Bundle<'static>, plan: &Plan, devices: &Devic
             pa: placement.pa,
             bytes: placement.bytes,
             segments: segments.into_boxed_slice(),
-            entry: base + loading.kernel,
+            regions: Box::default(),
+            mailbox: None,
+            register: vm.partition.and_then(|partition| partition.gp_register).unwrap_or(0),
+            entry: base + loading.kernel + vm.partition.map_or(0, |partition| partition.entrypoint_offset),
             argument: loading.argument(base, placement.bytes),
             done: 0,
         }
@@ -68,6 +71,8 @@ fn tree(
     ramdisk: Option<(u64, u64)>,
     room: u64,
 ) -> &'static [u8] {
+    let regions = vm.partition.iter().flat_map(::bundle::Partition::memory_regions);
+    let regions: Vec<u64> = regions.filter(|region| region.anywhere).map(|region| region.address).collect();
     let ask = vmtree::SecondaryTree {
         memory_base: memory.base,
         memory_len: memory.len,
@@ -75,6 +80,7 @@ fn tree(
         bootargs: vm.bootargs.unwrap_or_default(),
         ramdisk,
         name: vm.debug_name,
+        regions: &regions,
     };
     let tree = match bundle.tree(vm) {
         Some(own) => vmtree::amended(own, &ask),

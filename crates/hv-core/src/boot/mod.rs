@@ -21,7 +21,7 @@ use crate::{
     vm::{Messaging, Vm, VmKind},
     vmtree,
 };
-use ::bundle::VmSpec;
+use ::bundle::{MemoryRegion, VmSpec};
 use alloc::{boxed::Box, vec::Vec};
 use bundle::Bundle;
 use devices::Devices;
@@ -29,7 +29,7 @@ use hv_abi::{
     ids::{Ipa, Pa, VcpuIndex, VmId},
     layout,
 };
-use machine::{Conduit, Machine};
+use machine::{Conduit, InterruptControllerInfo, Machine};
 use page_ownership::Ownership;
 use spin::mutex::SpinMutex;
 use stage2_mmu::{Access, IpaWidth, MemoryType};
@@ -103,7 +103,9 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
         .secondaries()
         .iter()
         .map(|vm| Request { vm: id_of(vm), bytes: vm.mem_size.unwrap_or_default() })
+        .chain(bundle.regions().iter().map(|(vm, region)| Request { vm: *vm, bytes: region.bytes }))
         .collect();
+    check_devices(&machine, &bundle, &ram, &reserved);
     let plan = match memory.plan(&requests, &needs) {
         Ok(plan) => plan,
         Err(why) => fail!("{why}"),
@@ -116,7 +118,8 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     for region in &plan.primary.regions {
         map_except(&mut map, *region, &loaded);
     }
-    let devices = Devices::new(&machine, &ram);
+    let given = bundle.devices().iter().map(|(_, device)| Region::new(device.address, device.bytes));
+    let devices = Devices::new(&machine, &ram, given);
     let secondaries = load::secondaries(&bundle, &plan, &devices);
     let primary = load::primary(&bundle, &plan, &machine);
 
@@ -130,12 +133,18 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
         fail!("the device tree does not list the core that the hypervisor runs on")
     };
 
-    for (vm, reload) in system.vms[1..].iter().zip(secondaries) {
-        let start = (reload.entry, reload.argument);
-        start_vcpu(&vm.vcpus[0], this, start).release(VcpuState::Ready);
+    for ((vm, mut reload), spec) in system.vms[1..].iter().zip(secondaries).zip(bundle.secondaries()) {
+        let mut claimed = claim(&vm.vcpus[0], this);
+        reload.start(&mut claimed);
+        claimed.release(VcpuState::Ready);
+        reload.regions =
+            regions_of(&bundle, &plan, vm.id).map(|(_, place)| (place.pa, place.bytes)).collect();
+        reload.mailbox = link_mailbox(vm, spec);
         *vm.reload.lock() = Some(reload);
     }
-    let _running = start_vcpu(this.primary(), this, primary);
+    link_mailbox(&system.vms[0], bundle.primary());
+    let mut running = claim(this.primary(), this);
+    running.reset(primary.0, primary.1);
     if let Err(why) = board::init(&machine) {
         fail!("{why}");
     }
@@ -252,6 +261,7 @@ fn pool_bytes(bundle: &Bundle<'_>, cores: usize, ram: &[Region]) -> u64 {
         + vms * per_vm
         + vcpus * size_of::<Vcpu>() as u64
         + gib * (2 + vms) * layout::PAGE
+        + (bundle.regions().len() + bundle.devices().len()) as u64 * 6 * layout::PAGE
         + spare * layout::PAGE
         + pages * Ownership::BYTES_PER_PAGE as u64;
     bytes.next_multiple_of(layout::BLOCK)
@@ -302,7 +312,7 @@ fn build(
     ram: &[Region],
     mut map: El2Map,
 ) -> &'static System {
-    let (machine, width) = (devices.machine, ipa_width(plan, devices));
+    let (machine, width) = (devices.machine, ipa_width(bundle, plan, devices));
     let mut vms = Vec::new();
     let affinities: Vec<u64> = cores.to_vec();
     let name = bundle.primary().debug_name;
@@ -310,29 +320,29 @@ fn build(
         VmId::PRIMARY,
         VmKind::Primary,
         name,
-        bundle.primary().uuid,
+        bundle.primary().uuid(),
         messaging(bundle.primary(), VmKind::Primary),
         vcpus(&affinities),
-        primary_tables(plan, width),
+        primary_tables(bundle, plan, width),
         [0, spare_tables(u64::MAX)],
     ));
     for (spec, placement) in bundle.secondaries().iter().zip(&plan.secondaries) {
         let affinities: Vec<u64> = (0..spec.vcpu_count as u16).map(vmtree::vcpu_mpidr).collect();
         let (kind, tables) = if spec.kind == ::bundle::Kind::SuperSecondary {
-            (VmKind::SuperSecondary, super_secondary_tables(placement, devices, width))
+            (VmKind::SuperSecondary, super_secondary_tables(bundle, spec, placement, devices, width))
         } else {
-            (VmKind::Secondary, secondary_tables(placement, width))
+            (VmKind::Secondary, secondary_tables(bundle, plan, spec, placement, width))
         };
         let messaging = messaging(spec, kind);
         vms.push(Vm::new(
             id_of(spec),
             kind,
             spec.debug_name,
-            spec.uuid,
+            spec.uuid(),
             messaging,
             vcpus(&affinities),
             tables,
-            [window(placement.bytes), spare_tables(placement.bytes)],
+            [layout::window(placement.bytes), spare_tables(placement.bytes)],
         ));
     }
 
@@ -394,22 +404,18 @@ fn stack_memory() -> Pa {
     el2_map::physical((Box::leak(stack).as_ptr() as u64).next_multiple_of(layout::PAGE))
 }
 
-/// From where a secondary with `bytes` of memory of its own receives more.
-fn window(bytes: u64) -> u64 {
-    (layout::RAM_BASE + bytes).next_multiple_of(1 << 30)
-}
-
 /// Pages by which the tables of a VM with `bytes` of memory can grow while it runs.
 fn spare_tables(bytes: u64) -> u64 {
     (16 + (bytes >> 26)).min(128)
 }
 
 /// Wide enough for all memory of the primary, which sees physical addresses, and for the secondaries' layout.
-fn ipa_width(plan: &Plan, devices: &Devices<'_>) -> IpaWidth {
-    let end = plan.primary.regions.iter().map(|r| r.end()).max().unwrap_or(0);
-    let largest = plan.secondaries.iter().map(|p| p.bytes).max().unwrap_or(0);
-    let end = devices.regions.iter().map(|device| device.end()).fold(end, u64::max);
-    let limit = end.max(window(largest) + (1 << 30)).max(1 << 32);
+fn ipa_width(bundle: &Bundle<'_>, plan: &Plan, devices: &Devices<'_>) -> IpaWidth {
+    let primary = plan.primary.regions.iter().chain(&devices.regions).map(|r| r.end());
+    let largest = plan.secondaries.iter().map(|p| layout::window(p.bytes) + (1 << 30));
+    let regions = bundle.regions().iter().map(|(_, region)| region.address + region.bytes);
+    let given = bundle.devices().iter().map(|(_, device)| device.address + device.bytes);
+    let limit = primary.chain(largest).chain(regions).chain(given).fold(1 << 32, u64::max);
     let bits = (64 - (limit - 1).leading_zeros()) as u8;
     // 39 bits, which one root table translates, leave much room for memory that VMs receive.
     match IpaWidth::new(bits.max(39.min(arch::pa_bits()))) {
@@ -418,15 +424,31 @@ fn ipa_width(plan: &Plan, devices: &Devices<'_>) -> IpaWidth {
     }
 }
 
-fn primary_tables(plan: &Plan, width: IpaWidth) -> VmTables {
+/// The primary sees physical addresses. Memory regions of its partition manifest are part of what it has anyway.
+#[inline(never)]
+fn primary_tables(bundle: &Bundle<'_>, plan: &Plan, width: IpaWidth) -> VmTables {
+    let spec = bundle.primary();
+    for region in spec.partition.iter().flat_map(::bundle::Partition::memory_regions) {
+        let this = Region::new(region.address, region.bytes);
+        if !plan.primary.regions.iter().any(|r| r.intersect(this) == Some(this)) {
+            let file = spec.fdt_filename.unwrap_or_default();
+            fail!("{file}: /memory-regions/{}: {this} is not memory of the primary VM", region.name);
+        }
+    }
     let ranges = plan.primary.regions.iter().map(|r| (Ipa(r.base), Pa(r.base), r.len));
-    map_memory(width, ranges)
+    map_memory(bundle, width, spec, ranges, core::iter::empty())
 }
 
 /// Its memory and the devices, at their physical addresses.
-fn super_secondary_tables(placement: &Placement, devices: &Devices<'_>, width: IpaWidth) -> VmTables {
-    let mut tables =
-        map_memory(width, core::iter::once((Ipa(placement.pa.0), placement.pa, placement.bytes)));
+fn super_secondary_tables(
+    bundle: &Bundle<'_>,
+    spec: &VmSpec<'_>,
+    placement: &Placement,
+    devices: &Devices<'_>,
+    width: IpaWidth,
+) -> VmTables {
+    let own = (Ipa(placement.pa.0), placement.pa, placement.bytes);
+    let mut tables = map_memory(bundle, width, spec, core::iter::once(own), core::iter::empty());
     for device in &devices.regions {
         let (ipa, pa) = (Ipa(device.base), Pa(device.base));
         if tables.map(ipa, pa, device.len, Access::RW, MemoryType::Device).is_err() {
@@ -436,28 +458,108 @@ fn super_secondary_tables(placement: &Placement, devices: &Devices<'_>, width: I
     tables
 }
 
-fn secondary_tables(placement: &Placement, width: IpaWidth) -> VmTables {
-    map_memory(width, core::iter::once((Ipa(layout::RAM_BASE), placement.pa, placement.bytes)))
+#[inline(never)]
+fn secondary_tables(
+    bundle: &Bundle<'_>,
+    plan: &Plan,
+    spec: &VmSpec<'_>,
+    placement: &Placement,
+    width: IpaWidth,
+) -> VmTables {
+    let own = (Ipa(layout::RAM_BASE), placement.pa, placement.bytes);
+    let within = spec.partition.iter().flat_map(::bundle::Partition::memory_regions);
+    let within = within.filter(|region| region.is_within(placement.bytes));
+    let within = within.map(|region| (region, Pa(placement.pa.0 + (region.address - layout::RAM_BASE))));
+    let beside = regions_of(bundle, plan, placement.vm).map(|(region, place)| (region, place.pa));
+    map_memory(bundle, width, spec, core::iter::once(own), within.chain(beside))
 }
 
-fn map_memory(width: IpaWidth, ranges: impl Iterator<Item = (Ipa, Pa, u64)>) -> VmTables {
+/// Tables with a VM's memory, with regions that replace part of it or are beside it, and with its devices.
+#[inline(never)]
+fn map_memory<'a>(
+    bundle: &Bundle<'_>,
+    width: IpaWidth,
+    spec: &VmSpec<'_>,
+    ranges: impl Iterator<Item = (Ipa, Pa, u64)>,
+    regions: impl Iterator<Item = (MemoryRegion<'a>, Pa)>,
+) -> VmTables {
     let mapped = VmTables::new(width).and_then(|mut tables| {
         for (ipa, pa, bytes) in ranges {
             tables.map(ipa, pa, bytes, Access::RWX, MemoryType::Normal)?;
+        }
+        for (region, pa) in regions {
+            let access = Access { read: true, write: region.write, execute: region.execute };
+            tables.replace(Ipa(region.address), pa, region.bytes, access)?;
+        }
+        for (_, device) in bundle.devices().iter().filter(|(vm, _)| vm.0 == spec.index) {
+            let access = Access { read: true, write: device.write, execute: false };
+            let (ipa, pa) = (Ipa(device.address), Pa(device.address));
+            tables.map(ipa, pa, device.bytes, access, MemoryType::Device)?;
         }
         Ok(tables)
     });
     match mapped {
         Ok(tables) => tables,
-        Err(why) => fail!("a VM's memory cannot be mapped: {why}"),
+        Err(why) => fail!("the memory of {} cannot be mapped: {why}", spec.debug_name),
     }
 }
 
-/// Makes a vCPU start at `(entry, argument)`.
-fn start_vcpu(vcpu: &'static Vcpu, core: &'static Core, (entry, argument): load::Start) -> Claimed {
-    let Some(mut claimed) = vcpu.claim(VcpuState::Off, core) else {
+fn claim(vcpu: &'static Vcpu, core: &'static Core) -> Claimed {
+    let Some(claimed) = vcpu.claim(VcpuState::Off, core) else {
         fail!("a vCPU is running before it was started")
     };
-    claimed.reset(entry, argument);
     claimed
+}
+
+/// Makes the buffers that a VM's partition manifest names its mailbox: (TX, RX).
+#[inline(never)]
+fn link_mailbox(vm: &Vm, spec: &VmSpec<'_>) -> Option<(Pa, Pa)> {
+    let partition = spec.partition?;
+    let page = |index| {
+        let region = partition.memory_regions().nth(index)?;
+        Some(vm.stage2.lock().walk(Ipa(region.address))?.pa)
+    };
+    let [rx, tx] = partition.rx_tx()?.map(page);
+    let (tx, rx) = (tx?, rx?);
+    if !System::get().ownership.lock().link_mailbox(vm.id, [tx, rx]) {
+        fail!("the RX and TX buffers of {} are not its own", vm.id);
+    }
+    vm.mailbox.lock().pages = Some((tx, rx));
+    Some((tx, rx))
+}
+
+/// Where the memory regions of a VM's partition manifest are, other than in its memory.
+fn regions_of<'a>(
+    bundle: &'a Bundle<'a>,
+    plan: &'a Plan,
+    vm: VmId,
+) -> impl Iterator<Item = (MemoryRegion<'a>, &'a Placement)> {
+    let placements = plan.secondaries[bundle.secondaries().len()..].iter();
+    let all = bundle.regions().iter().zip(placements);
+    all.filter(move |((of, _), _)| *of == vm).map(|((_, region), place)| (*region, place))
+}
+
+/// Sees to it that registers given to VMs are neither memory nor the hypervisor's own.
+#[inline(never)]
+fn check_devices(machine: &Machine<'_>, bundle: &Bundle<'_>, ram: &[Region], reserved: &[Region]) {
+    for (vm, device) in bundle.devices() {
+        let this = Region::new(device.address, device.bytes);
+        let refuse = |why: &str| -> ! {
+            let file = bundle.file_of(*vm);
+            fail!("{file}: /device-regions/{}: base-address: what is at {this} is {why}", device.name)
+        };
+        let within = |list: &[Region]| list.iter().any(|other| other.intersect(this).is_some());
+        if within(ram) || within(reserved) {
+            refuse("memory");
+        }
+        let own = |base, bytes| {
+            if Region::new(base & !(layout::PAGE - 1), bytes).intersect(this).is_some() {
+                refuse("the hypervisor's");
+            }
+        };
+        board::devices(machine, &mut { own });
+        if let Some(InterruptControllerInfo::GicV3(gic)) = machine.interrupt_controller() {
+            [gic.gicc, gic.gich, gic.gicv].into_iter().flatten().for_each(|part| own(part.base, part.size));
+        }
+    }
 }

@@ -260,6 +260,7 @@ pub fn rewrite_trees(machine_dtb: &[u8]) {
         bootargs,
         ramdisk,
         name: "two",
+        regions: &[],
     };
     let made = [
         vmtree::primary(machine_dtb, &primary),

@@ -335,7 +335,13 @@ fn a_stopped_vm_starts_again_as_new() {
     let node = Node::new();
     *node.vm(2).reload.lock() = Some(crate::reload::Reload {
         pa: pa_of(2),
-        bytes: MEMORY,
+        bytes: MEMORY - 2 * PAGE,
+        regions: Box::new([
+            (Pa(pa_of(2).0 + MEMORY - PAGE), PAGE),
+            (Pa(pa_of(2).0 + MEMORY - 2 * PAGE), PAGE),
+        ]),
+        mailbox: None,
+        register: 2,
         segments: Box::new([(PAGE - 8, &KERNEL)]),
         entry: 0x4020_0000,
         argument: 0x4000_0000,
@@ -344,6 +350,7 @@ fn a_stopped_vm_starts_again_as_new() {
     assert_eq!(restart(&node, 2), Err(ffa::Error::Denied), "it runs");
     assert_eq!(restart(&node, 1), Err(ffa::Error::InvalidParameters));
     node.write(2, Node::page(2, 100), b"secret");
+    node.write(2, Node::page(2, MEMORY / PAGE - 1), b"too");
     assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
     let vcpu = node.vcpu(2, 0);
     let map = [ffa::RXTX_MAP_64.into(), Node::page(2, 5), Node::page(2, 6), 1];
@@ -363,6 +370,8 @@ fn a_stopped_vm_starts_again_as_new() {
     // SAFETY: as above.
     let mut loaded = unsafe { Loaded::assume(vcpu) };
     assert_eq!((loaded.regs().pc, loaded.regs().x[0]), (0x4020_0000, 0x4000_0000));
+    assert_eq!((loaded.regs().x[1], loaded.regs().x[2]), (0, 0x4000_0000));
+    assert_eq!(node.read(2, Node::page(2, MEMORY / PAGE - 1), 3), [0; 3]);
     assert!(!vcpu.irqs.pend(paravirt::IPI), "interrupts are disabled again");
     assert!(matches!(Node::call(vcpu, &map), Outcome::Returned(regs) if regs.function() == ffa::SUCCESS));
     // Stopped by the primary, in its absence.

@@ -371,7 +371,7 @@ pub(super) fn firmware(app: &App) -> bool {
 /// 100 000 calls with random numbers and arguments.
 pub(super) fn random(_: &App) -> bool {
     let _buffers = mailbox();
-    let mut random = Random(0x0dd_b1a5ed_5eed);
+    let mut random = Random(0x0000_ddb1_a5ed_5eed);
     // What would end this VM, or put it to sleep for good.
     let ends = [psci::SYSTEM_OFF, psci::SYSTEM_RESET, psci::SYSTEM_RESET2, psci::CPU_OFF];
     let sleeps = [ffa::MSG_WAIT, ffa::YIELD, psci::CPU_SUSPEND];
