@@ -134,14 +134,15 @@ impl<'a> Machine<'a> {
     }
 
     /// Gives `visit` the name and each register range of every enabled node that has some and is neither memory, a core, nor an
-    /// interrupt controller: the devices, as CPU physical addresses.
+    /// interrupt controller or part of one: the devices, as CPU physical addresses.
     pub fn for_each_device(&self, visit: &mut dyn FnMut(&'a str, Region)) {
         self.tree.find(&mut |place| {
             let node = place.node();
             let device = place.is_enabled()
                 && !matches!(node.value("device_type"), Some(b"memory\0" | b"cpu\0"))
-                && node.value("interrupt-controller").is_none()
-                && !place.upwards().any(|above| above.name() == "reserved-memory");
+                && !place.upwards().any(|above| {
+                    above.name() == "reserved-memory" || above.value("interrupt-controller").is_some()
+                });
             let regions = (0..MAX_RANGES).map_while(|index| place.region(index));
             regions.filter(|region| device && region.size > 0).for_each(|region| visit(node.name(), region));
             false

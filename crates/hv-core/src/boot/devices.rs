@@ -14,7 +14,8 @@ pub(super) struct Devices<'a> {
     pub(super) hidden: Vec<&'a str>,
 }
 
-fn pages(base: u64, len: u64) -> Region {
+/// The pages that registers are in.
+pub(super) fn pages(base: u64, len: u64) -> Region {
     let start = base & !(PAGE - 1);
     Region::new(start, base.saturating_add(len).next_multiple_of(PAGE).saturating_sub(start))
 }

@@ -29,7 +29,7 @@ use hv_abi::{
     ids::{Ipa, Pa, VcpuIndex, VmId},
     layout,
 };
-use machine::{Conduit, InterruptControllerInfo, Machine};
+use machine::{Conduit, Machine};
 use page_ownership::Ownership;
 use spin::mutex::SpinMutex;
 use stage2_mmu::{Access, IpaWidth, MemoryType};
@@ -539,7 +539,7 @@ fn regions_of<'a>(
     all.filter(move |((of, _), _)| *of == vm).map(|((_, region), place)| (*region, place))
 }
 
-/// Sees to it that registers given to VMs are neither memory nor the hypervisor's own.
+/// Sees to it that registers given to VMs are those of devices, and neither memory nor the hypervisor's own.
 #[inline(never)]
 fn check_devices(machine: &Machine<'_>, bundle: &Bundle<'_>, ram: &[Region], reserved: &[Region]) {
     for (vm, device) in bundle.devices() {
@@ -552,14 +552,25 @@ fn check_devices(machine: &Machine<'_>, bundle: &Bundle<'_>, ram: &[Region], res
         if within(ram) || within(reserved) {
             refuse("memory");
         }
-        let own = |base, bytes| {
-            if Region::new(base & !(layout::PAGE - 1), bytes).intersect(this).is_some() {
+        board::devices(machine, &mut |base, bytes| {
+            if devices::pages(base, bytes).intersect(this).is_some() {
                 refuse("the hypervisor's");
             }
-        };
-        board::devices(machine, &mut { own });
-        if let Some(InterruptControllerInfo::GicV3(gic)) = machine.interrupt_controller() {
-            [gic.gicc, gic.gich, gic.gicv].into_iter().flatten().for_each(|part| own(part.base, part.size));
+        });
+        // Whatever is there, page by page: devices may be side by side, and smaller than a page.
+        let mut at = this.base;
+        while at < this.end() {
+            let mut end = at;
+            machine.for_each_device(&mut |_, device| {
+                let device = devices::pages(device.base, device.size);
+                if device.contains(at) {
+                    end = end.max(device.end());
+                }
+            });
+            if end == at {
+                refuse("no device");
+            }
+            at = end;
         }
     }
 }

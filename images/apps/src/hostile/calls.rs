@@ -352,7 +352,8 @@ const ALL_ONES: u64 = 0xffff_ffff;
 pub(super) fn firmware(app: &App) -> bool {
     let line = app.command_line();
     let (all, listed) = (line.get("listed") == Some("all"), line.address("listed"));
-    let services = (0..64).flat_map(|owner| [0x8000_0050 | owner << 24, 0xc000_0051 | owner << 24, owner << 24]);
+    let services =
+        (0..64).flat_map(|owner| [0x8000_0050 | owner << 24, 0xc000_0051 | owner << 24, owner << 24]);
     let mut ok = true;
     for function in services.chain(QEMU_PSCI) {
         let answer = arch::smc([function, ALL_ONES, ALL_ONES, 0]);
