@@ -247,3 +247,41 @@ fn deep_trees_cost_nothing() {
     assert_eq!((machine.memory().count(), machine.cores().count()), (0, 0));
     assert!(machine.interrupt_controller().is_none() && machine.console().is_none());
 }
+
+#[test]
+fn devices_are_what_is_no_memory_core_or_part_of_an_interrupt_controller() {
+    fn with_reg(fdt: &mut FdtWriter, base: u64) -> Result<(), vm_fdt::Error> {
+        fdt.property_array_u64("reg", &[base, 0x1000])
+    }
+    let dtb = tree(|fdt| {
+        node(fdt, "memory@0", |fdt| {
+            fdt.property_string("device_type", "memory")?;
+            with_reg(fdt, 0)
+        })?;
+        node(fdt, "reserved-memory", |fdt| {
+            fdt.property_u32("#address-cells", 2)?;
+            fdt.property_u32("#size-cells", 2)?;
+            fdt.property_null("ranges")?;
+            node(fdt, "firmware@10000", |fdt| with_reg(fdt, 0x1_0000))
+        })?;
+        node(fdt, "intc@20000", |fdt| {
+            fdt.property_null("interrupt-controller")?;
+            fdt.property_u32("#address-cells", 2)?;
+            fdt.property_u32("#size-cells", 2)?;
+            fdt.property_null("ranges")?;
+            with_reg(fdt, 0x2_0000)?;
+            node(fdt, "its@30000", |fdt| with_reg(fdt, 0x3_0000))
+        })?;
+        node(fdt, "off@40000", |fdt| {
+            fdt.property_string("status", "disabled")?;
+            with_reg(fdt, 0x4_0000)
+        })?;
+        node(fdt, "rtc@50000", |fdt| fdt.property_array_u64("reg", &[0x5_0000, 0x1000, 0x6_0000, 0x10]))
+    });
+    let mut found = Vec::new();
+    Machine::from_dtb(&dtb)
+        .unwrap()
+        .for_each_device(&mut |name, region| found.push((name.to_owned(), region)));
+    let expected = [region(0x5_0000, 0x1000), region(0x6_0000, 0x10)];
+    assert_eq!(found, expected.map(|region| ("rtc@50000".to_owned(), region)));
+}

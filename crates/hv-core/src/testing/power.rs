@@ -94,6 +94,20 @@ fn a_vcpu_starts_in_its_own_memory_only() {
 }
 
 #[test]
+fn a_vcpu_starts_where_it_may_execute() {
+    let node = Node::with_vms(|vm| {
+        let access = Access { read: true, write: true, execute: false };
+        let page = (Ipa(memory_of(vm.kind, vm.id.0).0 + PAGE), Pa(pa_of(vm.id.0).0 + PAGE));
+        vm.stage2.get_mut().replace(page.0, page.1, PAGE, access).unwrap();
+    });
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    let on = |entry| [psci::CPU_ON_64.into(), 1, entry, 0];
+    assert_eq!(status(node.vcpu(2, 0), &on(MEMORY_BASE + PAGE)), Status::InvalidAddress as i32);
+    let started = Node::call(node.vcpu(2, 0), &on(MEMORY_BASE + 2 * PAGE));
+    assert_eq!(started, Outcome::Exited(id(2, 1), Exit::Interrupt));
+}
+
+#[test]
 fn the_primary_starts_cores_in_its_own_memory_only() {
     let node = Node::new();
     let primary = node.core.primary();
