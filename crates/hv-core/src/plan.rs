@@ -283,9 +283,9 @@ impl Memory<'_> {
 
         // The largest that has no place yet, again and again: a sort of `core` would be larger than all of this.
         let mut secondaries = vec![Region::new(0, 0); requests.len()];
-        let mut left: Vec<usize> = (0..requests.len()).rev().collect();
-        while let Some(largest) = (0..left.len()).max_by_key(|&at| requests[left[at]].bytes) {
-            let i = left.remove(largest);
+        loop {
+            let left = (0..requests.len()).rev().filter(|&i| secondaries[i].is_empty());
+            let Some(i) = left.max_by_key(|&i| requests[i].bytes) else { break };
             let Request { vm, bytes } = requests[i];
             // No block fits into less than one anyway.
             let align = if bytes < BLOCK { PAGE } else { BLOCK };

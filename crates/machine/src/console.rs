@@ -59,14 +59,22 @@ pub(crate) fn find(tree: &Tree<'_>, survey: &Survey<'_>) -> Option<ConsoleInfo> 
     // Bindings, `serial/8250.yaml`: where in the block the registers begin.
     let offset = u64::from(tree::cell(&node, "reg-offset").unwrap_or(0)).min(region.size);
     region = Region { base: region.base + offset, size: region.size - offset };
-    let digits = options.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(options.len());
     Some(ConsoleInfo {
         kind,
         region,
         interrupt: interrupt::of(tree, survey, &place, 0),
         clock_hz: clock(tree, &place),
-        baud: options[..digits].parse().ok(),
+        baud: baud(options),
     })
+}
+
+/// The number that options begin with.
+fn baud(options: &str) -> Option<u32> {
+    let mut baud = None;
+    for digit in options.bytes().map_while(|byte| char::from(byte).to_digit(10)) {
+        baud = Some(baud.unwrap_or(0_u32).checked_mul(10)?.checked_add(digit)?);
+    }
+    baud
 }
 
 fn kind(node: &Node<'_>) -> Option<ConsoleKind> {
