@@ -49,7 +49,7 @@ pub(super) fn features(mut current: Loaded) -> Next {
 
 /// Whether a vCPU of `vm` can start at `entry`: an instruction of its own memory.
 fn is_entry(vm: &Vm, entry: u64) -> bool {
-    entry % 4 == 0 && vm.stage2.lock().walk(Ipa(entry)).is_some_and(|mapping| mapping.access.execute)
+    entry.is_multiple_of(4) && vm.stage2.lock().walk(Ipa(entry)).is_some_and(|mapping| mapping.access.execute)
 }
 
 /// `CPU_SUSPEND`: a wait for an interrupt that keeps all state, also where less was asked for (DEN0022, 5.4.5).
