@@ -12,6 +12,9 @@ fn main() {
         }
     }
     if std::env::var_os("CARGO_FEATURE_HV").is_some() {
+        let flat = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest/flat.ld");
+        println!("cargo::rerun-if-changed={flat}");
+        println!("cargo::rustc-link-arg-bin=firmware=-T{flat}");
         println!("cargo::rustc-link-arg-bin=hv=-T{hypervisor}");
         // Functions that are the same are there once.
         println!("cargo::rustc-link-arg-bin=hv=--icf=all");

@@ -11,8 +11,8 @@ use std::path::Path;
 
 /// The package with the board-independent guest kernels.
 const GUESTS: &str = "margay-guest";
-/// The guest among them that is a flat binary.
-const FLAT: &str = "flat";
+/// What is a flat binary: one of them, and the firmware for tests.
+const FLAT: [&str; 2] = ["flat", "firmware"];
 
 /// Arguments of the verb.
 #[derive(clap::Args)]
@@ -80,7 +80,7 @@ pub fn images(board: &'static Board, toolchain: &Toolchain, only: &[String]) -> 
             target: toolchain::HYPERVISOR,
             profile: "hypervisor",
             features: &["--no-default-features", "--features", "hv"],
-            programs: vec![own("hv")],
+            programs: vec![own("hv"), own("firmware")],
         },
         Group {
             title: "the lightweight kernel",
@@ -132,7 +132,7 @@ fn compile(board: &Board, toolchain: &Toolchain, group: &Group) -> Result<()> {
 fn convert(board: &Board, group: &Group, program: &Program) -> Result<()> {
     let elf = paths::cargo_target().join(group.target).join(group.profile).join(&program.bin);
     let bytes = paths::read(&elf)?;
-    let image = image::from_elf(&bytes, program.bin != FLAT)
+    let image = image::from_elf(&bytes, !FLAT.contains(&&*program.bin))
         .with_context(|| format!("cannot make {}.img of {}", program.image, paths::shown(&elf)))?;
     let dir = paths::images(board.name);
     paths::write(&dir.join(format!("{}.elf", program.image)), &bytes)?;

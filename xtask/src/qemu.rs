@@ -14,6 +14,11 @@ use std::{
 /// A console that says more than this has run wild.
 const MOST_LINES: usize = 200_000;
 
+/// Where kernel, initrd and tree are if there is firmware; `firmware.S` of the board knows the first and the last.
+const KERNEL: u64 = 0x4020_0000;
+pub const INITRD: u64 = 0x4800_0000;
+const TREE: u64 = 0x47f0_0000;
+
 /// A machine to boot.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -28,6 +33,8 @@ pub struct Machine {
     /// Enter the kernel at EL2 (else EL1).
     pub el2: bool,
     pub gic: u32,
+    /// Firmware at EL3, which QEMU otherwise stands in for. It needs a tree that says so.
+    pub firmware: Option<PathBuf>,
     /// QEMU's `-cpu`.
     pub cpu: String,
     /// Count instructions: deterministic, and slower.
@@ -73,6 +80,7 @@ impl Machine {
             memory: "1G".into(),
             el2: true,
             gic: 3,
+            firmware: None,
             cpu: board.cpu.into(),
             icount: false,
             gdb: false,
@@ -84,8 +92,9 @@ impl Machine {
     pub fn hardware(&self, options: &str) -> Command {
         let mut qemu = Command::new(QEMU);
         let el2 = if self.el2 { "on" } else { "off" };
+        let secure = if self.firmware.is_some() { ",secure=on" } else { "" };
         let machine =
-            format!("{},gic-version={},virtualization={el2}{options}", self.board.machine, self.gic);
+            format!("{},gic-version={},virtualization={el2}{secure}{options}", self.board.machine, self.gic);
         let cores = self.cores.to_string();
         qemu.args(["-M", &machine, "-cpu", &self.cpu, "-smp", &cores, "-m", &self.memory]);
         qemu.args(["-nographic", "-nic", "none"]);
@@ -94,12 +103,24 @@ impl Machine {
 
     fn command(&self) -> Command {
         let mut qemu = self.hardware("");
-        qemu.args(["-no-reboot", "-kernel"]).arg(&self.kernel);
-        if let Some(tree) = &self.tree {
-            qemu.arg("-dtb").arg(tree);
-        }
-        if let Some(initrd) = &self.initrd {
-            qemu.arg("-initrd").arg(initrd);
+        qemu.arg("-no-reboot");
+        if let Some(firmware) = &self.firmware {
+            // What QEMU does with a kernel is the firmware's business then.
+            qemu.arg("-bios").arg(firmware).args(["-semihosting-config", "enable=on,target=native"]);
+            let parts =
+                [(Some(&self.kernel), KERNEL), (self.initrd.as_ref(), INITRD), (self.tree.as_ref(), TREE)];
+            for (file, address) in parts.iter().filter_map(|(file, at)| Some(((*file)?, at))) {
+                let file = file.display();
+                qemu.arg("-device").arg(format!("loader,file={file},addr={address:#x},force-raw=on"));
+            }
+        } else {
+            qemu.arg("-kernel").arg(&self.kernel);
+            if let Some(tree) = &self.tree {
+                qemu.arg("-dtb").arg(tree);
+            }
+            if let Some(initrd) = &self.initrd {
+                qemu.arg("-initrd").arg(initrd);
+            }
         }
         if !self.bootargs.is_empty() {
             qemu.args(["-append", &self.bootargs]);

@@ -228,7 +228,10 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
         paths::write(bundle, &spec.build_damaged(&paths::images(board.name), &scenario.damage)?)?;
         machine.initrd = Some(bundle.to_owned());
     }
-    if !scenario.disabled_cores.is_empty() {
+    if scenario.firmware {
+        machine.firmware = Some(build::image_path(board, "firmware.img")?);
+    }
+    if !scenario.disabled_cores.is_empty() || scenario.firmware {
         let path = bundle.with_extension("dtb");
         tree::write(&machine, &scenario.disabled_cores, &path)?;
         machine.tree = Some(path);

@@ -1,14 +1,16 @@
 //! Device trees for machines that differ from what QEMU says of itself.
 
-use crate::qemu::Machine;
+use crate::qemu::{INITRD, Machine};
 use anyhow::{Context, Result, anyhow, bail};
 use dtoolkit::{
+    ToPropertyValue,
     fdt::Fdt,
-    model::{DeviceTree, DeviceTreeProperty},
+    model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty},
 };
 use std::{fs, path::Path};
 
-/// Writes QEMU's tree of `machine` to `path`, with the cores in `disabled` (by number) marked `status = "disabled"`.
+/// Writes QEMU's tree of `machine` to `path`, with the cores in `disabled` (by number) marked `status = "disabled"`; if the machine has
+/// firmware of its own, with what QEMU leaves to that.
 pub fn write(machine: &Machine, disabled: &[u32], path: &Path) -> Result<()> {
     let output = machine
         .hardware(&format!(",dumpdtb={}", path.display()))
@@ -17,18 +19,41 @@ pub fn write(machine: &Machine, disabled: &[u32], path: &Path) -> Result<()> {
     let blob = fs::read(path).map_err(|_| {
         anyhow!("QEMU wrote no device tree: {}", String::from_utf8_lossy(&output.stderr).trim())
     })?;
-    fs::write(path, disable(&blob, disabled)?).with_context(|| format!("cannot write {}", path.display()))
+    let mut tree = parse(&blob)?;
+    disable(&mut tree, disabled)?;
+    if machine.firmware.is_some() {
+        let size =
+            machine.initrd.as_ref().map_or(Ok(0), |file| fs::metadata(file).map(|about| about.len()))?;
+        add_firmware(&mut tree, size)?;
+    }
+    fs::write(path, tree.to_dtb()).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn disable(blob: &[u8], cores: &[u32]) -> Result<Vec<u8>> {
+fn parse(blob: &[u8]) -> Result<DeviceTree> {
     let fdt = Fdt::new(blob).map_err(|error| anyhow!("QEMU's device tree cannot be read: {error}"))?;
-    let mut tree = DeviceTree::from_fdt(&fdt);
+    Ok(DeviceTree::from_fdt(&fdt))
+}
+
+fn disable(tree: &mut DeviceTree, cores: &[u32]) -> Result<()> {
     for core in cores {
-        let name = format!("/cpus/cpu@{core:x}");
-        let Some(node) = tree.find_node_mut(&name) else { bail!("QEMU's device tree has no {name}") };
-        let status = DeviceTreeProperty::new("status", "disabled")
-            .map_err(|error| anyhow!("cannot make a property: {error}"))?;
-        node.add_property(status);
+        set(tree, &format!("/cpus/cpu@{core:x}"), "status", "disabled")?;
     }
-    Ok(tree.to_dtb())
+    Ok(())
+}
+
+/// PSCI by SMC, and an initrd of `size` bytes.
+fn add_firmware(tree: &mut DeviceTree, size: u64) -> Result<()> {
+    let psci = DeviceTreeNode::new("psci").map_err(|error| anyhow!("cannot make a node: {error}"))?;
+    tree.root.add_child(psci);
+    set(tree, "/psci", "compatible", "arm,psci-1.0")?;
+    set(tree, "/psci", "method", "smc")?;
+    set(tree, "/chosen", "linux,initrd-start", INITRD)?;
+    set(tree, "/chosen", "linux,initrd-end", INITRD + size)
+}
+
+fn set(tree: &mut DeviceTree, node: &str, name: &str, value: impl ToPropertyValue) -> Result<()> {
+    let Some(node) = tree.find_node_mut(node) else { bail!("QEMU's device tree has no {node}") };
+    let property = DeviceTreeProperty::new(name, value);
+    node.add_property(property.map_err(|error| anyhow!("cannot make a property: {error}"))?);
+    Ok(())
 }

@@ -28,6 +28,8 @@ pub struct Scenario {
     /// The exception level to enter at, 1 or 2.
     pub el: u32,
     pub gic: u32,
+    /// Whether there is firmware at EL3, the board's `firmware.img`; otherwise QEMU answers for it.
+    pub firmware: bool,
     /// QEMU's `-cpu`; empty: the board's.
     pub cpu: String,
     pub icount: bool,
@@ -58,6 +60,7 @@ impl Default for Scenario {
             memory: "1G".into(),
             el: 2,
             gic: 3,
+            firmware: false,
             cpu: String::new(),
             icount: false,
             bootargs: String::new(),

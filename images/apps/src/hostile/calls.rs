@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 use core::{
+    arch::asm,
     hint::black_box,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -18,7 +19,7 @@ use hv_abi::{
     ids::{Ipa, VcpuId, VcpuIndex, VmId},
     paravirt,
     psci::{self, Status},
-    vendor,
+    smccc, vendor,
 };
 use lwk_core::{
     app::App,
@@ -347,15 +348,31 @@ pub(super) fn powers(_: &App) -> bool {
 const QEMU_PSCI: [u64; 2] = [0x95c1_ba5e, 0x95c1_ba60];
 const ALL_ONES: u64 = 0xffff_ffff;
 
+/// What tells a call of `images/qemu-virt/src/firmware.S`.
+const TELL: u64 = 0x3f00_0000;
+
 /// Calls by SMC that the hypervisor does not have: none reaches firmware but those of `listed=`, or, if it is `all`, the services
-/// of others than hypervisors.
+/// of others than hypervisors. And what firmware does against speculation.
 pub(super) fn firmware(app: &App) -> bool {
+    let workarounds = [smccc::ARCH_WORKAROUND_1, smccc::ARCH_WORKAROUND_2, smccc::ARCH_WORKAROUND_3];
+    let features = workarounds.map(|function| {
+        let out = guest::hvc(Regs([smccc::ARCH_FEATURES.into(), function.into(), 0, 0, 0, 0, 0, 0]));
+        guest::hvc(Regs::func(function));
+        out.0[0] as i32
+    });
+    println!("workarounds: {features:?}");
+    let told = smc([TELL, 1, 2, 3, 4, 5, 6, 0x1234_5678]);
+    println!(
+        "firmware was asked by {:#x}, called {} times, told {}, and keeps x7 {:#x}",
+        told[0], told[1], told[2], told[7]
+    );
+
     let line = app.command_line();
     let (all, listed) = (line.get("listed") == Some("all"), line.address("listed"));
     let services =
         (0..64).flat_map(|owner| [0x8000_0050 | owner << 24, 0xc000_0051 | owner << 24, owner << 24]);
     let mut ok = true;
-    for function in services.chain(QEMU_PSCI) {
+    for function in services.filter(|function| *function != TELL).chain(QEMU_PSCI) {
         let answer = arch::smc([function, ALL_ONES, ALL_ONES, 0]);
         let reaches = QEMU_PSCI.contains(&function) && (all || listed == Some(function));
         let expected = if reaches { Status::InvalidParameters.bits() } else { u64::MAX };
@@ -367,6 +384,19 @@ pub(super) fn firmware(app: &App) -> bool {
     // As power functions they are the hypervisor's.
     ok &= arch::smc([psci::VERSION.into(), 0, 0, 0]) == psci::VERSION_1_1;
     ok && arch::smc([psci::SYSTEM_RESET2.into(), 1, 0, 0]) == Status::InvalidParameters.bits()
+}
+
+/// An SMC with x0 to x7; what they are afterwards.
+fn smc(mut x: [u64; 8]) -> [u64; 8] {
+    // SAFETY: SMCCC: a call changes x0 to x17 at most; the one that is made here touches no memory of this kernel.
+    unsafe {
+        asm!("smc #0",
+            inout("x0") x[0], inout("x1") x[1], inout("x2") x[2], inout("x3") x[3],
+            inout("x4") x[4], inout("x5") x[5], inout("x6") x[6], inout("x7") x[7],
+            out("x8") _, out("x9") _, out("x10") _, out("x11") _, out("x12") _, out("x13") _,
+            out("x14") _, out("x15") _, out("x16") _, out("x17") _, options(nostack));
+    }
+    x
 }
 
 /// 100 000 calls with random numbers and arguments.
