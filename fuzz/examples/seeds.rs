@@ -103,7 +103,8 @@ fn regions(root: &Node) -> Vec<u8> {
         ("more", region(3).with("base-address", 0x7000_0000u64)),
     ];
     let device = region(3).with("base-address", 0x0a00_0000u64).with("interrupts", &[48, 0x900][..]);
-    let service = Node::default().with("uuid", &[9, 9, 9, 9][..]).with("messaging-method", 1);
+    let service =
+        Node::default().with("uuid", "b4b5671e-4a90-4fe1-b81f-fb13dae1dacb").with("messaging-method", 1);
     let rx_tx = list("rx_tx-buffer").with("rx-buffer", 7).with("tx-buffer", 8);
     let children = [
         ("memory-regions", list("memory-regions"), memory),
@@ -111,7 +112,7 @@ fn regions(root: &Node) -> Vec<u8> {
         ("rx_tx-info", rx_tx, vec![]),
         ("services", list("services"), vec![("one", service)]),
     ];
-    nested(root, &children)
+    nested(&root.clone().without("uuid").without("messaging-method"), &children)
 }
 
 /// The least that is a machine.
