@@ -23,17 +23,17 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     // Written again, and whole, it says the same.
     let mut copy = vec![0; 1 << 16];
     let ranges: Vec<_> = descriptor.ranges().collect();
-    let composite = descriptor.composite().map(|composite| memory::Composite {
-        ranges: ranges.len() as u32,
-        ..composite
-    });
+    let composite = descriptor
+        .composite()
+        .map(|composite| memory::Composite { ranges: ranges.len() as u32, ..composite });
     let composite = composite.filter(|composite| composite.ranges > 0);
     let Some(written) =
         memory::write(&mut copy, version, descriptor.header(), &receivers, composite, ranges.iter().copied())
     else {
         return;
     };
-    let again = Descriptor::parse(&copy[..written.fragment], written.total, version).expect("what was written");
+    let again =
+        Descriptor::parse(&copy[..written.fragment], written.total, version).expect("what was written");
     assert_eq!(again.header(), descriptor.header());
     assert!(again.receivers().map(Result::unwrap).eq(receivers));
     if composite.is_some() {

@@ -1,4 +1,4 @@
-//! Margay's front door: `cargo xtask setup | build | run | test | bench | ci`.
+//! Margay's front door: `cargo xtask setup | build | run | test | bench | fuzz | ci`.
 //!
 //! One file a verb. What several verbs need is beside them: [`toolchain`] (which cargo builds for bare metal),
 //! [`image`] (ELF to arm64 `Image`), [`bundle`] (the initrd that carries the VMs), [`qemu`] (a machine with a time
@@ -10,6 +10,7 @@ mod build;
 mod bundle;
 mod ci;
 mod console;
+mod fuzz;
 mod image;
 mod paths;
 mod qemu;
@@ -44,6 +45,8 @@ enum Verb {
     Test(test::Args),
     /// Count instructions per path, and compare them with the committed baseline
     Bench(bench::Args),
+    /// Run the fuzz targets, each for a while
+    Fuzz(fuzz::Args),
     /// What a change must pass: format, lints, documentation, tests
     Ci,
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::verb(&args),
         Verb::Test(args) => test::verb(&args),
         Verb::Bench(args) => bench::verb(&args),
+        Verb::Fuzz(args) => fuzz::verb(&args),
         Verb::Ci => ci::verb(),
     };
     report(done)

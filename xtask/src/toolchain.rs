@@ -132,7 +132,7 @@ pub fn host_cargo() -> Command {
 }
 
 /// `program` in the workspace, without what `cargo run` told *us* (it would make cargo rebuild things).
-fn clean(program: PathBuf) -> Command {
+pub fn clean(program: PathBuf) -> Command {
     let mut command = Command::new(program);
     command.current_dir(crate::paths::root());
     for (name, _) in env::vars_os() {

@@ -4,6 +4,7 @@
 
 pub mod memory;
 pub mod message;
+pub mod notification;
 
 /// `FFA_ERROR`: w2 holds an [`Error`].
 pub const ERROR: u32 = 0x8400_0060;
@@ -260,6 +261,18 @@ impl PartitionInfo {
             uuid: [word(8), word(12), word(16), word(20)],
         })
     }
+
+    /// Reads `count` descriptors of `size` bytes each, as `FFA_PARTITION_INFO_GET` has left them in the RX buffer. FF-A 1.0 says no size
+    /// (0), and has no UUIDs.
+    pub fn list(buffer: &[u8], count: usize, size: usize) -> impl Iterator<Item = Self> {
+        let size = if size == 0 { PARTITION_INFO_SIZE_1_0 } else { size };
+        buffer.chunks_exact(size).take(count).filter_map(move |bytes| {
+            let mut whole = [0; PARTITION_INFO_SIZE];
+            let known = size.min(PARTITION_INFO_SIZE);
+            whole[..known].copy_from_slice(&bytes[..known]);
+            Self::from_bytes(&whole)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -279,6 +292,21 @@ mod tests {
         let info = PartitionInfo { id: 2, execution_contexts: 4, properties: 0x102, uuid: [1, 2, 3, 4] };
         assert_eq!(PartitionInfo::from_bytes(&info.to_bytes()), Some(info));
         assert_eq!(PartitionInfo::from_bytes(&[0; 23]), None);
+    }
+
+    #[test]
+    fn partition_info_comes_in_all_sizes() {
+        let info = PartitionInfo { id: 2, execution_contexts: 4, properties: 0x102, uuid: [1, 2, 3, 4] };
+        let old = PartitionInfo { uuid: [0; 4], ..info };
+        for (size, said, expected) in [(8, 0, old), (8, 8, old), (24, 24, info), (32, 32, info)] {
+            let mut bytes = [0; 100];
+            let known = usize::min(size, PARTITION_INFO_SIZE);
+            for at in [0, size] {
+                bytes[at..at + known].copy_from_slice(&info.to_bytes()[..known]);
+            }
+            assert!(PartitionInfo::list(&bytes, 2, said).eq([expected; 2]));
+            assert_eq!(PartitionInfo::list(&bytes[..2 * size - 1], 2, said).count(), 1);
+        }
     }
 
     #[test]

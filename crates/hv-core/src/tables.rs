@@ -75,6 +75,8 @@ fn from_heap(count: usize) -> Option<Pa> {
     let layout = Layout::from_size_align(bytes, bytes).ok()?;
     // SAFETY: the layout is not empty.
     let page = unsafe { alloc_zeroed(layout) };
+    #[cfg(any(test, feature = "testing"))]
+    crate::testing::taken_for_tables(page, layout);
     (!page.is_null()).then(|| physical(page as u64))
 }
 

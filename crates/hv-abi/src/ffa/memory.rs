@@ -4,7 +4,8 @@
 //! A descriptor is a header, an array of *endpoint memory access descriptors* (one for each receiver), and, except in
 //! retrieve requests that leave the place to the hypervisor, a *composite* of address ranges. Sizes and offsets of the first two
 //! depend on the version. [`Descriptor::parse`] reads bytes that anybody may have written, so it checks all of them; a long list of
-//! ranges may go on in further fragments.
+//! ranges may go on in further fragments. What is reserved in a receiver is not looked at, because Linux, up to version 1.1, leaves
+//! there what the buffer held before; nor is it in a range.
 
 use super::{Error, VERSION_1_0, VERSION_1_2, Version};
 use crate::{ids::VmId, layout::PAGE};

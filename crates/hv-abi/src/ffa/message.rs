@@ -30,7 +30,7 @@ impl Message {
     /// Reads the header at the start of a buffer.
     ///
     /// # Errors
-    /// `INVALID_PARAMETERS`: the payload is not in the buffer behind the header, or what must be zero is not.
+    /// `INVALID_PARAMETERS`: the payload is not in the buffer behind the header, or there are flags.
     pub fn parse(buffer: &[u8], version: Version) -> Result<Self, Error> {
         let word = |at: usize| {
             let bytes =
@@ -41,8 +41,8 @@ impl Message {
         let (offset, size) = (word(8)? as usize, word(16)? as usize);
         let uuid = if version == VERSION_1_2 { [word(24)?, word(28)?, word(32)?, word(36)?] } else { [0; 4] };
         let within = offset.checked_add(size).is_some_and(|end| end <= buffer.len());
-        let reserved = word(0)? | word(4)? | if version == VERSION_1_2 { word(20)? } else { 0 };
-        if offset < Self::header_size(version) || !within || reserved != 0 {
+        // Reserved words should be zero, flags must be: Linux leaves in the former what the buffer held before.
+        if offset < Self::header_size(version) || !within || word(0)? != 0 {
             return Err(Error::InvalidParameters);
         }
         Ok(Self { sender: VmId((ids >> 16) as u16), receiver: VmId(ids as u16), offset, size, uuid })
@@ -80,11 +80,17 @@ mod tests {
             message.write(&mut buffer, version).unwrap();
             assert_eq!(Message::parse(&buffer, version), Ok(message));
             assert!(Message::parse(&buffer[..offset + 3], version).is_err());
-            for (at, value) in [(0, 1), (4, 1), (8, 19), (11, 0xff), (19, 0xff)] {
+            for (at, value) in [(0, 1), (8, 19), (11, 0xff), (19, 0xff)] {
                 let mut broken = buffer;
                 broken[at] = value;
                 assert!(Message::parse(&broken, version).is_err(), "{at}");
             }
+            let mut stale = buffer;
+            stale[4..8].fill(0xff);
+            if version == VERSION_1_2 {
+                stale[20..24].fill(0xff);
+            }
+            assert_eq!(Message::parse(&stale, version), Ok(message));
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{ffa_result, hvc};
 use crate::{
     Regs,
-    ffa::{self, Error},
+    ffa::{self, Error, notification::Pending},
     ids::{VcpuIndex, VmId},
 };
 use core::arch::asm;
@@ -115,4 +115,13 @@ pub fn notification_get(vm: VmId, vcpu: VcpuIndex) -> Result<(u64, u64), Error> 
     let ids = u64::from(vcpu.0) << 16 | u64::from(vm.0);
     let out = ffa_result(hvc(Regs([u64::from(ffa::NOTIFICATION_GET), ids, 0b1010, 0, 0, 0, 0, 0])))?;
     Ok((out.0[4] | out.0[5] << 32, out.0[6] | out.0[7] << 32))
+}
+
+/// `FFA_NOTIFICATION_INFO_GET` (primary only): whom to run, because notifications are pending.
+///
+/// # Errors
+/// `NO_DATA`: nobody, or it has been said already.
+pub fn notification_info_get() -> Result<Pending, Error> {
+    let out = ffa_result(hvc(Regs::func(ffa::NOTIFICATION_INFO_GET_64)))?;
+    Pending::from_regs(out).ok_or(Error::NotSupported)
 }

@@ -58,9 +58,28 @@ pub fn id_get() -> Result<VmId, Error> {
     ffa_result(hvc(Regs::func(ffa::ID_GET))).map(|out| VmId(out.0[2] as u16))
 }
 
+/// `FFA_FEATURES`: what the hypervisor says of a function, or of a feature (`ffa::FEATURE_*`): w2 and w3.
+///
+/// # Errors
+/// `NOT_SUPPORTED`: there is no such thing for this VM.
+pub fn features(function: u32) -> Result<(u64, u64), Error> {
+    ffa_result(hvc(Regs([u64::from(ffa::FEATURES), function.into(), 0, 0, 0, 0, 0, 0])))
+        .map(|out| (out.0[2], out.0[3]))
+}
+
+/// `FFA_SPM_ID_GET`: who manages partitions: the hypervisor.
+pub fn spm_id_get() -> Result<VmId, Error> {
+    ffa_result(hvc(Regs::func(ffa::SPM_ID_GET))).map(|out| VmId(out.0[2] as u16))
+}
+
 /// `FFA_RXTX_MAP`: registers one page each for reception and transmission.
 pub fn rxtx_map(tx: Ipa, rx: Ipa) -> Result<(), Error> {
     ffa_result(hvc(Regs([u64::from(ffa::RXTX_MAP_64), tx.0, rx.0, 1, 0, 0, 0, 0]))).map(drop)
+}
+
+/// `FFA_RXTX_UNMAP`: the pages are this VM's alone again.
+pub fn rxtx_unmap() -> Result<(), Error> {
+    ffa_result(hvc(Regs::func(ffa::RXTX_UNMAP))).map(drop)
 }
 
 /// `FFA_RX_RELEASE`: gives the RX buffer back to the hypervisor.
@@ -69,11 +88,18 @@ pub fn rx_release() -> Result<(), Error> {
 }
 
 /// `FFA_PARTITION_INFO_GET` for `uuid` (all zero: every partition): descriptors are in the RX buffer, which the
-/// caller releases with [`rx_release`]. Returns how many, and the size of each in bytes.
+/// caller releases with [`rx_release`]. Returns how many, and the size of each in bytes, for [`ffa::PartitionInfo::list`].
 pub fn partition_info_get(uuid: [u32; 4]) -> Result<(usize, usize), Error> {
     let [a, b, c, d] = uuid.map(u64::from);
     ffa_result(hvc(Regs([u64::from(ffa::PARTITION_INFO_GET), a, b, c, d, 0, 0, 0])))
         .map(|out| (out.0[2] as usize, out.0[3] as usize))
+}
+
+/// `FFA_PARTITION_INFO_GET` for `uuid`, which writes nothing: how many partitions there are.
+pub fn partition_count(uuid: [u32; 4]) -> Result<usize, Error> {
+    let [a, b, c, d] = uuid.map(u64::from);
+    let call = [u64::from(ffa::PARTITION_INFO_GET), a, b, c, d, ffa::PARTITION_INFO_COUNT_ONLY, 0, 0];
+    ffa_result(hvc(Regs(call))).map(|out| out.0[2] as usize)
 }
 
 /// `FFA_RUN` (primary only): runs a vCPU on this core until it exits. The exit names the vCPU it is about.
@@ -117,6 +143,12 @@ pub fn build_id() -> Result<(u64, u64), Error> {
 #[inline]
 pub fn yield_now() {
     hvc(Regs::func(ffa::YIELD));
+}
+
+/// `FFA_YIELD`: offers the core to others, for `ns` nanoseconds (0: for as long as they like).
+#[inline]
+pub fn yield_for(ns: u64) {
+    hvc(Regs([u64::from(ffa::YIELD), 0, ns & 0xffff_ffff, ns >> 32, 0, 0, 0, 0]));
 }
 
 /// `FFA_MSG_WAIT`: waits for a message; returns what ended the wait.

@@ -12,6 +12,7 @@ use crate::{
     vm::{Messaging, Vm, VmKind},
     vmtree,
 };
+use alloc::alloc::{Layout, dealloc};
 use core::cell::{Cell, RefCell};
 use hv_abi::{
     Regs,
@@ -44,6 +45,14 @@ thread_local! {
     /// Pages of memory, by physical address.
     static PAGES: RefCell<BTreeMap<u64, Box<[u8; 4096]>>> = const { RefCell::new(BTreeMap::new()) };
     static SYSTEM: Cell<Option<&'static System>> = const { Cell::new(None) };
+    /// Pages of tables, which [`Node::end`] frees.
+    static TABLES: RefCell<Vec<(*mut u8, Layout)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Boot has taken pages for tables from the heap, for good.
+pub(crate) fn taken_for_tables(page: *mut u8, layout: Layout) {
+    assert!(!page.is_null(), "the host has no memory");
+    TABLES.with_borrow_mut(|tables| tables.push((page, layout)));
 }
 
 /// This thread's system.
@@ -80,6 +89,8 @@ fn vm(id: u16, kind: VmKind, vcpus: u16) -> Vm {
 /// A core of the system, seen through the eyes of its primary vCPU.
 struct Node {
     system: &'static System,
+    /// The same, as the box that it was.
+    whole: *mut System,
     core: &'static Core,
 }
 
@@ -111,7 +122,7 @@ impl Node {
         let ids = || vms.iter().map(|vm| vm.id);
         let mut ownership = Ownership::new(ids().map(|id| (pa_of(id.0).0, MEMORY)), ids());
         ids().for_each(|id| assert!(ownership.assign(id, pa_of(id.0), MEMORY / PAGE)));
-        let system: &'static System = Box::leak(Box::new(System {
+        let whole = Box::into_raw(Box::new(System {
             vms: vms.into(),
             cores,
             frequency: Frequency::from_hz(1_000_000_000).unwrap(),
@@ -120,6 +131,8 @@ impl Node {
             conduit: Some(Conduit::Smc),
             workarounds: Default::default(),
         }));
+        // SAFETY: it was a box, and stays until `end`.
+        let system: &'static System = unsafe { &*whole };
         system.vms.iter().for_each(|vm| vm.vcpus.iter().for_each(|vcpu| vcpu.attach(vm)));
         for (core, vcpu) in system.cores.iter().zip(&system.vms[0].vcpus) {
             core.attach(vcpu);
@@ -129,7 +142,22 @@ impl Node {
             vm.vcpus[0].claim(VcpuState::Off, &system.cores[0]).unwrap().release(VcpuState::Ready);
         }
         SYSTEM.set(Some(system));
-        Self { system, core: &system.cores[0] }
+        Self { system, whole, core: &system.cores[0] }
+    }
+
+    /// Gives the memory of the system back. Tests need not; whoever plays millions of sequences must.
+    ///
+    /// # Safety
+    /// Nothing of the system is used again, and nothing else on this thread has made tables that are.
+    unsafe fn end(self) {
+        SYSTEM.set(None);
+        PAGES.with_borrow_mut(BTreeMap::clear);
+        // SAFETY: `new` made it of a box; the caller has no other reference that it uses.
+        drop(unsafe { Box::from_raw(self.whole) });
+        for (page, layout) in TABLES.take() {
+            // SAFETY: it was allocated with this layout, and the tables are gone.
+            unsafe { dealloc(page, layout) };
+        }
     }
 
     fn vm(&self, vm: u16) -> &'static Vm {
