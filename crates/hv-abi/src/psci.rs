@@ -34,10 +34,12 @@ pub const FUNCTION_RANGE: core::ops::RangeInclusive<u32> = 0x8400_0000..=0x8400_
 
 /// The version that Margay implements: 1.1.
 pub const VERSION_1_1: u64 = 0x1_0001;
-/// The bits of `power_state` that must be zero in `CPU_SUSPEND`'s original format (section 5.4.2).
-pub const POWER_STATE_RESERVED: u64 = 0xFCFE_0000;
-/// The bit of `power_state` that asks for a state which loses the registers, and is left at an entry address.
-pub const POWER_STATE_DOWN: u64 = 1 << 16;
+/// What `PSCI_FEATURES` says of `CPU_SUSPEND`: `power_state` has the extended format (section 5.4.2).
+pub const EXTENDED_POWER_STATE: u64 = 2;
+/// The bits that must be zero in it.
+pub const POWER_STATE_RESERVED: u64 = 0xB000_0000;
+/// The bit that asks for a state which loses the registers, and is left at an entry address.
+pub const POWER_STATE_DOWN: u64 = 1 << 30;
 /// `SYSTEM_RESET2`'s only architectural type.
 pub const SYSTEM_WARM_RESET: u32 = 0;
 /// `MIGRATE_INFO_TYPE`: no Trusted OS that needs migrating.

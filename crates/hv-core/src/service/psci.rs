@@ -39,12 +39,22 @@ pub(super) fn features(mut current: Loaded) -> Next {
     let ours =
         psci::FUNCTION_RANGE.contains(&(function & !smccc::CONVENTION_64)) || function == smccc::VERSION;
     let known = ours && access::may_call(function, current.vm().kind);
-    let is_reset = matches!(function, psci::SYSTEM_RESET2 | psci::SYSTEM_RESET2_64);
-    if is_reset && current.vm().is_primary() {
+    let primary = current.vm().is_primary();
+    let answer = match function {
+        psci::CPU_SUSPEND | psci::CPU_SUSPEND_64 if primary => {
+            // The states that the machine's tree lists have firmware's format.
+            let format = firmware::call(psci::FEATURES, [function.into(), 0, 0]);
+            if (format as i32) < 0 { 0 } else { format & psci::EXTENDED_POWER_STATE }
+        }
+        psci::CPU_SUSPEND | psci::CPU_SUSPEND_64 => psci::EXTENDED_POWER_STATE,
         // It is the machine's, and optional.
-        return done(current, firmware::call(psci::FEATURES, [function.into(), 0, 0]));
-    }
-    status(current, if known { Status::Success } else { Status::NotSupported })
+        psci::SYSTEM_RESET2 | psci::SYSTEM_RESET2_64 if primary => {
+            firmware::call(psci::FEATURES, [function.into(), 0, 0])
+        }
+        _ if known => Status::Success.bits(),
+        _ => Status::NotSupported.bits(),
+    };
+    done(current, answer)
 }
 
 /// Whether a vCPU of `vm` can start at `entry`: an instruction of its own memory.
@@ -55,10 +65,11 @@ fn is_entry(vm: &Vm, entry: u64) -> bool {
 /// `CPU_SUSPEND`: a wait for an interrupt that keeps all state, also where less was asked for (DEN0022, 5.4.5).
 pub(super) fn cpu_suspend(mut current: Loaded) -> Next {
     let [state, entry] = [1, 2].map(|n| argument(&mut current, n));
-    if state & psci::POWER_STATE_RESERVED != 0 {
+    if current.vm().is_primary() {
+        // The format of its states is firmware's, and none is entered.
+    } else if state & psci::POWER_STATE_RESERVED != 0 {
         return status(current, Status::InvalidParameters);
-    }
-    if state & psci::POWER_STATE_DOWN != 0 && !is_entry(current.vm(), entry) {
+    } else if state & psci::POWER_STATE_DOWN != 0 && !is_entry(current.vm(), entry) {
         return status(current, Status::InvalidAddress);
     }
     current.regs().x[0] = Status::Success.bits();

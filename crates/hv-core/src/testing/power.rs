@@ -49,7 +49,9 @@ fn every_function_is_found_and_no_other() {
         (0..0x40).flat_map(|n| [0x8400_0000 + n, 0xc400_0000 + n]).chain([0x8000_0000, 0x8000_0001])
     {
         let expected = if known.contains(&function) { Status::Success } else { Status::NotSupported };
-        assert_eq!(status(vcpu, &[psci::FEATURES.into(), function.into()]), expected as i32, "{function:#x}");
+        let feature = status(vcpu, &[psci::FEATURES.into(), function.into()]);
+        let suspend = [psci::CPU_SUSPEND, psci::CPU_SUSPEND_64].contains(&function);
+        assert_eq!(feature, if suspend { 2 } else { expected as i32 }, "{function:#x}");
         if expected == Status::NotSupported
             && function > 0x8400_0000
             && !crate::service::functions().contains(&function)
@@ -57,7 +59,16 @@ fn every_function_is_found_and_no_other() {
             assert_eq!(status(vcpu, &[function.into()]), Status::NotSupported as i32, "{function:#x}");
         }
     }
-    // Whether the machine can be reset so is for firmware to say.
+    // The format of the primary's states, and whether the machine can be reset so, are for firmware to say.
+    let suspend = [psci::FEATURES.into(), psci::CPU_SUSPEND_64.into()];
+    for (answer, expected) in [(u64::MAX, 0), (0, 0), (1, 0), (2, 2), (3, 2)] {
+        FIRMWARE.set(
+            [|_| [u64::MAX; 8], |_| [0; 8], |_| [1; 8], |_| [2; 8], |_| [3; 8]]
+                [answer.wrapping_add(1) as usize],
+        );
+        assert_eq!(x0(node.core.primary(), &suspend), expected, "{answer}");
+    }
+    FIRMWARE.set(|_| [u64::MAX; 8]);
     let ask = [psci::FEATURES.into(), psci::SYSTEM_RESET2.into()];
     assert_eq!(status(node.core.primary(), &ask), Status::NotSupported as i32);
     FIRMWARE.set(|_| [0; 8]);
@@ -148,18 +159,26 @@ fn a_suspended_vcpu_asks_for_what_there_is() {
     for function in [psci::CPU_SUSPEND, psci::CPU_SUSPEND_64] {
         let (_, vcpu) = running();
         let suspend = |state, entry| [u64::from(function), state, entry, 0];
-        for state in [1 << 17, 1 << 23, 1 << 26, 1 << 31] {
+        for state in [1 << 28, 1 << 29, 1 << 31] {
             assert_eq!(
                 status(vcpu, &suspend(state, MEMORY_BASE)),
                 Status::InvalidParameters as i32,
                 "{state:#x}"
             );
         }
-        assert_eq!(status(vcpu, &suspend(1 << 16, 0)), Status::InvalidAddress as i32);
+        assert_eq!(status(vcpu, &suspend(1 << 30, 0)), Status::InvalidAddress as i32);
         let wait = Exit::WaitForInterrupt { timeout_ns: None };
-        assert_eq!(Node::call(vcpu, &suspend(0x0301_ffff, MEMORY_BASE)), Outcome::Exited(id(2, 0), wait));
+        assert_eq!(Node::call(vcpu, &suspend(0x4fff_ffff, MEMORY_BASE)), Outcome::Exited(id(2, 0), wait));
         // SAFETY: the vCPU does not run; this test has the only core.
         assert_eq!(unsafe { Loaded::assume(vcpu) }.regs().x[0], 0);
+    }
+}
+
+#[test]
+fn the_primary_suspends_in_firmwares_format() {
+    let node = Node::new();
+    for state in [0, 1 << 16, 1 << 30, 1 << 31] {
+        assert_eq!(status(node.core.primary(), &[psci::CPU_SUSPEND_64.into(), state, 0, 0]), 0, "{state:#x}");
     }
 }
 
