@@ -16,7 +16,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let archive = common::newc(&entries);
     match Manifest::check(&archive, &common::LIMITS) {
         Ok(manifest) => {
-            let memory: u64 = manifest.vms().filter_map(|vm| vm.mem_size).sum();
+            let memory: u64 = manifest.vms().iter().filter_map(|vm| vm.mem_size).sum();
             assert!(memory <= common::LIMITS.memory);
         }
         Err(why) => assert!(!why.to_string().is_empty()),

@@ -25,7 +25,7 @@ pub enum BundleError<'a> {
         /// The file.
         file: &'a str,
         /// The node.
-        node: &'a str,
+        at: At<'a>,
         /// What about it.
         why: &'static str,
     },
@@ -35,8 +35,8 @@ pub enum BundleError<'a> {
         file: &'a str,
         /// The node.
         at: At<'a>,
-        /// The first 32 characters of the property's name.
-        property: heapless::String<32>,
+        /// The property's name.
+        property: &'a str,
     },
     /// A property.
     Property {
@@ -91,7 +91,7 @@ pub enum Problem<'a> {
     BadName(&'a str),
     /// Another VM has this name.
     DuplicateName(&'a str),
-    /// Another VM has this number.
+    /// Another VM, or another part of this one, has this number.
     DuplicateNumber(u64),
     /// The number is out of range.
     Range {
@@ -108,6 +108,8 @@ pub enum Problem<'a> {
     Overlap(u64),
     /// Part of what the address is for is another VM's.
     Taken(u64),
+    /// All partition manifests together ask for more regions than [`manifest::MAX_REGIONS`].
+    TooManyRegions,
     /// The partition manifest asks for regions, which this kind of VM cannot have.
     Regions,
     /// Another property says the same.
@@ -149,9 +151,9 @@ impl fmt::Display for BundleError<'_> {
             Self::Archive(why) => why.fmt(f),
             Self::NoManifest => write!(f, "bundle: there is no {}", manifest::MANIFEST_FILE),
             Self::NotATree { file, why } => write!(f, "{file}: {why}"),
-            Self::Node { file, node, why } => write!(f, "{file}: {node}: {why}"),
+            Self::Node { file, at, why } => write!(f, "{file}: {at}: {why}"),
             Self::Unknown { file, at, property } => {
-                write!(f, "{file}: {at}: {property}: Margay has no such property")
+                write!(f, "{file}: {at}: {property:.32}: Margay has no such property")
             }
             Self::Property { file, at, property, problem } => {
                 write!(f, "{file}: {at}: {property}: {problem}")
@@ -191,7 +193,7 @@ impl fmt::Display for Problem<'_> {
                 write!(f, "\"{name}\" is not a name of 1 to {} printable characters", manifest::MAX_NAME)
             }
             Self::DuplicateName(name) => write!(f, "another VM is also named {name}"),
-            Self::DuplicateNumber(number) => write!(f, "another VM also has {number}"),
+            Self::DuplicateNumber(number) => write!(f, "{number:#x} is there already"),
             Self::Range { value, min, max } => write!(f, "{value:#x} is not between {min:#x} and {max:#x}"),
             Self::Unaligned(value) => write!(f, "{value:#x} is not a multiple of 4096"),
             Self::Overlap(address) => {
@@ -199,6 +201,9 @@ impl fmt::Display for Problem<'_> {
             }
             Self::Taken(address) => write!(f, "what is at {address:#x} is also another VM's"),
             Self::Regions => f.write_str("the super-secondary has all devices already, and no regions"),
+            Self::TooManyRegions => {
+                write!(f, "more than {} regions, with those of the VMs before", manifest::MAX_REGIONS)
+            }
             Self::Twice(other) => write!(f, "{other} says it already"),
             Self::NotAUuid(text) => write!(f, "\"{text}\" is not a UUID"),
             Self::NoRegion(phandle) => write!(f, "no memory region has the phandle {phandle:#x}"),

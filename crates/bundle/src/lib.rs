@@ -10,8 +10,7 @@
 //!     match Manifest::check(initrd, &MachineLimits { memory: 1 << 30 }) {
 //!         Ok(manifest) => {
 //!             for vm in manifest.vms() {
-//!                 let kernel = manifest.file(vm.kernel_filename);
-//!                 println!("{}: {} bytes of kernel", vm.debug_name, kernel.len());
+//!                 println!("{}: {} bytes of kernel", vm.debug_name, vm.kernel.len());
 //!             }
 //!         }
 //!         // One sentence: file, node, property, and what is wrong with it.
@@ -26,10 +25,12 @@
 //! * [`Loading`]: where a secondary's kernel, ramdisk and device tree go, and what it finds in x0.
 //! * [`Manifest`]: Hafnium's hypervisor manifest and FF-A partition manifests, with Margay's additions.
 //!
-//! Everything is input from outside: no input makes this crate panic, and nothing in it allocates. A checked manifest
-//! is a view of the bundle's bytes, a few pointers large.
+//! Everything is input from outside: no input makes this crate panic, or allocate more than a few hundred KiB. A checked
+//! manifest is small; names and files are views of the bundle's bytes.
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
 
 mod cpio;
 mod error;

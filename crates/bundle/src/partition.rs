@@ -6,11 +6,11 @@
 //! give is refused rather than ignored. `docs/manifest.md` has them all.
 
 use crate::{
-    error::{At, BundleError, Problem},
+    error::{At, Problem},
     manifest::{MAX_MEMORY, MAX_VCPUS, VmSpec},
     place::{Cells, Place, Result},
 };
-use devtree::Node;
+use alloc::vec::Vec;
 use hv_abi::layout::{self, PAGE};
 
 const COMPATIBLE: [&str; 3] = ["arm,ffa-manifest-1.0", "arm,ffa-manifest-1.1", "arm,ffa-manifest-1.2"];
@@ -23,29 +23,18 @@ const SERVICES_MAX: usize = 4;
 const WORDS: usize = 4;
 /// Most regions of either kind.
 const REGIONS_MAX: usize = 32;
-/// `ns-interrupts-action`: interrupts of others are kept from the partition, or it is preempted by them.
-const ACTIONS: [u64; 2] = [0, 2];
 
-/// The numbers in the root: from and to.
-const NUMBERS: &[(&str, u64, u64)] = &[
-    ("ffa-version", VERSION_1_0, VERSION_1_2),
-    ("execution-ctx-count", 1, MAX_VCPUS as u64),
-    ("exception-level", 0, u64::MAX),
-    ("execution-state", 0, u64::MAX),
-    ("xlat-granule", 0, u64::MAX),
-    ("id", 0, u64::MAX),
-    ("auxiliary-id", 0, 0xffff),
+/// Numbers in the root that must be in a range, and then change nothing.
+const RANGES: [(&str, u64, u64); 5] = [
     ("load-address", 0, u64::MAX),
-    ("entrypoint-offset", 0, u64::MAX),
-    ("gp-register-num", 0, 3),
-    ("boot-order", 0, 0xffff),
-    ("ns-interrupts-action", 0, 2),
-    ("other-s-interrupts-action", 0, 1),
     ("run-time-model", 0, 1),
     ("vm-availability-messages", 0, 3),
     ("power-management-messages", 0, 0xffff_ffff),
+    ("execution-ctx-count", 1, MAX_VCPUS as u64),
 ];
-const REQUIRED: [&str; 4] = ["ffa-version", "execution-ctx-count", "exception-level", "execution-state"];
+/// What Margay has one way only: EL1, AArch64, pages of 4 KiB; and what must be said.
+const FIXED: [(&str, bool); 3] =
+    [("exception-level", true), ("execution-state", true), ("xlat-granule", false)];
 
 const MEMORY: &str = "memory-regions";
 const DEVICES: &str = "device-regions";
@@ -56,7 +45,11 @@ const WRITE: u64 = 2;
 const EXECUTE: u64 = 4;
 
 /// Interrupts that a device can have: shared peripheral interrupts (GIC architecture, 2.2.1).
-const SPIS: core::ops::RangeInclusive<u32> = 32..=1019;
+const SPI_MIN: u32 = 32;
+const SPI_MAX: u32 = 1019;
+
+/// No address is larger than this (Arm ARM, D8.1.6, without large addresses).
+const MAX_ADDRESS: u64 = 1 << 48;
 
 /// A service of a partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,14 +62,16 @@ pub struct Service {
 }
 
 /// What a partition says of itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Partition<'a> {
-    place: Place<'a>,
-    load_address: u64,
-    /// Where regions without an address begin; 0 for the primary, which has none.
-    window: u64,
-    services: [Service; SERVICES_MAX],
-    service_count: usize,
+    /// Its services, at least one.
+    pub services: Vec<Service>,
+    /// Its memory regions, in the manifest's order.
+    pub memory_regions: Vec<MemoryRegion<'a>>,
+    /// Its device regions, in the manifest's order.
+    pub device_regions: Vec<DeviceRegion<'a>>,
+    /// Which of its memory regions are its RX and TX buffers, in this order.
+    pub rx_tx: Option<[usize; 2]>,
     /// The FF-A version that it expects: major in bits 31:16, minor in bits 15:0.
     pub version: u32,
     /// The `messaging-method` of all services together.
@@ -143,181 +138,110 @@ impl MemoryRegion<'_> {
 }
 
 impl<'a> Partition<'a> {
-    /// Its services, at least one.
-    pub fn services(&self) -> &[Service] {
-        &self.services[..self.service_count]
-    }
-
     /// The UUID of its first service.
     pub fn uuid(&self) -> [u32; WORDS] {
-        self.services[0].uuid
+        self.services.first().map_or([0; WORDS], |service| service.uuid)
     }
 
-    /// Its memory regions, in the manifest's order.
-    pub fn memory_regions(&self) -> impl Iterator<Item = MemoryRegion<'a>> + use<'a> {
-        let own = *self;
-        (0..).map_while(move |index| own.memory_region(index))
+    pub(crate) fn has_regions(&self) -> bool {
+        !self.memory_regions.is_empty() || !self.device_regions.is_empty()
     }
 
-    /// Its device regions, in the manifest's order.
-    pub fn device_regions(&self) -> impl Iterator<Item = DeviceRegion<'a>> + use<'a> {
-        let own = *self;
-        (0..).map_while(move |index| own.device_region(index))
-    }
-
+    /// The end of something that has an address and overlaps with these bytes.
     #[inline(never)]
-    fn memory_region(&self, index: usize) -> Option<MemoryRegion<'a>> {
-        let mut region = self.as_written(index)?;
-        if region.anywhere {
-            // The first gaps between all that has an address.
-            let mut free = self.window;
-            for earlier in (0..=index).filter_map(|index| self.as_written(index)).filter(|r| r.anywhere) {
-                while let Some(end) = self.taken(free, earlier.bytes) {
-                    free = end;
-                }
-                region.address = free;
-                free += earlier.bytes;
-            }
-        }
-        Some(region)
-    }
-
-    /// The end of something that has an address and overlaps with this range.
     fn taken(&self, address: u64, bytes: u64) -> Option<u64> {
-        let given = (0..).map_while(|index| self.as_written(index)).filter(|region| !region.anywhere);
-        let given = given.map(|region| (region.address, region.bytes));
-        let devices = self.device_regions().map(|device| (device.address, device.bytes));
-        let mut all = given.chain(devices);
-        all.find(|other| overlap(*other, (address, bytes))).map(|(address, bytes)| address + bytes)
-    }
-
-    #[inline(never)]
-    fn as_written(&self, index: usize) -> Option<MemoryRegion<'a>> {
-        memory_region(self.part(MEMORY, index)?, self.load_address).ok()
-    }
-
-    #[inline(never)]
-    fn device_region(&self, index: usize) -> Option<DeviceRegion<'a>> {
-        device_region(self.part(DEVICES, index)?).ok()
-    }
-
-    /// Which of its memory regions are its RX and TX buffers, in this order.
-    pub fn rx_tx(&self) -> Option<[usize; 2]> {
-        let place = self.child("rx_tx-info")?;
-        let index = |property| {
-            let wanted = place.number(property).ok()??;
-            self.memory_regions().position(|region| region.phandle.map(u64::from) == Some(wanted))
-        };
-        Some([index("rx-buffer")?, index("tx-buffer")?])
-    }
-
-    #[inline(never)]
-    fn child(&self, name: &'static str) -> Option<Place<'a>> {
-        let node = self.place.node.child(name)?;
-        Some(Place { at: At::Child(name, ""), node, ..self.place })
-    }
-
-    /// A child of a child of the root, by its number.
-    #[inline(never)]
-    fn part(&self, of: &'static str, index: usize) -> Option<Place<'a>> {
-        let node = self.child(of)?.node.children().nth(index)?;
-        Some(Place { at: At::Child(of, node.name()), node, ..self.place })
-    }
-
-    fn children(&self, of: &'static str) -> impl Iterator<Item = Place<'a>> + use<'a> {
-        let own = *self;
-        (0..).map_while(move |index| own.part(of, index))
-    }
-
-    /// Checks the parts that are read when they are asked for.
-    fn check_parts(&self, spec: &VmSpec<'a>) -> Result<'a, ()> {
-        for (name, compatible, only) in [
-            (
-                MEMORY,
-                "arm,ffa-manifest-memory-regions",
-                "compatible is not \"arm,ffa-manifest-memory-regions\"",
-            ),
-            (
-                DEVICES,
-                "arm,ffa-manifest-device-regions",
-                "compatible is not \"arm,ffa-manifest-device-regions\"",
-            ),
-            (
-                "rx_tx-info",
-                "arm,ffa-manifest-rx_tx-buffer",
-                "compatible is not \"arm,ffa-manifest-rx_tx-buffer\"",
-            ),
-        ] {
-            let Some(place) = self.child(name) else { continue };
-            let node = |why| Err(BundleError::Node { file: place.file, node: name, why });
-            if !place.is_compatible(compatible) {
-                return node(only);
-            }
-            match place.node.children().take(REGIONS_MAX + 1).count() {
-                0 if name != "rx_tx-info" => return node("there is none"),
-                1..=REGIONS_MAX | 0 => {}
-                _ => return node("more than 32"),
+        let end =
+            |start: u64, len: u64| (start < address + bytes && address < start + len).then_some(start + len);
+        for region in &self.memory_regions {
+            if let Some(end) = end(region.address, region.bytes).filter(|_| !region.anywhere) {
+                return Some(end);
             }
         }
+        self.device_regions.iter().find_map(|region| end(region.address, region.bytes))
+    }
+
+    /// Reads the nodes with regions and buffers.
+    #[inline(never)]
+    fn read_parts(&mut self, root: &Place<'a>, spec: &VmSpec<'a>) -> Result<'a, ()> {
         // What the partition sees where: its memory first.
-        let own = spec.mem_size.map(|bytes| (layout::RAM_BASE, bytes));
-        for (index, place) in self.children(MEMORY).enumerate() {
-            let region = memory_region(place, self.load_address)?;
-            if region.anywhere {
-                if own.is_none() {
-                    return Err(place.error("base-address", Problem::Missing));
-                }
-                continue;
+        let own = spec.mem_size.unwrap_or(0);
+        let overlaps_own = |address: u64, bytes: u64| {
+            own != 0 && address < layout::RAM_BASE + own && layout::RAM_BASE < address + bytes
+        };
+        let load_address = layout::RAM_BASE + spec.loading().kernel;
+        let no_node = "compatible is not \"arm,ffa-manifest-memory-regions\"";
+        for place in list(root, MEMORY, "arm,ffa-manifest-memory-regions", no_node)? {
+            let region = memory_region(&place, load_address)?;
+            let MemoryRegion { address, bytes, anywhere, .. } = region;
+            if anywhere && own == 0 {
+                return Err(place.error("base-address", Problem::Missing));
             }
-            let (this, address) = ((region.address, region.bytes), region.address);
-            let beside = own.filter(|own| !region.is_within(own.1)).is_some_and(|own| overlap(own, this));
-            let earlier =
-                (0..index).filter_map(|index| self.as_written(index)).filter(|other| !other.anywhere);
-            let mut earlier = earlier.map(|other| (other.address, other.bytes));
-            if beside || earlier.any(|other| overlap(other, this)) {
+            let beside = !region.is_within(own) && overlaps_own(address, bytes);
+            if !anywhere && (beside || self.taken(address, bytes).is_some()) {
                 return Err(place.error("base-address", Problem::Overlap(address)));
             }
+            self.memory_regions.push(region);
         }
-        for (index, place) in self.children(DEVICES).enumerate() {
-            let region = device_region(place)?;
-            let this = (region.address, region.bytes);
-            let memory = self.memory_regions().filter(|other| !other.anywhere);
-            let memory = memory.map(|other| (other.address, other.bytes));
-            let earlier = self.device_regions().take(index).map(|other| (other.address, other.bytes));
-            if memory.chain(earlier).chain(own).any(|other| overlap(other, this)) {
-                return Err(place.error("base-address", Problem::Overlap(region.address)));
+        let no_node = "compatible is not \"arm,ffa-manifest-device-regions\"";
+        for place in list(root, DEVICES, "arm,ffa-manifest-device-regions", no_node)? {
+            let region = device_region(&place)?;
+            let DeviceRegion { address, bytes, .. } = region;
+            if overlaps_own(address, bytes) || self.taken(address, bytes).is_some() {
+                return Err(place.error("base-address", Problem::Overlap(address)));
             }
+            self.device_regions.push(region);
         }
-        if let Some(place) = self.child("rx_tx-info") {
-            for property in ["rx-buffer", "tx-buffer"] {
-                let value = place.missing(property, place.number(property)?)?;
-                let mut regions = self.memory_regions();
-                let region = regions.find(|region| region.phandle.map(u64::from) == Some(value));
-                match region {
-                    Some(region) if region.bytes == PAGE => {}
-                    Some(_) => return Err(place.error(property, Problem::NotAPage)),
-                    None => return Err(place.error(property, Problem::NoRegion(value))),
+        // The first gaps between all that has an address.
+        let mut free = layout::window(own);
+        for index in 0..self.memory_regions.len() {
+            let MemoryRegion { anywhere, bytes, .. } = self.memory_regions[index];
+            if anywhere {
+                while let Some(end) = self.taken(free, bytes) {
+                    free = end;
                 }
+                self.memory_regions[index].address = free;
+                free += bytes;
             }
-            if place.number("rx-buffer")? == place.number("tx-buffer")? {
-                let value = place.number("tx-buffer")?.unwrap_or_default();
-                return Err(place.error("tx-buffer", Problem::DuplicateNumber(value)));
+        }
+        if let Some(place) = root.child("rx_tx-info") {
+            if !place.is_compatible("arm,ffa-manifest-rx_tx-buffer") {
+                return Err(place.node_error("compatible is not \"arm,ffa-manifest-rx_tx-buffer\""));
             }
+            let mut found = [usize::MAX; 2];
+            for (index, property) in ["rx-buffer", "tx-buffer"].into_iter().enumerate() {
+                let value = place.required(property, 0, u32::MAX.into())?;
+                let at = self.memory_regions.iter().position(|region| region.phandle == Some(value as u32));
+                let at = at.ok_or_else(|| place.error(property, Problem::NoRegion(value)))?;
+                if self.memory_regions[at].bytes != PAGE {
+                    return Err(place.error(property, Problem::NotAPage));
+                }
+                if found[0] == at {
+                    return Err(place.error(property, Problem::DuplicateNumber(value)));
+                }
+                found[index] = at;
+            }
+            self.rx_tx = Some(found);
         }
         Ok(())
     }
 
-    /// Compares its devices with those of another VM's partition.
-    pub(crate) fn check_devices(&self, other: &Partition<'a>) -> Result<'a, ()> {
-        for place in self.children(DEVICES) {
-            let region = device_region(place)?;
-            for theirs in other.device_regions() {
-                let end = |region: &DeviceRegion<'a>| region.address + region.bytes;
-                if region.address < end(&theirs) && theirs.address < end(&region) {
+    /// Compares it with another VM's partition.
+    pub(crate) fn check_against(&self, root: &Place<'a>, other: &Partition<'a>) -> Result<'a, ()> {
+        if let (Some(own), Some(theirs)) = (self.boot_order, other.boot_order)
+            && own == theirs
+        {
+            return Err(root.error("boot-order", Problem::DuplicateNumber(own.into())));
+        }
+        for region in &self.device_regions {
+            let place = Place { at: At::Child(DEVICES, region.name), ..*root };
+            for theirs in &other.device_regions {
+                if region.address < theirs.address + theirs.bytes
+                    && theirs.address < region.address + region.bytes
+                {
                     return Err(place.error("base-address", Problem::Taken(region.address)));
                 }
-                for id in ids(region.interrupts) {
-                    if ids(theirs.interrupts).any(|other| other == id) {
+                for id in region.interrupts.iter().step_by(2) {
+                    if has_id(theirs.interrupts, id) {
                         return Err(place.error("interrupts", Problem::DuplicateNumber(id.into())));
                     }
                 }
@@ -327,60 +251,52 @@ impl<'a> Partition<'a> {
     }
 }
 
-/// Reads the partition manifest whose root is `root`, of the VM that `spec` describes, whose kernel is at `load_address`.
+/// The children of a child of the root.
 #[inline(never)]
-pub(crate) fn read<'a>(
-    file: &'a str,
-    root: Node<'a>,
-    spec: &VmSpec<'a>,
-    load_address: u64,
-) -> Result<'a, Partition<'a>> {
-    let place = Place { file, at: At::Root, node: root };
+fn list<'a>(
+    root: &Place<'a>,
+    name: &'static str,
+    compatible: &str,
+    why: &'static str,
+) -> Result<'a, Vec<Place<'a>>> {
+    let mut list = Vec::new();
+    if let Some(place) = root.child(name) {
+        if !place.is_compatible(compatible) {
+            return Err(place.node_error(why));
+        }
+        for node in place.node.children() {
+            if list.len() == REGIONS_MAX {
+                return Err(place.node_error("more than 32"));
+            }
+            list.push(Place { at: At::Child(name, node.name()), node, ..place });
+        }
+        if list.is_empty() {
+            return Err(place.node_error("there is none"));
+        }
+    }
+    Ok(list)
+}
+
+/// Reads the partition manifest with this root, of the VM that `spec` describes.
+#[inline(never)]
+pub(crate) fn read<'a>(place: &Place<'a>, spec: &VmSpec<'a>) -> Result<'a, Partition<'a>> {
     if !COMPATIBLE.iter().any(|compatible| place.is_compatible(compatible)) {
-        let why = "compatible is not \"arm,ffa-manifest-1.0\", \"-1.1\" or \"-1.2\"";
-        return Err(BundleError::Node { file, node: "/", why });
-    }
-    for &(property, min, max) in NUMBERS {
-        let value = place.ranged(property, min, max)?;
-        if REQUIRED.contains(&property) {
-            place.missing(property, value)?;
-        }
-    }
-    // They have just been read.
-    let number = |property| place.number(property).ok().flatten();
-    let version = number("ffa-version").unwrap_or(VERSION_1_0);
-    let entry = number("entrypoint-offset").unwrap_or(0);
-    let mut partition = Partition {
-        place,
-        load_address,
-        window: spec.mem_size.map_or(0, layout::window),
-        services: [Service::default(); SERVICES_MAX],
-        service_count: 0,
-        version: version as u32,
-        messaging_method: 0,
-        notification_support: place.flag("notification-support")?,
-        boot_order: number("boot-order").map(|order| order as u16),
-        entrypoint_offset: if spec.mem_size.is_some() { entry } else { 0 },
-        gp_register: number("gp-register-num").map(|number| number as u8),
-        auxiliary_id: number("auxiliary-id").map(|id| id as u16),
-    };
-    services(&mut partition, version)?;
-    if !entry.is_multiple_of(4) {
-        return Err(place.error("entrypoint-offset", Problem::Unsupported(entry)));
-    }
-    // EL1, AArch64, pages of 4 KiB: everything else has another number. How many contexts there are is what the VM's node
-    // says, and where it is loaded the hypervisor decides.
-    for property in ["exception-level", "execution-state", "xlat-granule"] {
-        if let Some(other) = number(property).filter(|number| *number != 0) {
-            return Err(place.error(property, Problem::Unsupported(other)));
-        }
-    }
-    if let (Some(value), expected) = (number("id"), u64::from(spec.index))
-        && value != expected
-    {
-        return Err(place.error("id", Problem::Contradiction { value, expected }));
+        return Err(place.node_error("compatible is not \"arm,ffa-manifest-1.0\", \"-1.1\" or \"-1.2\""));
     }
     let primary = spec.mem_size.is_none();
+    let version = place.required("ffa-version", VERSION_1_0, VERSION_1_2)? as u32;
+    for (property, min, max) in RANGES {
+        place.ranged(property, min, max)?;
+    }
+    // How many contexts there are is what the VM's node says, and where it is loaded the hypervisor decides.
+    place.required("execution-ctx-count", 0, u64::MAX)?;
+    for (property, required) in FIXED {
+        match place.number(property)? {
+            None if required => return Err(place.error(property, Problem::Missing)),
+            None | Some(0) => {}
+            Some(other) => return Err(place.error(property, Problem::Unsupported(other))),
+        }
+    }
     for (property, allowed) in
         [("has-primary-scheduler", primary), ("managed-exit", false), ("time-slice-mem", true)]
     {
@@ -388,70 +304,91 @@ pub(crate) fn read<'a>(
             return Err(place.error(property, Problem::NotAllowed));
         }
     }
-    let action = number("ns-interrupts-action").unwrap_or(2);
-    if !ACTIONS.contains(&action) {
+    if let (Some(value), expected) = (place.number("id")?, u64::from(spec.index))
+        && value != expected
+    {
+        return Err(place.error("id", Problem::Contradiction { value, expected }));
+    }
+    let entry = place.number("entrypoint-offset")?.unwrap_or(0);
+    if !entry.is_multiple_of(4) {
+        return Err(place.error("entrypoint-offset", Problem::Unsupported(entry)));
+    }
+    if !primary && entry >= spec.image.memory_size {
+        let problem = Problem::Range { value: entry, min: 0, max: spec.image.memory_size - 1 };
+        return Err(place.error("entrypoint-offset", problem));
+    }
+    // Interrupts of others are kept from the partition (0), or it is preempted by them (2).
+    let action = place.ranged("ns-interrupts-action", 0, 2)?.unwrap_or(2);
+    if action == 1 {
         return Err(place.error("ns-interrupts-action", Problem::Unsupported(action)));
     }
-    if number("other-s-interrupts-action") == Some(0) && action != 0 {
+    if place.ranged("other-s-interrupts-action", 0, 1)? == Some(0) && action != 0 {
         return Err(place.error("other-s-interrupts-action", Problem::Unsupported(0)));
     }
     place.text("description")?;
-    partition.check_parts(spec)?;
+    let services = services(place, version.into())?;
+    let mut partition = Partition {
+        messaging_method: services.iter().fold(0, |all, service| all | service.messaging_method),
+        services,
+        memory_regions: Vec::new(),
+        device_regions: Vec::new(),
+        rx_tx: None,
+        version,
+        notification_support: place.flag("notification-support")?,
+        boot_order: place.ranged("boot-order", 0, 0xffff)?.map(|order| order as u16),
+        entrypoint_offset: if primary { 0 } else { entry },
+        gp_register: place.ranged("gp-register-num", 0, 3)?.map(|number| number as u8),
+        auxiliary_id: place.ranged("auxiliary-id", 0, 0xffff)?.map(|id| id as u16),
+    };
+    partition.read_parts(place, spec)?;
     Ok(partition)
 }
 
 /// Reads the services: children of `services`, or lists in the root.
 #[inline(never)]
-fn services<'a>(partition: &mut Partition<'a>, version: u64) -> Result<'a, ()> {
-    let root = partition.place;
-    if let Some(parent) = partition.child("services") {
-        let node = |why| BundleError::Node { file: parent.file, node: "services", why };
-        if !parent.is_compatible("arm,ffa-manifest-services") {
-            return Err(node("compatible is not \"arm,ffa-manifest-services\""));
-        }
-        for (index, child) in parent.node.children().enumerate() {
-            let place = Place { at: At::Child("services", child.name()), node: child, ..parent };
-            let slot = partition.services.get_mut(index).ok_or(node("more than four"))?;
-            let text = place.missing("uuid", place.text("uuid")?)?;
-            slot.uuid = canonical(text).ok_or_else(|| place.error("uuid", Problem::NotAUuid(text)))?;
-            let method = place.missing("messaging-method", place.number("messaging-method")?)?;
-            slot.messaging_method = messaging(place, method, version)?;
-            partition.service_count = index + 1;
-        }
-        if partition.service_count == 0 {
-            return Err(node("there is none"));
+fn services<'a>(root: &Place<'a>, version: u64) -> Result<'a, Vec<Service>> {
+    let mut services = Vec::new();
+    if root.child("services").is_some() {
+        let why = "compatible is not \"arm,ffa-manifest-services\"";
+        for place in list(root, "services", "arm,ffa-manifest-services", why)? {
+            let text = place.required_text("uuid")?;
+            let uuid = canonical(text).ok_or_else(|| place.error("uuid", Problem::NotAUuid(text)))?;
+            let method = place.required("messaging-method", 0, u64::MAX)?;
+            services.push(service(&place, uuid, method, version)?);
         }
     } else {
-        let (uuids, methods) = (root.cells("uuid")?, root.cells("messaging-method")?);
+        let (uuids, methods) = (root.cells("uuid", WORDS)?, root.cells("messaging-method", 1)?);
         for (property, cells) in [("uuid", uuids), ("messaging-method", methods)] {
             if cells.is_empty() {
                 return Err(root.error(property, Problem::Missing));
             }
         }
-        let count = uuids.len() / WORDS;
-        if uuids.len() % WORDS != 0 || count > SERVICES_MAX {
-            return Err(root.error("uuid", Problem::NotCells));
-        }
         // One for all, or one for each.
+        let count = uuids.len() / WORDS;
         if methods.len() != 1 && methods.len() != count {
             return Err(root.error("messaging-method", Problem::NotCells));
         }
         for index in 0..count {
-            let slot = &mut partition.services[index];
-            for (word, cell) in slot.uuid.iter_mut().zip(uuids.iter().skip(index * WORDS)) {
-                *word = cell;
-            }
-            let method = methods.iter().nth(index % methods.len()).unwrap_or_default();
-            slot.messaging_method = messaging(root, method.into(), version)?;
+            let uuid = core::array::from_fn(|word| uuids.get(index * WORDS + word));
+            services.push(service(root, uuid, methods.get(index % methods.len()).into(), version)?);
         }
-        partition.service_count = count;
     }
-    if partition.services().iter().any(|service| service.uuid == [0; WORDS]) {
-        return Err(root.error("uuid", Problem::Unsupported(0)));
+    if services.len() > SERVICES_MAX {
+        return Err(root.node_error("more than four services"));
     }
-    let all = partition.services().iter().fold(0, |all, service| all | service.messaging_method);
-    partition.messaging_method = all;
-    Ok(())
+    Ok(services)
+}
+
+#[inline(never)]
+fn service<'a>(place: &Place<'a>, uuid: [u32; WORDS], method: u64, version: u64) -> Result<'a, Service> {
+    if uuid == [0; WORDS] {
+        return Err(place.error("uuid", Problem::Unsupported(0)));
+    }
+    let known = if version < VERSION_1_2 { MESSAGING & !MESSAGING_REQ2 } else { MESSAGING };
+    if method & !known != 0 {
+        return Err(place.error("messaging-method", Problem::Unsupported(method)));
+    }
+    Ok(Service { uuid, messaging_method: method as u16 })
 }
 
 /// A UUID as people write it, such as `b4b5671e-4a90-4fe1-b81f-fb13dae1dacb`.
@@ -462,30 +399,23 @@ fn canonical(text: &str) -> Option<[u32; WORDS]> {
         return None;
     }
     for (at, byte) in text.bytes().enumerate() {
-        match (at, byte) {
-            (8 | 13 | 18 | 23, b'-') => {}
-            (8 | 13 | 18 | 23, _) => return None,
-            (_, byte) => number = number << 4 | u128::from(char::from(byte).to_digit(16)?),
+        if matches!(at, 8 | 13 | 18 | 23) {
+            if byte != b'-' {
+                return None;
+            }
+        } else {
+            number = number << 4 | u128::from(char::from(byte).to_digit(16)?);
         }
     }
     Some([96, 64, 32, 0].map(|shift| (number >> shift) as u32))
 }
 
-fn messaging(place: Place<'_>, method: u64, version: u64) -> Result<'_, u16> {
-    let known = if version < VERSION_1_2 { MESSAGING & !MESSAGING_REQ2 } else { MESSAGING };
-    match method & !known {
-        0 => Ok(method as u16),
-        _ => Err(place.error("messaging-method", Problem::Unsupported(method))),
-    }
-}
-
-/// Bytes and attributes of a region; the latter must be among `allowed`.
+/// Bytes and attributes of a region; the latter must be among `allowed`, a bit for each number.
 #[inline(never)]
-fn extent<'a>(place: Place<'a>, allowed: &[u64]) -> Result<'a, (u64, u64)> {
-    let most = MAX_MEMORY / PAGE;
-    let pages = place.missing("pages-count", place.ranged("pages-count", 1, most)?)?;
-    let attributes = place.missing("attributes", place.number("attributes")?)?;
-    if !allowed.contains(&(attributes & (READ | WRITE | EXECUTE))) {
+fn extent<'a>(place: &Place<'a>, allowed: u32) -> Result<'a, (u64, u64)> {
+    let pages = place.required("pages-count", 1, MAX_MEMORY / PAGE)?;
+    let attributes = place.required("attributes", 0, u64::MAX)?;
+    if allowed >> (attributes & (READ | WRITE | EXECUTE)) & 1 == 0 {
         return Err(place.error("attributes", Problem::Unsupported(attributes)));
     }
     place.text("description")?;
@@ -494,22 +424,20 @@ fn extent<'a>(place: Place<'a>, allowed: &[u64]) -> Result<'a, (u64, u64)> {
 
 /// An address that is given, with `bytes` behind it.
 #[inline(never)]
-fn address<'a>(place: Place<'a>, property: &'a str, value: u64, bytes: u64) -> Result<'a, u64> {
+fn address<'a>(place: &Place<'a>, property: &'a str, value: u64, bytes: u64) -> Result<'a, u64> {
     if !value.is_multiple_of(PAGE) {
         return Err(place.error(property, Problem::Unaligned(value)));
     }
-    if value > MAX_ADDRESS - bytes {
-        return Err(place.error(property, Problem::Range { value, min: 0, max: MAX_ADDRESS - bytes }));
+    let max = MAX_ADDRESS - bytes;
+    if value > max {
+        return Err(place.error(property, Problem::Range { value, min: 0, max }));
     }
     Ok(value)
 }
 
-/// No address is larger than this (Arm ARM, D8.1.6, without large addresses).
-const MAX_ADDRESS: u64 = 1 << 48;
-
 #[inline(never)]
-fn memory_region(place: Place<'_>, load_address: u64) -> Result<'_, MemoryRegion<'_>> {
-    let (bytes, attributes) = extent(place, &[READ, READ | WRITE, READ | EXECUTE])?;
+fn memory_region<'a>(place: &Place<'a>, load_address: u64) -> Result<'a, MemoryRegion<'a>> {
+    let (bytes, attributes) = extent(place, 1 << READ | 1 << (READ | WRITE) | 1 << (READ | EXECUTE))?;
     let relative = "load-address-relative-offset";
     let (absolute, offset) = (place.number("base-address")?, place.number(relative)?);
     let address = match (absolute, offset) {
@@ -518,12 +446,11 @@ fn memory_region(place: Place<'_>, load_address: u64) -> Result<'_, MemoryRegion
         (None, Some(value)) => Some(address(place, relative, value.saturating_add(load_address), bytes)?),
         (None, None) => None,
     };
-    smmu(place)?;
-    let permissions = place.cells("stream-ids-access-permissions")?;
-    if !permissions.is_empty() && permissions.len() != place.cells("stream-ids")?.len() {
+    let (_, streams) = smmu(place)?;
+    let permissions = place.cells("stream-ids-access-permissions", 1)?;
+    if !permissions.is_empty() && permissions.len() != streams.len() {
         return Err(place.error("stream-ids-access-permissions", Problem::NotCells));
     }
-    let phandle = place.ranged("phandle", 0, u32::MAX.into())?;
     Ok(MemoryRegion {
         name: place.node.name(),
         address: address.unwrap_or(0),
@@ -531,34 +458,35 @@ fn memory_region(place: Place<'_>, load_address: u64) -> Result<'_, MemoryRegion
         bytes,
         write: attributes & WRITE != 0,
         execute: attributes & EXECUTE != 0,
-        phandle: phandle.map(|phandle| phandle as u32),
+        phandle: place.ranged("phandle", 0, u32::MAX.into())?.map(|phandle| phandle as u32),
     })
 }
 
 #[inline(never)]
-fn device_region(place: Place<'_>) -> Result<'_, DeviceRegion<'_>> {
-    let (bytes, attributes) = extent(place, &[READ, READ | WRITE])?;
-    let base = place.missing("base-address", place.number("base-address")?)?;
-    let (interrupts, interrupt_targets) = (place.cells("interrupts")?, place.cells("interrupts-target")?);
-    if interrupts.len() % 2 != 0 {
-        return Err(place.error("interrupts", Problem::NotCells));
-    }
-    for (index, id) in ids(interrupts).enumerate() {
-        if !SPIS.contains(&id) {
-            let (value, min, max) = (id.into(), (*SPIS.start()).into(), (*SPIS.end()).into());
+fn device_region<'a>(place: &Place<'a>) -> Result<'a, DeviceRegion<'a>> {
+    let (bytes, attributes) = extent(place, 1 << READ | 1 << (READ | WRITE))?;
+    let base = place.required("base-address", 0, u64::MAX)?;
+    let interrupts = place.cells("interrupts", 2)?;
+    let mut at = 0;
+    while at < interrupts.len() {
+        let id = interrupts.get(at);
+        if !(SPI_MIN..=SPI_MAX).contains(&id) {
+            let (value, min, max) = (id.into(), SPI_MIN.into(), SPI_MAX.into());
             return Err(place.error("interrupts", Problem::Range { value, min, max }));
         }
-        if ids(interrupts).take(index).any(|other| other == id) {
+        if has_id(interrupts.first(at), id) {
             return Err(place.error("interrupts", Problem::DuplicateNumber(id.into())));
         }
+        at += 2;
     }
-    if interrupt_targets.len() % 3 != 0 {
-        return Err(place.error("interrupts-target", Problem::NotCells));
-    }
-    for id in interrupt_targets.iter().step_by(3) {
-        if !ids(interrupts).any(|known| known == id) {
+    let interrupt_targets = place.cells("interrupts-target", 3)?;
+    at = 0;
+    while at < interrupt_targets.len() {
+        let id = interrupt_targets.get(at);
+        if !has_id(interrupts, id) {
             return Err(place.error("interrupts-target", Problem::Unsupported(id.into())));
         }
+        at += 3;
     }
     let (smmu_id, stream_ids) = smmu(place)?;
     Ok(DeviceRegion {
@@ -574,23 +502,19 @@ fn device_region(place: Place<'_>) -> Result<'_, DeviceRegion<'_>> {
     })
 }
 
-/// Whether two ranges, each with its length, have bytes in common.
-fn overlap((a, bytes): (u64, u64), (b, more): (u64, u64)) -> bool {
-    a < b + more && b < a + bytes
-}
-
 /// Streams of a device, which need an SMMU to be streams of.
 #[inline(never)]
-fn smmu(place: Place<'_>) -> Result<'_, (Option<u32>, Cells<'_>)> {
+fn smmu<'a>(place: &Place<'a>) -> Result<'a, (Option<u32>, Cells<'a>)> {
     let id = place.ranged("smmu-id", 0, u32::MAX.into())?;
-    let streams = place.cells("stream-ids")?;
+    let streams = place.cells("stream-ids", 1)?;
     if id.is_none() && !streams.is_empty() {
         return Err(place.error("smmu-id", Problem::Missing));
     }
     Ok((id.map(|id| id as u32), streams))
 }
 
-/// The ids in a list of interrupts.
-fn ids(interrupts: Cells<'_>) -> impl Iterator<Item = u32> {
-    interrupts.iter().step_by(2)
+/// Whether an interrupt is in a list of ids, each with its attributes.
+#[inline(never)]
+fn has_id(interrupts: Cells<'_>, id: u32) -> bool {
+    interrupts.iter().step_by(2).any(|other| other == id)
 }

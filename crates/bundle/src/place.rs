@@ -1,9 +1,11 @@
 //! Reading the properties of one node, with errors that say which.
 
 use crate::error::{At, BundleError, Problem};
+use alloc::boxed::Box;
 use devtree::Node;
 
-pub(crate) type Result<'a, T> = core::result::Result<T, BundleError<'a>>;
+/// Errors are large and rare; what goes through every `?` is a pointer.
+pub(crate) type Result<'a, T> = core::result::Result<T, Box<BundleError<'a>>>;
 
 /// The node that is being read, and how errors name it.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +30,16 @@ impl<'a> Cells<'a> {
         self.0.iter().map(|cell| u32::from_be_bytes(*cell))
     }
 
+    /// The one at `index`; 0 if there is none.
+    pub fn get(&self, index: usize) -> u32 {
+        self.0.get(index).map_or(0, |cell| u32::from_be_bytes(*cell))
+    }
+
+    /// The first `count`.
+    pub(crate) fn first(&self, count: usize) -> Self {
+        Self(self.0.get(..count).unwrap_or(self.0))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -40,19 +52,31 @@ impl<'a> Cells<'a> {
 }
 
 impl<'a> Place<'a> {
-    pub(crate) fn error(&self, property: &'a str, problem: Problem<'a>) -> BundleError<'a> {
-        BundleError::Property { file: self.file, at: self.at, property, problem }
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn error(&self, property: &'a str, problem: Problem<'a>) -> Box<BundleError<'a>> {
+        Box::new(BundleError::Property { file: self.file, at: self.at, property, problem })
     }
 
-    pub(crate) fn missing<T>(&self, property: &'a str, value: Option<T>) -> Result<'a, T> {
-        value.ok_or_else(|| self.error(property, Problem::Missing))
+    /// An error about the node itself.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn node_error(&self, why: &'static str) -> Box<BundleError<'a>> {
+        Box::new(BundleError::Node { file: self.file, at: self.at, why })
     }
 
     pub(crate) fn value(&self, property: &str) -> Option<&'a [u8]> {
         self.node.value(property)
     }
 
+    /// The node's child with this name.
+    #[inline(never)]
+    pub(crate) fn child(&self, name: &'static str) -> Option<Self> {
+        Some(Self { at: At::Child(name, ""), node: self.node.child(name)?, ..*self })
+    }
+
     /// Whether a property that has no value is there.
+    #[inline(never)]
     pub(crate) fn flag(&self, property: &'a str) -> Result<'a, bool> {
         match self.value(property) {
             None => Ok(false),
@@ -62,45 +86,59 @@ impl<'a> Place<'a> {
     }
 
     /// One string.
+    #[inline(never)]
     pub(crate) fn text(&self, property: &'a str) -> Result<'a, Option<&'a str>> {
         let Some(value) = self.value(property) else { return Ok(None) };
-        let text = value.strip_suffix(b"\0").and_then(|text| core::str::from_utf8(text).ok());
-        let text = text.filter(|text| !text.contains('\0'));
-        text.map(Some).ok_or_else(|| self.error(property, Problem::NotText))
-    }
-
-    /// A number of one or two cells.
-    pub(crate) fn number(&self, property: &'a str) -> Result<'a, Option<u64>> {
-        match self.value(property) {
-            None => Ok(None),
-            Some(&[a, b, c, d]) => Ok(Some(u64::from(u32::from_be_bytes([a, b, c, d])))),
-            Some(value) => match value.as_array() {
-                Some(bytes) => Ok(Some(u64::from_be_bytes(*bytes))),
-                None => Err(self.error(property, Problem::NotNumber)),
-            },
+        let text = value.strip_suffix(b"\0").filter(|text| !text.contains(&0));
+        match text.and_then(|text| core::str::from_utf8(text).ok()) {
+            None => Err(self.error(property, Problem::NotText)),
+            text => Ok(text),
         }
     }
 
-    /// A number from `min` to `max`.
+    /// One string, which must be there.
+    #[inline(never)]
+    pub(crate) fn required_text(&self, property: &'a str) -> Result<'a, &'a str> {
+        self.text(property)?.ok_or_else(|| self.error(property, Problem::Missing))
+    }
+
+    /// A number of one or two cells, from `min` to `max`.
+    #[inline(never)]
     pub(crate) fn ranged(&self, property: &'a str, min: u64, max: u64) -> Result<'a, Option<u64>> {
-        let number = self.number(property)?;
-        match number {
-            Some(value) if !(min..=max).contains(&value) => {
-                Err(self.error(property, Problem::Range { value, min, max }))
-            }
-            _ => Ok(number),
+        let Some(bytes) = self.value(property) else { return Ok(None) };
+        if !matches!(bytes.len(), 4 | 8) {
+            return Err(self.error(property, Problem::NotNumber));
         }
+        let value = bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
+        if value < min || value > max {
+            return Err(self.error(property, Problem::Range { value, min, max }));
+        }
+        Ok(Some(value))
     }
 
-    /// A list of cells; empty if it is not there.
-    pub(crate) fn cells(&self, property: &'a str) -> Result<'a, Cells<'a>> {
+    /// Any number of one or two cells.
+    #[inline(never)]
+    pub(crate) fn number(&self, property: &'a str) -> Result<'a, Option<u64>> {
+        self.ranged(property, 0, u64::MAX)
+    }
+
+    /// A number that must be there.
+    #[inline(never)]
+    pub(crate) fn required(&self, property: &'a str, min: u64, max: u64) -> Result<'a, u64> {
+        self.ranged(property, min, max)?.ok_or_else(|| self.error(property, Problem::Missing))
+    }
+
+    /// A list of cells, as many as a multiple of `group`; empty if it is not there.
+    #[inline(never)]
+    pub(crate) fn cells(&self, property: &'a str, group: usize) -> Result<'a, Cells<'a>> {
         match self.value(property).unwrap_or_default().as_chunks() {
-            (cells, []) => Ok(Cells(cells)),
+            (cells, []) if cells.len().is_multiple_of(group) => Ok(Cells(cells)),
             _ => Err(self.error(property, Problem::NotCells)),
         }
     }
 
     /// Whether a string is one of those in `compatible`.
+    #[inline(never)]
     pub(crate) fn is_compatible(&self, wanted: &str) -> bool {
         let value = self.value("compatible").unwrap_or_default();
         value.split(|byte| *byte == 0).any(|text| text == wanted.as_bytes())

@@ -9,10 +9,10 @@ use proptest::prelude::*;
 fn use_it(bytes: &[u8]) {
     match Manifest::check(bytes, &LIMITS) {
         Ok(manifest) => {
-            assert!(manifest.vms().next().is_some_and(|vm| vm.mem_size.is_none()));
+            assert!(manifest.vms().first().is_some_and(|vm| vm.mem_size.is_none()));
             for vm in manifest.vms() {
                 assert!((1..=31).contains(&vm.debug_name.len()));
-                let image = Image::parse(manifest.file(vm.kernel_filename)).unwrap();
+                let image = Image::parse(vm.kernel).unwrap();
                 assert!(vm.mem_size.is_none_or(|bytes| bytes % 4096 == 0 && bytes > image.memory_size));
                 vm.smc_whitelist.iter().for_each(drop);
             }

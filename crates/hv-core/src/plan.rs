@@ -252,6 +252,18 @@ pub(crate) struct Plan {
     pub(crate) primary: PrimaryPlan,
 }
 
+impl Plan {
+    /// The memory of a secondary.
+    pub(crate) fn of(&self, vm: VmId) -> Option<&Placement> {
+        self.secondaries.iter().find(|placement| placement.vm == vm)
+    }
+
+    /// The memory regions of its manifest.
+    pub(crate) fn regions_of(&self, vm: VmId) -> impl Iterator<Item = &Placement> {
+        self.secondaries.iter().filter(move |placement| placement.vm == vm).skip(1)
+    }
+}
+
 impl Memory<'_> {
     /// `len` bytes, rounded up to pages, for the hypervisor's pool, as low as possible. The caller adds them to
     /// [`Self::hypervisor`]. Needs no heap.

@@ -1,8 +1,9 @@
 //! The devices of the machine: which the hypervisor keeps, and which the super-secondary has.
 
 use crate::{board, plan::Region};
+use ::bundle::DeviceRegion;
 use alloc::vec::Vec;
-use hv_abi::layout::PAGE;
+use hv_abi::{ids::VmId, layout::PAGE};
 use machine::Machine;
 
 /// Devices, as regions of whole pages.
@@ -33,9 +34,15 @@ impl<'a> Devices<'a> {
 
     /// Sorts them: what shares a page with memory, with a device of the hypervisor's own, or with one that a partition manifest
     /// gives to a VM (`given`), is not for the super-secondary.
-    pub(super) fn new(machine: &'a Machine<'a>, ram: &[Region], given: impl Iterator<Item = Region>) -> Self {
-        let mut kept: Vec<Region> = ram.iter().map(|region| pages(region.base, region.len)).collect();
-        kept.extend(given);
+    #[inline(never)]
+    pub(super) fn new(machine: &'a Machine<'a>, ram: &[Region], given: &[(VmId, DeviceRegion<'_>)]) -> Self {
+        let mut kept = Vec::new();
+        for region in ram {
+            kept.push(pages(region.base, region.len));
+        }
+        for (_, device) in given {
+            kept.push(Region::new(device.address, device.bytes));
+        }
         board::devices(machine, &mut |base, bytes| kept.push(pages(base, bytes)));
         let mut this = Self { machine, regions: Vec::new(), hidden: Vec::new() };
         machine.for_each_device(&mut |name, region| {

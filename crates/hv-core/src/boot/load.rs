@@ -9,7 +9,7 @@ use crate::{
 };
 use ::bundle::{Kind, VmSpec};
 use alloc::{boxed::Box, vec, vec::Vec};
-use hv_abi::layout;
+use hv_abi::{ids::Pa, layout};
 use machine::Machine;
 
 /// Where a VM's first vCPU starts, and what it finds in x0.
@@ -23,38 +23,42 @@ fn copy(pa: u64, bytes: &[u8]) {
     arch::clean_to_memory(pa as usize, bytes.len());
 }
 
-/// Loads every secondary; returns what it takes to do that again, in the plan's order. What the bundle holds stays where it is.
-pub(super) fn secondaries(bundle: &Bundle<'static>, plan: &Plan, devices: &Devices<'_>) -> Vec<Reload> {
-    let all = bundle.secondaries().iter().zip(&plan.secondaries);
-    all.map(|(vm, placement)| {
-        let base = memory_base(vm, placement);
-        let (kernel, loading) = bundle.loading(vm, placement.bytes);
-        let mut segments = vec![(loading.kernel, kernel)];
-        let ramdisk = bundle.ramdisk(vm).zip(loading.ramdisk).map(|(bytes, offset)| {
-            segments.push((offset, bytes));
-            let start = base + offset;
-            (start, start + bytes.len() as u64)
-        });
-        if let Some(offset) = loading.tree {
-            let memory = Region::new(base, placement.bytes);
-            segments.push((offset, tree(bundle, vm, devices, memory, ramdisk, loading.tree_room)));
-        }
-        for (offset, bytes) in &segments {
-            copy(placement.pa.0 + offset, bytes);
-        }
-        Reload {
-            pa: placement.pa,
-            bytes: placement.bytes,
-            segments: segments.into_boxed_slice(),
-            regions: Box::default(),
-            mailbox: None,
-            register: vm.partition.and_then(|partition| partition.gp_register).unwrap_or(0),
-            entry: base + loading.kernel + vm.partition.map_or(0, |partition| partition.entrypoint_offset),
-            argument: loading.argument(base, placement.bytes),
-            done: 0,
-        }
-    })
-    .collect()
+/// Loads a secondary; returns what it takes to do that again. What the bundle holds stays where it is.
+#[inline(never)]
+pub(super) fn secondary(
+    vm: &VmSpec<'static>,
+    placement: &Placement,
+    devices: &Devices<'_>,
+    regions: Box<[(Pa, u64)]>,
+) -> Reload {
+    let base = memory_base(vm, placement);
+    let loading = vm.loading();
+    let mut segments = vec![(loading.kernel, vm.kernel)];
+    let mut ramdisk = None;
+    if let (Some(bytes), Some(offset)) = (vm.ramdisk, loading.ramdisk) {
+        segments.push((offset, bytes));
+        ramdisk = Some((base + offset, base + offset + bytes.len() as u64));
+    }
+    if let Some(offset) = loading.tree {
+        let memory = Region::new(base, placement.bytes);
+        segments.push((offset, tree(vm, devices, memory, ramdisk, loading.tree_room)));
+    }
+    for (offset, bytes) in &segments {
+        copy(placement.pa.0 + offset, bytes);
+    }
+    let (register, entry) =
+        vm.partition.as_ref().map_or((0, 0), |p| (p.gp_register.unwrap_or(0), p.entrypoint_offset));
+    Reload {
+        pa: placement.pa,
+        bytes: placement.bytes,
+        segments: segments.into_boxed_slice(),
+        regions,
+        mailbox: None,
+        register,
+        entry: base + loading.kernel + entry,
+        argument: loading.argument(base, placement.bytes),
+        done: 0,
+    }
 }
 
 /// Where a VM sees its memory.
@@ -63,16 +67,20 @@ pub(super) fn memory_base(vm: &VmSpec<'_>, placement: &Placement) -> u64 {
 }
 
 /// The device tree of a secondary: its own, amended, the machine's with its devices, or one that is made from nothing.
+#[inline(never)]
 fn tree(
-    bundle: &Bundle<'static>,
     vm: &VmSpec<'static>,
     devices: &Devices<'_>,
     memory: Region,
     ramdisk: Option<(u64, u64)>,
     room: u64,
 ) -> &'static [u8] {
-    let regions = vm.partition.iter().flat_map(::bundle::Partition::memory_regions);
-    let regions: Vec<u64> = regions.filter(|region| region.anywhere).map(|region| region.address).collect();
+    let mut regions = Vec::new();
+    for region in vm.partition.iter().flat_map(|partition| &partition.memory_regions) {
+        if region.anywhere {
+            regions.push(region.address);
+        }
+    }
     let ask = vmtree::SecondaryTree {
         memory_base: memory.base,
         memory_len: memory.len,
@@ -82,7 +90,7 @@ fn tree(
         name: vm.debug_name,
         regions: &regions,
     };
-    let tree = match bundle.tree(vm) {
+    let tree = match vm.tree() {
         Some(own) => vmtree::amended(own, &ask),
         None if vm.kind == Kind::SuperSecondary => {
             vmtree::super_secondary(devices.machine.dtb(), &ask, &devices.hidden)
@@ -99,16 +107,21 @@ fn tree(
 }
 
 /// Loads the primary.
+#[inline(never)]
 pub(super) fn primary(bundle: &Bundle<'_>, plan: &Plan, machine: &Machine<'_>) -> Start {
     let vm = bundle.primary();
     let place = &plan.primary;
-    copy(place.kernel_pa.0, bundle.kernel(vm).0);
-    let ramdisk = bundle.ramdisk(vm).zip(place.ramdisk_pa).map(|(bytes, pa)| {
+    copy(place.kernel_pa.0, vm.kernel);
+    let mut ramdisk = None;
+    if let (Some(bytes), Some(pa)) = (vm.ramdisk, place.ramdisk_pa) {
         copy(pa.0, bytes);
-        (pa.0, pa.0 + bytes.len() as u64)
-    });
+        ramdisk = Some((pa.0, pa.0 + bytes.len() as u64));
+    }
     let bootargs = vm.bootargs.or(machine.bootargs()).unwrap_or_default();
-    let others: Vec<(u16, &str)> = bundle.secondaries().iter().map(|vm| (vm.index, vm.debug_name)).collect();
+    let mut others = Vec::new();
+    for vm in bundle.secondaries() {
+        others.push((vm.index, vm.debug_name));
+    }
     let tree = vmtree::PrimaryTree { others: &others, regions: &place.regions, bootargs, ramdisk };
     match vmtree::primary(machine.dtb(), &tree) {
         Ok(tree) if tree.len() as u64 <= bundle.primary_needs(machine.dtb().len()).tree => {

@@ -13,7 +13,8 @@ use crate::{
     firmware::{self, Whitelist},
     interrupt::TIMERS,
     percore::Core,
-    plan::{Memory, Placement, Plan, Region, Request},
+    plan::{Memory, Plan, Region, Request},
+    reload::Reload,
     report,
     system::System,
     tables::VmTables,
@@ -21,7 +22,7 @@ use crate::{
     vm::{Messaging, Vm, VmKind},
     vmtree,
 };
-use ::bundle::{MemoryRegion, VmSpec};
+use ::bundle::VmSpec;
 use alloc::{boxed::Box, vec::Vec};
 use bundle::Bundle;
 use devices::Devices;
@@ -99,12 +100,13 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     let hypervisor = [image_region, initrd, pool];
     let memory = Memory { hypervisor: &hypervisor, ..memory };
     let needs = bundle.primary_needs(machine.dtb().len());
-    let requests: Vec<Request> = bundle
-        .secondaries()
-        .iter()
-        .map(|vm| Request { vm: id_of(vm), bytes: vm.mem_size.unwrap_or_default() })
-        .chain(bundle.regions().iter().map(|(vm, region)| Request { vm: *vm, bytes: region.bytes }))
-        .collect();
+    let mut requests = Vec::new();
+    for vm in bundle.secondaries() {
+        requests.push(Request { vm: id_of(vm), bytes: vm.mem_size.unwrap_or_default() });
+    }
+    for (vm, region) in bundle.regions() {
+        requests.push(Request { vm: *vm, bytes: region.bytes });
+    }
     check_devices(&machine, &bundle, &ram, &reserved);
     let plan = match memory.plan(&requests, &needs) {
         Ok(plan) => plan,
@@ -118,27 +120,24 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     for region in &plan.primary.regions {
         map_except(&mut map, *region, &loaded);
     }
-    let given = bundle.devices().iter().map(|(_, device)| Region::new(device.address, device.bytes));
-    let devices = Devices::new(&machine, &ram, given);
-    let secondaries = load::secondaries(&bundle, &plan, &devices);
+    let devices = Devices::new(&machine, &ram, bundle.devices());
     let primary = load::primary(&bundle, &plan, &machine);
 
     let mut own = El2Map::new(&layout);
     own.identity(pool.base, pool.len, Kind::Data);
     own.identity(initrd.base, initrd.len, Kind::ReadOnly);
     board::devices(&machine, &mut |base, bytes| own.identity(base, bytes, Kind::Device));
-    let system = build(&devices, &bundle, &plan, &cores, &ram, own);
+    let (system, reloads) = build(&devices, &bundle, &plan, &cores, &ram, own);
     let this = system.cores.iter().find(|core| core.mpidr == arch::mpidr());
     let Some(this) = this else {
         fail!("the device tree does not list the core that the hypervisor runs on")
     };
 
-    for ((vm, mut reload), spec) in system.vms[1..].iter().zip(secondaries).zip(bundle.secondaries()) {
+    for (index, mut reload) in reloads.into_iter().enumerate() {
+        let (vm, spec) = (&system.vms[index + 1], &bundle.secondaries()[index]);
         let mut claimed = claim(&vm.vcpus[0], this);
         reload.start(&mut claimed);
         claimed.release(VcpuState::Ready);
-        reload.regions =
-            regions_of(&bundle, &plan, vm.id).map(|(_, place)| (place.pa, place.bytes)).collect();
         reload.mailbox = link_mailbox(vm, spec);
         *vm.reload.lock() = Some(reload);
     }
@@ -287,23 +286,29 @@ fn map_except(map: &mut El2Map, region: Region, except: &[Region]) {
 }
 
 /// Whose each page is when the first VM starts. What nobody has been given is the hypervisor's.
-fn ownership(ram: &[Region], plan: &Plan, vms: impl Iterator<Item = VmId>) -> Ownership {
+#[inline(never)]
+fn ownership(ram: &[Region], plan: &Plan, vms: &[Vm]) -> Ownership {
     let whole = |region: &Region| {
         let base = region.base.next_multiple_of(layout::PAGE);
         (base, (region.end() & !(layout::PAGE - 1)).saturating_sub(base))
     };
-    let mut ownership = Ownership::new(ram.iter().map(whole), vms);
-    let primary = plan.primary.regions.iter().map(|region| (VmId::PRIMARY, Pa(region.base), region.len));
-    let secondaries = plan.secondaries.iter().map(|placement| (placement.vm, placement.pa, placement.bytes));
-    for (vm, pa, bytes) in primary.chain(secondaries) {
+    let mut ownership = Ownership::new(ram.iter().map(whole), vms.iter().map(|vm| vm.id));
+    let mut assign = |vm, pa, bytes: u64| {
         if !ownership.assign(vm, pa, bytes / layout::PAGE) {
             fail!("memory at {:#x} has been planned for two", pa.0);
         }
+    };
+    for region in &plan.primary.regions {
+        assign(VmId::PRIMARY, Pa(region.base), region.len);
+    }
+    for placement in &plan.secondaries {
+        assign(placement.vm, placement.pa, placement.bytes);
     }
     ownership
 }
 
-/// Makes everything that lives as long as the machine runs.
+/// Makes everything that lives as long as the machine runs, and loads the secondaries; returns how they were loaded, too.
+#[inline(never)]
 fn build(
     devices: &Devices<'_>,
     bundle: &Bundle<'static>,
@@ -311,66 +316,59 @@ fn build(
     cores: &[u64],
     ram: &[Region],
     mut map: El2Map,
-) -> &'static System {
+) -> (&'static System, Vec<Reload>) {
     let (machine, width) = (devices.machine, ipa_width(bundle, plan, devices));
-    let mut vms = Vec::new();
-    let affinities: Vec<u64> = cores.to_vec();
-    let name = bundle.primary().debug_name;
-    vms.push(Vm::new(
-        VmId::PRIMARY,
-        VmKind::Primary,
-        name,
-        bundle.primary().uuid(),
-        messaging(bundle.primary(), VmKind::Primary),
-        vcpus(&affinities),
-        primary_tables(bundle, plan, width),
-        [0, spare_tables(u64::MAX)],
-    ));
-    for (spec, placement) in bundle.secondaries().iter().zip(&plan.secondaries) {
-        let affinities: Vec<u64> = (0..spec.vcpu_count as u16).map(vmtree::vcpu_mpidr).collect();
-        let (kind, tables) = if spec.kind == ::bundle::Kind::SuperSecondary {
-            (VmKind::SuperSecondary, super_secondary_tables(bundle, spec, placement, devices, width))
+    let (mut vms, mut reloads) = (Vec::new(), Vec::new());
+    for spec in bundle.vms() {
+        let (tables, regions) = tables(bundle, plan, devices, spec, width);
+        let mut vcpus = Vec::new();
+        let (kind, memory, growth) = if let Some(placement) = plan.of(id_of(spec)) {
+            reloads.push(load::secondary(spec, placement, devices, regions));
+            for index in 0..spec.vcpu_count as u16 {
+                vcpus.push(Vcpu::new(VcpuIndex(index), vmtree::vcpu_mpidr(index)));
+            }
+            let own = spec.kind == ::bundle::Kind::SuperSecondary;
+            let kind = if own { VmKind::SuperSecondary } else { VmKind::Secondary };
+            (kind, layout::window(placement.bytes), placement.bytes)
         } else {
-            (VmKind::Secondary, secondary_tables(bundle, plan, spec, placement, width))
+            for (index, mpidr) in cores.iter().enumerate() {
+                vcpus.push(Vcpu::new(VcpuIndex(index as u16), *mpidr));
+            }
+            (VmKind::Primary, 0, u64::MAX)
         };
-        let messaging = messaging(spec, kind);
-        vms.push(Vm::new(
+        let mut vm = Vm::new(
             id_of(spec),
             kind,
             spec.debug_name,
             spec.uuid(),
-            messaging,
-            vcpus(&affinities),
+            messaging(spec, kind),
+            vcpus.into_boxed_slice(),
             tables,
-            [layout::window(placement.bytes), spare_tables(placement.bytes)],
-        ));
-    }
-
-    let specs = core::iter::once(bundle.primary()).chain(bundle.secondaries());
-    for (vm, spec) in vms.iter_mut().zip(specs) {
+            [memory, spare_tables(growth)],
+        );
         vm.whitelist = Whitelist { functions: spec.smc_whitelist, permissive: spec.smc_whitelist_permissive };
+        vms.push(vm);
     }
 
+    // The map is complete before a core has it.
     let mut parts = Vec::new();
     for index in 0..cores.len() as u16 {
         let stack = stack_memory();
         parts.push((map.stack(index, stack), map.window(index)));
     }
     let root = map.leak();
-    let physical_cores = cores
-        .iter()
-        .zip(parts)
-        .enumerate()
-        .map(|(index, (mpidr, (top, window)))| Core::new(index as u16, *mpidr, vms.len(), window, root, top))
-        .collect();
+    let mut physical_cores = Vec::new();
+    for (index, (top, window)) in parts.into_iter().enumerate() {
+        physical_cores.push(Core::new(index as u16, cores[index], vms.len(), window, root, top));
+    }
 
-    let ownership = ownership(ram, plan, vms.iter().map(|vm| vm.id));
+    let ownership = ownership(ram, plan, &vms);
     let Some(frequency) = vtimer::frequency() else {
         fail!("firmware has not set the frequency of the counter")
     };
     let system = System::publish(Box::new(System {
         vms: vms.into_boxed_slice(),
-        cores: physical_cores,
+        cores: physical_cores.into_boxed_slice(),
         ownership: SpinMutex::new(ownership),
         frequency,
         vtcr: arch::vtcr(width.bits()),
@@ -383,7 +381,7 @@ fn build(
     for (core, vcpu) in system.cores.iter().zip(&system.vms[0].vcpus) {
         core.attach(vcpu);
     }
-    system
+    (system, reloads)
 }
 
 fn messaging(spec: &VmSpec<'_>, kind: VmKind) -> Messaging {
@@ -391,10 +389,6 @@ fn messaging(spec: &VmSpec<'_>, kind: VmKind) -> Messaging {
         Some(p) => Messaging::by_manifest(kind, p.messaging_method, p.notification_support, p.version),
         None => Messaging::of(kind),
     }
-}
-
-fn vcpus(affinities: &[u64]) -> Box<[Vcpu]> {
-    affinities.iter().enumerate().map(|(i, mpidr)| Vcpu::new(VcpuIndex(i as u16), *mpidr)).collect()
 }
 
 /// A stack's worth of pages from the heap.
@@ -410,12 +404,21 @@ fn spare_tables(bytes: u64) -> u64 {
 }
 
 /// Wide enough for all memory of the primary, which sees physical addresses, and for the secondaries' layout.
+#[inline(never)]
 fn ipa_width(bundle: &Bundle<'_>, plan: &Plan, devices: &Devices<'_>) -> IpaWidth {
-    let primary = plan.primary.regions.iter().chain(&devices.regions).map(|r| r.end());
-    let largest = plan.secondaries.iter().map(|p| layout::window(p.bytes) + (1 << 30));
-    let regions = bundle.regions().iter().map(|(_, region)| region.address + region.bytes);
-    let given = bundle.devices().iter().map(|(_, device)| device.address + device.bytes);
-    let limit = primary.chain(largest).chain(regions).chain(given).fold(1 << 32, u64::max);
+    let mut limit = 1 << 32;
+    for region in plan.primary.regions.iter().chain(&devices.regions) {
+        limit = limit.max(region.end());
+    }
+    for placement in &plan.secondaries {
+        limit = limit.max(layout::window(placement.bytes) + (1 << 30));
+    }
+    for (_, region) in bundle.regions() {
+        limit = limit.max(region.address + region.bytes);
+    }
+    for (_, device) in bundle.devices() {
+        limit = limit.max(device.address + device.bytes);
+    }
     let bits = (64 - (limit - 1).leading_zeros()) as u8;
     // 39 bits, which one root table translates, leave much room for memory that VMs receive.
     match IpaWidth::new(bits.max(39.min(arch::pa_bits()))) {
@@ -424,84 +427,76 @@ fn ipa_width(bundle: &Bundle<'_>, plan: &Plan, devices: &Devices<'_>) -> IpaWidt
     }
 }
 
-/// The primary sees physical addresses. Memory regions of its partition manifest are part of what it has anyway.
+/// Tables with a VM's memory, with regions that replace part of it or are beside it, and with its devices. Returns where those
+/// beside it are, too: addresses and bytes.
 #[inline(never)]
-fn primary_tables(bundle: &Bundle<'_>, plan: &Plan, width: IpaWidth) -> VmTables {
-    let spec = bundle.primary();
-    for region in spec.partition.iter().flat_map(::bundle::Partition::memory_regions) {
-        let this = Region::new(region.address, region.bytes);
-        if !plan.primary.regions.iter().any(|r| r.intersect(this) == Some(this)) {
-            let file = spec.fdt_filename.unwrap_or_default();
-            fail!("{file}: /memory-regions/{}: {this} is not memory of the primary VM", region.name);
-        }
-    }
-    let ranges = plan.primary.regions.iter().map(|r| (Ipa(r.base), Pa(r.base), r.len));
-    map_memory(bundle, width, spec, ranges, core::iter::empty())
-}
-
-/// Its memory and the devices, at their physical addresses.
-fn super_secondary_tables(
-    bundle: &Bundle<'_>,
-    spec: &VmSpec<'_>,
-    placement: &Placement,
-    devices: &Devices<'_>,
-    width: IpaWidth,
-) -> VmTables {
-    let own = (Ipa(placement.pa.0), placement.pa, placement.bytes);
-    let mut tables = map_memory(bundle, width, spec, core::iter::once(own), core::iter::empty());
-    for device in &devices.regions {
-        let (ipa, pa) = (Ipa(device.base), Pa(device.base));
-        if tables.map(ipa, pa, device.len, Access::RW, MemoryType::Device).is_err() {
-            fail!("the device at {device} cannot be mapped for a VM: there is no memory for its tables");
-        }
-    }
-    tables
-}
-
-#[inline(never)]
-fn secondary_tables(
+fn tables(
     bundle: &Bundle<'_>,
     plan: &Plan,
+    devices: &Devices<'_>,
     spec: &VmSpec<'_>,
-    placement: &Placement,
     width: IpaWidth,
-) -> VmTables {
-    let own = (Ipa(layout::RAM_BASE), placement.pa, placement.bytes);
-    let within = spec.partition.iter().flat_map(::bundle::Partition::memory_regions);
-    let within = within.filter(|region| region.is_within(placement.bytes));
-    let within = within.map(|region| (region, Pa(placement.pa.0 + (region.address - layout::RAM_BASE))));
-    let beside = regions_of(bundle, plan, placement.vm).map(|(region, place)| (region, place.pa));
-    map_memory(bundle, width, spec, core::iter::once(own), within.chain(beside))
-}
-
-/// Tables with a VM's memory, with regions that replace part of it or are beside it, and with its devices.
-#[inline(never)]
-fn map_memory<'a>(
-    bundle: &Bundle<'_>,
-    width: IpaWidth,
-    spec: &VmSpec<'_>,
-    ranges: impl Iterator<Item = (Ipa, Pa, u64)>,
-    regions: impl Iterator<Item = (MemoryRegion<'a>, Pa)>,
-) -> VmTables {
-    let mapped = VmTables::new(width).and_then(|mut tables| {
-        for (ipa, pa, bytes) in ranges {
-            tables.map(ipa, pa, bytes, Access::RWX, MemoryType::Normal)?;
-        }
-        for (region, pa) in regions {
-            let access = Access { read: true, write: region.write, execute: region.execute };
-            tables.replace(Ipa(region.address), pa, region.bytes, access)?;
-        }
-        for (_, device) in bundle.devices().iter().filter(|(vm, _)| vm.0 == spec.index) {
-            let access = Access { read: true, write: device.write, execute: false };
-            let (ipa, pa) = (Ipa(device.address), Pa(device.address));
-            tables.map(ipa, pa, device.bytes, access, MemoryType::Device)?;
-        }
-        Ok(tables)
-    });
-    match mapped {
+) -> (VmTables, Box<[(Pa, u64)]>) {
+    let refuse = |why| -> ! { fail!("the memory of {} cannot be mapped: {why}", spec.debug_name) };
+    let mut tables = match VmTables::new(width) {
         Ok(tables) => tables,
-        Err(why) => fail!("the memory of {} cannot be mapped: {why}", spec.debug_name),
+        Err(why) => refuse(why),
+    };
+    let mut map = |ipa, pa, bytes, access, memory| {
+        if let Err(why) = tables.map(Ipa(ipa), Pa(pa), bytes, access, memory) {
+            refuse(why)
+        }
+    };
+    let id = id_of(spec);
+    let placement = plan.of(id);
+    if let Some(placement) = placement {
+        let base = load::memory_base(spec, placement);
+        map(base, placement.pa.0, placement.bytes, Access::RWX, MemoryType::Normal);
+    } else {
+        // The primary sees physical addresses, as the super-secondary does.
+        for region in &plan.primary.regions {
+            map(region.base, region.base, region.len, Access::RWX, MemoryType::Normal);
+        }
     }
+    if spec.kind == ::bundle::Kind::SuperSecondary {
+        for device in &devices.regions {
+            map(device.base, device.base, device.len, Access::RW, MemoryType::Device);
+        }
+    }
+    for (_, device) in bundle.devices().iter().filter(|(vm, _)| *vm == id) {
+        let access = Access { read: true, write: device.write, execute: false };
+        map(device.address, device.address, device.bytes, access, MemoryType::Device);
+    }
+    let mut beside = plan.regions_of(id);
+    let mut places = Vec::new();
+    for region in spec.partition.iter().flat_map(|partition| &partition.memory_regions) {
+        let pa = match (placement, spec.mem_size) {
+            (Some(own), Some(bytes)) if region.is_within(bytes) => {
+                own.pa.0 + (region.address - layout::RAM_BASE)
+            }
+            (Some(_), _) => match beside.next() {
+                Some(place) => {
+                    places.push((place.pa, place.bytes));
+                    place.pa.0
+                }
+                None => continue,
+            },
+            (None, _) => {
+                // Memory regions of the primary's partition manifest are part of what it has anyway.
+                let this = Region::new(region.address, region.bytes);
+                if !plan.primary.regions.iter().any(|r| r.intersect(this) == Some(this)) {
+                    let file = bundle.file_of(id);
+                    fail!("{file}: /memory-regions/{}: {this} is not memory of the primary VM", region.name);
+                }
+                continue;
+            }
+        };
+        let access = Access { read: true, write: region.write, execute: region.execute };
+        if let Err(why) = tables.replace(Ipa(region.address), Pa(pa), region.bytes, access) {
+            refuse(why)
+        }
+    }
+    (tables, places.into_boxed_slice())
 }
 
 fn claim(vcpu: &'static Vcpu, core: &'static Core) -> Claimed {
@@ -514,29 +509,18 @@ fn claim(vcpu: &'static Vcpu, core: &'static Core) -> Claimed {
 /// Makes the buffers that a VM's partition manifest names its mailbox: (TX, RX).
 #[inline(never)]
 fn link_mailbox(vm: &Vm, spec: &VmSpec<'_>) -> Option<(Pa, Pa)> {
-    let partition = spec.partition?;
-    let page = |index| {
-        let region = partition.memory_regions().nth(index)?;
+    let partition = spec.partition.as_ref()?;
+    let page = |index: usize| {
+        let region = partition.memory_regions.get(index)?;
         Some(vm.stage2.lock().walk(Ipa(region.address))?.pa)
     };
-    let [rx, tx] = partition.rx_tx()?.map(page);
-    let (tx, rx) = (tx?, rx?);
+    let [rx, tx] = partition.rx_tx?;
+    let (tx, rx) = (page(tx)?, page(rx)?);
     if !System::get().ownership.lock().link_mailbox(vm.id, [tx, rx]) {
         fail!("the RX and TX buffers of {} are not its own", vm.id);
     }
     vm.mailbox.lock().pages = Some((tx, rx));
     Some((tx, rx))
-}
-
-/// Where the memory regions of a VM's partition manifest are, other than in its memory.
-fn regions_of<'a>(
-    bundle: &'a Bundle<'a>,
-    plan: &'a Plan,
-    vm: VmId,
-) -> impl Iterator<Item = (MemoryRegion<'a>, &'a Placement)> {
-    let placements = plan.secondaries[bundle.secondaries().len()..].iter();
-    let all = bundle.regions().iter().zip(placements);
-    all.filter(move |((of, _), _)| *of == vm).map(|((_, region), place)| (*region, place))
 }
 
 /// Sees to it that registers given to VMs are those of devices, and neither memory nor the hypervisor's own.
