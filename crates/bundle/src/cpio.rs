@@ -176,7 +176,7 @@ impl<'a> Archive<'a> {
         let name = name.strip_suffix(b"\0").and_then(|name| core::str::from_utf8(name).ok());
         let name = name.map(|name| name.strip_prefix("./").unwrap_or(name));
         let name = name
-            .filter(|name| !name.is_empty() && !name.contains('\0'))
+            .filter(|name| !name.is_empty() && !name.as_bytes().contains(&0))
             .ok_or(unnamed(ArchiveProblem::Name))?;
         // Padding is counted from the archive's start.
         let data_at = (header.name_at + header.name_size).next_multiple_of(header.align);

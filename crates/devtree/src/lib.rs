@@ -33,7 +33,7 @@ mod read;
 mod write;
 
 pub use error::Error;
-pub use read::{Node, Property, Tree};
+pub use read::{Node, Property, Tree, split};
 pub use write::Writer;
 
 /// The header's length, and the places of its fields (DT spec, 5.2).

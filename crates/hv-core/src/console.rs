@@ -2,10 +2,9 @@
 
 use crate::{board, vcpu::Loaded};
 use core::fmt::{self, Write as _};
-use spin::mutex::SpinMutex;
 
 /// Held for the length of a line, so that lines of several cores do not mix. No run path takes it.
-static LOCK: SpinMutex<()> = SpinMutex::new(());
+static LOCK: crate::lock::Lock<()> = crate::lock::Lock::new(());
 
 /// Prints a line of the hypervisor's own.
 pub(crate) fn print(arguments: fmt::Arguments<'_>) {

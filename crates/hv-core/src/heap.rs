@@ -14,7 +14,7 @@ unsafe impl Sync for Arena {}
 static FIRST: Arena = Arena(core::cell::UnsafeCell::new([0; ARENA]));
 
 #[cfg_attr(target_os = "none", global_allocator)]
-static HEAP: TalcLock<spin::mutex::SpinMutex<()>, Manual> = TalcLock::new(Manual);
+static HEAP: TalcLock<crate::lock::Raw, Manual> = TalcLock::new(Manual);
 
 /// Gives the arena to the heap. Once, first thing.
 pub(crate) fn init() {

@@ -45,6 +45,7 @@ mod firmware;
 #[cfg(target_os = "none")]
 mod heap;
 mod interrupt;
+mod lock;
 mod notifications;
 mod percore;
 mod plan;

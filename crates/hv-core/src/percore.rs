@@ -1,6 +1,7 @@
 //! What each physical core has for itself. Nothing here is shared between cores while VMs run.
 
 use crate::vcpu::{Vcpu, VcpuState};
+use alloc::vec;
 use core::{
     cell::Cell,
     sync::atomic::{AtomicPtr, Ordering},
@@ -62,7 +63,7 @@ impl Core {
             tell: Cell::new(core::ptr::null()),
             fp_owner: Cell::new(core::ptr::null()),
             fp_in_use: Cell::new(false),
-            last_vcpu: (0..=vms).map(|_| Cell::new(0)).collect(),
+            last_vcpu: vec![const { Cell::new(0) }; vms + 1].into_boxed_slice(),
             window,
             start: CoreStart { tables, stack_top, core: AtomicPtr::new(core::ptr::null_mut()) },
         }

@@ -12,11 +12,7 @@ use crate::{
     vm::Vm,
 };
 use alloc::boxed::Box;
-use hv_abi::{
-    ffa::{Error, memory::Handle},
-    ids::Pa,
-    layout::PAGE,
-};
+use hv_abi::{ffa::Error, ids::Pa, layout::PAGE};
 
 /// How much memory one call makes new: 1 MiB.
 const STEP: u64 = 256 * PAGE;
@@ -114,9 +110,9 @@ fn gather(vm: &'static Vm, core: &'static Core, reload: &Reload) -> Result<(), E
     let mut ownership = System::get().ownership.lock();
     let tables = &mut AllTables { window: &core.window };
     ownership.forsake(vm.id, tables);
-    let given = ownership.given_by(vm.id).map(|(handle, _)| handle);
-    let given: heapless::Vec<Handle, { page_ownership::MAX_TRANSACTIONS }> = given.collect();
-    for handle in given {
+    loop {
+        let given = ownership.given_by(vm.id).next().map(|(handle, _)| handle);
+        let Some(handle) = given else { break };
         ownership.reclaim(vm.id, handle, false, tables)?;
     }
     if let Some((tx, rx)) = mailbox.pages.take() {

@@ -6,7 +6,6 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 use hv_abi::ids::VmId;
 use machine::Conduit;
 use page_ownership::Ownership;
-use spin::mutex::SpinMutex;
 use vtimer::Frequency;
 
 /// Everything that boot has built.
@@ -18,7 +17,7 @@ pub(crate) struct System {
     pub(crate) frequency: Frequency,
     pub(crate) vtcr: u64,
     /// Whose each page is. Taken after a mailbox, before a VM's tables.
-    pub(crate) ownership: SpinMutex<Ownership>,
+    pub(crate) ownership: crate::lock::Lock<Ownership>,
     /// How firmware is called.
     pub(crate) conduit: Option<Conduit>,
     /// What firmware does for the cores.

@@ -11,7 +11,6 @@ use hv_abi::{
     ffa::{Version, memory::Handle},
     ids::{Ipa, VcpuIndex, VmId},
 };
-use spin::mutex::SpinMutex;
 
 /// What a VM is allowed to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,11 +111,11 @@ pub struct Vm {
     pub(crate) traps: Traps,
     /// VTTBR_EL2: table root and VMID.
     pub(crate) vttbr: u64,
-    pub(crate) stage2: SpinMutex<VmTables>,
+    pub(crate) stage2: crate::lock::Lock<VmTables>,
     /// From where it receives memory, if it does not see physical addresses.
     pub(crate) window: Ipa,
-    pub(crate) mailbox: SpinMutex<Mailbox>,
-    pub(crate) notifications: SpinMutex<Notifications>,
+    pub(crate) mailbox: crate::lock::Lock<Mailbox>,
+    pub(crate) notifications: crate::lock::Lock<Notifications>,
     /// There is something to be read, which ends a wait for messages even if the VM has enabled no interrupt: a message in the RX
     /// page, or a notification for the VM.
     pub(crate) attention: AtomicBool,
@@ -125,7 +124,7 @@ pub struct Vm {
     /// What of firmware it may call.
     pub(crate) whitelist: Whitelist,
     /// What its memory held at boot.
-    pub(crate) reload: SpinMutex<Option<Reload>>,
+    pub(crate) reload: crate::lock::Lock<Option<Reload>>,
     /// FF-A version that the VM negotiated.
     ffa_version: AtomicU32,
     /// It has used a call whose form depends on the version.
@@ -133,7 +132,7 @@ pub struct Vm {
     /// How many of its vCPUs are on.
     pub(crate) vcpus_on: AtomicU16,
     state: AtomicU8,
-    crash: SpinMutex<(VcpuIndex, Fault)>,
+    crash: crate::lock::Lock<(VcpuIndex, Fault)>,
 }
 
 const NO_FAULT: Fault = Fault { syndrome: 0, address: 0, ipa: 0, pc: 0 };
@@ -161,19 +160,19 @@ impl Vm {
             vcpus,
             traps: Traps::of(kind),
             vttbr: stage2.complete(id, spare as usize),
-            stage2: SpinMutex::new(stage2),
+            stage2: crate::lock::Lock::new(stage2),
             window: Ipa(window),
-            mailbox: SpinMutex::new(Mailbox::default()),
-            notifications: SpinMutex::new(Notifications::new(messaging.notifications)),
+            mailbox: crate::lock::Lock::new(Mailbox::default()),
+            notifications: crate::lock::Lock::new(Notifications::new(messaging.notifications)),
             attention: AtomicBool::new(false),
             messaging,
             whitelist: Whitelist::default(),
-            reload: SpinMutex::new(None),
+            reload: crate::lock::Lock::new(None),
             ffa_version: AtomicU32::new(messaging.version.to_bits()),
             ffa_version_used: AtomicBool::new(false),
             vcpus_on: AtomicU16::new(1),
             state: AtomicU8::new(VmState::Active as u8),
-            crash: SpinMutex::new((VcpuIndex(0), NO_FAULT)),
+            crash: crate::lock::Lock::new((VcpuIndex(0), NO_FAULT)),
         }
     }
 

@@ -46,7 +46,7 @@ pub(crate) fn find(tree: &Tree<'_>, survey: &Survey<'_>) -> Option<ConsoleInfo> 
             tree::string(&node, "stdout-path").or_else(|| tree::string(&node, "linux,stdout-path"))
         })
         .unwrap_or("serial0");
-    let (path, options) = path.split_once(':').unwrap_or((path, ""));
+    let (path, options) = devtree::split(path, b':');
     let place = if path.starts_with('/') {
         tree.find_path(path)?
     } else {

@@ -34,7 +34,13 @@ impl<'a> Find<'a> for Tree<'a> {
 
     fn find_path(&self, path: &str) -> Option<Place<'a>> {
         let mut place = Place::root(self.root());
-        for name in path.strip_prefix('/')?.split('/').filter(|name| !name.is_empty()) {
+        let mut rest = path.strip_prefix('/')?;
+        while !rest.is_empty() {
+            let name;
+            (name, rest) = devtree::split(rest, b'/');
+            if name.is_empty() {
+                continue;
+            }
             let exact = place.node().children().find(|child| child.name() == name);
             let child = exact.or_else(|| place.node().children().find(|child| child.base_name() == name))?;
             place = place.child(child)?;
@@ -141,6 +147,7 @@ pub(crate) fn is_enabled(node: &Node<'_>) -> bool {
 }
 
 /// Whether a node's `compatible` has one of the strings.
+#[inline(never)]
 pub(crate) fn is_compatible(node: &Node<'_>, compatibles: &[&str]) -> bool {
     strings(node, "compatible").any(|string| compatibles.contains(&string))
 }
@@ -152,18 +159,32 @@ pub(crate) fn bytes<'a>(node: &Node<'a>, property: &str) -> Option<&'a [u8]> {
 
 /// The value of a property that is one string.
 pub(crate) fn string<'a>(node: &Node<'a>, property: &str) -> Option<&'a str> {
-    let value = bytes(node, property)?;
-    let end = value.iter().position(|&byte| byte == 0)?;
-    core::str::from_utf8(&value[..end]).ok()
+    strings(node, property).next()
 }
 
 /// The values of a property that is a list of strings; none if there is no such property.
-pub(crate) fn strings<'a>(node: &Node<'a>, property: &str) -> impl Iterator<Item = &'a str> + use<'a> {
-    let value = bytes(node, property).unwrap_or(&[]);
-    value
-        .split_inclusive(|&byte| byte == 0)
-        .filter_map(|string| string.strip_suffix(&[0]))
-        .filter_map(|string| core::str::from_utf8(string).ok())
+pub(crate) fn strings<'a>(node: &Node<'a>, property: &str) -> Strings<'a> {
+    Strings(bytes(node, property).unwrap_or_default())
+}
+
+/// The strings in a value; what is not text is left out.
+#[derive(Clone, Debug)]
+pub(crate) struct Strings<'a>(&'a [u8]);
+
+impl<'a> Iterator for Strings<'a> {
+    type Item = &'a str;
+
+    #[inline(never)]
+    fn next(&mut self) -> Option<&'a str> {
+        loop {
+            let end = self.0.iter().position(|&byte| byte == 0)?;
+            let (string, rest) = (&self.0[..end], &self.0[end + 1..]);
+            self.0 = rest;
+            if let Ok(string) = core::str::from_utf8(string) {
+                return Some(string);
+            }
+        }
+    }
 }
 
 /// The value of a property that is one number of one or two cells.

@@ -383,6 +383,15 @@ impl Ownership {
         Ok(t.borrowers.iter().map(|borrower| (borrower.vm, borrower.grant)))
     }
 
+    /// What `vm` may do with the memory of a transaction; `None` if it is no receiver.
+    ///
+    /// # Errors
+    /// `INVALID_PARAMETERS`: there is no such transaction.
+    #[inline(never)]
+    pub fn grant(&mut self, handle: Handle, vm: VmId) -> Result<Option<Grant>, Error> {
+        Ok(self.borrowers(handle)?.find(|(borrower, _)| *borrower == vm).map(|(_, grant)| grant))
+    }
+
     /// Whether `vm` has retrieved the memory of a transaction, and has it still.
     pub fn holds(&mut self, vm: VmId, handle: Handle) -> bool {
         let Ok((owner, slot)) = self.complete(handle) else { return false };

@@ -23,7 +23,7 @@ use crate::{
     vmtree,
 };
 use ::bundle::VmSpec;
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, vec, vec::Vec};
 use bundle::Bundle;
 use devices::Devices;
 use hv_abi::{
@@ -32,7 +32,6 @@ use hv_abi::{
 };
 use machine::{Conduit, Machine};
 use page_ownership::Ownership;
-use spin::mutex::SpinMutex;
 use stage2_mmu::{Access, IpaWidth, MemoryType};
 
 /// How much of the device tree's surroundings the early tables map.
@@ -369,7 +368,7 @@ fn build(
     let system = System::publish(Box::new(System {
         vms: vms.into_boxed_slice(),
         cores: physical_cores.into_boxed_slice(),
-        ownership: SpinMutex::new(ownership),
+        ownership: crate::lock::Lock::new(ownership),
         frequency,
         vtcr: arch::vtcr(width.bits()),
         conduit: machine.psci().map(|psci| psci.conduit),
@@ -393,9 +392,9 @@ fn messaging(spec: &VmSpec<'_>, kind: VmKind) -> Messaging {
 
 /// A stack's worth of pages from the heap.
 fn stack_memory() -> Pa {
-    let stack: Box<[[u64; 512]]> = (0..=STACK_SIZE / layout::PAGE).map(|_| [0; 512]).collect();
     // One page more than needed, because the heap aligns to words.
-    el2_map::physical((Box::leak(stack).as_ptr() as u64).next_multiple_of(layout::PAGE))
+    let stack = vec![0u64; (STACK_SIZE + layout::PAGE) as usize / size_of::<u64>()];
+    el2_map::physical((stack.leak().as_ptr() as u64).next_multiple_of(layout::PAGE))
 }
 
 /// Pages by which the tables of a VM with `bytes` of memory can grow while it runs.

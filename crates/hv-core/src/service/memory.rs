@@ -25,7 +25,6 @@ use hv_abi::{
     layout::PAGE,
 };
 use page_ownership::{Given, Grant, MAX_BORROWERS, Offer, Ownership, Request, Retrieved};
-use spin::mutex::SpinMutexGuard;
 
 /// A copy of a page that a VM can write.
 type Copy = [u8; PAGE as usize];
@@ -37,7 +36,7 @@ const RETRIEVE_FLAGS: u32 = PLAIN_FLAGS | m::FLAG_ZERO_AFTER | 3 << 3 | m::FLAG_
 /// Ranges of a retrieve response that fit one page in every version.
 const MOST_PIECES: usize = 240;
 
-fn ownership() -> SpinMutexGuard<'static, Ownership> {
+fn ownership() -> crate::lock::Guard<'static, Ownership> {
     System::get().ownership.lock()
 }
 
@@ -281,12 +280,10 @@ fn check_request(vm: VmId, ownership: &mut Ownership, descriptor: &Descriptor<'_
         return Err(Error::Denied);
     }
     let bypass = header.flags & m::FLAG_BYPASS_RECEIVERS != 0;
-    let mut expected: heapless::Vec<(VmId, Grant), MAX_BORROWERS> = heapless::Vec::new();
-    expected.extend(ownership.borrowers(header.handle)?);
     let mut own = None;
     for receiver in descriptor.receivers() {
         let receiver = receiver?;
-        if receiver.flags & !1 != 0 || !expected.iter().any(|(vm, _)| *vm == receiver.vm) {
+        if receiver.flags & !1 != 0 || ownership.grant(header.handle, receiver.vm)?.is_none() {
             return invalid;
         }
         if receiver.vm == vm && own.replace(receiver.permissions).is_some() {
@@ -294,12 +291,11 @@ fn check_request(vm: VmId, ownership: &mut Ownership, descriptor: &Descriptor<'_
         }
     }
     let wanted = own.ok_or(Error::InvalidParameters)?;
-    let count = descriptor.receiver_count();
-    if count != if bypass { 1 } else { expected.len() } {
+    let expected = if bypass { 1 } else { ownership.borrowers(header.handle)?.count() };
+    if descriptor.receiver_count() != expected {
         return invalid;
     }
-    let grant =
-        expected.iter().find(|(borrower, _)| *borrower == vm).map_or(Grant::default(), |(_, grant)| *grant);
+    let grant = ownership.grant(header.handle, vm)?.unwrap_or_default();
     let place = match descriptor.composite() {
         None => None,
         Some(Composite { ranges: 1, pages }) => {

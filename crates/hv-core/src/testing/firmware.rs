@@ -171,7 +171,7 @@ fn without_firmware_nothing_is_called() {
             cores,
             frequency: node.system.frequency,
             vtcr: 0,
-            ownership: SpinMutex::new(Ownership::new([].into_iter(), [].into_iter())),
+            ownership: crate::lock::Lock::new(Ownership::new([].into_iter(), [].into_iter())),
             conduit,
             workarounds: Default::default(),
         };

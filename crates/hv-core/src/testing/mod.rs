@@ -24,7 +24,6 @@ use hv_abi::{
 };
 use machine::Conduit;
 use page_ownership::Ownership;
-use spin::mutex::SpinMutex;
 use stage2_mmu::{Access, IpaWidth, Mapping, MemoryType};
 use std::{boxed::Box, collections::BTreeMap, thread_local, vec::Vec};
 use vtimer::Frequency;
@@ -127,7 +126,7 @@ impl Node {
             cores,
             frequency: Frequency::from_hz(1_000_000_000).unwrap(),
             vtcr: 0,
-            ownership: SpinMutex::new(ownership),
+            ownership: crate::lock::Lock::new(ownership),
             conduit: Some(Conduit::Smc),
             workarounds: Default::default(),
         }));
