@@ -56,8 +56,8 @@ pub enum ArchiveProblem {
 impl fmt::Display for ArchiveError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name {
-            Some(name) => write!(f, "bundle: {name} (at byte {}): ", self.at)?,
-            None => write!(f, "bundle: at byte {}: ", self.at)?,
+            Some(name) => write!(f, "{name} (at byte {}): ", self.at)?,
+            None => write!(f, "at byte {}: ", self.at)?,
         }
         f.write_str(match self.problem {
             ArchiveProblem::Magic => "no entry of a cpio archive begins here",

@@ -1,60 +1,42 @@
 //! What can be wrong with a bundle, in one sentence.
 
 use crate::{ArchiveError, ImageError, manifest};
-use core::fmt;
+use alloc::boxed::Box;
+use core::fmt::{self, Write};
 
 /// Why a bundle cannot be booted: file, node, property, and what is wrong.
 ///
 /// [`Display`](fmt::Display) makes one sentence of it, such as
 /// `manifest.dtb: /hypervisor/vm2: vcpu_count: 0x0 is not between 0x1 and 0x200`.
 #[derive(Clone, Debug)]
-pub enum BundleError<'a> {
-    /// The archive itself.
+pub struct BundleError<'a> {
+    /// The file.
+    pub file: &'a str,
+    /// The node.
+    pub at: Option<At<'a>>,
+    /// The property, or "".
+    pub property: &'a str,
+    /// What is wrong.
+    pub problem: Problem,
+    /// What the sentence quotes: the property's value, if it is text, or another text.
+    pub(crate) text: &'a str,
+    /// Numbers in the sentence.
+    pub(crate) numbers: [u64; 3],
+    /// What somebody else found wrong.
+    pub(crate) cause: Option<Cause<'a>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cause<'a> {
     Archive(ArchiveError<'a>),
-    /// There is no manifest.
-    NoManifest,
-    /// A file is not a device tree.
-    NotATree {
-        /// The file.
-        file: &'a str,
-        /// In the parser's words.
-        why: devtree::Error,
-    },
-    /// A node is missing, or has no place.
-    Node {
-        /// The file.
-        file: &'a str,
-        /// The node.
-        at: At<'a>,
-        /// What about it.
-        why: &'static str,
-    },
-    /// A property with Margay's prefix that Margay does not have.
-    Unknown {
-        /// The file.
-        file: &'a str,
-        /// The node.
-        at: At<'a>,
-        /// The property's name.
-        property: &'a str,
-    },
-    /// A property.
-    Property {
-        /// The file.
-        file: &'a str,
-        /// The node.
-        at: At<'a>,
-        /// The property.
-        property: &'a str,
-        /// What is wrong with it.
-        problem: Problem<'a>,
-    },
+    Tree(devtree::Error),
+    Kernel(ImageError),
 }
 
 /// A node of a manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At<'a> {
-    /// The root of an FF-A partition manifest.
+    /// The root of a manifest.
     Root,
     /// `/hypervisor`.
     Hypervisor,
@@ -64,13 +46,37 @@ pub enum At<'a> {
     Child(&'static str, &'a str),
 }
 
-/// What is wrong with a property.
+/// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Problem<'a> {
+pub enum Problem {
+    /// What the archive's, the tree's or the kernel's reader says.
+    Cause,
+    /// There is no manifest.
+    NoManifest,
     /// It must be there.
     Missing,
     /// It must not be there.
     NotAllowed,
+    /// A property with Margay's prefix that Margay does not have.
+    Unknown,
+    /// The node's `compatible` is another.
+    NotCompatible,
+    /// Two VMs have one number.
+    NumberTwice,
+    /// The number of a VM is out of range.
+    NumberRange,
+    /// The numbers of the VMs have a gap.
+    NumberGap,
+    /// There is no vm1.
+    NoPrimary,
+    /// A list has nothing in it.
+    Empty,
+    /// A list has too much in it.
+    TooMany,
+    /// There are more services than a partition can have.
+    TooManyServices,
+    /// All partition manifests together ask for more regions than [`manifest::MAX_REGIONS`].
+    TooManyRegions,
     /// It is not one string.
     NotText,
     /// It is not a number of one or two cells.
@@ -80,85 +86,138 @@ pub enum Problem<'a> {
     /// It is there to be present or absent, but has a value.
     NotEmpty,
     /// Margay has no such choice.
-    NotAChoice(&'a str),
+    NotAChoice,
     /// The number is possible in the format, but not in Margay.
-    Unsupported(u64),
+    Unsupported,
     /// The bundle has no such file.
-    NoFile(&'a str),
+    NoFile,
     /// The file is not a device tree.
-    NotATree(&'a str),
+    NotATree,
     /// The name is empty, longer than [`manifest::MAX_NAME`], or not printable.
-    BadName(&'a str),
+    BadName,
     /// Another VM has this name.
-    DuplicateName(&'a str),
+    DuplicateName,
     /// Another VM, or another part of this one, has this number.
-    DuplicateNumber(u64),
+    DuplicateNumber,
     /// The number is out of range.
-    Range {
-        /// What it is.
-        value: u64,
-        /// The smallest that may be.
-        min: u64,
-        /// The largest that may be.
-        max: u64,
-    },
+    Range,
     /// The number is not a multiple of the page size.
-    Unaligned(u64),
+    Unaligned,
     /// Part of what the address is for is something else of the same VM.
-    Overlap(u64),
+    Overlap,
     /// Part of what the address is for is another VM's.
-    Taken(u64),
-    /// All partition manifests together ask for more regions than [`manifest::MAX_REGIONS`].
-    TooManyRegions,
+    Taken,
     /// The partition manifest asks for regions, which this kind of VM cannot have.
     Regions,
-    /// Another property says the same.
-    Twice(&'static str),
+    /// `base-address` says the same.
+    Twice,
     /// It is not a UUID.
-    NotAUuid(&'a str),
+    NotAUuid,
     /// No memory region has this phandle.
-    NoRegion(u64),
+    NoRegion,
     /// The region has more than one page.
     NotAPage,
     /// The kernel image is bad.
-    Kernel(&'a str, ImageError),
+    Kernel,
     /// Nothing could tell the VM of it: a flat kernel has a device tree only if the bundle brings one.
     NoTree,
     /// Memory is too small for what is loaded into it.
-    TooSmall {
-        /// Bytes that it would take.
-        needed: u64,
-    },
+    TooSmall,
     /// All VMs together want more than there is.
-    TooMuch {
-        /// Bytes wanted.
-        wanted: u64,
-        /// Bytes that the machine has.
-        available: u64,
-    },
+    TooMuch,
     /// It contradicts what the VM's node says.
-    Contradiction {
-        /// What it is.
-        value: u64,
-        /// What it would have to be.
-        expected: u64,
-    },
+    Contradiction,
+}
+
+// Sentences below say so.
+const _: () = assert!(manifest::MAX_VMS == 66 && manifest::MAX_NAME == 31 && manifest::MAX_REGIONS == 512);
+
+impl Problem {
+    /// The sentence: `$` stands for the text that it quotes, `#` for the next number, `^` for the cause.
+    const fn sentence(self) -> &'static str {
+        match self {
+            Self::Cause => "^",
+            Self::NoManifest => "there is no $",
+            Self::Missing => "missing",
+            Self::NotAllowed => "not allowed for this VM",
+            Self::Unknown => "Margay has no such property",
+            Self::NotCompatible => "compatible is not \"$\"",
+            Self::NumberTwice => "two VMs have the same number",
+            Self::NumberRange => "a VM's number is not from 1 to 66",
+            Self::NumberGap => "the numbers of the VMs have a gap",
+            Self::NoPrimary => "vm1, the primary VM, is missing",
+            Self::Empty => "there is none",
+            Self::TooMany => "more than 32",
+            Self::TooManyServices => "more than four services",
+            Self::TooManyRegions => "more than 512 regions, with those of the VMs before",
+            Self::NotText => "not a string",
+            Self::NotNumber => "not a number of one or two cells",
+            Self::NotCells => "not a list of whole cells of the right length",
+            Self::NotEmpty => "has a value, but can only be present or absent",
+            Self::NotAChoice => "there is no choice \"$\"",
+            Self::Unsupported => "# is not supported",
+            Self::NoFile => "the bundle holds no file $",
+            Self::NotATree => "$ is not a device tree",
+            Self::BadName => "\"$\" is not a name of 1 to 31 printable characters",
+            Self::DuplicateName => "another VM is also named $",
+            Self::DuplicateNumber => "# is there already",
+            Self::Range => "# is not between # and #",
+            Self::Unaligned => "# is not a multiple of 4096",
+            Self::Overlap => "what is at # overlaps with other memory or registers of this VM",
+            Self::Taken => "what is at # is also another VM's",
+            Self::Regions => "the super-secondary has all devices already, and no regions",
+            Self::Twice => "base-address says it already",
+            Self::NotAUuid => "\"$\" is not a UUID",
+            Self::NoRegion => "no memory region has the phandle #",
+            Self::NotAPage => "the memory region has more than one page",
+            Self::Kernel => "$: ^",
+            Self::NoTree => "a flat kernel needs an fdt_filename to be told of it",
+            Self::TooSmall => "too small: kernel, ramdisk and device tree need #",
+            Self::TooMuch => "with this VM, # bytes are wanted, but the machine has #",
+            Self::Contradiction => "# contradicts the manifest, which makes it #",
+        }
+    }
+}
+
+impl<'a> BundleError<'a> {
+    /// About a file as a whole.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn of_file(file: &'a str, cause: Cause<'a>) -> Box<Self> {
+        Box::new(Self {
+            file,
+            at: None,
+            property: "",
+            problem: Problem::Cause,
+            text: "",
+            numbers: [0; 3],
+            cause: Some(cause),
+        })
+    }
 }
 
 impl fmt::Display for BundleError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Archive(why) => why.fmt(f),
-            Self::NoManifest => write!(f, "bundle: there is no {}", manifest::MANIFEST_FILE),
-            Self::NotATree { file, why } => write!(f, "{file}: {why}"),
-            Self::Node { file, at, why } => write!(f, "{file}: {at}: {why}"),
-            Self::Unknown { file, at, property } => {
-                write!(f, "{file}: {at}: {property:.32}: Margay has no such property")
-            }
-            Self::Property { file, at, property, problem } => {
-                write!(f, "{file}: {at}: {property}: {problem}")
+        write!(f, "{}: ", self.file)?;
+        if let Some(at) = self.at {
+            write!(f, "{at}: ")?;
+        }
+        if !self.property.is_empty() {
+            // Names have 31 characters at most, if they keep to the specification.
+            write!(f, "{:.32}: ", self.property)?;
+        }
+        let mut numbers = self.numbers.iter();
+        for byte in self.problem.sentence().bytes() {
+            match (byte, &self.cause) {
+                (b'$', _) => f.write_str(self.text)?,
+                (b'#', _) => write!(f, "{:#x}", numbers.next().unwrap_or(&0))?,
+                (b'^', Some(Cause::Archive(why))) => why.fmt(f)?,
+                (b'^', Some(Cause::Tree(why))) => why.fmt(f)?,
+                (b'^', Some(Cause::Kernel(why))) => why.fmt(f)?,
+                _ => f.write_char(byte.into())?,
             }
         }
+        Ok(())
     }
 }
 
@@ -172,53 +231,6 @@ impl fmt::Display for At<'_> {
             Self::Vm(number) => write!(f, "/hypervisor/vm{}", u64::from(*number)),
             Self::Child(node, "") => write!(f, "/{node}"),
             Self::Child(node, child) => write!(f, "/{node}/{child}"),
-        }
-    }
-}
-
-impl fmt::Display for Problem<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str("missing"),
-            Self::NotAllowed => f.write_str("not allowed for this VM"),
-            Self::NotText => f.write_str("not a string"),
-            Self::NotNumber => f.write_str("not a number of one or two cells"),
-            Self::NotCells => f.write_str("not a list of whole cells of the right length"),
-            Self::NotEmpty => f.write_str("has a value, but can only be present or absent"),
-            Self::NotAChoice(choice) => write!(f, "there is no choice \"{choice}\""),
-            Self::Unsupported(value) => write!(f, "{value:#x} is not supported"),
-            Self::NoFile(name) => write!(f, "the bundle holds no file {name}"),
-            Self::NotATree(name) => write!(f, "{name} is not a device tree"),
-            Self::BadName(name) => {
-                write!(f, "\"{name}\" is not a name of 1 to {} printable characters", manifest::MAX_NAME)
-            }
-            Self::DuplicateName(name) => write!(f, "another VM is also named {name}"),
-            Self::DuplicateNumber(number) => write!(f, "{number:#x} is there already"),
-            Self::Range { value, min, max } => write!(f, "{value:#x} is not between {min:#x} and {max:#x}"),
-            Self::Unaligned(value) => write!(f, "{value:#x} is not a multiple of 4096"),
-            Self::Overlap(address) => {
-                write!(f, "what is at {address:#x} overlaps with other memory or registers of this VM")
-            }
-            Self::Taken(address) => write!(f, "what is at {address:#x} is also another VM's"),
-            Self::Regions => f.write_str("the super-secondary has all devices already, and no regions"),
-            Self::TooManyRegions => {
-                write!(f, "more than {} regions, with those of the VMs before", manifest::MAX_REGIONS)
-            }
-            Self::Twice(other) => write!(f, "{other} says it already"),
-            Self::NotAUuid(text) => write!(f, "\"{text}\" is not a UUID"),
-            Self::NoRegion(phandle) => write!(f, "no memory region has the phandle {phandle:#x}"),
-            Self::NotAPage => f.write_str("the memory region has more than one page"),
-            Self::Kernel(file, why) => write!(f, "{file}: {why}"),
-            Self::NoTree => f.write_str("a flat kernel needs an fdt_filename to be told of it"),
-            Self::TooSmall { needed } => {
-                write!(f, "too small: kernel, ramdisk and device tree need {needed:#x}")
-            }
-            Self::TooMuch { wanted, available } => {
-                write!(f, "with this VM, {wanted:#x} bytes are wanted, but the machine has {available:#x}")
-            }
-            Self::Contradiction { value, expected } => {
-                write!(f, "{value:#x} contradicts the manifest, which makes it {expected:#x}")
-            }
         }
     }
 }

@@ -16,11 +16,11 @@
 
 use crate::{
     Archive, Image, KernelFormat, Loading,
-    error::{At, BundleError, Problem},
+    error::{At, BundleError, Cause, Problem},
     partition::{self, Partition},
     place::{Cells, Place, Result},
 };
-use alloc::{boxed::Box, vec::Vec};
+use alloc::vec::Vec;
 use devtree::{Node, Tree};
 use hv_abi::{ids::VmId, layout};
 
@@ -135,15 +135,18 @@ impl<'a> Manifest<'a> {
     /// # Errors
     /// The first thing that is wrong; see [`BundleError`].
     pub fn check(bytes: &'a [u8], limits: &MachineLimits) -> Result<'a, Self> {
-        let archive = Archive::new(bytes).map_err(|why| Box::new(BundleError::Archive(why)))?;
-        let file = archive.find(MANIFEST_FILE).ok_or_else(|| Box::new(BundleError::NoManifest))?;
+        let archive =
+            Archive::new(bytes).map_err(|why| BundleError::of_file("bundle", Cause::Archive(why)))?;
+        let Some(file) = archive.find(MANIFEST_FILE) else {
+            let mut error = BundleError::of_file("bundle", Cause::Tree(devtree::Error::NotADeviceTree));
+            (error.problem, error.text) = (Problem::NoManifest, MANIFEST_FILE);
+            return Err(error);
+        };
         let node = tree(MANIFEST_FILE, file)?.root();
         let root = Place { file: MANIFEST_FILE, at: At::Hypervisor, node };
-        let Some(node) = node.child("hypervisor") else { return Err(root.node_error("missing")) };
+        let Some(node) = node.child("hypervisor") else { return Err(root.node_error(Problem::Missing, "")) };
         let place = Place { node, ..root };
-        if !place.is_compatible("hafnium,hafnium") {
-            return Err(place.node_error("compatible is not \"hafnium,hafnium\""));
-        }
+        place.check_compatible("hafnium,hafnium")?;
         check_own_properties(&place, &[])?;
         check_numbering(&place)?;
         let ffa_tee_enabled = place.flag("ffa_tee_enabled")?;
@@ -164,13 +167,12 @@ impl<'a> Manifest<'a> {
                 regions += partition.memory_regions.len() + partition.device_regions.len();
             }
             if memory > limits.memory {
-                let problem = Problem::TooMuch { wanted: memory, available: limits.memory };
-                return Err(place.error(property, problem));
+                return Err(place.refuse(property, Problem::TooMuch, memory, limits.memory, 0));
             }
             vcpus += spec.vcpu_count;
             if vcpus > MAX_ALL_VCPUS {
-                let problem = Problem::Range { value: vcpus.into(), min: 1, max: MAX_ALL_VCPUS.into() };
-                return Err(place.error("vcpu_count", problem));
+                let (value, max) = (vcpus.into(), MAX_ALL_VCPUS.into());
+                return Err(place.refuse("vcpu_count", Problem::Range, value, 1, max));
             }
             if regions > MAX_REGIONS {
                 return Err(place.error("fdt_filename", Problem::TooManyRegions));
@@ -200,7 +202,7 @@ impl<'a> Manifest<'a> {
     fn file(&self, place: &Place<'a>, property: &'a str) -> Result<'a, Option<(&'a str, &'a [u8])>> {
         let Some(name) = place.text(property)? else { return Ok(None) };
         match self.archive.find(name) {
-            None => Err(place.error(property, Problem::NoFile(name))),
+            None => Err(place.error(property, Problem::NoFile)),
             Some(bytes) => Ok(Some((name, bytes))),
         }
     }
@@ -216,7 +218,7 @@ impl<'a> Manifest<'a> {
             None | Some("secondary") => Kind::Secondary,
             Some("super-secondary") if vm == VmId::SUPER_SECONDARY.0 => Kind::SuperSecondary,
             Some("super-secondary") => return Err(place.error("margay,kind", Problem::NotAllowed)),
-            Some(other) => return Err(place.error("margay,kind", Problem::NotAChoice(other))),
+            Some(_) => return Err(place.error("margay,kind", Problem::NotAChoice)),
         };
         let is_partition = place.flag("is_ffa_partition")?;
         // The primary has all cores and all remaining memory; it and the super-secondary have the machine's own tree.
@@ -239,8 +241,11 @@ impl<'a> Manifest<'a> {
             mem_size = Some(place.required("mem_size", 1, MAX_MEMORY)?.next_multiple_of(layout::PAGE));
         }
         let (kernel_filename, kernel) = self.file(place, "kernel_filename")?.unwrap_or_default();
-        let image = Image::parse(kernel)
-            .map_err(|why| place.error("kernel_filename", Problem::Kernel(kernel_filename, why)))?;
+        let image = Image::parse(kernel).map_err(|why| {
+            let mut error = place.error("kernel_filename", Problem::Kernel);
+            error.cause = Some(Cause::Kernel(why));
+            error
+        })?;
         let fdt = self.file(place, "fdt_filename")?;
         let mut spec = VmSpec {
             index: vm,
@@ -264,22 +269,22 @@ impl<'a> Manifest<'a> {
             return Err(place.error("hyp_loaded", Problem::NotAllowed));
         }
         if let Some(level @ 1..) = place.number("exception-level")? {
-            return Err(place.error("exception-level", Problem::Unsupported(level)));
+            return Err(place.error_of("exception-level", Problem::Unsupported, level));
         }
         let printable = |byte: u8| (b' '..=b'~').contains(&byte) && !matches!(byte, b'[' | b']');
         if !(1..=MAX_NAME).contains(&debug_name.len()) || !debug_name.bytes().all(printable) {
-            return Err(place.error("debug_name", Problem::BadName(debug_name)));
+            return Err(place.error("debug_name", Problem::BadName));
         }
         if self.vms.iter().any(|earlier| earlier.debug_name == debug_name) {
-            return Err(place.error("debug_name", Problem::DuplicateName(debug_name)));
+            return Err(place.error("debug_name", Problem::DuplicateName));
         }
-        if let Some((name, bytes)) = fdt {
+        if let Some((_, bytes)) = fdt {
             let (value, max) = (bytes.len() as u64, layout::DEVICE_TREE_MAX);
             if value > max {
-                return Err(place.error("fdt_filename", Problem::Range { value, min: 1, max }));
+                return Err(place.refuse("fdt_filename", Problem::Range, value, 1, max));
             }
             if !is_partition && Tree::new(bytes).is_err() {
-                return Err(place.error("fdt_filename", Problem::NotATree(name)));
+                return Err(place.error("fdt_filename", Problem::NotATree));
             }
         }
         if is_partition {
@@ -317,11 +322,11 @@ fn check_loading<'a>(place: &Place<'a>, spec: &VmSpec<'a>) -> Result<'a, u64> {
         }
     }
     let needed = spec.loading().needed;
-    if memory < needed { Err(place.error("mem_size", Problem::TooSmall { needed })) } else { Ok(memory) }
+    if memory < needed { Err(place.error_of("mem_size", Problem::TooSmall, needed)) } else { Ok(memory) }
 }
 
 fn tree<'a>(file: &'a str, bytes: &'a [u8]) -> Result<'a, Tree<'a>> {
-    Tree::new(bytes).map_err(|why| Box::new(BundleError::NotATree { file, why }))
+    Tree::new(bytes).map_err(|why| BundleError::of_file(file, Cause::Tree(why)))
 }
 
 /// The number in the name of a VM's node. `vm` and other names that are no number belong to something else.
@@ -342,8 +347,6 @@ fn numbered(hypervisor: Node<'_>, vm: u16) -> Option<Node<'_>> {
 }
 
 const MAX_NUMBER: u32 = MAX_VMS as u32;
-// The sentence below says so.
-const _: () = assert!(MAX_VMS == 66);
 
 /// VM nodes are vm1, vm2 … up to [`MAX_VMS`], in any order, without a gap, each once.
 fn check_numbering<'a>(hypervisor: &Place<'a>) -> Result<'a, ()> {
@@ -354,18 +357,18 @@ fn check_numbering<'a>(hypervisor: &Place<'a>) -> Result<'a, ()> {
             Some(number @ 1..=MAX_NUMBER) => {
                 let bit = 1u128 << (number - 1);
                 if seen & bit != 0 {
-                    return Err(hypervisor.node_error("two VMs have the same number"));
+                    return Err(hypervisor.node_error(Problem::NumberTwice, ""));
                 }
                 seen |= bit;
             }
-            Some(_) => return Err(hypervisor.node_error("a VM's number is not from 1 to 66")),
+            Some(_) => return Err(hypervisor.node_error(Problem::NumberRange, "")),
         }
     }
     if seen & 1 == 0 {
-        return Err(hypervisor.node_error("vm1, the primary VM, is missing"));
+        return Err(hypervisor.node_error(Problem::NoPrimary, ""));
     }
     if seen & (seen + 1) != 0 {
-        return Err(hypervisor.node_error("the numbers of the VMs have a gap"));
+        return Err(hypervisor.node_error(Problem::NumberGap, ""));
     }
     Ok(())
 }
@@ -375,7 +378,7 @@ fn check_own_properties<'a>(place: &Place<'a>, known: &[&str]) -> Result<'a, ()>
     for property in place.node.properties() {
         let property = property.name();
         if property.starts_with(OWN_PREFIX) && !known.contains(&property) {
-            return Err(Box::new(BundleError::Unknown { file: place.file, at: place.at, property }));
+            return Err(place.error(property, Problem::Unknown));
         }
     }
     Ok(())

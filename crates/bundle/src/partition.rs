@@ -169,8 +169,7 @@ impl<'a> Partition<'a> {
             own != 0 && address < layout::RAM_BASE + own && layout::RAM_BASE < address + bytes
         };
         let load_address = layout::RAM_BASE + spec.loading().kernel;
-        let no_node = "compatible is not \"arm,ffa-manifest-memory-regions\"";
-        for place in list(root, MEMORY, "arm,ffa-manifest-memory-regions", no_node)? {
+        for place in list(root, MEMORY, "arm,ffa-manifest-memory-regions")? {
             let region = memory_region(&place, load_address)?;
             let MemoryRegion { address, bytes, anywhere, .. } = region;
             if anywhere && own == 0 {
@@ -178,16 +177,15 @@ impl<'a> Partition<'a> {
             }
             let beside = !region.is_within(own) && overlaps_own(address, bytes);
             if !anywhere && (beside || self.taken(address, bytes).is_some()) {
-                return Err(place.error("base-address", Problem::Overlap(address)));
+                return Err(place.error_of("base-address", Problem::Overlap, address));
             }
             self.memory_regions.push(region);
         }
-        let no_node = "compatible is not \"arm,ffa-manifest-device-regions\"";
-        for place in list(root, DEVICES, "arm,ffa-manifest-device-regions", no_node)? {
+        for place in list(root, DEVICES, "arm,ffa-manifest-device-regions")? {
             let region = device_region(&place)?;
             let DeviceRegion { address, bytes, .. } = region;
             if overlaps_own(address, bytes) || self.taken(address, bytes).is_some() {
-                return Err(place.error("base-address", Problem::Overlap(address)));
+                return Err(place.error_of("base-address", Problem::Overlap, address));
             }
             self.device_regions.push(region);
         }
@@ -204,19 +202,17 @@ impl<'a> Partition<'a> {
             }
         }
         if let Some(place) = root.child("rx_tx-info") {
-            if !place.is_compatible("arm,ffa-manifest-rx_tx-buffer") {
-                return Err(place.node_error("compatible is not \"arm,ffa-manifest-rx_tx-buffer\""));
-            }
+            place.check_compatible("arm,ffa-manifest-rx_tx-buffer")?;
             let mut found = [usize::MAX; 2];
             for (index, property) in ["rx-buffer", "tx-buffer"].into_iter().enumerate() {
                 let value = place.required(property, 0, u32::MAX.into())?;
                 let at = self.memory_regions.iter().position(|region| region.phandle == Some(value as u32));
-                let at = at.ok_or_else(|| place.error(property, Problem::NoRegion(value)))?;
+                let at = at.ok_or_else(|| place.error_of(property, Problem::NoRegion, value))?;
                 if self.memory_regions[at].bytes != PAGE {
                     return Err(place.error(property, Problem::NotAPage));
                 }
                 if found[0] == at {
-                    return Err(place.error(property, Problem::DuplicateNumber(value)));
+                    return Err(place.error_of(property, Problem::DuplicateNumber, value));
                 }
                 found[index] = at;
             }
@@ -230,7 +226,7 @@ impl<'a> Partition<'a> {
         if let (Some(own), Some(theirs)) = (self.boot_order, other.boot_order)
             && own == theirs
         {
-            return Err(root.error("boot-order", Problem::DuplicateNumber(own.into())));
+            return Err(root.error_of("boot-order", Problem::DuplicateNumber, own.into()));
         }
         for region in &self.device_regions {
             let place = Place { at: At::Child(DEVICES, region.name), ..*root };
@@ -238,11 +234,11 @@ impl<'a> Partition<'a> {
                 if region.address < theirs.address + theirs.bytes
                     && theirs.address < region.address + region.bytes
                 {
-                    return Err(place.error("base-address", Problem::Taken(region.address)));
+                    return Err(place.error_of("base-address", Problem::Taken, region.address));
                 }
                 for id in region.interrupts.iter().step_by(2) {
                     if has_id(theirs.interrupts, id) {
-                        return Err(place.error("interrupts", Problem::DuplicateNumber(id.into())));
+                        return Err(place.error_of("interrupts", Problem::DuplicateNumber, id.into()));
                     }
                 }
             }
@@ -253,25 +249,18 @@ impl<'a> Partition<'a> {
 
 /// The children of a child of the root.
 #[inline(never)]
-fn list<'a>(
-    root: &Place<'a>,
-    name: &'static str,
-    compatible: &str,
-    why: &'static str,
-) -> Result<'a, Vec<Place<'a>>> {
+fn list<'a>(root: &Place<'a>, name: &'static str, compatible: &'static str) -> Result<'a, Vec<Place<'a>>> {
     let mut list = Vec::new();
     if let Some(place) = root.child(name) {
-        if !place.is_compatible(compatible) {
-            return Err(place.node_error(why));
-        }
+        place.check_compatible(compatible)?;
         for node in place.node.children() {
             if list.len() == REGIONS_MAX {
-                return Err(place.node_error("more than 32"));
+                return Err(place.node_error(Problem::TooMany, ""));
             }
             list.push(Place { at: At::Child(name, node.name()), node, ..place });
         }
         if list.is_empty() {
-            return Err(place.node_error("there is none"));
+            return Err(place.node_error(Problem::Empty, ""));
         }
     }
     Ok(list)
@@ -281,7 +270,7 @@ fn list<'a>(
 #[inline(never)]
 pub(crate) fn read<'a>(place: &Place<'a>, spec: &VmSpec<'a>) -> Result<'a, Partition<'a>> {
     if !COMPATIBLE.iter().any(|compatible| place.is_compatible(compatible)) {
-        return Err(place.node_error("compatible is not \"arm,ffa-manifest-1.0\", \"-1.1\" or \"-1.2\""));
+        return Err(place.node_error(Problem::NotCompatible, "arm,ffa-manifest-1.0\", \"-1.1\" or \"-1.2"));
     }
     let primary = spec.mem_size.is_none();
     let version = place.required("ffa-version", VERSION_1_0, VERSION_1_2)? as u32;
@@ -294,7 +283,7 @@ pub(crate) fn read<'a>(place: &Place<'a>, spec: &VmSpec<'a>) -> Result<'a, Parti
         match place.number(property)? {
             None if required => return Err(place.error(property, Problem::Missing)),
             None | Some(0) => {}
-            Some(other) => return Err(place.error(property, Problem::Unsupported(other))),
+            Some(other) => return Err(place.error_of(property, Problem::Unsupported, other)),
         }
     }
     for (property, allowed) in
@@ -307,23 +296,23 @@ pub(crate) fn read<'a>(place: &Place<'a>, spec: &VmSpec<'a>) -> Result<'a, Parti
     if let (Some(value), expected) = (place.number("id")?, u64::from(spec.index))
         && value != expected
     {
-        return Err(place.error("id", Problem::Contradiction { value, expected }));
+        return Err(place.refuse("id", Problem::Contradiction, value, expected, 0));
     }
     let entry = place.number("entrypoint-offset")?.unwrap_or(0);
     if !entry.is_multiple_of(4) {
-        return Err(place.error("entrypoint-offset", Problem::Unsupported(entry)));
+        return Err(place.error_of("entrypoint-offset", Problem::Unsupported, entry));
     }
     if !primary && entry >= spec.image.memory_size {
-        let problem = Problem::Range { value: entry, min: 0, max: spec.image.memory_size - 1 };
-        return Err(place.error("entrypoint-offset", problem));
+        let max = spec.image.memory_size - 1;
+        return Err(place.refuse("entrypoint-offset", Problem::Range, entry, 0, max));
     }
     // Interrupts of others are kept from the partition (0), or it is preempted by them (2).
     let action = place.ranged("ns-interrupts-action", 0, 2)?.unwrap_or(2);
     if action == 1 {
-        return Err(place.error("ns-interrupts-action", Problem::Unsupported(action)));
+        return Err(place.error_of("ns-interrupts-action", Problem::Unsupported, action));
     }
     if place.ranged("other-s-interrupts-action", 0, 1)? == Some(0) && action != 0 {
-        return Err(place.error("other-s-interrupts-action", Problem::Unsupported(0)));
+        return Err(place.error_of("other-s-interrupts-action", Problem::Unsupported, 0));
     }
     place.text("description")?;
     let services = services(place, version.into())?;
@@ -349,10 +338,9 @@ pub(crate) fn read<'a>(place: &Place<'a>, spec: &VmSpec<'a>) -> Result<'a, Parti
 fn services<'a>(root: &Place<'a>, version: u64) -> Result<'a, Vec<Service>> {
     let mut services = Vec::new();
     if root.child("services").is_some() {
-        let why = "compatible is not \"arm,ffa-manifest-services\"";
-        for place in list(root, "services", "arm,ffa-manifest-services", why)? {
+        for place in list(root, "services", "arm,ffa-manifest-services")? {
             let text = place.required_text("uuid")?;
-            let uuid = canonical(text).ok_or_else(|| place.error("uuid", Problem::NotAUuid(text)))?;
+            let uuid = canonical(text).ok_or_else(|| place.error("uuid", Problem::NotAUuid))?;
             let method = place.required("messaging-method", 0, u64::MAX)?;
             services.push(service(&place, uuid, method, version)?);
         }
@@ -374,7 +362,7 @@ fn services<'a>(root: &Place<'a>, version: u64) -> Result<'a, Vec<Service>> {
         }
     }
     if services.len() > SERVICES_MAX {
-        return Err(root.node_error("more than four services"));
+        return Err(root.node_error(Problem::TooManyServices, ""));
     }
     Ok(services)
 }
@@ -382,11 +370,11 @@ fn services<'a>(root: &Place<'a>, version: u64) -> Result<'a, Vec<Service>> {
 #[inline(never)]
 fn service<'a>(place: &Place<'a>, uuid: [u32; WORDS], method: u64, version: u64) -> Result<'a, Service> {
     if uuid == [0; WORDS] {
-        return Err(place.error("uuid", Problem::Unsupported(0)));
+        return Err(place.error_of("uuid", Problem::Unsupported, 0));
     }
     let known = if version < VERSION_1_2 { MESSAGING & !MESSAGING_REQ2 } else { MESSAGING };
     if method & !known != 0 {
-        return Err(place.error("messaging-method", Problem::Unsupported(method)));
+        return Err(place.error_of("messaging-method", Problem::Unsupported, method));
     }
     Ok(Service { uuid, messaging_method: method as u16 })
 }
@@ -416,7 +404,7 @@ fn extent<'a>(place: &Place<'a>, allowed: u32) -> Result<'a, (u64, u64)> {
     let pages = place.required("pages-count", 1, MAX_MEMORY / PAGE)?;
     let attributes = place.required("attributes", 0, u64::MAX)?;
     if allowed >> (attributes & (READ | WRITE | EXECUTE)) & 1 == 0 {
-        return Err(place.error("attributes", Problem::Unsupported(attributes)));
+        return Err(place.error_of("attributes", Problem::Unsupported, attributes));
     }
     place.text("description")?;
     Ok((pages * PAGE, attributes))
@@ -426,11 +414,11 @@ fn extent<'a>(place: &Place<'a>, allowed: u32) -> Result<'a, (u64, u64)> {
 #[inline(never)]
 fn address<'a>(place: &Place<'a>, property: &'a str, value: u64, bytes: u64) -> Result<'a, u64> {
     if !value.is_multiple_of(PAGE) {
-        return Err(place.error(property, Problem::Unaligned(value)));
+        return Err(place.error_of(property, Problem::Unaligned, value));
     }
     let max = MAX_ADDRESS - bytes;
     if value > max {
-        return Err(place.error(property, Problem::Range { value, min: 0, max }));
+        return Err(place.refuse(property, Problem::Range, value, 0, max));
     }
     Ok(value)
 }
@@ -441,7 +429,7 @@ fn memory_region<'a>(place: &Place<'a>, load_address: u64) -> Result<'a, MemoryR
     let relative = "load-address-relative-offset";
     let (absolute, offset) = (place.number("base-address")?, place.number(relative)?);
     let address = match (absolute, offset) {
-        (Some(_), Some(_)) => return Err(place.error(relative, Problem::Twice("base-address"))),
+        (Some(_), Some(_)) => return Err(place.error(relative, Problem::Twice)),
         (Some(value), None) => Some(address(place, "base-address", value, bytes)?),
         (None, Some(value)) => Some(address(place, relative, value.saturating_add(load_address), bytes)?),
         (None, None) => None,
@@ -472,10 +460,10 @@ fn device_region<'a>(place: &Place<'a>) -> Result<'a, DeviceRegion<'a>> {
         let id = interrupts.get(at);
         if !(SPI_MIN..=SPI_MAX).contains(&id) {
             let (value, min, max) = (id.into(), SPI_MIN.into(), SPI_MAX.into());
-            return Err(place.error("interrupts", Problem::Range { value, min, max }));
+            return Err(place.refuse("interrupts", Problem::Range, value, min, max));
         }
         if has_id(interrupts.first(at), id) {
-            return Err(place.error("interrupts", Problem::DuplicateNumber(id.into())));
+            return Err(place.error_of("interrupts", Problem::DuplicateNumber, id.into()));
         }
         at += 2;
     }
@@ -484,7 +472,7 @@ fn device_region<'a>(place: &Place<'a>) -> Result<'a, DeviceRegion<'a>> {
     while at < interrupt_targets.len() {
         let id = interrupt_targets.get(at);
         if !has_id(interrupts, id) {
-            return Err(place.error("interrupts-target", Problem::Unsupported(id.into())));
+            return Err(place.error_of("interrupts-target", Problem::Unsupported, id.into()));
         }
         at += 3;
     }

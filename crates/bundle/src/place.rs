@@ -52,17 +52,52 @@ impl<'a> Cells<'a> {
 }
 
 impl<'a> Place<'a> {
+    /// An error about a property.
     #[cold]
     #[inline(never)]
-    pub(crate) fn error(&self, property: &'a str, problem: Problem<'a>) -> Box<BundleError<'a>> {
-        Box::new(BundleError::Property { file: self.file, at: self.at, property, problem })
+    pub(crate) fn error(&self, property: &'a str, problem: Problem) -> Box<BundleError<'a>> {
+        self.refuse(property, problem, 0, 0, 0)
     }
 
-    /// An error about the node itself.
+    /// An error about a property, or about something in it, with a number.
     #[cold]
     #[inline(never)]
-    pub(crate) fn node_error(&self, why: &'static str) -> Box<BundleError<'a>> {
-        Box::new(BundleError::Node { file: self.file, at: self.at, why })
+    pub(crate) fn error_of(&self, property: &'a str, problem: Problem, number: u64) -> Box<BundleError<'a>> {
+        self.refuse(property, problem, number, 0, 0)
+    }
+
+    /// An error about a property, with numbers.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn refuse(
+        &self,
+        property: &'a str,
+        problem: Problem,
+        a: u64,
+        b: u64,
+        c: u64,
+    ) -> Box<BundleError<'a>> {
+        let text = self.value(property).and_then(|value| value.strip_suffix(b"\0"));
+        let text = text.and_then(|text| core::str::from_utf8(text).ok()).unwrap_or_default();
+        self.about(property, problem, text, [a, b, c])
+    }
+
+    /// An error about the node itself, which quotes `text`.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn node_error(&self, problem: Problem, text: &'a str) -> Box<BundleError<'a>> {
+        self.about("", problem, text, [0; 3])
+    }
+
+    fn about(
+        &self,
+        property: &'a str,
+        problem: Problem,
+        text: &'a str,
+        numbers: [u64; 3],
+    ) -> Box<BundleError<'a>> {
+        let (file, at) = (self.file, Some(self.at));
+        Box::new(BundleError { file, at, property, problem, text, numbers, cause: None })
     }
 
     pub(crate) fn value(&self, property: &str) -> Option<&'a [u8]> {
@@ -111,7 +146,7 @@ impl<'a> Place<'a> {
         }
         let value = bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
         if value < min || value > max {
-            return Err(self.error(property, Problem::Range { value, min, max }));
+            return Err(self.refuse(property, Problem::Range, value, min, max));
         }
         Ok(Some(value))
     }
@@ -142,5 +177,11 @@ impl<'a> Place<'a> {
     pub(crate) fn is_compatible(&self, wanted: &str) -> bool {
         let value = self.value("compatible").unwrap_or_default();
         value.split(|byte| *byte == 0).any(|text| text == wanted.as_bytes())
+    }
+
+    /// Sees to it that a string is one of those in `compatible`.
+    #[inline(never)]
+    pub(crate) fn check_compatible(&self, wanted: &'static str) -> Result<'a, ()> {
+        if self.is_compatible(wanted) { Ok(()) } else { Err(self.node_error(Problem::NotCompatible, wanted)) }
     }
 }
