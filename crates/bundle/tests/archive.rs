@@ -72,7 +72,7 @@ fn problems_have_names() {
     assert_eq!(problem(&patched(111, b"x")), ArchiveProblem::Name);
     let too_large = patched(54, b"fffffff0");
     let error = Archive::new(&too_large).unwrap_err();
-    assert_eq!(error.to_string(), "bundle: a (at byte 0): the archive ends within the file's data");
+    assert_eq!(error.to_string(), "a (at byte 0): the archive ends within the file's data");
     let mut behind = good.clone();
     behind.extend_from_slice(b"\0\0more");
     assert_eq!(problem(&behind), ArchiveProblem::AfterTrailer);
