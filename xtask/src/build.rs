@@ -7,7 +7,7 @@ use crate::{
     toolchain::{self, Toolchain, host_cargo},
 };
 use anyhow::{Context, Result, bail, ensure};
-use std::path::Path;
+use std::{path::Path, process::Command};
 
 /// The package with the board-independent guest kernels.
 const GUESTS: &str = "margay-guest";
@@ -122,10 +122,19 @@ fn compile(board: &Board, toolchain: &Toolchain, group: &Group) -> Result<()> {
     for program in &group.programs {
         cargo.args(["--bin", &program.bin]);
     }
+    // What the hypervisor tells of itself. A build from an archive, without git, has no revision.
+    cargo.env("MARGAY_REVISION", revision().unwrap_or_default());
     let title = format!("building {} for {}", group.title, board.name);
     let log = format!("build-{}-{}", board.name, group.title.replace(' ', "-").replace("the-", ""));
     step::run(&title, &log, cargo)?;
     Ok(())
+}
+
+/// The first 16 hexadecimal digits of the commit that is checked out.
+fn revision() -> Option<String> {
+    let output = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(paths::root()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    text.get(..16).filter(|_| output.status.success()).map(Into::into)
 }
 
 /// Makes the `Image` of a program, with its ELF beside it for debuggers.

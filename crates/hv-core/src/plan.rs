@@ -295,29 +295,39 @@ impl Memory<'_> {
 
         // The largest that has no place yet, again and again: a sort of `core` would be larger than all of this.
         let mut secondaries = vec![Region::new(0, 0); requests.len()];
-        loop {
-            let left = (0..requests.len()).rev().filter(|&i| secondaries[i].is_empty());
-            let Some(i) = left.max_by_key(|&i| requests[i].bytes) else { break };
-            let Request { vm, bytes } = requests[i];
+        for _ in requests {
+            let mut largest = None;
+            for (request, region) in requests.iter().zip(&mut secondaries) {
+                let larger =
+                    largest.as_ref().is_none_or(|(other, _): &(Request, _)| request.bytes > other.bytes);
+                if region.is_empty() && larger {
+                    largest = Some((*request, region));
+                }
+            }
+            let Some((Request { vm, bytes }, region)) = largest else { break };
             // No block fits into less than one anyway.
             let align = if bytes < BLOCK { PAGE } else { BLOCK };
-            let want = Want { vm, purpose: Purpose::Memory, len: bytes, align, near: Near::High };
-            let large = if bytes < GIB { None } else { place(Want { align: GIB, ..want }).ok() };
-            secondaries[i] = match large {
-                Some(region) => region,
-                None => place(want)?,
-            };
+            let mut want = Want { vm, purpose: Purpose::Memory, len: bytes, align: GIB, near: Near::High };
+            if bytes >= GIB
+                && let Ok(place) = place(want)
+            {
+                *region = place;
+            } else {
+                want.align = align;
+                *region = place(want)?;
+            }
         }
 
-        let regions =
-            Gaps { ram: self.ram, taken: &[self.hypervisor, self.reserved, &secondaries], at: 0 }.collect();
-        let placement = |(request, region): (&Request, &Region)| Placement {
-            vm: request.vm,
-            pa: Pa(region.base),
-            bytes: region.len,
-        };
+        let mut regions = Vec::new();
+        for gap in (Gaps { ram: self.ram, taken: &[self.hypervisor, self.reserved, &secondaries], at: 0 }) {
+            regions.push(gap);
+        }
+        let mut placements = Vec::new();
+        for (request, region) in requests.iter().zip(&secondaries) {
+            placements.push(Placement { vm: request.vm, pa: Pa(region.base), bytes: region.len });
+        }
         Ok(Plan {
-            secondaries: requests.iter().zip(&secondaries).map(placement).collect(),
+            secondaries: placements,
             primary: PrimaryPlan {
                 kernel_pa: Pa(kernel.base + needs.text_offset),
                 ramdisk_pa: ramdisk.map(|region| Pa(region.base)),
@@ -383,12 +393,13 @@ impl Want {
             Near::Low => gaps().find_map(|gap| gap.lowest(len, align)),
             Near::High => gaps().filter_map(|gap| gap.highest(len, align)).last(),
         };
-        place.ok_or_else(|| Error::NoRoom {
-            vm,
-            purpose,
-            wanted,
-            left: gaps().map(|gap| gap.len).sum(),
-            largest: gaps().map(|gap| gap.len).max().unwrap_or(0),
+        place.ok_or_else(|| {
+            let (mut left, mut largest) = (0, 0);
+            for gap in gaps() {
+                left += gap.len;
+                largest = gap.len.max(largest);
+            }
+            Error::NoRoom { vm, purpose, wanted, left, largest }
         })
     }
 }
@@ -401,31 +412,36 @@ struct Gaps<'a> {
     at: u64,
 }
 
-impl<'a> Gaps<'a> {
-    fn taken(&self) -> impl Iterator<Item = Region> + use<'a> {
-        self.taken.iter().copied().flatten().copied().filter(|region| !region.is_empty())
-    }
-}
-
 impl Iterator for Gaps<'_> {
     type Item = Region;
 
+    #[inline(never)]
     fn next(&mut self) -> Option<Region> {
         loop {
-            let above = self.ram.iter().filter(|ram| ram.end() > self.at);
-            let start = above.map(|ram| ram.base.max(self.at)).min()?;
-            if let Some(taken) = self.taken().find(|taken| taken.contains(start)) {
-                self.at = taken.end();
-                continue;
+            let mut start = None;
+            for ram in self.ram.iter().filter(|ram| ram.end() > self.at) {
+                let base = ram.base.max(self.at);
+                start = Some(start.map_or(base, |start: u64| start.min(base)));
             }
+            let start = start?;
             // RAM may be described in adjacent pieces.
             let mut end = start;
             while let Some(ram) = self.ram.iter().find(|ram| ram.contains(end)) {
                 end = ram.end();
             }
-            let limit = self.taken().map(|taken| taken.base).filter(|&base| base > start).min();
-            self.at = limit.map_or(end, |limit| limit.min(end));
-            if let Some(pages) = Region::new(start, self.at - start).pages() {
+            self.at = start;
+            for taken in self.taken.iter().copied().flatten().filter(|taken| !taken.is_empty()) {
+                if taken.contains(start) {
+                    self.at = taken.end();
+                } else if taken.base > start {
+                    end = end.min(taken.base);
+                }
+            }
+            if self.at > start {
+                continue;
+            }
+            self.at = end;
+            if let Some(pages) = Region::new(start, end - start).pages() {
                 return Some(pages);
             }
         }

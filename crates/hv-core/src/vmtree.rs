@@ -154,9 +154,7 @@ pub(crate) fn amended(dtb: &[u8], tree: &SecondaryTree<'_>) -> Result<Vec<u8>, E
     properties(&mut fdt, &own, &[]);
     // Hafnium's guests look for this very name.
     fdt.begin("memory");
-    fdt.text("device_type", "memory");
-    fdt.property("reg", &memory_reg(&own, &[Region::new(tree.memory_base, tree.memory_len)])?);
-    fdt.end();
+    memory(&mut fdt, &own, &[Region::new(tree.memory_base, tree.memory_len)])?;
     let chosen = own.child("chosen");
     let bootargs = !tree.bootargs.is_empty();
     if chosen.is_some() || bootargs || tree.ramdisk.is_some() {
@@ -250,10 +248,7 @@ pub(crate) fn super_secondary(
     fdt.begin("");
     properties(&mut fdt, &machine, &INTERRUPT_REFERENCES);
     fdt.begin_at("memory", tree.memory_base);
-    fdt.text("device_type", "memory");
-    let own = [Region::new(tree.memory_base, tree.memory_len)];
-    fdt.property("reg", &memory_reg(&machine, &own)?);
-    fdt.end();
+    memory(&mut fdt, &machine, &[Region::new(tree.memory_base, tree.memory_len)])?;
     cpus(&mut fdt, tree.vcpus);
     psci(&mut fdt);
     fdt.begin("chosen");
@@ -292,9 +287,7 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
 
     let memory_base = tree.regions.first().map_or(0, |region| region.base);
     fdt.begin_at("memory", memory_base);
-    fdt.text("device_type", "memory");
-    fdt.property("reg", &memory_reg(&machine, tree.regions)?);
-    fdt.end();
+    memory(&mut fdt, &machine, tree.regions)?;
 
     fdt.begin("chosen");
     if let Some(chosen) = machine.child("chosen") {
@@ -386,8 +379,9 @@ fn hypervisor(fdt: &mut Writer, vm_name: Option<&str>, others: &[(u16, &str)]) {
     fdt.end();
 }
 
-/// `reg` of the memory node, in the root's cells.
-fn memory_reg(root: &Node<'_>, regions: &[Region]) -> Result<Vec<u8>, Error> {
+/// What is in an open memory node, with `reg` in the root's cells; closes it.
+#[inline(never)]
+fn memory(fdt: &mut Writer, root: &Node<'_>, regions: &[Region]) -> Result<(), Error> {
     // DT spec, 2.3.5.
     let cells = |property, default| match root.value(property) {
         None => default,
@@ -414,7 +408,10 @@ fn memory_reg(root: &Node<'_>, regions: &[Region]) -> Result<Vec<u8>, Error> {
             left -= len;
         }
     }
-    Ok(reg)
+    fdt.text("device_type", "memory");
+    fdt.property("reg", &reg);
+    fdt.end();
+    Ok(())
 }
 
 #[cfg(test)]

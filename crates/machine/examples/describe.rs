@@ -31,7 +31,7 @@ fn describe(path: &str, machine: &Machine) {
     println!("  psci       {:?}", machine.psci());
     println!("  interrupts {:x?}", machine.interrupt_controller());
     println!("  timer      {:?}", machine.timer());
-    println!("  console    {:x?}", machine.console());
+    println!("  console    {:x?} {:x?}", machine.console(), machine.console_settings());
     println!("  bootargs   {:?}", machine.bootargs());
     println!("  initrd     {:?}", machine.initrd());
 }

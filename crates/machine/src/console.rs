@@ -24,13 +24,18 @@ pub enum ConsoleKind {
     Cadence,
 }
 
-/// The console.
+/// The console: what it takes to write to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsoleInfo {
     /// What kind of UART.
     pub kind: ConsoleKind,
     /// Its registers.
     pub region: Region,
+}
+
+/// What a driver may want to know of the console besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConsoleSettings {
     /// Its interrupt.
     pub interrupt: Option<Interrupt>,
     /// The frequency of its clock in hertz, if the tree tells: `clock-frequency`, or a fixed clock.
@@ -39,33 +44,35 @@ pub struct ConsoleInfo {
     pub baud: Option<u32>,
 }
 
-pub(crate) fn find(tree: &Tree<'_>, survey: &Survey<'_>) -> Option<ConsoleInfo> {
+/// The console's node, and the options that came with its path.
+fn place<'a>(tree: &Tree<'a>) -> Option<(Place<'a>, &'a str)> {
     let chosen = tree.top("chosen");
     let path = chosen
         .and_then(|node| {
             tree::string(&node, "stdout-path").or_else(|| tree::string(&node, "linux,stdout-path"))
         })
         .unwrap_or("serial0");
-    let (path, options) = devtree::split(path, b':');
-    let place = if path.starts_with('/') {
-        tree.find_path(path)?
-    } else {
-        let aliases = tree.top("aliases")?;
-        tree.find_path(tree::string(&aliases, path)?)?
-    };
+    let (mut path, options) = devtree::split(path, b':');
+    if !path.starts_with('/') {
+        path = tree::string(&tree.top("aliases")?, path)?;
+    }
+    Some((tree.find_path(path)?, options))
+}
+
+pub(crate) fn find(tree: &Tree<'_>) -> Option<ConsoleInfo> {
+    let (place, _) = place(tree)?;
     let node = place.node();
-    let kind = kind(&node)?;
-    let mut region = place.region(0)?;
+    let region = place.region(0)?;
     // Bindings, `serial/8250.yaml`: where in the block the registers begin.
     let offset = u64::from(tree::cell(&node, "reg-offset").unwrap_or(0)).min(region.size);
-    region = Region { base: region.base + offset, size: region.size - offset };
-    Some(ConsoleInfo {
-        kind,
-        region,
-        interrupt: interrupt::of(tree, survey, &place, 0),
-        clock_hz: clock(tree, &place),
-        baud: baud(options),
-    })
+    let region = Region { base: region.base + offset, size: region.size - offset };
+    Some(ConsoleInfo { kind: kind(&node)?, region })
+}
+
+pub(crate) fn settings(tree: &Tree<'_>) -> Option<ConsoleSettings> {
+    let (place, options) = place(tree)?;
+    let interrupt = interrupt::of(tree, &Survey::of(tree), &place, 0);
+    Some(ConsoleSettings { interrupt, clock_hz: clock(tree, &place), baud: baud(options) })
 }
 
 /// The number that options begin with.

@@ -54,7 +54,7 @@ mod timer;
 mod tree;
 
 pub use chosen::Chosen;
-pub use console::{ConsoleInfo, ConsoleKind};
+pub use console::{ConsoleInfo, ConsoleKind, ConsoleSettings};
 pub use controller::{Bcm2836Info, GicV2Info, GicV3Info, InterruptControllerInfo};
 pub use cores::{Core, EnableMethod};
 pub use drivers_gic::{Intid, Mpidr, RedistributorRegion, Trigger};
@@ -94,7 +94,7 @@ impl<'a> Machine<'a> {
             psci: psci::find(&survey),
             interrupt_controller: controller::find(&tree, &survey)?,
             timer: timer::find(&tree, &survey),
-            console: console::find(&tree, &survey),
+            console: console::find(&tree),
             chosen: chosen::read(&tree),
             tree,
         })
@@ -177,6 +177,11 @@ impl<'a> Machine<'a> {
     /// The console that `/chosen/stdout-path` names, or failing that the alias `serial0`.
     pub fn console(&self) -> Option<&ConsoleInfo> {
         self.console.as_ref()
+    }
+
+    /// Interrupt, clock and speed of the console.
+    pub fn console_settings(&self) -> Option<ConsoleSettings> {
+        console::settings(&self.tree)
     }
 
     /// The boot arguments, if there are any.

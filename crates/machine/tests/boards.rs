@@ -47,9 +47,12 @@ fn virt_with_gicv3() {
     let console = machine.console().unwrap();
     assert_eq!(console.kind, ConsoleKind::Pl011);
     assert_eq!(console.region, region(0x0900_0000, 0x1000));
-    assert_eq!(console.interrupt.unwrap().intid(), Some(Intid::spi(1)));
-    assert_eq!(console.interrupt.unwrap().trigger, Trigger::Level);
-    assert_eq!((console.clock_hz, console.baud), (Some(24_000_000), None));
+    assert_eq!(machine.console_settings().unwrap().interrupt.unwrap().intid(), Some(Intid::spi(1)));
+    assert_eq!(machine.console_settings().unwrap().interrupt.unwrap().trigger, Trigger::Level);
+    assert_eq!(
+        (machine.console_settings().unwrap().clock_hz, machine.console_settings().unwrap().baud),
+        (Some(24_000_000), None)
+    );
     assert_eq!((machine.bootargs(), machine.initrd()), (None, None));
 }
 
@@ -94,8 +97,11 @@ fn raspberry_pi_3() {
     let console = machine.console().unwrap();
     assert_eq!(console.kind, ConsoleKind::BcmMiniUart);
     assert_eq!(console.region, region(0x3f21_5040, 0x40));
-    assert_eq!(console.interrupt.unwrap().line, Line::Bcm2835 { bank: 1, bit: 29 });
-    assert_eq!(console.baud, Some(115_200));
+    assert_eq!(
+        machine.console_settings().unwrap().interrupt.unwrap().line,
+        Line::Bcm2835 { bank: 1, bit: 29 }
+    );
+    assert_eq!(machine.console_settings().unwrap().baud, Some(115_200));
 }
 
 #[test]
@@ -110,7 +116,7 @@ fn raspberry_pi_4() {
     assert_eq!(timer_intids(&machine), STANDARD_TIMER);
     let console = machine.console().unwrap();
     assert_eq!((console.kind, console.region), (ConsoleKind::BcmMiniUart, region(0xfe21_5040, 0x40)));
-    assert_eq!(console.interrupt.unwrap().intid(), Some(Intid::spi(93)));
+    assert_eq!(machine.console_settings().unwrap().interrupt.unwrap().intid(), Some(Intid::spi(93)));
 }
 
 #[test]
@@ -128,5 +134,5 @@ fn pine_a64_lts() {
     let console = machine.console().unwrap();
     assert_eq!(console.kind, ConsoleKind::Uart16550 { reg_shift: 2, io_width: 4 });
     assert_eq!(console.region, region(0x01c2_8000, 0x400));
-    assert_eq!(console.interrupt.unwrap().intid(), Some(Intid::spi(0)));
+    assert_eq!(machine.console_settings().unwrap().interrupt.unwrap().intid(), Some(Intid::spi(0)));
 }

@@ -16,7 +16,7 @@ fn read(dtb: &[u8]) {
     let Ok(machine) = Machine::from_dtb(dtb) else { return };
     let _ = (machine.model(), machine.bootargs(), machine.initrd(), machine.psci());
     let _ = format!("{:?} {:?}", machine.interrupt_controller(), machine.timer());
-    let _ = format!("{:?} {}", machine.console(), machine.enabled_core_count());
+    let _ = format!("{:?} {}", (machine.console(), machine.console_settings()), machine.enabled_core_count());
     let _ = (machine.compatible().count(), machine.memory().count(), machine.reserved().count());
 }
 

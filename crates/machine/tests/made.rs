@@ -173,8 +173,11 @@ fn addresses_go_through_nested_buses() {
     let console = machine.console().unwrap();
     assert_eq!(console.kind, ConsoleKind::Uart16550 { reg_shift: 0, io_width: 1 });
     assert_eq!(console.region, region(0x1_fe00_8024, 0x1c));
-    assert_eq!((console.baud, console.clock_hz), (Some(57_600), Some(1_843_200)));
-    assert_eq!(console.interrupt.unwrap().intid(), Some(Intid::ppi(3)));
+    assert_eq!(
+        (machine.console_settings().unwrap().baud, machine.console_settings().unwrap().clock_hz),
+        (Some(57_600), Some(1_843_200))
+    );
+    assert_eq!(machine.console_settings().unwrap().interrupt.unwrap().intid(), Some(Intid::ppi(3)));
     assert_eq!(machine.bootargs(), Some("quiet isolcpus=1"));
     assert_eq!(machine.initrd(), Some(region(0x4800_0000, 0x10_0000)));
     let Some(InterruptControllerInfo::GicV3(gic)) = machine.interrupt_controller() else { panic!("a GICv3") };
