@@ -33,20 +33,14 @@ impl Who {
     }
 }
 
-/// A call: who answers it for the primary, and who for other VMs.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Row {
-    function: u32,
-    handlers: [Option<Handler>; 2],
-}
-
 /// A hash table without deletion: slot, row, and on to the next slot until one is empty. `vectors.S` knows this layout.
 #[repr(C, align(32))]
 struct Table<const ROWS: usize> {
     /// 0: empty; otherwise the number of the row, plus one.
     slots: [u8; 256],
-    rows: [Row; ROWS],
+    functions: [u32; ROWS],
+    /// Who answers each for the primary, and who for other VMs.
+    handlers: [[Option<Handler>; 2]; ROWS],
 }
 
 /// The first slot of a function. The number's upper byte tells apart calls whose low byte is the same.
@@ -54,28 +48,42 @@ const fn slot(function: u32) -> usize {
     (function ^ function >> 23) as usize & 0xff
 }
 
+/// How many functions there are in a list: some are there twice, with a handler for each kind of VM.
+const fn distinct(functions: &[u32]) -> usize {
+    let (mut count, mut i) = (0, 0);
+    while i < functions.len() {
+        let mut earlier = 0;
+        while functions[earlier] != functions[i] {
+            earlier += 1;
+        }
+        count += (earlier == i) as usize;
+        i += 1;
+    }
+    count
+}
+
 impl<const ROWS: usize> Table<ROWS> {
-    const fn new(calls: &[(u32, Who, Handler); ROWS]) -> Self {
+    const fn new(calls: &[(u32, Who, Handler)]) -> Self {
         assert!(ROWS < 200, "the table of calls has too few slots");
-        let mut table = Self { slots: [0; 256], rows: [Row { function: 0, handlers: [None, None] }; ROWS] };
+        let mut table = Self { slots: [0; 256], functions: [0; ROWS], handlers: [[None; 2]; ROWS] };
         let mut used = 0;
         let mut call = 0;
-        while call < ROWS {
+        while call < calls.len() {
             let (function, who, handler) = calls[call];
             let row = match table.row(function) {
                 Ok(row) => row,
                 Err(slot) => {
                     table.slots[slot] = used as u8 + 1;
-                    table.rows[used].function = function;
+                    table.functions[used] = function;
                     used += 1;
                     used - 1
                 }
             };
             if who.includes(VmKind::Primary) {
-                table.rows[row].handlers[0] = Some(handler);
+                table.handlers[row][0] = Some(handler);
             }
             if who.includes(VmKind::Secondary) {
-                table.rows[row].handlers[1] = Some(handler);
+                table.handlers[row][1] = Some(handler);
             }
             call += 1;
         }
@@ -87,7 +95,7 @@ impl<const ROWS: usize> Table<ROWS> {
         let mut slot = slot(function);
         while self.slots[slot] != 0 {
             let row = self.slots[slot] as usize - 1;
-            if self.rows[row].function == function {
+            if self.functions[row] == function {
                 return Ok(row);
             }
             slot = (slot + 1) & 0xff;
@@ -96,16 +104,20 @@ impl<const ROWS: usize> Table<ROWS> {
     }
 }
 
-/// Which column of the table is for a VM, as the distance in bytes from the start of a row: for the assembly.
+/// Where the handlers for a VM are: for the assembly, as the distance in bytes from the table to the handler in row 0, of rows that
+/// are counted from 1.
 pub(crate) const fn column(kind: VmKind) -> usize {
-    core::mem::offset_of!(Row, handlers) + if Who::Primary.includes(kind) { 0 } else { size_of::<Handler>() }
+    let row_0 = core::mem::offset_of!(Table<ROWS>, handlers) - 2 * size_of::<Handler>();
+    row_0 + if Who::Primary.includes(kind) { 0 } else { size_of::<Handler>() }
 }
 
 /// Makes the table, and for tests a list.
 macro_rules! access_table {
     ($($function:path, $who:ident, $handler:path;)+) => {
+        const ROWS: usize = distinct(&[$($function),+]);
+
         #[cfg_attr(target_os = "none", unsafe(no_mangle))]
-        static HV_CALLS: Table<{ [$(stringify!($function)),+].len() }> = Table::new(&[$({
+        static HV_CALLS: Table<ROWS> = Table::new(&[$({
             extern "C" fn handler(vcpu: &'static Vcpu) -> Next {
                 // SAFETY: the caller passes the vCPU that this core has loaded, and has no token for it.
                 $handler(unsafe { Loaded::assume(vcpu) })
@@ -210,7 +222,7 @@ access_table! {
 
 fn find_for(function: u32, kind: VmKind) -> Option<Handler> {
     let row = HV_CALLS.row(function).ok()?;
-    HV_CALLS.rows[row].handlers[usize::from(!Who::Primary.includes(kind))]
+    HV_CALLS.handlers[row][usize::from(!Who::Primary.includes(kind))]
 }
 
 /// The handler of `function` for `vm`; `None` if the VM has no such call.

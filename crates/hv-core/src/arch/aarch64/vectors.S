@@ -70,7 +70,7 @@
     .set CONVENTION_64, 0x40000000
     .set VCPU_COLUMN, 33 * 8            // see `Vcpu`
     .set VCPU_VM_ID, 34 * 8
-    .set CALLS_ROWS, 256                // see `service::access::Table`
+    .set CALLS_FUNCTIONS, 256           // see `service::access::Table`
 
     .macro  lower_irq
     .balign 0x80
@@ -138,16 +138,15 @@ lower_hypercall:                        // x0: vCPU
 1:  and     w5, w5, #0xff
     ldrb    w6, [x4, x5]
     cbz     w6, no_call
-    add     x6, x6, x6, lsl #1
-    add     x6, x4, x6, lsl #3          // rows have 24 bytes and are counted from 1
-    add     x6, x6, #(CALLS_ROWS - 24)
-    ldr     w7, [x6]
+    add     x7, x4, x6, lsl #2
+    ldr     w7, [x7, #(CALLS_FUNCTIONS - 4)] // rows are counted from 1
     cmp     w7, w2
     b.ne    2f
     set_w   w3, FFA_ID_GET
     cmp     w2, w3
     b.eq    answer_id
     ldr     x3, [x0, #VCPU_COLUMN]
+    add     x6, x4, x6, lsl #4
     ldr     x6, [x6, x3]
     cbz     x6, no_call
     blr     x6
