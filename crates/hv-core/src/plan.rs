@@ -267,6 +267,7 @@ impl Plan {
 impl Memory<'_> {
     /// `len` bytes, rounded up to pages, for the hypervisor's pool, as low as possible. The caller adds them to
     /// [`Self::hypervisor`]. Needs no heap.
+    #[inline(never)]
     pub(crate) fn carve(&self, len: u64, align: u64) -> Result<Region, Error> {
         self.check()?;
         let taken = [self.hypervisor, self.reserved, self.loaded, &[PAGE_ZERO]];
@@ -275,6 +276,7 @@ impl Memory<'_> {
     }
 
     /// Places everything. The primary's things come first, so that they are low.
+    #[inline(never)]
     pub(crate) fn plan(&self, requests: &[Request], needs: &PrimaryNeeds) -> Result<Plan, Error> {
         self.check()?;
         let mut placed = vec![PAGE_ZERO];

@@ -192,6 +192,7 @@ pub const RANGE_SIZE: usize = 16;
 /// The most receivers that a descriptor can have here: as many as fit a page.
 const MAX_RECEIVERS: u32 = (PAGE as usize / RECEIVER_1_1) as u32;
 
+#[inline(never)]
 fn word(bytes: &[u8], at: usize) -> Result<u32, Error> {
     let bytes = bytes.get(at..).and_then(|bytes| bytes.first_chunk()).ok_or(Error::InvalidParameters)?;
     Ok(u32::from_le_bytes(*bytes))
@@ -299,6 +300,7 @@ impl<'a> Descriptor<'a> {
     ///
     /// # Errors
     /// `INVALID_PARAMETERS` for one whose permissions are reserved values.
+    #[inline(never)]
     pub fn receivers(&self) -> impl Iterator<Item = Result<Receiver, Error>> + use<'a> {
         let Self { bytes, receivers, receivers_at, receiver_size, .. } = *self;
         (0..receivers).map(move |i| {

@@ -170,6 +170,7 @@ fn enter(core: &'static Core) -> ! {
     arch::enter(core.primary(), core.start.stack_top)
 }
 
+#[inline(never)]
 fn read_machine(tree: u64) -> Machine<'static> {
     let mapped = TREE_WINDOW - tree % layout::BLOCK;
     // SAFETY: mapped, and written by nobody; if there is no device tree there, its bytes say so.
@@ -285,7 +286,6 @@ fn map_except(map: &mut El2Map, region: Region, except: &[Region]) {
 }
 
 /// Whose each page is when the first VM starts. What nobody has been given is the hypervisor's.
-#[inline(never)]
 fn ownership(ram: &[Region], plan: &Plan, vms: &[Vm]) -> Ownership {
     let whole = |region: &Region| {
         let base = region.base.next_multiple_of(layout::PAGE);
@@ -403,7 +403,6 @@ fn spare_tables(bytes: u64) -> u64 {
 }
 
 /// Wide enough for all memory of the primary, which sees physical addresses, and for the secondaries' layout.
-#[inline(never)]
 fn ipa_width(bundle: &Bundle<'_>, plan: &Plan, devices: &Devices<'_>) -> IpaWidth {
     let mut limit = 1 << 32;
     for region in plan.primary.regions.iter().chain(&devices.regions) {
@@ -428,7 +427,6 @@ fn ipa_width(bundle: &Bundle<'_>, plan: &Plan, devices: &Devices<'_>) -> IpaWidt
 
 /// Tables with a VM's memory, with regions that replace part of it or are beside it, and with its devices. Returns where those
 /// beside it are, too: addresses and bytes.
-#[inline(never)]
 fn tables(
     bundle: &Bundle<'_>,
     plan: &Plan,
@@ -523,7 +521,6 @@ fn link_mailbox(vm: &Vm, spec: &VmSpec<'_>) -> Option<(Pa, Pa)> {
 }
 
 /// Sees to it that registers given to VMs are those of devices, and neither memory nor the hypervisor's own.
-#[inline(never)]
 fn check_devices(machine: &Machine<'_>, bundle: &Bundle<'_>, ram: &[Region], reserved: &[Region]) {
     for (vm, device) in bundle.devices() {
         let this = Region::new(device.address, device.bytes);
