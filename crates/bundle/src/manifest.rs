@@ -208,6 +208,7 @@ impl<'a> Manifest<'a> {
     }
 
     /// Reads a VM's node and its files, and compares them with those of the VMs before it.
+    #[inline(never)]
     fn read(&self, place: &Place<'a>, vm: u16) -> Result<'a, VmSpec<'a>> {
         let debug_name = place.required_text("debug_name")?;
         place.required_text("kernel_filename")?;

@@ -380,7 +380,6 @@ fn service<'a>(place: &Place<'a>, uuid: [u32; WORDS], method: u64, version: u64)
 }
 
 /// A UUID as people write it, such as `b4b5671e-4a90-4fe1-b81f-fb13dae1dacb`.
-#[inline(never)]
 fn canonical(text: &str) -> Option<[u32; WORDS]> {
     let mut number = 0u128;
     if text.len() != 36 {

@@ -59,6 +59,7 @@ fn place<'a>(tree: &Tree<'a>) -> Option<(Place<'a>, &'a str)> {
     Some((tree.find_path(path)?, options))
 }
 
+#[inline(never)]
 pub(crate) fn find(tree: &Tree<'_>) -> Option<ConsoleInfo> {
     let (place, _) = place(tree)?;
     let node = place.node();

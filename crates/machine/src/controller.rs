@@ -84,6 +84,7 @@ pub struct Bcm2836Info {
 }
 
 /// A GIC comes first: BCM2711 has one, and the local controller as well.
+#[inline(never)]
 pub(crate) fn find(
     tree: &Tree<'_>,
     survey: &Survey<'_>,

@@ -151,10 +151,12 @@ impl Sender {
         Some(slot as u16)
     }
 
+    #[inline(never)]
     pub(crate) fn get(&self, slot: u16) -> Option<&Transaction> {
         self.slots.get(usize::from(slot))?.as_ref()
     }
 
+    #[inline(never)]
     pub(crate) fn get_mut(&mut self, slot: u16) -> Option<&mut Transaction> {
         self.slots.get_mut(usize::from(slot))?.as_mut()
     }

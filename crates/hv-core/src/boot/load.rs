@@ -24,7 +24,6 @@ fn copy(pa: u64, bytes: &[u8]) {
 }
 
 /// Loads a secondary; returns what it takes to do that again. What the bundle holds stays where it is.
-#[inline(never)]
 pub(super) fn secondary(
     vm: &VmSpec<'static>,
     placement: &Placement,

@@ -55,11 +55,13 @@ pub(crate) fn call_by_smc(mut current: Loaded) -> Next {
 }
 
 /// Answers an FF-A call with `FFA_ERROR`.
+#[inline(never)]
 fn error(current: &mut Loaded, code: hv_abi::ffa::Error) {
     current.regs().set_results(&Regs([u64::from(hv_abi::ffa::ERROR), 0, code.bits(), 0, 0, 0, 0, 0]));
 }
 
 /// Answers an FF-A call with `FFA_SUCCESS` and results in w2 and w3.
+#[inline(never)]
 fn success(current: &mut Loaded, w2: u64, w3: u64) {
     current.regs().set_results(&Regs([u64::from(hv_abi::ffa::SUCCESS), 0, w2, w3, 0, 0, 0, 0]));
 }
