@@ -32,6 +32,7 @@ impl<'a> Tree<'a> {
     }
 
     /// The root.
+    #[inline(never)]
     pub fn root(&self) -> Node<'a> {
         Node { blob: self.0, at: self.field(OFF_DT_STRUCT) }
     }

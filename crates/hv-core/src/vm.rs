@@ -244,6 +244,7 @@ impl Vm {
     }
 
     /// Stops the VM at its own request.
+    #[inline(never)]
     pub(crate) fn switch_off(&self, reset: bool) {
         self.leave_active(if reset { VmState::Reset } else { VmState::Off });
     }
