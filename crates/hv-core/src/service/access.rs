@@ -1,6 +1,6 @@
 //! Who may call what: one table, built by the compiler, searched here and in `vectors.S`.
 
-use super::{direct, ffa, indirect, mailbox, memory, notify, paravirt, psci, vendor};
+use super::{direct, discovery, ffa, indirect, mailbox, memory, notify, paravirt, psci, vendor};
 use crate::{
     firmware,
     run::{self, Next},
@@ -139,7 +139,8 @@ access_table! {
     f::FEATURES, All, ffa::features;
     f::ID_GET, All, ffa::id_get;
     f::SPM_ID_GET, All, ffa::spm_id_get;
-    f::PARTITION_INFO_GET, All, mailbox::partition_info_get;
+    f::PARTITION_INFO_GET, All, discovery::partition_info_get;
+    f::PARTITION_INFO_GET_REGS, All, discovery::partition_info_get_regs;
     f::RXTX_MAP, All, mailbox::rxtx_map;
     f::RXTX_MAP_64, All, mailbox::rxtx_map;
     f::RXTX_UNMAP, All, mailbox::rxtx_unmap;

@@ -58,9 +58,8 @@ pub(super) fn request(mut current: Loaded) -> Next {
 /// `FFA_MSG_SEND_DIRECT_REQ2`: x2 and x3 are the UUID of the service, or zero.
 pub(super) fn request2(mut current: Loaded) -> Next {
     let [_, ids, low, high, ..] = current.regs().arguments().0;
-    let uuid = [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32];
     let receiver = System::get().vm(VmId(ids as u16));
-    if uuid != [0; 4] && receiver.is_some_and(|vm| vm.uuid != uuid) {
+    if receiver.is_some_and(|vm| !vm.serves(ffa::uuid_from_words([low, high]))) {
         return refuse(current, Error::InvalidParameters);
     }
     let version = receiver.map_or(ffa::VERSION_1_2, Vm::ffa_version).min(current.vm().ffa_version());
