@@ -304,9 +304,9 @@ mod tests {
 
     #[test]
     fn the_assembly_knows_the_table() {
-        assert_eq!(core::mem::offset_of!(Table<1>, rows), 256);
-        assert_eq!(size_of::<Row>(), 24);
-        assert_eq!([column(VmKind::Primary), column(VmKind::Secondary)], [8, 16]);
+        assert_eq!(core::mem::offset_of!(Table<1>, functions), 256);
+        assert_eq!(size_of::<[Option<Handler>; 2]>(), 16);
+        assert_eq!(column(VmKind::Secondary) - column(VmKind::Primary), 8);
     }
 
     #[test]
