@@ -31,14 +31,21 @@ enum Form {
 /// w2: a message of the framework, which VMs do not send.
 const FRAMEWORK: u64 = 1 << 31;
 
+/// Copies the first `N` words, of which the compiler knows here that they do not overlap.
+fn copy<const N: usize>(to: &mut [u64], from: &[u64]) {
+    if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk()) {
+        *to = *from;
+    }
+}
+
 /// Copies a message from the sender's registers to the receiver's.
 #[inline(always)]
 fn deliver(current: &mut Loaded, to: &mut Claimed, form: Form) {
     let (from, to) = (&current.regs().x, &mut to.regs().x);
     if form == Form::Second {
-        to[..18].copy_from_slice(&from[..18]);
+        copy::<18>(to, from);
     } else if from[0] as u32 & smccc::CONVENTION_64 != 0 {
-        to[..8].copy_from_slice(&from[..8]);
+        copy::<8>(to, from);
     } else {
         for (to, from) in to[..8].iter_mut().zip(from) {
             *to = from & 0xffff_ffff;
