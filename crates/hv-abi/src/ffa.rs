@@ -201,6 +201,16 @@ impl Error {
     }
 }
 
+/// The UUID in a pair of registers, as the four words that it has in 32-bit registers (DEN0077A 1.2, section 13.9).
+pub const fn uuid_from_words([low, high]: [u64; 2]) -> [u32; 4] {
+    [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32]
+}
+
+/// The pair of registers for a UUID.
+pub const fn uuid_to_words([a, b, c, d]: [u32; 4]) -> [u64; 2] {
+    [a as u64 | (b as u64) << 32, c as u64 | (d as u64) << 32]
+}
+
 /// Flag in w5 of `FFA_PARTITION_INFO_GET`: return only the count, write no descriptors.
 pub const PARTITION_INFO_COUNT_ONLY: u64 = 1;
 
@@ -241,13 +251,18 @@ impl PartitionInfo {
     /// The descriptor's bytes, FF-A 1.1 and later; the first 8 are the FF-A 1.0 form.
     pub fn to_bytes(&self) -> [u8; PARTITION_INFO_SIZE] {
         let mut bytes = [0; PARTITION_INFO_SIZE];
-        bytes[0..2].copy_from_slice(&self.id.to_le_bytes());
-        bytes[2..4].copy_from_slice(&self.execution_contexts.to_le_bytes());
-        bytes[4..8].copy_from_slice(&self.properties.to_le_bytes());
-        for (chunk, word) in bytes[8..].chunks_exact_mut(4).zip(self.uuid) {
-            chunk.copy_from_slice(&word.to_le_bytes());
+        for (chunk, word) in bytes.as_chunks_mut().0.iter_mut().zip(self.to_words()) {
+            *chunk = word.to_le_bytes();
         }
         bytes
+    }
+
+    /// The same as words, in the order of their addresses, or of the registers that hold them.
+    #[inline]
+    pub const fn to_words(&self) -> [u64; 3] {
+        let first = self.id as u64 | (self.execution_contexts as u64) << 16 | (self.properties as u64) << 32;
+        let [low, high] = uuid_to_words(self.uuid);
+        [first, low, high]
     }
 
     /// Reads a descriptor of FF-A 1.1 or later; `None` if there are too few bytes.
@@ -271,6 +286,45 @@ impl PartitionInfo {
             let known = size.min(PARTITION_INFO_SIZE);
             whole[..known].copy_from_slice(&bytes[..known]);
             Self::from_bytes(&whole)
+        })
+    }
+}
+
+/// What `FFA_PARTITION_INFO_GET_REGS` has returned (DEN0077A 1.2, section 13.9): a part of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionInfoRegs {
+    /// The number from which on descriptors were asked for.
+    pub first: u16,
+    /// x0 to x17.
+    pub regs: [u64; 18],
+}
+
+impl PartitionInfoRegs {
+    /// The number of the list's last descriptor.
+    pub const fn last(&self) -> u16 {
+        self.regs[2] as u16
+    }
+
+    /// The number of the last descriptor that is here.
+    pub const fn current(&self) -> u16 {
+        (self.regs[2] >> 16) as u16
+    }
+
+    /// What the next query has to say, so that it is answered from the same list.
+    pub const fn tag(&self) -> u16 {
+        (self.regs[2] >> 32) as u16
+    }
+
+    /// The descriptors.
+    pub fn infos(&self) -> impl Iterator<Item = PartitionInfo> {
+        let words = usize::from((self.regs[2] >> 48) as u16) / 8;
+        let count = usize::from(self.current()).saturating_sub(self.first.into()) + 1;
+        // No less than a descriptor, whatever the registers hold.
+        self.regs[3..].chunks_exact(words.max(3)).take(count).map(|words| PartitionInfo {
+            id: words[0] as u16,
+            execution_contexts: (words[0] >> 16) as u16,
+            properties: (words[0] >> 32) as u32,
+            uuid: uuid_from_words([words[1], words[2]]),
         })
     }
 }

@@ -30,17 +30,18 @@ impl GpRegs {
     }
 
     /// Writes x0 to x7.
-    #[inline]
+    #[inline(always)]
     pub fn set_results(&mut self, results: &hv_abi::Regs) {
-        self.x[..8].copy_from_slice(&results.0);
+        if let Some(x) = self.x.first_chunk_mut() {
+            *x = results.0;
+        }
     }
 
     /// Reads x0 to x7.
-    #[inline]
+    #[inline(always)]
     pub fn arguments(&self) -> hv_abi::Regs {
-        let mut regs = hv_abi::Regs::default();
-        regs.0.copy_from_slice(&self.x[..8]);
-        regs
+        let [a, b, c, d, e, f, g, h, ..] = self.x;
+        hv_abi::Regs([a, b, c, d, e, f, g, h])
     }
 }
 

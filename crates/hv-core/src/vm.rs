@@ -5,6 +5,7 @@ use crate::{
     vcpu::Vcpu,
 };
 use alloc::boxed::Box;
+use bundle::Service;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering};
 use hv_abi::{
     exit::{Exit, Fault},
@@ -101,12 +102,16 @@ impl Messaging {
     }
 }
 
+/// What a VM without partition manifest is known by.
+pub(crate) const ANY_SERVICE: Service = Service { uuid: [0; 4], messaging_method: u16::MAX };
+
 /// A virtual machine.
 pub struct Vm {
     pub(crate) id: VmId,
     pub(crate) kind: VmKind,
     pub(crate) name: heapless::String<32>,
-    pub(crate) uuid: [u32; 4],
+    /// What it is known by, at least one.
+    pub(crate) services: Box<[Service]>,
     pub(crate) vcpus: Box<[Vcpu]>,
     pub(crate) traps: Traps,
     /// VTTBR_EL2: table root and VMID.
@@ -143,7 +148,7 @@ impl Vm {
         id: VmId,
         kind: VmKind,
         name: &str,
-        uuid: [u32; 4],
+        services: &[Service],
         messaging: Messaging,
         vcpus: Box<[Vcpu]>,
         mut stage2: VmTables,
@@ -156,7 +161,7 @@ impl Vm {
             id,
             kind,
             name: short,
-            uuid,
+            services: services.into(),
             vcpus,
             traps: Traps::of(kind),
             vttbr: stage2.complete(id, spare as usize),
@@ -182,9 +187,19 @@ impl Vm {
         self.id == VmId::PRIMARY
     }
 
+    /// Whether it has a service with this UUID; zero stands for any.
+    pub(crate) fn serves(&self, uuid: [u32; 4]) -> bool {
+        uuid == [0; 4] || self.services.iter().any(|service| service.uuid == uuid)
+    }
+
     /// The FF-A version that it speaks. Asked by calls whose form depends on it, and fixed from then on.
     pub(crate) fn ffa_version(&self) -> Version {
         self.ffa_version_used.store(true, Ordering::Relaxed);
+        self.ffa_version_so_far()
+    }
+
+    /// The FF-A version that it speaks unless it asks for another.
+    pub(crate) fn ffa_version_so_far(&self) -> Version {
         Version::from_bits(self.ffa_version.load(Ordering::Relaxed)).unwrap_or(hv_abi::ffa::VERSION_1_2)
     }
 

@@ -47,14 +47,9 @@ pub fn direct_response(sender: VmId, receiver: VmId, payload: [u64; 5]) -> Regs 
 
 /// `FFA_MSG_SEND_DIRECT_REQ2`: as [`direct_request`], for the service `uuid` (or any, if that is zero), with 14 words.
 pub fn direct_request2(sender: VmId, receiver: VmId, uuid: [u32; 4], payload: [u64; 14]) -> [u64; 18] {
-    let [a, b, c, d] = uuid.map(u64::from);
+    let [low, high] = ffa::uuid_to_words(uuid);
     let mut x = [0; 18];
-    x[..4].copy_from_slice(&[
-        ffa::MSG_SEND_DIRECT_REQ2.into(),
-        pair(sender, receiver),
-        a | b << 32,
-        c | d << 32,
-    ]);
+    x[..4].copy_from_slice(&[ffa::MSG_SEND_DIRECT_REQ2.into(), pair(sender, receiver), low, high]);
     x[4..].copy_from_slice(&payload);
     hvc18(x)
 }

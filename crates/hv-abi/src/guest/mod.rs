@@ -102,6 +102,26 @@ pub fn partition_count(uuid: [u32; 4]) -> Result<usize, Error> {
     ffa_result(hvc(Regs(call))).map(|out| out.0[2] as usize)
 }
 
+/// `FFA_PARTITION_INFO_GET_REGS` (1.2) for `uuid`, as [`partition_info_get`], from number `first` on of the list that `tag` names (0 at its
+/// start): needs no buffer, and returns up to five.
+///
+/// # Errors
+/// `RETRY`: the list has changed.
+pub fn partition_info_get_regs(
+    uuid: [u32; 4],
+    first: u16,
+    tag: u16,
+) -> Result<ffa::PartitionInfoRegs, Error> {
+    let [low, high] = ffa::uuid_to_words(uuid);
+    let mut x = [0; 18];
+    let from = u64::from(tag) << 16 | u64::from(first);
+    x[..4].copy_from_slice(&[ffa::PARTITION_INFO_GET_REGS.into(), low, high, from]);
+    let regs = messages::hvc18(x);
+    let mut head = Regs::default();
+    head.0.copy_from_slice(&regs[..8]);
+    ffa_result(head).map(|_| ffa::PartitionInfoRegs { first, regs })
+}
+
 /// `FFA_RUN` (primary only): runs a vCPU on this core until it exits. The exit names the vCPU it is about.
 ///
 /// # Errors

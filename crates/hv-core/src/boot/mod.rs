@@ -19,10 +19,10 @@ use crate::{
     system::System,
     tables::VmTables,
     vcpu::{Claimed, Vcpu, VcpuState},
-    vm::{Messaging, Vm, VmKind},
+    vm::{self, Messaging, Vm, VmKind},
     vmtree,
 };
-use ::bundle::VmSpec;
+use ::bundle::{Service, VmSpec};
 use alloc::{boxed::Box, vec, vec::Vec};
 use bundle::Bundle;
 use devices::Devices;
@@ -339,7 +339,7 @@ fn build(
             id_of(spec),
             kind,
             spec.debug_name,
-            spec.uuid(),
+            services(spec),
             messaging(spec, kind),
             vcpus.into_boxed_slice(),
             tables,
@@ -387,6 +387,13 @@ fn messaging(spec: &VmSpec<'_>, kind: VmKind) -> Messaging {
     match &spec.partition {
         Some(p) => Messaging::by_manifest(kind, p.messaging_method, p.notification_support, p.version),
         None => Messaging::of(kind),
+    }
+}
+
+fn services<'a>(spec: &'a VmSpec<'_>) -> &'a [Service] {
+    match &spec.partition {
+        Some(partition) => &partition.services,
+        None => &[vm::ANY_SERVICE],
     }
 }
 

@@ -1,6 +1,6 @@
 //! Who may call what: one table, built by the compiler, searched here and in `vectors.S`.
 
-use super::{direct, ffa, indirect, mailbox, memory, notify, paravirt, psci, vendor};
+use super::{direct, discovery, ffa, indirect, mailbox, memory, notify, paravirt, psci, vendor};
 use crate::{
     firmware,
     run::{self, Next},
@@ -139,7 +139,8 @@ access_table! {
     f::FEATURES, All, ffa::features;
     f::ID_GET, All, ffa::id_get;
     f::SPM_ID_GET, All, ffa::spm_id_get;
-    f::PARTITION_INFO_GET, All, mailbox::partition_info_get;
+    f::PARTITION_INFO_GET, All, discovery::partition_info_get;
+    f::PARTITION_INFO_GET_REGS, All, discovery::partition_info_get_regs;
     f::RXTX_MAP, All, mailbox::rxtx_map;
     f::RXTX_MAP_64, All, mailbox::rxtx_map;
     f::RXTX_UNMAP, All, mailbox::rxtx_unmap;
@@ -303,9 +304,9 @@ mod tests {
 
     #[test]
     fn the_assembly_knows_the_table() {
-        assert_eq!(core::mem::offset_of!(Table<1>, rows), 256);
-        assert_eq!(size_of::<Row>(), 24);
-        assert_eq!([column(VmKind::Primary), column(VmKind::Secondary)], [8, 16]);
+        assert_eq!(core::mem::offset_of!(Table<1>, functions), 256);
+        assert_eq!(size_of::<[Option<Handler>; 2]>(), 16);
+        assert_eq!(column(VmKind::Secondary) - column(VmKind::Primary), 8);
     }
 
     #[test]

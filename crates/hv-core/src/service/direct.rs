@@ -31,14 +31,21 @@ enum Form {
 /// w2: a message of the framework, which VMs do not send.
 const FRAMEWORK: u64 = 1 << 31;
 
+/// Copies the first `N` words, of which the compiler knows here that they do not overlap.
+fn copy<const N: usize>(to: &mut [u64], from: &[u64]) {
+    if let (Some(to), Some(from)) = (to.first_chunk_mut::<N>(), from.first_chunk()) {
+        *to = *from;
+    }
+}
+
 /// Copies a message from the sender's registers to the receiver's.
 #[inline(always)]
 fn deliver(current: &mut Loaded, to: &mut Claimed, form: Form) {
     let (from, to) = (&current.regs().x, &mut to.regs().x);
     if form == Form::Second {
-        to[..18].copy_from_slice(&from[..18]);
+        copy::<18>(to, from);
     } else if from[0] as u32 & smccc::CONVENTION_64 != 0 {
-        to[..8].copy_from_slice(&from[..8]);
+        copy::<8>(to, from);
     } else {
         for (to, from) in to[..8].iter_mut().zip(from) {
             *to = from & 0xffff_ffff;
@@ -58,9 +65,8 @@ pub(super) fn request(mut current: Loaded) -> Next {
 /// `FFA_MSG_SEND_DIRECT_REQ2`: x2 and x3 are the UUID of the service, or zero.
 pub(super) fn request2(mut current: Loaded) -> Next {
     let [_, ids, low, high, ..] = current.regs().arguments().0;
-    let uuid = [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32];
     let receiver = System::get().vm(VmId(ids as u16));
-    if uuid != [0; 4] && receiver.is_some_and(|vm| vm.uuid != uuid) {
+    if receiver.is_some_and(|vm| !vm.serves(ffa::uuid_from_words([low, high]))) {
         return refuse(current, Error::InvalidParameters);
     }
     let version = receiver.map_or(ffa::VERSION_1_2, Vm::ffa_version).min(current.vm().ffa_version());

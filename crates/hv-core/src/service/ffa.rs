@@ -36,7 +36,10 @@ pub(super) fn version(mut current: Loaded) -> Next {
 /// `FFA_FEATURES` (section 13.3).
 pub(super) fn features(mut current: Loaded) -> Next {
     let function = current.regs().x[1] as u32;
-    let known = access::is_ffa(function) && access::may_call(function, current.vm().kind);
+    let vm = current.vm();
+    // The functions of 1.2 have the largest numbers.
+    let spoken = function < ffa::PARTITION_INFO_GET_REGS || vm.ffa_version_so_far() >= ffa::VERSION_1_2;
+    let known = spoken && access::is_ffa(function) && access::may_call(function, vm.kind);
     let special =
         [ffa::ERROR, ffa::SUCCESS, ffa::SUCCESS_64, ffa::INTERRUPT, ffa::FEATURES, ffa::MEM_RETRIEVE_RESP];
     let id = |interrupt: VirtIntId| Ok((interrupt.number().into(), 0));

@@ -80,10 +80,6 @@ fn copy(current: &Loaded) -> Result<(&'static Vcpu, bool), Error> {
 
 fn receiver(sender: VmId, message: &Message) -> Result<&'static Vm, Error> {
     let other = message.sender == sender && message.receiver != sender;
-    let receiver = System::get().vm(message.receiver).filter(|_| other).ok_or(Error::InvalidParameters)?;
-    if message.uuid != [0; 4] && message.uuid != receiver.uuid {
-        Err(Error::InvalidParameters)
-    } else {
-        Ok(receiver)
-    }
+    let receiver = System::get().vm(message.receiver).filter(|vm| other && vm.serves(message.uuid));
+    receiver.ok_or(Error::InvalidParameters)
 }

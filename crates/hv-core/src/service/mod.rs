@@ -10,6 +10,7 @@
 
 mod access;
 mod direct;
+mod discovery;
 mod ffa;
 mod indirect;
 mod mailbox;

@@ -44,7 +44,7 @@ pub(super) fn features(mut current: Loaded) -> Next {
         psci::CPU_SUSPEND | psci::CPU_SUSPEND_64 if primary => {
             // The states that the machine's tree lists have firmware's format.
             let format = firmware::call(psci::FEATURES, [function.into(), 0, 0]);
-            if (format as i32) < 0 { 0 } else { format & psci::EXTENDED_POWER_STATE }
+            if format & 1 << 31 != 0 { 0 } else { format & psci::EXTENDED_POWER_STATE }
         }
         psci::CPU_SUSPEND | psci::CPU_SUSPEND_64 => psci::EXTENDED_POWER_STATE,
         // It is the machine's, and optional.

@@ -13,6 +13,7 @@ use crate::{
     vmtree,
 };
 use alloc::alloc::{Layout, dealloc};
+use bundle::Service;
 use core::cell::{Cell, RefCell};
 use hv_abi::{
     Regs,
@@ -28,6 +29,8 @@ use stage2_mmu::{Access, IpaWidth, Mapping, MemoryType};
 use std::{boxed::Box, collections::BTreeMap, thread_local, vec::Vec};
 use vtimer::Frequency;
 
+#[cfg(test)]
+mod discovery;
 #[cfg(test)]
 mod firmware;
 #[cfg(test)]
@@ -82,7 +85,8 @@ fn vm(id: u16, kind: VmKind, vcpus: u16) -> Vm {
     let vcpus = (0..vcpus).map(|i| Vcpu::new(VcpuIndex(i), vmtree::vcpu_mpidr(i))).collect();
     let mut tables = VmTables::new(IpaWidth::new(40).unwrap()).unwrap();
     tables.map(memory_of(kind, id), pa_of(id), MEMORY, Access::RWX, MemoryType::Normal).unwrap();
-    Vm::new(VmId(id), kind, "vm", [u32::from(id); 4], Messaging::of(kind), vcpus, tables, [WINDOW, 16])
+    let services = [Service { uuid: [u32::from(id); 4], messaging_method: u16::MAX }];
+    Vm::new(VmId(id), kind, "vm", &services, Messaging::of(kind), vcpus, tables, [WINDOW, 16])
 }
 
 /// A core of the system, seen through the eyes of its primary vCPU.

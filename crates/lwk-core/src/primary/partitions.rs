@@ -37,7 +37,7 @@ pub fn discover(app: &App) -> Result<Vec<Partition>, ffa::Error> {
     let (count, size) = guest::partition_info_get([0; 4])?;
     let size = size.max(ffa::PARTITION_INFO_SIZE);
     let infos = rx.chunks_exact(size).take(count).filter_map(PartitionInfo::from_bytes);
-    let partitions = infos
+    let mut partitions: Vec<_> = infos
         .filter(|info| info.id != VmId::PRIMARY.0)
         .map(|info| {
             let id = VmId(info.id);
@@ -45,6 +45,8 @@ pub fn discover(app: &App) -> Result<Vec<Partition>, ffa::Error> {
             Partition { id, name, vcpus: info.execution_contexts }
         })
         .collect();
+    // One that has several services is there several times.
+    partitions.dedup_by_key(|partition| partition.id);
     guest::rx_release()?;
     Ok(partitions)
 }
