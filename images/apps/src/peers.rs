@@ -76,7 +76,7 @@ pub fn main(app: &App) -> Status {
         Some("server") => party.serve(),
         Some("phoenix") => party.rise(app),
         Some("super") => party.look(app),
-        _ => party.ask(),
+        _ => party.ask(line.number("services")),
     }
 }
 
@@ -270,8 +270,11 @@ impl Party {
         self.buffers.send(kind, &header, &[Receiver { vm: self.peer, permissions, flags: 0 }], ranges)
     }
 
-    fn ask(&mut self) -> Status {
+    fn ask(&mut self, services: Option<usize>) -> Status {
         let mut ok = check("direct-message", self.tell(op::ADD, 40, 2) == Ok(42));
+        if let Some(count) = services {
+            ok &= check("services", self.find_services() == Ok(count));
+        }
         if self.buffers.version == ffa::VERSION_1_2 {
             let answer = messages::direct_request2(self.me, self.peer, [0; 4], [7; 14]);
             ok &= check(
@@ -290,6 +293,24 @@ impl Party {
         ok &= self.donate(block);
         ok &= check("end", self.tell(op::END, 0, 0) == Err(Error::Aborted));
         Status::of(ok)
+    }
+
+    /// Looks for the peer's services, and asks each; returns how many there are.
+    fn find_services(&self) -> Result<usize, Error> {
+        let all = guest::partition_info_get_regs([0; 4], 0, 0)?;
+        if guest::partition_count([0; 4])? != usize::from(all.last()) + 1 {
+            return Err(Error::InvalidParameters);
+        }
+        let mut count = 0;
+        for service in all.infos().filter(|info| info.id == self.peer.0) {
+            println!("service {:x?} has properties {:#x}", service.uuid, service.properties);
+            let found = guest::partition_info_get_regs(service.uuid, 0, 0)?;
+            let same = ffa::PartitionInfo { uuid: [0; 4], ..service };
+            let answer = messages::direct_request2(self.me, self.peer, service.uuid, [9; 14]);
+            let answered = answer[0] == ffa::MSG_SEND_DIRECT_RESP2.into();
+            count += usize::from(found.infos().eq([same]) && answered);
+        }
+        Ok(count)
     }
 
     fn share(&mut self, block: &Block) -> bool {

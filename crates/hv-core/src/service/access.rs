@@ -140,7 +140,6 @@ access_table! {
     f::ID_GET, All, ffa::id_get;
     f::SPM_ID_GET, All, ffa::spm_id_get;
     f::PARTITION_INFO_GET, All, discovery::partition_info_get;
-    f::PARTITION_INFO_GET_REGS, All, discovery::partition_info_get_regs;
     f::RXTX_MAP, All, mailbox::rxtx_map;
     f::RXTX_MAP_64, All, mailbox::rxtx_map;
     f::RXTX_UNMAP, All, mailbox::rxtx_unmap;
@@ -219,6 +218,8 @@ access_table! {
     v::VM_RESTART, Primary, vendor::restart;
     v::VCPU_STATISTICS_GET, Primary, vendor::statistics;
     v::BUILD_ID_GET, All, vendor::build_id;
+    // Here, because its first slot is one that interrupts need.
+    f::PARTITION_INFO_GET_REGS, All, discovery::partition_info_get_regs;
 }
 
 fn find_for(function: u32, kind: VmKind) -> Option<Handler> {
