@@ -451,6 +451,17 @@ pub(super) fn flood(app: &App) -> bool {
     ok
 }
 
+/// Timer interrupts without end: its virtual timer is always due.
+pub(super) fn timers(_: &App) -> bool {
+    for _ in 0..100_000 {
+        // SAFETY: a timer that is due interrupts this kernel, which takes it for one of its own.
+        unsafe {
+            asm!("msr cntv_cval_el0, xzr", "msr cntv_ctl_el0, {on}", "isb", on = in(reg) 1_u64, options(nomem, nostack));
+        }
+    }
+    guest::id_get() == Ok(ME)
+}
+
 /// Opens transactions until there is no room, and in as many pieces as it can.
 pub(super) fn exhaust(_: &App) -> bool {
     let mut buffers = mailbox();

@@ -3,6 +3,7 @@
 //! Whoever should have been stopped and goes on says so: `@check name=isolation ok=no`.
 
 mod calls;
+mod primary;
 
 use core::arch::asm;
 use hv_abi::ffa;
@@ -78,6 +79,8 @@ fn by_call(attack: &str) -> Option<fn(&App) -> bool> {
         "random" => calls::random,
         "flood" => calls::flood,
         "exhaust" => calls::exhaust,
+        "timers" => calls::timers,
+        "run-twice" => primary::run_twice,
         _ => return None,
     })
 }
