@@ -121,29 +121,56 @@ pub(super) fn share(_: &App) -> bool {
     ok && guest::memory::reclaim(handle, false).is_ok()
 }
 
-/// Retrieves what was not sent to it: guesses handles, tags and senders.
+/// Uses memory that it has lent: not its own any more. Whoever comes back from this has not been stopped.
+pub(super) fn lent(_: &App) -> bool {
+    let mut buffers = mailbox();
+    let own = page();
+    let range = [Range { address: own.phys().0, pages: 1 }];
+    let header = Header { attributes: Attributes::NOT_SPECIFIED, ..header(ME) };
+    if buffers.send(Kind::Lend, &header, &[to(HONEST)], &range).is_ok() {
+        let at = own.leak().as_ptr();
+        // SAFETY: a page of this kernel's; that it is not there any more is the attack.
+        println!("read {:#x} in it", unsafe { at.read_volatile() });
+    }
+    false
+}
+
+/// Shares a page with the honest VM, for others to look for.
+pub(super) fn keep(_: &App) -> bool {
+    let mut buffers = mailbox();
+    let me = guest::id_get().unwrap_or(ME);
+    let range = [Range { address: page().leak_phys(), pages: 1 }];
+    buffers.send(Kind::Share, &header(me), &[to(HONEST)], &range).is_ok()
+}
+
+/// Retrieves what was not sent to it: guesses handles, tags and senders, until it has come upon a transaction that there is.
 pub(super) fn retrieve(_: &App) -> bool {
     let mut buffers = mailbox();
-    let mut ok = true;
-    for sender in [1, 2, 3] {
-        for slot in 0..16 {
-            for generation in 0..8_u64 {
-                let handle = Handle(1 << 63 | generation << 32 | sender << 16 | slot);
-                let header =
-                    Header { handle, attributes: Attributes::NOT_SPECIFIED, ..header(VmId(sender as u16)) };
-                let got = buffers.retrieve(&header, &[to(ME)], None, |_| ());
-                ok &= refused("a guessed handle", got, &[Error::InvalidParameters, Error::Denied]);
-                let back = buffers.relinquish(ME, handle, false);
-                ok &= refused("relinquishing it", back, &[Error::InvalidParameters, Error::Denied]);
-                ok &= refused(
-                    "reclaiming it",
-                    guest::memory::reclaim(handle, true),
-                    &[Error::InvalidParameters, Error::Denied],
-                );
+    let (mut ok, mut found) = (true, false);
+    let bad = [Error::InvalidParameters, Error::Denied];
+    let mut rounds = 0;
+    while ok && !found && rounds < 1000 {
+        for sender in [1, 2, 3, 4] {
+            for slot in 0..16 {
+                for generation in 0..8_u64 {
+                    let handle = Handle(1 << 63 | generation << 32 | sender << 16 | slot);
+                    let attributes = Attributes::NOT_SPECIFIED;
+                    let header = Header { handle, attributes, ..header(VmId(sender as u16)) };
+                    let got = buffers.retrieve(&header, &[to(ME)], None, |_| ());
+                    let back = buffers.relinquish(ME, handle, false);
+                    // Only of what there is it is said that this VM may not have it.
+                    found |= matches!(back, Err(Error::Denied));
+                    ok &= refused("a guessed handle", got, &bad);
+                    ok &= refused("relinquishing it", back, &bad);
+                    ok &= refused("reclaiming it", guest::memory::reclaim(handle, true), &bad);
+                }
             }
         }
+        rounds += 1;
+        guest::yield_now();
     }
-    ok
+    println!("found a transaction: {found}, in round {rounds}");
+    ok && found
 }
 
 /// Descriptors in which each field is wrong in turn, and descriptors made of random words.

@@ -70,6 +70,8 @@ fn run(app: &App, line: CommandLine<'_>, attack: &str) -> bool {
 fn by_call(attack: &str) -> Option<fn(&App) -> bool> {
     Some(match attack {
         "share" => calls::share,
+        "keep" => calls::keep,
+        "lent" => calls::lent,
         "retrieve" => calls::retrieve,
         "descriptors" => calls::descriptors,
         "race" => calls::race,
