@@ -73,23 +73,31 @@ impl fmt::Display for Pa {
     }
 }
 
-/// A para-virtual interrupt id, 0 to 63.
+/// A para-virtual interrupt id, 0 to 62.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VirtIntId(u8);
 
 impl VirtIntId {
-    /// How many ids there are: one bit each in a 64-bit word.
-    pub const COUNT: u32 = 64;
+    /// How many ids there are: one bit each in a 64-bit word, the last of which stands for devices.
+    pub const COUNT: u32 = 63;
+    /// What [`crate::paravirt::DEVICE`] is.
+    pub(crate) const DEVICE: Self = Self(63);
 
     /// The id `id`, if it is one.
     pub const fn new(id: u64) -> Option<Self> {
         if id < Self::COUNT as u64 { Some(Self(id as u8)) } else { None }
     }
 
-    /// For constants: the id `id`, which must be below 64.
+    /// For constants: the id `id`, which must be below [`Self::COUNT`].
     pub(crate) const fn constant(id: u8) -> Self {
         assert!((id as u32) < Self::COUNT);
         Self(id)
+    }
+
+    /// The lowest of those whose bits are set in `ids`.
+    #[inline(always)]
+    pub const fn lowest(ids: u64) -> Option<Self> {
+        if ids == 0 { None } else { Some(Self(ids.trailing_zeros() as u8)) }
     }
 
     /// The number.
@@ -115,9 +123,12 @@ mod tests {
     }
 
     #[test]
-    fn interrupt_ids_end_at_64() {
-        assert_eq!(VirtIntId::new(63).map(VirtIntId::bit), Some(1 << 63));
-        assert_eq!(VirtIntId::new(64), None);
+    fn interrupt_ids_end_at_63() {
+        assert_eq!(VirtIntId::new(62).map(VirtIntId::bit), Some(1 << 62));
+        assert_eq!(VirtIntId::new(63), None);
+        assert_eq!(VirtIntId::lowest(0), None);
+        assert_eq!(VirtIntId::lowest(u64::MAX << 63), Some(VirtIntId::DEVICE));
+        assert_eq!(VirtIntId::lowest(0b1100).map(VirtIntId::number), Some(2));
         assert_eq!(VirtIntId::new(u64::MAX), None);
     }
 }

@@ -19,6 +19,10 @@ pub const RUN_WAIT_FOR_INTERRUPT: u32 = 0xff06;
 /// Sends [`IPI`] to vCPU w1 of the caller's own VM. Returns 0, or -1 in x0.
 pub const INTERRUPT_SEND_IPI: u32 = 0xff0a;
 
+/// Ends interrupt w1 of a device, which the calling vCPU's VM has taken: it may come again. w2 is w1. Returns 0, or -1 in x0 if it has
+/// not been taken.
+pub const INTERRUPT_DEACTIVATE: u32 = 0xff08;
+
 /// What [`INTERRUPT_GET`] returns when nothing is pending.
 pub const NO_INTERRUPT: u32 = 0xffff_ffff;
 /// A wait without a deadline, in w2 of the waiting exits.
@@ -36,5 +40,10 @@ pub const MANAGED_EXIT: VirtIntId = VirtIntId::constant(4);
 pub const NOTIFICATION_PENDING: VirtIntId = VirtIntId::constant(5);
 /// FF-A's schedule receiver interrupt, of the primary: `FFA_NOTIFICATION_INFO_GET` says whom to run.
 pub const SCHEDULE_RECEIVER: VirtIntId = VirtIntId::constant(8);
+/// To the primary: a vCPU that waits has an interrupt of a device; `FFA_NOTIFICATION_INFO_GET` says which. The schedule receiver
+/// interrupt says so, too, but comes for every notification.
+pub const DEVICE_WAITS: VirtIntId = VirtIntId::constant(10);
+/// Stands for all interrupts of devices, within the hypervisor: a vCPU gets those by their numbers.
+pub const DEVICE: VirtIntId = VirtIntId::DEVICE;
 /// An inter-processor interrupt between vCPUs of one VM.
 pub const IPI: VirtIntId = VirtIntId::constant(9);

@@ -19,6 +19,11 @@ pub const VM_RESTART: u32 = 0xC600_0012;
 /// Statistics of vCPU w1 (packed) since boot: x1 = ticks of the counter that it has run, x2 = how often it was entered; then how often it
 /// left its core: x3 yielding, x4 waiting for an interrupt, x5 waiting for a message or an answer, x6 interrupted, x7 for another reason.
 pub const VCPU_STATISTICS_GET: u32 = 0xC600_0013;
+/// Whose interrupt w1 of a device is: x2 = vCPU (packed), 0 if it is nobody's. `INVALID_PARAMETERS` if no device can have it.
+pub const INTERRUPT_ROUTE_GET: u32 = 0xC600_0015;
+/// Gives interrupt w1 of a device to vCPU w2 (packed; 0: to nobody). It is off until that VM enables it. `DENIED` if the manifest has given it to
+/// another VM.
+pub const INTERRUPT_ROUTE_SET: u32 = 0xC600_0016;
 /// The hypervisor's version and build: x1 = major, minor and patch version in bits 47:32, 31:16 and 15:0, x2 = the first 16 hexadecimal
 /// digits of the source revision that it was built from, 0 if that is not known. For every VM.
 pub const BUILD_ID_GET: u32 = 0xC600_0014;

@@ -43,7 +43,9 @@ pub unsafe trait Board {
     fn acknowledge() -> Option<u32>;
     /// Ends an interrupt that was acknowledged.
     fn end(intid: u32);
-    /// Disables an interrupt that nobody owns.
+    /// Lets a device's interrupt come to a core.
+    fn enable(intid: u32, mpidr: u64);
+    /// Masks a device's interrupt.
     fn disable(intid: u32);
     /// The interrupt that [`kick`](Self::kick) causes.
     const KICK: u32;
@@ -59,6 +61,7 @@ unsafe extern "Rust" {
     fn __margay_board_init_core(mpidr: u64, private: &[u32]) -> Result<(), BoardError>;
     fn __margay_board_acknowledge() -> Option<u32>;
     fn __margay_board_end(intid: u32);
+    fn __margay_board_enable(intid: u32, mpidr: u64);
     fn __margay_board_disable(intid: u32);
     fn __margay_board_kick_id() -> u32;
     fn __margay_board_kick(mpidr: u64);
@@ -84,6 +87,7 @@ forward! {
     init_core => __margay_board_init_core(mpidr: u64, private: &[u32]) -> Result<(), BoardError>;
     acknowledge => __margay_board_acknowledge() -> Option<u32>;
     end => __margay_board_end(intid: u32);
+    enable => __margay_board_enable(intid: u32, mpidr: u64);
     disable => __margay_board_disable(intid: u32);
     kick_id => __margay_board_kick_id() -> u32;
     kick => __margay_board_kick(mpidr: u64);
@@ -129,6 +133,10 @@ macro_rules! image {
             #[unsafe(no_mangle)]
             fn __margay_board_end(intid: u32) {
                 <$board as Board>::end(intid)
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_enable(intid: u32, mpidr: u64) {
+                <$board as Board>::enable(intid, mpidr)
             }
             #[unsafe(no_mangle)]
             fn __margay_board_disable(intid: u32) {
@@ -196,6 +204,7 @@ mod host {
             None
         }
         fn end(_: u32) {}
+        fn enable(_: u32, _: u64) {}
         fn disable(_: u32) {}
         fn kick(_: u64) {}
     }

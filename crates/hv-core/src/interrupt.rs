@@ -5,8 +5,10 @@
 //! pending in the para-virtual controller; its owner rewrites the register when it arms the timer again.
 
 use crate::{
-    arch, board, console,
+    arch, board,
     run::{Next, after_interrupt},
+    service,
+    system::System,
     vcpu::Loaded,
 };
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -45,15 +47,19 @@ pub(crate) fn handle(current: &Loaded) -> Next {
         arch::mask_physical_timer();
         current.core().primary().irqs.pend(paravirt::TIMER);
     } else if intid != board::kick_id() {
-        unexpected(intid);
+        return device(current, intid);
     }
     board::end(intid);
     after_interrupt(current)
 }
 
-/// Nothing enables other interrupts yet; one that comes anyway is put off for good, and said.
+/// A device's interrupt goes to its owner: at once, if that runs; otherwise the primary is told to run it.
 #[cold]
-fn unexpected(intid: u32) {
-    board::disable(intid);
-    console::info!("interrupt {} has no owner: disabled", u64::from(intid));
+fn device(current: &Loaded, intid: u32) -> Next {
+    let target = System::get().routes.arrive(intid);
+    board::end(intid);
+    match target {
+        Some(target) => service::interrupt(current, target),
+        None => after_interrupt(current),
+    }
 }

@@ -52,6 +52,7 @@ mod plan;
 mod regs;
 mod reload;
 mod report;
+mod routing;
 mod run;
 mod service;
 mod statistics;

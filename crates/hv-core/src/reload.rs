@@ -99,6 +99,7 @@ pub(crate) fn step(vm: &'static Vm, core: &'static Core) -> Result<u64, Error> {
     reload.done = 0;
     arch::forget_vm(vm.vttbr);
     vm.renew();
+    System::get().routes.forget(vm);
     vm.vcpus.iter().for_each(|vcpu| reset(vcpu, core, reload));
     vm.activate();
     Ok(0)

@@ -1,6 +1,6 @@
 //! The whole system: all VMs and cores, fixed before the first VM runs.
 
-use crate::{firmware::Workarounds, percore::Core, vm::Vm};
+use crate::{firmware::Workarounds, percore::Core, routing::Routes, vm::Vm};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use hv_abi::ids::VmId;
@@ -20,6 +20,8 @@ pub(crate) struct System {
     pub(crate) ownership: crate::lock::Lock<Ownership>,
     /// How firmware is called.
     pub(crate) conduit: Option<Conduit>,
+    /// Whose the devices' interrupts are.
+    pub(crate) routes: Routes,
     /// What firmware does for the cores.
     pub(crate) workarounds: Workarounds,
 }

@@ -1,7 +1,12 @@
 //! A virtual machine.
 
 use crate::{
-    arch::Traps, firmware::Whitelist, notifications::Notifications, reload::Reload, tables::VmTables,
+    arch::Traps,
+    firmware::Whitelist,
+    notifications::Notifications,
+    reload::Reload,
+    routing::{self, Pending},
+    tables::VmTables,
     vcpu::Vcpu,
 };
 use alloc::boxed::Box;
@@ -124,6 +129,8 @@ pub struct Vm {
     /// There is something to be read, which ends a wait for messages even if the VM has enabled no interrupt: a message in the RX
     /// page, or a notification for the VM.
     pub(crate) attention: AtomicBool,
+    /// Which of its devices' interrupts are pending.
+    pub(crate) device_irqs: Pending,
     /// What FF-A lets it do.
     pub(crate) messaging: Messaging,
     /// What of firmware it may call.
@@ -170,6 +177,7 @@ impl Vm {
             mailbox: crate::lock::Lock::new(Mailbox::default()),
             notifications: crate::lock::Lock::new(Notifications::new(messaging.notifications)),
             attention: AtomicBool::new(false),
+            device_irqs: routing::NOTHING,
             messaging,
             whitelist: Whitelist::default(),
             reload: crate::lock::Lock::new(None),

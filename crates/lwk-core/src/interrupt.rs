@@ -4,7 +4,7 @@ use crate::{
     arch::TrapFrame,
     percore,
     platform::{Interrupt, platform},
-    task,
+    primary, task,
 };
 use core::sync::atomic::Ordering;
 
@@ -22,6 +22,7 @@ extern "C" fn lwk_interrupt(_frame: &mut TrapFrame) {
                 core.scheduler.timer(now);
             }
             Interrupt::Ipi => core.scheduler.look(),
+            Interrupt::Schedule => primary::ring(),
             Interrupt::Unknown(number) => log::warn!("interrupt {number} is nobody's"),
         }
         platform.end_interrupt(taken);

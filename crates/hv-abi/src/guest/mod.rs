@@ -202,6 +202,35 @@ pub fn interrupt_get() -> Option<VirtIntId> {
     VirtIntId::new(hvc(Regs::func(paravirt::INTERRUPT_GET)).0[0] & 0xffff_ffff)
 }
 
+/// Takes the next pending interrupt of this vCPU, which may be a device's.
+pub fn any_interrupt_get() -> Option<u32> {
+    let id = hvc(Regs::func(paravirt::INTERRUPT_GET)).0[0] as u32;
+    (id != paravirt::NO_INTERRUPT).then_some(id)
+}
+
+/// Enables or disables a device's interrupt, by its number at the interrupt controller, for this vCPU. Returns whether it is this VM's.
+pub fn device_interrupt_enable(intid: u32, enable: bool) -> bool {
+    let call = [paravirt::INTERRUPT_ENABLE.into(), intid.into(), enable.into(), 0, 0, 0, 0, 0];
+    hvc(Regs(call)).0[0] == 0
+}
+
+/// Ends a device's interrupt that this VM has taken, when the device does not ask for it any more.
+pub fn device_interrupt_end(intid: u32) -> bool {
+    hvc(Regs([paravirt::INTERRUPT_DEACTIVATE.into(), intid.into(), intid.into(), 0, 0, 0, 0, 0])).0[0] == 0
+}
+
+/// `INTERRUPT_ROUTE_SET` (primary only): gives a device's interrupt to a vCPU.
+pub fn interrupt_route(intid: u32, vcpu: VcpuId) -> Result<(), Error> {
+    ffa_result(hvc(Regs([u64::from(vendor::INTERRUPT_ROUTE_SET), intid.into(), vcpu.pack(), 0, 0, 0, 0, 0])))
+        .map(drop)
+}
+
+/// `INTERRUPT_ROUTE_GET` (primary only): whose a device's interrupt is; VM 0 stands for nobody.
+pub fn interrupt_owner(intid: u32) -> Result<VcpuId, Error> {
+    ffa_result(hvc(Regs([u64::from(vendor::INTERRUPT_ROUTE_GET), intid.into(), 0, 0, 0, 0, 0, 0])))
+        .map(|out| VcpuId::unpack(out.0[2]))
+}
+
 /// Makes an interrupt pending on a vCPU (primary: of any VM; others: of their own).
 #[inline]
 pub fn interrupt_inject(vcpu: VcpuId, id: VirtIntId) -> bool {

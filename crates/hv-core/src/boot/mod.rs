@@ -16,6 +16,7 @@ use crate::{
     plan::{Memory, Plan, Region, Request},
     reload::Reload,
     report,
+    routing::Routes,
     system::System,
     tables::VmTables,
     vcpu::{Claimed, Vcpu, VcpuState},
@@ -373,6 +374,7 @@ fn build(
         vtcr: arch::vtcr(width.bits()),
         conduit: machine.psci().map(|psci| psci.conduit),
         workarounds: Default::default(),
+        routes: routes(bundle),
     }));
     for vm in &system.vms {
         vm.vcpus.iter().for_each(|vcpu| vcpu.attach(vm));
@@ -381,6 +383,19 @@ fn build(
         core.attach(vcpu);
     }
     (system, reloads)
+}
+
+/// Device interrupts are those VMs' whose manifests have the devices; all others are the super-secondary's, or nobody's.
+#[inline(never)]
+fn routes(bundle: &Bundle<'_>) -> Routes {
+    let with_devices = |vm: &&VmSpec<'_>| vm.kind == ::bundle::Kind::SuperSecondary;
+    let routes = Routes::new(bundle.vms().iter().find(with_devices).map(id_of));
+    for (vm, device) in bundle.devices() {
+        for id in device.interrupts.iter().step_by(2) {
+            routes.fix(id, *vm);
+        }
+    }
+    routes
 }
 
 fn messaging(spec: &VmSpec<'_>, kind: VmKind) -> Messaging {

@@ -217,7 +217,10 @@ pub(super) fn info_get(mut current: Loaded) -> Next {
             }
             notifications.reported = true;
         }
-        let waiting = |vcpu: &&Vcpu| vcpu.pending() != 0 && !vcpu.reported.load(Ordering::Relaxed);
+        let waiting = |vcpu: &&Vcpu| {
+            let pending = vcpu.pending() != 0 || vcpu.irqs.is_pending(ids::DEVICE);
+            pending && !vcpu.reported.load(Ordering::Relaxed)
+        };
         loop {
             let mut list: heapless::Vec<u16, { LIST_VCPUS + 1 }> = heapless::Vec::new();
             let _ = list.push(vm.id.0);

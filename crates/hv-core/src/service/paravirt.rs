@@ -1,5 +1,6 @@
 //! Para-virtual interrupts ([`hv_abi::paravirt`]).
 
+use super::notify;
 use crate::{
     run::{self, Next},
     system::System,
@@ -19,17 +20,38 @@ const FAILED: u64 = u64::MAX;
 #[inline(never)]
 pub(super) fn get(mut current: Loaded) -> Next {
     let taken = current.vcpu().irqs.take();
-    current.regs().x[0] = u64::from(taken.map_or(paravirt::NO_INTERRUPT, VirtIntId::number));
+    current.regs().x[0] = match taken {
+        Some(paravirt::DEVICE) => get_device(&current),
+        Some(id) => id.number().into(),
+        None => paravirt::NO_INTERRUPT.into(),
+    };
     current.update_line();
+    current.vcpu()
+}
+
+#[cold]
+#[inline(never)]
+fn get_device(current: &Loaded) -> u64 {
+    System::get().routes.take(current.vcpu()).unwrap_or(paravirt::NO_INTERRUPT).into()
+}
+
+/// `HF_INTERRUPT_DEACTIVATE`: the interrupt by its number at the controller, and by the one that the VM knows; they are the same.
+pub(super) fn deactivate(mut current: Loaded) -> Next {
+    let [_, id, same, ..] = current.regs().arguments().0;
+    let ended =
+        id as u32 == same as u32 && System::get().routes.end(id as u32, current.vcpu(), current.core());
+    current.regs().x[0] = if ended { 0 } else { FAILED };
     current.vcpu()
 }
 
 /// `HF_INTERRUPT_ENABLE`.
 pub(super) fn enable(mut current: Loaded) -> Next {
     let [_, id, enable, kind, ..] = current.regs().arguments().0;
+    let (core, on) = (current.core(), enable as u32 != 0);
     current.regs().x[0] = match (VirtIntId::new(id & 0xffff_ffff), kind as u32) {
+        (_, 0) if System::get().routes.enable(id as u32, current.vcpu(), core, on) => 0,
         (Some(id), 0) => {
-            current.vcpu().irqs.enable(id, enable as u32 != 0);
+            current.vcpu().irqs.enable(id, on);
             0
         }
         _ => FAILED,
@@ -84,6 +106,22 @@ pub(super) fn notify(current: Loaded, target: &'static Vcpu, id: VirtIntId, quie
         return current.vcpu();
     }
     deliver(&current, target, id).0
+}
+
+/// A device interrupt is pending for `target`.
+#[cold]
+pub(crate) fn interrupt(current: &Loaded, target: &'static Vcpu) -> Next {
+    target.reported.store(false, Ordering::Relaxed);
+    let (next, run_it) = deliver(current, target, paravirt::DEVICE);
+    if !core::ptr::eq(next, current.vcpu()) {
+        return next;
+    }
+    if run_it {
+        // The primary is told whom to run when it asks.
+        current.vcpu().irqs.pend(paravirt::DEVICE_WAITS);
+        notify::announce(current);
+    }
+    run::after_interrupt(current)
 }
 
 /// Makes `id` pending on `target`, and sees to it that somebody acts on it: the core that runs the target, or the

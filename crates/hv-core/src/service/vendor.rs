@@ -85,6 +85,26 @@ pub(super) fn statistics(mut current: Loaded) -> Next {
     current.vcpu()
 }
 
+/// `INTERRUPT_ROUTE_GET`.
+pub(super) fn route(mut current: Loaded) -> Next {
+    let owner = System::get().routes.owner(current.regs().x[1] as u32);
+    let result = owner.map(|owner| (owner.pack(), 0)).ok_or(ffa::Error::InvalidParameters);
+    super::answer(current, result)
+}
+
+/// `INTERRUPT_ROUTE_SET`.
+pub(super) fn set_route(mut current: Loaded) -> Next {
+    let (intid, to) = (current.regs().x[1] as u32, VcpuId::unpack(current.regs().x[2]));
+    let system = System::get();
+    let vm = system.vm(to.vm);
+    let exists = to.pack() == 0 || vm.is_some_and(|vm| usize::from(to.index.0) < vm.vcpus.len());
+    let result = match system.routes.owner(intid) {
+        Some(_) if exists => system.routes.set(intid, to).then_some((0, 0)).ok_or(ffa::Error::Denied),
+        _ => Err(ffa::Error::InvalidParameters),
+    };
+    super::answer(current, result)
+}
+
 /// A decimal number, or a hexadecimal one.
 const fn number(text: Option<&str>, base: u64) -> u64 {
     let Some(text) = text else { return 0 };

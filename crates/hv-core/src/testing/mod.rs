@@ -133,6 +133,7 @@ impl Node {
             ownership: crate::lock::Lock::new(ownership),
             conduit: Some(Conduit::Smc),
             workarounds: Default::default(),
+            routes: crate::routing::Routes::new(None),
         }));
         // SAFETY: it was a box, and stays until `end`.
         let system: &'static System = unsafe { &*whole };

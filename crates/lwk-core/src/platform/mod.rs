@@ -18,6 +18,8 @@ pub enum Interrupt {
     Timer,
     /// Another core wants this one to look at its queue.
     Ipi,
+    /// A vCPU that waits has something to do (primary only).
+    Schedule,
     /// Nobody here knows it; the number is the controller's.
     Unknown(u32),
 }

@@ -75,7 +75,9 @@ impl Platform for Vm {
 
     fn init_core(&self, _mpidr: Mpidr) -> Result<(), PlatformError> {
         self.set_timer(None);
-        for id in [paravirt::TIMER, paravirt::IPI] {
+        let ids = [paravirt::TIMER, paravirt::IPI, paravirt::DEVICE_WAITS];
+        let own = if self.role() == VmRole::Primary { &ids[..] } else { &ids[..2] };
+        for &id in own {
             if !Controller.enable(id) {
                 return Err(PlatformError("the hypervisor refuses to enable an interrupt"));
             }
@@ -107,6 +109,7 @@ impl Platform for Vm {
         let interrupt = match id {
             paravirt::TIMER => Interrupt::Timer,
             paravirt::IPI => Interrupt::Ipi,
+            paravirt::DEVICE_WAITS => Interrupt::Schedule,
             other => Interrupt::Unknown(other.number()),
         };
         Some(Taken { interrupt, token: id.number() })

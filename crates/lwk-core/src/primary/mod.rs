@@ -12,4 +12,6 @@ mod run;
 mod vms;
 
 #[cfg(target_os = "none")]
+pub(crate) use vms::ring;
+#[cfg(target_os = "none")]
 pub use vms::{Ending, Machines, Vm};

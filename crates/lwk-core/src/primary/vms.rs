@@ -9,7 +9,8 @@ use crate::{
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 use core::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use hv_abi::{
-    ffa, guest,
+    ffa,
+    guest::{self, messages},
     ids::{VcpuId, VcpuIndex, VmId},
 };
 use spin::Once;
@@ -101,6 +102,16 @@ impl Vm {
     }
 }
 
+/// The task that asks whom to run.
+static LISTENER: Once<Handle> = Once::new();
+
+/// The hypervisor says that a vCPU that waits has something to do.
+pub(crate) fn ring() {
+    if let Some(listener) = LISTENER.get() {
+        listener.wake();
+    }
+}
+
 /// All VMs of this primary.
 #[derive(Debug)]
 pub struct Machines {
@@ -134,6 +145,7 @@ impl Machines {
     /// a VM has ended.
     pub fn start(&'static self, cores: usize) {
         let me = task::current();
+        LISTENER.call_once(|| task::spawn(me.core(), "listener", move || self.listen()));
         let mut places = Placement::new(cores, me.core().0 as usize);
         self.watcher.call_once(|| me);
         for vm in &self.vms {
@@ -191,6 +203,20 @@ impl Machines {
             && let Some(watcher) = self.watcher.get()
         {
             watcher.wake();
+        }
+    }
+
+    /// Asks the hypervisor whom to run, whenever it says that there is somebody.
+    fn listen(&'static self) {
+        loop {
+            while let Ok(pending) = messages::notification_info_get() {
+                for list in pending.lists() {
+                    for index in list.vcpus() {
+                        self.wake(VcpuId { vm: list.vm, index: *index });
+                    }
+                }
+            }
+            task::park();
         }
     }
 

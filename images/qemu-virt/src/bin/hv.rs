@@ -105,6 +105,14 @@ unsafe impl Board for QemuVirt {
         cpu_interface::end(Intid::new(intid));
     }
 
+    fn enable(intid: u32, mpidr: u64) {
+        if let Ok(gic) = gic() {
+            // One that the distributor does not have does not come.
+            let _ = gic.distributor().route(Intid::new(intid), Mpidr::new(mpidr));
+            let _ = gic.distributor().enable(Intid::new(intid));
+        }
+    }
+
     fn disable(intid: u32) {
         if let Ok(gic) = gic() {
             // An interrupt that cannot be disabled comes again, and is ended again.
