@@ -30,7 +30,6 @@ pub(super) fn get(mut current: Loaded) -> Next {
 }
 
 #[cold]
-#[inline(never)]
 fn get_device(current: &Loaded) -> u64 {
     System::get().routes.take(current.vcpu()).unwrap_or(paravirt::NO_INTERRUPT).into()
 }
