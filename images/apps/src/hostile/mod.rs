@@ -3,6 +3,7 @@
 //! Whoever should have been stopped and goes on says so: `@check name=isolation ok=no`.
 
 mod calls;
+mod clock;
 mod primary;
 
 use core::arch::asm;
@@ -70,6 +71,9 @@ fn run(app: &App, line: CommandLine<'_>, attack: &str) -> bool {
 fn by_call(attack: &str) -> Option<fn(&App) -> bool> {
     Some(match attack {
         "share" => calls::share,
+        "alarm" => clock::alarm,
+        "storm" => clock::storm,
+        "steal" => clock::steal,
         "keep" => calls::keep,
         "lent" => calls::lent,
         "retrieve" => calls::retrieve,
