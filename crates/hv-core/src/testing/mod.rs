@@ -34,6 +34,8 @@ mod discovery;
 #[cfg(test)]
 mod firmware;
 #[cfg(test)]
+mod interrupts;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod messages;

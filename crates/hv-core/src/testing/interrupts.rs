@@ -1,0 +1,126 @@
+//! Interrupts of devices.
+
+use super::*;
+use hv_abi::{ids::VcpuIndex, paravirt, vendor};
+
+const CLOCK: u32 = 34;
+const ENABLE: u64 = paravirt::INTERRUPT_ENABLE as u64;
+const GET: u64 = paravirt::INTERRUPT_GET as u64;
+const END: u64 = paravirt::INTERRUPT_DEACTIVATE as u64;
+const NONE: u64 = paravirt::NO_INTERRUPT as u64;
+const FAILED: u64 = u64::MAX;
+
+fn x0(vcpu: &'static Vcpu, arguments: &[u64]) -> u64 {
+    let outcome = Node::call(vcpu, arguments);
+    let Outcome::Returned(regs) = outcome else { panic!("{outcome:?}") };
+    regs.0[0]
+}
+
+/// VM 2 owns the clock, and runs.
+fn node() -> (Node, &'static Vcpu) {
+    let node = Node::new();
+    node.system.routes.fix(CLOCK, VmId(2));
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    let vcpu = node.vcpu(2, 0);
+    (node, vcpu)
+}
+
+/// The interrupt arrives on the core of the test; returns the vCPU that it is pending for.
+fn arrive(node: &Node) -> Option<VcpuId> {
+    let target = node.system.routes.arrive(CLOCK)?;
+    target.irqs.pend(paravirt::DEVICE);
+    Some(target.id())
+}
+
+#[test]
+fn an_interrupt_is_enabled_taken_and_ended() {
+    let (node, vcpu) = node();
+    let clock = u64::from(CLOCK);
+    assert_eq!(x0(vcpu, &[END, clock, clock]), FAILED);
+    assert_eq!(arrive(&node), None, "nobody has enabled it");
+    assert_eq!(x0(vcpu, &[ENABLE, clock, 1, 0]), 0);
+    assert_eq!(arrive(&node), Some(id(2, 0)));
+    assert!(vcpu.irqs.line());
+    assert_eq!(x0(vcpu, &[END, clock, clock]), FAILED, "it has not been taken");
+    assert_eq!(x0(vcpu, &[GET]), clock);
+    assert_eq!(x0(vcpu, &[GET]), NONE);
+    assert_eq!(x0(vcpu, &[END, clock, clock + 1]), FAILED);
+    assert_eq!(x0(vcpu, &[END, clock, clock]), 0);
+    assert_eq!(x0(vcpu, &[END, clock, clock]), FAILED);
+    assert_eq!(x0(vcpu, &[ENABLE, clock, 0, 0]), 0);
+    assert_eq!(arrive(&node), None);
+}
+
+#[test]
+fn several_are_taken_one_by_one_by_the_vcpu_that_enabled_them() {
+    let (node, vcpu) = node();
+    for intid in [1019, 40, 127] {
+        node.system.routes.fix(intid, VmId(2));
+        assert_eq!(x0(vcpu, &[ENABLE, intid.into(), 1, 0]), 0);
+        assert_eq!(node.system.routes.arrive(intid).map(Vcpu::id), Some(id(2, 0)));
+    }
+    vcpu.irqs.pend(paravirt::DEVICE);
+    vcpu.irqs.enable(paravirt::TIMER, true);
+    vcpu.irqs.pend(paravirt::TIMER);
+    let order: [u64; 5] = core::array::from_fn(|_| x0(vcpu, &[GET]));
+    assert_eq!(order, [paravirt::TIMER.number().into(), 40, 127, 1019, NONE]);
+}
+
+#[test]
+fn what_is_not_a_vms_is_not_given_to_it() {
+    let (node, vcpu) = node();
+    for intid in [0, 31, 35, 1019, 1020, 1 << 31, u32::MAX] {
+        node.system.routes.fix(35, VmId(3));
+        // Below 63 there are interrupts that are no device's.
+        let expected = if intid < 63 { 0 } else { FAILED };
+        assert_eq!(x0(vcpu, &[ENABLE, intid.into(), 1, 0]), expected, "{intid}");
+        assert_eq!(x0(vcpu, &[END, intid.into(), intid.into()]), FAILED, "{intid}");
+        assert!(node.system.routes.arrive(intid).is_none(), "{intid}");
+    }
+    // Nor is one that stands for others.
+    assert_eq!(x0(vcpu, &[ENABLE, 63, 1, 0]), FAILED);
+    assert_eq!(x0(vcpu, &[paravirt::INTERRUPT_INJECT.into(), 2, 0, 63]), FAILED);
+}
+
+#[test]
+fn the_primary_routes_what_the_manifest_has_not_given_away() {
+    let node = Node::new();
+    let primary = node.core.primary();
+    node.system.routes.fix(CLOCK, VmId(2));
+    let set = |intid: u32, to: VcpuId| {
+        let out = Node::call(primary, &[vendor::INTERRUPT_ROUTE_SET.into(), intid.into(), to.pack()]);
+        let Outcome::Returned(regs) = out else { panic!("{out:?}") };
+        if regs.function() == ffa::SUCCESS { Ok(()) } else { Err(ffa::Error::from_bits(regs.0[2]).unwrap()) }
+    };
+    let nobody = VcpuId { vm: VmId(0), index: VcpuIndex(0) };
+    assert_eq!(set(CLOCK, id(3, 0)), Err(ffa::Error::Denied));
+    assert_eq!(set(CLOCK, nobody), Err(ffa::Error::Denied));
+    assert_eq!(set(CLOCK, id(2, 1)), Ok(()));
+    assert_eq!(node.system.routes.owner(CLOCK), Some(id(2, 1)));
+    for bad in [id(9, 0), id(2, 99), VcpuId { vm: VmId(0), index: VcpuIndex(1) }] {
+        assert_eq!(set(50, bad), Err(ffa::Error::InvalidParameters), "{bad}");
+    }
+    for intid in [0, 31, 1020, u32::MAX] {
+        assert_eq!(set(intid, id(2, 0)), Err(ffa::Error::InvalidParameters), "{intid}");
+    }
+    // What has been given can be given to another; what was pending for the first is not the second's.
+    assert_eq!(set(50, id(2, 0)), Ok(()));
+    assert!(node.system.routes.enable(50, node.vcpu(2, 0), node.core, true));
+    assert_eq!(node.system.routes.arrive(50).map(Vcpu::id), Some(id(2, 0)));
+    assert_eq!(set(50, id(3, 0)), Ok(()));
+    assert_eq!(node.system.routes.take(node.vcpu(2, 0)), None);
+    assert_eq!(node.system.routes.take(node.vcpu(3, 0)), None);
+    assert_eq!(node.system.routes.arrive(50).map(Vcpu::id), None, "its new owner has not enabled it");
+    assert_eq!(set(50, nobody), Ok(()));
+}
+
+#[test]
+fn a_vm_that_starts_again_has_enabled_nothing() {
+    let (node, vcpu) = node();
+    assert_eq!(x0(vcpu, &[ENABLE, CLOCK.into(), 1, 0]), 0);
+    assert_eq!(arrive(&node), Some(id(2, 0)));
+    node.system.routes.forget(vcpu.vm());
+    assert_eq!(node.system.routes.take(vcpu), None);
+    assert_eq!(arrive(&node), None);
+    assert_eq!(node.system.routes.owner(CLOCK), Some(id(2, 0)));
+}
