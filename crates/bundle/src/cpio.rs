@@ -56,7 +56,10 @@ pub enum ArchiveProblem {
 impl fmt::Display for ArchiveError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name {
-            Some(name) => write!(f, "{name} (at byte {}): ", self.at)?,
+            Some(name) => {
+                f.write_str(name)?;
+                write!(f, " (at byte {}): ", self.at)?;
+            }
             None => write!(f, "at byte {}: ", self.at)?,
         }
         f.write_str(match self.problem {

@@ -198,13 +198,15 @@ impl<'a> BundleError<'a> {
 
 impl fmt::Display for BundleError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.file)?;
+        f.write_str(self.file)?;
+        f.write_str(": ")?;
         if let Some(at) = self.at {
-            write!(f, "{at}: ")?;
+            at.fmt(f)?;
+            f.write_str(": ")?;
         }
         if !self.property.is_empty() {
-            // Names have 31 characters at most, if they keep to the specification.
-            write!(f, "{:.32}: ", self.property)?;
+            f.write_str(self.property)?;
+            f.write_str(": ")?;
         }
         let mut numbers = self.numbers.iter();
         for byte in self.problem.sentence().bytes() {
@@ -229,8 +231,12 @@ impl fmt::Display for At<'_> {
             Self::Root => f.write_str("/"),
             Self::Hypervisor => f.write_str("/hypervisor"),
             Self::Vm(number) => write!(f, "/hypervisor/vm{}", u64::from(*number)),
-            Self::Child(node, "") => write!(f, "/{node}"),
-            Self::Child(node, child) => write!(f, "/{node}/{child}"),
+            Self::Child(node, child) => {
+                f.write_str("/")?;
+                f.write_str(node)?;
+                f.write_str(if child.is_empty() { "" } else { "/" })?;
+                f.write_str(child)
+            }
         }
     }
 }

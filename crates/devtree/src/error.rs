@@ -31,7 +31,8 @@ impl fmt::Display for Error {
                 write!(f, "the device tree is {total} bytes long but only {given} are there")
             }
             Self::Malformed { problem, offset } => {
-                write!(f, "the device tree is malformed at byte {offset}: {problem}")
+                write!(f, "the device tree is malformed at byte {offset}: ")?;
+                f.write_str(problem)
             }
         }
     }

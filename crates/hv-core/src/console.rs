@@ -49,6 +49,15 @@ pub(crate) fn flush(current: &mut Loaded) {
     line.clear();
 }
 
+/// Text in a line. `str` is formatted by code for widths and precisions, which nothing here needs, and which is large.
+pub(crate) struct Text<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
 /// Prints a line of the hypervisor.
 macro_rules! info {
     ($($argument:tt)*) => { $crate::console::print(format_args!($($argument)*)) };

@@ -48,7 +48,7 @@ pub(crate) fn unexpected(vector: usize, registers: &Snapshot) -> ! {
             "  x{:<2} {:#018x}  {}{:<2} {:#018x}",
             names[0],
             pair[0],
-            if names[1] == 31 { "sp" } else { "x" },
+            console::Text(if names[1] == 31 { "sp" } else { "x" }),
             if names[1] == 31 { 0 } else { names[1] },
             pair.get(1).unwrap_or(&0)
         ));

@@ -39,10 +39,14 @@ impl fmt::Display for MachineError {
                 write!(f, "the device tree is {total} bytes long but only {given} are there")
             }
             Self::Malformed { problem, offset } => {
-                write!(f, "the device tree is malformed at byte {offset}: {problem}")
+                write!(f, "the device tree is malformed at byte {offset}: ")?;
+                f.write_str(problem)
             }
             Self::BadProperty { node, property } => {
-                write!(f, "in the device tree, property `{property}` of {node} makes no sense")
+                for part in ["in the device tree, property `", property, "` of ", node, " makes no sense"] {
+                    f.write_str(part)?;
+                }
+                Ok(())
             }
             Self::TooManyRedistributorRegions => {
                 f.write_str("the interrupt controller has too many redistributor regions")

@@ -3,6 +3,7 @@
 use super::{Bundle, devices::Devices, fail};
 use crate::{
     arch,
+    console::Text,
     plan::{Placement, Plan, Region},
     reload::Reload,
     report, vmtree,
@@ -99,9 +100,9 @@ fn tree(
     match tree {
         Ok(tree) if tree.len() as u64 <= room => tree.leak(),
         Ok(tree) => {
-            fail!("the device tree of {} has {} bytes, more than its {room}", vm.debug_name, tree.len())
+            fail!("the device tree of {} has {} bytes, more than its {room}", Text(vm.debug_name), tree.len())
         }
-        Err(why) => fail!("no device tree for {}: {why}", vm.debug_name),
+        Err(why) => fail!("no device tree for {}: {why}", Text(vm.debug_name)),
     }
 }
 

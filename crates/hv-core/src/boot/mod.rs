@@ -8,7 +8,8 @@ mod devices;
 mod load;
 
 use crate::{
-    arch, board, console,
+    arch, board,
+    console::{self, Text},
     el2_map::{self, El2Map, Kind, STACK_SIZE},
     firmware::{self, Whitelist},
     interrupt::TIMERS,
@@ -61,13 +62,12 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     let machine = read_machine(tree);
     board::devices(&machine, &mut |base, bytes| map.identity(base, bytes, Kind::Device));
     if let Err(why) = board::init_console(&machine) {
-        fail!("{why}");
+        fail!("{}", Text(why));
     }
     let cores = cores(&machine);
     console::info!(
-        "Margay {} on {}, cores: {}",
-        env!("CARGO_PKG_VERSION"),
-        machine.model().unwrap_or("an unnamed machine"),
+        concat!("Margay ", env!("CARGO_PKG_VERSION"), " on {}, cores: {}"),
+        Text(machine.model().unwrap_or("an unnamed machine")),
         cores.len()
     );
     let (virtual_timer, physical_timer) = timers(&machine);
@@ -145,7 +145,7 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     let mut running = claim(this.primary(), this);
     running.reset(primary.0, primary.1);
     if let Err(why) = board::init(&machine) {
-        fail!("{why}");
+        fail!("{}", Text(why));
     }
     // SAFETY: they map the image, with the boot stack in it, and the pool; nothing else is used from here on.
     unsafe { arch::set_el2_tables(this.start.tables) };
@@ -164,7 +164,7 @@ fn enter(core: &'static Core) -> ! {
     arch::stop_timers();
     arch::flush_all_vms();
     if let Err(why) = board::init_core(core.mpidr, &TIMERS.ids()) {
-        fail!("{why}");
+        fail!("{}", Text(why));
     }
     firmware::probe();
     arch::hide_interrupt_controller();
@@ -189,7 +189,7 @@ fn regions(what: &str, found: &mut dyn Iterator<Item = Region>) -> heapless::Vec
     let mut regions = heapless::Vec::new();
     for region in found {
         if regions.push(region).is_err() {
-            fail!("the device tree has more than {MAX_REGIONS} ranges of {what}");
+            fail!("the device tree has more than {MAX_REGIONS} ranges of {}", Text(what));
         }
     }
     regions
@@ -456,7 +456,7 @@ fn tables(
     spec: &VmSpec<'_>,
     width: IpaWidth,
 ) -> (VmTables, Box<[(Pa, u64)]>) {
-    let refuse = |why| -> ! { fail!("the memory of {} cannot be mapped: {why}", spec.debug_name) };
+    let refuse = |why| -> ! { fail!("the memory of {} cannot be mapped: {why}", Text(spec.debug_name)) };
     let mut tables = match VmTables::new(width) {
         Ok(tables) => tables,
         Err(why) => refuse(why),
@@ -504,8 +504,8 @@ fn tables(
                 // Memory regions of the primary's partition manifest are part of what it has anyway.
                 let this = Region::new(region.address, region.bytes);
                 if !plan.primary.regions.iter().any(|r| r.intersect(this) == Some(this)) {
-                    let file = bundle.file_of(id);
-                    fail!("{file}: /memory-regions/{}: {this} is not memory of the primary VM", region.name);
+                    let (file, name) = (Text(bundle.file_of(id)), Text(region.name));
+                    fail!("{file}: /memory-regions/{name}: {this} is not memory of the primary VM");
                 }
                 continue;
             }
@@ -547,8 +547,8 @@ fn check_devices(machine: &Machine<'_>, bundle: &Bundle<'_>, ram: &[Region], res
     for (vm, device) in bundle.devices() {
         let this = Region::new(device.address, device.bytes);
         let refuse = |why: &str| -> ! {
-            let file = bundle.file_of(*vm);
-            fail!("{file}: /device-regions/{}: base-address: what is at {this} is {why}", device.name)
+            let (file, name, why) = (Text(bundle.file_of(*vm)), Text(device.name), Text(why));
+            fail!("{file}: /device-regions/{name}: base-address: what is at {this} is {why}")
         };
         let within = |list: &[Region]| list.iter().any(|other| other.intersect(this).is_some());
         if within(ram) || within(reserved) {
