@@ -10,16 +10,13 @@
 //! ```
 //! Nothing is writable and executable. A VM's memory is not mapped while VMs run.
 
-use crate::arch::ImageLayout;
-use aarch64_paging::{
-    descriptor::{El23Attributes as A, PhysicalAddress},
-    paging::{Constraints, El2, MemoryRegion, PageTable, RootTable, Translation},
-};
+//!
+//! The tables are VMSAv8-64's with a granule of 4 KiB and four levels (Arm ARM, D8.3). They are only ever added to, until the tables of the
+//! boot are given up for those that stay.
+
+use crate::arch::{self, ImageLayout};
 use alloc::alloc::{Layout, alloc_zeroed};
-use core::{
-    ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use core::sync::atomic::{AtomicU64, Ordering};
 use hv_abi::{ids::Pa, layout::PAGE};
 
 /// Where the image is linked (`hv.ld`).
@@ -30,9 +27,19 @@ const WINDOWS_VA: u64 = IMAGE_VA + (2 << 40);
 pub(crate) const STACK_SIZE: u64 = 4 * PAGE;
 const STACK_STRIDE: u64 = 2 * STACK_SIZE;
 
-const NORMAL: A = A::ATTRIBUTE_INDEX_0.union(A::INNER_SHAREABLE);
-const DEVICE: A = A::ATTRIBUTE_INDEX_1;
-const BASE: A = A::VALID.union(A::ACCESSED).union(A::USER_RES1);
+// Descriptors (Arm ARM, D8.3.1 and D8.3.2). Memory attributes are those of `boot.S`: 0 normal, 1 device.
+const VALID: u64 = 1;
+/// A table, or at the last level a page; otherwise a block.
+const TABLE: u64 = 2;
+const DEVICE: u64 = 1 << 2;
+/// Bit 6, AP[1]: reserved, one, in a regime without EL0. Bit 10: accessed.
+const BASE: u64 = VALID | 1 << 6 | 1 << 10;
+const READ_ONLY: u64 = 1 << 7;
+const INNER_SHAREABLE: u64 = 3 << 8;
+const EXECUTE_NEVER: u64 = 1 << 54;
+const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
+/// Addresses have so many bits, nine for each level above pages.
+const ROOT_SHIFT: u32 = 39;
 
 /// How a range is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +51,12 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn attributes(self) -> A {
+    fn attributes(self) -> u64 {
         BASE | match self {
-            Self::Text => NORMAL | A::READ_ONLY,
-            Self::ReadOnly => NORMAL | A::READ_ONLY | A::XN,
-            Self::Data => NORMAL | A::XN,
-            Self::Device => DEVICE | A::XN,
+            Self::Text => INNER_SHAREABLE | READ_ONLY,
+            Self::ReadOnly => INNER_SHAREABLE | READ_ONLY | EXECUTE_NEVER,
+            Self::Data => INNER_SHAREABLE | EXECUTE_NEVER,
+            Self::Device => DEVICE | EXECUTE_NEVER,
         }
     }
 }
@@ -79,39 +86,70 @@ pub(crate) fn virtual_address(pa: Pa) -> u64 {
     in_image.map_or(pa.0, |offset| IMAGE_VA + offset)
 }
 
-/// Where table pages come from, and how they are reached: the heap.
-struct HeapTables;
+#[repr(align(4096))]
+struct Page(#[expect(dead_code, reason = "a layout")] [u64; 512]);
 
-impl Translation<A> for HeapTables {
-    fn allocate_table(&mut self) -> (NonNull<PageTable<A>>, PhysicalAddress) {
-        let layout = Layout::new::<PageTable<A>>();
+/// A table: 512 descriptors.
+#[derive(Clone, Copy)]
+struct Table(Pa);
+
+impl Table {
+    /// An empty one, from the heap.
+    fn new() -> Self {
         // SAFETY: the layout is not empty.
-        let page = unsafe { alloc_zeroed(layout) }.cast();
-        let Some(page) = NonNull::new(page) else {
-            crate::report::fatal(format_args!("no memory left for the hypervisor's own tables"))
-        };
-        (page, PhysicalAddress(physical(page.as_ptr() as u64).0 as usize))
+        let page = unsafe { alloc_zeroed(Layout::new::<Page>()) };
+        if page.is_null() {
+            crate::report::fatal(format_args!("no memory left for the hypervisor's own tables"));
+        }
+        Self(physical(page as u64))
     }
 
-    unsafe fn deallocate_table(&mut self, _: NonNull<PageTable<A>>) {
-        // Tables are only ever added to; see the crate's Drop.
+    /// The descriptor for `va`, each of which covers `1 << shift` bytes.
+    fn entry(self, va: u64, shift: u32) -> &'static AtomicU64 {
+        let entries = virtual_address(self.0) as *mut u64;
+        // SAFETY: tables are live for ever, and mapped where they were allocated; descriptors are only used as atomics.
+        unsafe { AtomicU64::from_ptr(entries.add((va >> shift & 511) as usize)) }
     }
 
-    fn physical_to_virtual(&self, pa: PhysicalAddress) -> NonNull<PageTable<A>> {
-        let va = virtual_address(Pa(pa.0 as u64));
-        NonNull::new(va as *mut PageTable<A>).unwrap_or(NonNull::dangling())
+    /// Maps `va` to `end`, whole pages, at `va + offset`.
+    fn map(self, shift: u32, mut va: u64, end: u64, offset: u64, attributes: u64) {
+        while va < end {
+            let size = 1 << shift;
+            let (start, next) = (va & !(size - 1), end.min((va | (size - 1)) + 1));
+            let entry = self.entry(va, shift);
+            let (before, pa) = (entry.load(Ordering::Relaxed), va.wrapping_add(offset));
+            let is_table = shift > 12 && before & (VALID | TABLE) == VALID | TABLE;
+            if shift == 12 {
+                entry.store(pa | attributes | TABLE, Ordering::Relaxed);
+            } else if !is_table && shift < ROOT_SHIFT && next - va == size && pa & (size - 1) == 0 {
+                entry.store(pa | attributes, Ordering::Relaxed);
+            } else {
+                let table = if is_table { Self(Pa(before & ADDRESS)) } else { Self::new() };
+                if !is_table && before & VALID != 0 {
+                    // A part of a block will be something else.
+                    let offset = (before & ADDRESS).wrapping_sub(start);
+                    table.map(shift - 9, start, start + size, offset, before & !ADDRESS);
+                }
+                table.map(shift - 9, va, next, offset, attributes);
+                entry.store(table.0.0 | VALID | TABLE, Ordering::Relaxed);
+            }
+            if before & VALID != 0 && !is_table {
+                arch::flush_el2_page(va);
+            }
+            va = next;
+        }
     }
 }
 
 /// EL2 tables being built.
 pub(crate) struct El2Map {
-    root: RootTable<El2, HeapTables>,
+    root: Table,
 }
 
 impl El2Map {
     /// Tables that map the image, with its permissions, and nothing else.
     pub(crate) fn new(layout: &ImageLayout) -> Self {
-        let mut map = Self { root: RootTable::new(HeapTables, 0, El2) };
+        let mut map = Self { root: Table::new() };
         let offset = physical;
         map.map(layout.start, offset(layout.start), layout.text_end - layout.start, Kind::Text);
         map.map(
@@ -128,13 +166,11 @@ impl El2Map {
         map
     }
 
+    #[inline(never)]
     fn map(&mut self, va: u64, pa: Pa, bytes: u64, kind: Kind) {
-        let region = MemoryRegion::new(va as usize, (va + bytes) as usize);
-        let constraints = Constraints::NO_CONTIGUOUS_HINT;
-        let pa = PhysicalAddress(pa.0 as usize);
-        if self.root.map_range(&region, pa, kind.attributes(), constraints).is_err() {
-            crate::report::fatal(format_args!("cannot map {va:#x} for the hypervisor"));
-        }
+        self.root.map(ROOT_SHIFT, va, va + bytes, pa.0.wrapping_sub(va), kind.attributes());
+        // If these tables are in use, from here on as they are now.
+        arch::flush_el2_page(va);
     }
 
     /// Maps `bytes` at `pa`, widened to whole pages, at the same virtual address.
@@ -161,32 +197,18 @@ impl El2Map {
         Window { va, descriptor }
     }
 
-    /// The level 3 descriptor of `va`, which is mapped by a page.
+    /// The last descriptor of `va`, which is mapped by a page.
     fn descriptor(&self, va: u64) -> &'static AtomicU64 {
-        let mut table = self.root();
-        for level in 0..4u32 {
-            let index = (va >> (39 - 9 * level)) & 511;
-            let page = self.root.translation().physical_to_virtual(PhysicalAddress(table.0 as usize));
-            // SAFETY: `table` is a live table of this tree, mapped where the translation says; descriptors are atomic.
-            let entry = unsafe { AtomicU64::from_ptr(page.as_ptr().cast::<u64>().add(index as usize)) };
-            if level == 3 {
-                return entry;
-            }
-            table = Pa(entry.load(Ordering::Relaxed) & 0x0000_ffff_ffff_f000);
+        let mut table = self.root;
+        for shift in [39, 30, 21] {
+            table = Table(Pa(table.entry(va, shift).load(Ordering::Relaxed) & ADDRESS));
         }
-        crate::report::fatal(format_args!("the hypervisor's tables do not map {va:#x}"))
+        table.entry(va, 12)
     }
 
     /// The physical address of the root.
     pub(crate) fn root(&self) -> Pa {
-        Pa(self.root.to_physical().0 as u64)
-    }
-
-    /// Keeps the tables for ever.
-    pub(crate) fn leak(self) -> Pa {
-        let root = self.root();
-        core::mem::forget(self);
-        root
+        self.root.0
     }
 }
 
@@ -222,8 +244,7 @@ impl Window {
     /// Runs `work` on the page at `pa`, which is RAM, mapped just for that long.
     #[cfg(not(any(test, feature = "testing")))]
     pub(crate) fn with_page(&self, pa: Pa, work: impl FnOnce(&mut [u8])) {
-        let attributes = Kind::Data.attributes().bits() as u64 | A::TABLE_OR_PAGE.bits() as u64;
-        self.set(pa.0 | attributes);
+        self.set(pa.0 | Kind::Data.attributes() | TABLE);
         // SAFETY: the page is mapped here for this core alone. A VM may write it at the same time: what is read from
         // it is bytes, which have no invalid values, and callers copy them once before they look.
         work(unsafe { core::slice::from_raw_parts_mut(self.va as *mut u8, PAGE as usize) });

@@ -356,7 +356,7 @@ fn build(
         let stack = stack_memory();
         parts.push((map.stack(index, stack), map.window(index)));
     }
-    let root = map.leak();
+    let root = map.root();
     let mut physical_cores = Vec::new();
     for (index, (top, window)) in parts.into_iter().enumerate() {
         physical_cores.push(Core::new(index as u16, cores[index], vms.len(), window, root, top));
