@@ -190,7 +190,7 @@ fn stop(current: &Loaded, fault: Fault) -> Next {
     let (vm, vcpu) = (current.vm(), current.vcpu());
     crate::console::info!(
         "{} ({}) vcpu {} stopped at {:#x}: syndrome {:#x}, address {:#x}, ipa {:#x}",
-        crate::console::Text(&vm.name),
+        crate::console::Text(vm.name),
         vm.id,
         u64::from(vcpu.index().0),
         fault.pc,

@@ -114,7 +114,7 @@ pub(crate) const ANY_SERVICE: Service = Service { uuid: [0; 4], messaging_method
 pub struct Vm {
     pub(crate) id: VmId,
     pub(crate) kind: VmKind,
-    pub(crate) name: heapless::String<32>,
+    pub(crate) name: &'static str,
     /// What it is known by, at least one.
     pub(crate) services: Box<[Service]>,
     pub(crate) vcpus: Box<[Vcpu]>,
@@ -154,20 +154,17 @@ impl Vm {
     pub(crate) fn new(
         id: VmId,
         kind: VmKind,
-        name: &str,
+        name: &'static str,
         services: &[Service],
         messaging: Messaging,
         vcpus: Box<[Vcpu]>,
         mut stage2: VmTables,
         [window, spare]: [u64; 2],
     ) -> Self {
-        let mut short = heapless::String::new();
-        // The manifest check limits names to what fits.
-        let _ = short.push_str(name);
         Self {
             id,
             kind,
-            name: short,
+            name,
             services: services.into(),
             vcpus,
             traps: Traps::of(kind),

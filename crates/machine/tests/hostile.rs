@@ -66,17 +66,23 @@ fn a_longer_slice_is_trimmed() {
 
 #[test]
 fn the_plainly_broken() {
-    assert_eq!(Machine::from_dtb(&[]).unwrap_err(), MachineError::NotADeviceTree);
-    assert_eq!(Machine::from_dtb(&[0; 4096]).unwrap_err(), MachineError::NotADeviceTree);
+    assert_eq!(Machine::from_dtb(&[]).unwrap_err(), MachineError::Tree(devtree::Error::NotADeviceTree));
+    assert_eq!(
+        Machine::from_dtb(&[0; 4096]).unwrap_err(),
+        MachineError::Tree(devtree::Error::NotADeviceTree)
+    );
     let cut = &TREES[0][..TREES[0].len() - 1];
     assert_eq!(
         Machine::from_dtb(cut).unwrap_err(),
-        MachineError::Truncated { total: TREES[0].len(), given: cut.len() }
+        MachineError::Tree(devtree::Error::Truncated { total: TREES[0].len(), given: cut.len() })
     );
     for total in 0..64_u32 {
         let mut tiny = TREES[0].to_vec();
         tiny[4..8].copy_from_slice(&total.to_be_bytes());
-        assert!(matches!(Machine::from_dtb(&tiny), Err(MachineError::Malformed { .. })), "{total}");
+        assert!(
+            matches!(Machine::from_dtb(&tiny), Err(MachineError::Tree(devtree::Error::Malformed { .. }))),
+            "{total}"
+        );
     }
 }
 
