@@ -334,7 +334,6 @@ pub(crate) fn read<'a>(place: &Place<'a>, spec: &VmSpec<'a>) -> Result<'a, Parti
 }
 
 /// Reads the services: children of `services`, or lists in the root.
-#[inline(never)]
 fn services<'a>(root: &Place<'a>, version: u64) -> Result<'a, Vec<Service>> {
     let mut services = Vec::new();
     if root.child("services").is_some() {
