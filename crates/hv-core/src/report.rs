@@ -42,16 +42,9 @@ pub(crate) fn unexpected(vector: usize, registers: &Snapshot) -> ! {
     let line = console::print_at_once;
     line(format_args!("panic: an exception in the hypervisor, vector {vector}"));
     line(format_args!("  pc {elr:#018x}  esr {esr:#x}  far {far:#018x}  spsr {spsr:#x}"));
-    for (row, pair) in registers.chunks(2).enumerate() {
-        let names = [row * 2, row * 2 + 1];
-        line(format_args!(
-            "  x{:<2} {:#018x}  {}{:<2} {:#018x}",
-            names[0],
-            pair[0],
-            console::Text(if names[1] == 31 { "sp" } else { "x" }),
-            if names[1] == 31 { 0 } else { names[1] },
-            pair.get(1).unwrap_or(&0)
-        ));
+    for (number, value) in registers.iter().enumerate() {
+        // The last one is the stack pointer.
+        line(format_args!("  x{number:<2} {value:#018x}"));
     }
     backtrace(elr, registers[31]);
     power_off()

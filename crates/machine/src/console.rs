@@ -86,20 +86,22 @@ fn baud(options: &str) -> Option<u32> {
 }
 
 fn kind(node: &Node<'_>) -> Option<ConsoleKind> {
-    tree::strings(node, "compatible").find_map(|compatible| match compatible {
-        "arm,pl011" | "arm,sbsa-uart" => Some(ConsoleKind::Pl011),
-        "ns8250" | "ns16450" | "ns16550" | "ns16550a" | "snps,dw-apb-uart" => Some(ConsoleKind::Uart16550 {
-            reg_shift: tree::cell(node, "reg-shift").map_or(0, |shift| shift.min(3) as u8),
-            io_width: match tree::cell(node, "reg-io-width") {
-                Some(2) => 2,
-                Some(4) => 4,
-                _ => 1,
-            },
-        }),
-        "brcm,bcm2835-aux-uart" => Some(ConsoleKind::BcmMiniUart),
-        "cdns,uart-r1p8" | "cdns,uart-r1p12" | "xlnx,xuartps" => Some(ConsoleKind::Cadence),
-        _ => None,
-    })
+    if tree::is_compatible(node, &["arm,pl011", "arm,sbsa-uart"]) {
+        return Some(ConsoleKind::Pl011);
+    }
+    if tree::is_compatible(node, &["ns8250", "ns16450", "ns16550", "ns16550a", "snps,dw-apb-uart"]) {
+        let cell = |property| tree::cell(node, property).unwrap_or(0);
+        let io_width = match cell("reg-io-width") {
+            width @ (2 | 4) => width as u8,
+            _ => 1,
+        };
+        return Some(ConsoleKind::Uart16550 { reg_shift: cell("reg-shift").min(3) as u8, io_width });
+    }
+    if tree::is_compatible(node, &["brcm,bcm2835-aux-uart"]) {
+        return Some(ConsoleKind::BcmMiniUart);
+    }
+    let cadence = ["cdns,uart-r1p8", "cdns,uart-r1p12", "xlnx,xuartps"];
+    tree::is_compatible(node, &cadence).then_some(ConsoleKind::Cadence)
 }
 
 fn clock(tree: &Tree<'_>, place: &Place<'_>) -> Option<u32> {
