@@ -54,7 +54,7 @@ pub(crate) fn unexpected(vector: usize, registers: &Snapshot) -> ! {
 /// records would tell exactly, and take a fortieth of the image and some of every path.)
 pub(crate) fn backtrace(pc: u64, sp: u64) {
     let text = arch::image_layout();
-    console::print_at_once(format_args!("  addresses of code on the stack (of the linked image):"));
+    console::print_at_once(format_args!("  addresses of code on the stack, as linked:"));
     console::print_at_once(format_args!("    {pc:#x}"));
     let words = (sp.next_multiple_of(8)..).step_by(8).map_while(arch::stack_word);
     for address in words.filter(|word| (text.start..text.text_end).contains(word)).take(24) {

@@ -121,7 +121,6 @@ impl Routes {
     }
 
     /// Takes a device interrupt that is pending for `vcpu`.
-    #[inline(never)]
     pub(crate) fn take(&self, vcpu: &Vcpu) -> Option<u32> {
         let mut taken = None;
         for (base, word) in (0..END).step_by(64).zip(&vcpu.vm().device_irqs) {

@@ -58,16 +58,14 @@ pub(crate) enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed(error) => write!(f, "the machine's device tree is malformed: {error}"),
-            Self::TooDeep => write!(f, "the machine's device tree is nested deeper than {DEPTH_MAX} levels"),
-            Self::RootCells => {
-                write!(f, "#address-cells or #size-cells of the machine's device tree is neither 1 nor 2")
-            }
+            Self::Malformed(error) => error.fmt(f),
+            Self::TooDeep => f.write_str("the machine's device tree is too deep"),
+            Self::RootCells => f.write_str("#address-cells and #size-cells must be 1 or 2"),
             Self::Beyond(region) => {
-                write!(f, "memory at {region} lies beyond what #address-cells of the device tree can express")
+                write!(f, "memory at {region} is beyond #address-cells")
             }
             Self::Write => {
-                write!(f, "a device tree cannot be written: a name or a text has a zero byte in it")
+                write!(f, "a text with a zero byte cannot be in a device tree")
             }
         }
     }

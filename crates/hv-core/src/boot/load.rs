@@ -97,12 +97,17 @@ fn tree(
         }
         None => vmtree::secondary(&ask),
     };
+    checked(tree, vm, room).leak()
+}
+
+/// A tree that has been made for a VM, and fits where it is to be.
+#[inline(never)]
+fn checked(tree: Result<Vec<u8>, vmtree::Error>, vm: &VmSpec<'_>, room: u64) -> Vec<u8> {
+    let name = Text(vm.debug_name);
     match tree {
-        Ok(tree) if tree.len() as u64 <= room => tree.leak(),
-        Ok(tree) => {
-            fail!("the device tree of {} has {} bytes, more than its {room}", Text(vm.debug_name), tree.len())
-        }
-        Err(why) => fail!("no device tree for {}: {why}", Text(vm.debug_name)),
+        Ok(tree) if tree.len() as u64 <= room => tree,
+        Ok(tree) => fail!("the device tree of {name} has {} bytes, more than its {room}", tree.len()),
+        Err(why) => fail!("no device tree for {name}: {why}"),
     }
 }
 
@@ -123,12 +128,7 @@ pub(super) fn primary(bundle: &Bundle<'_>, plan: &Plan, machine: &Machine<'_>) -
         others.push((vm.index, vm.debug_name));
     }
     let tree = vmtree::PrimaryTree { others: &others, regions: &place.regions, bootargs, ramdisk };
-    match vmtree::primary(machine.dtb(), &tree) {
-        Ok(tree) if tree.len() as u64 <= bundle.primary_needs(machine.dtb().len()).tree => {
-            copy(place.tree_pa.0, &tree);
-        }
-        Ok(tree) => fail!("the primary VM's device tree has {} bytes, more than was planned for", tree.len()),
-        Err(why) => fail!("no device tree for the primary VM: {why}"),
-    }
+    let room = bundle.primary_needs(machine.dtb().len()).tree;
+    copy(place.tree_pa.0, &checked(vmtree::primary(machine.dtb(), &tree), vm, room));
     (place.kernel_pa.0, place.tree_pa.0)
 }

@@ -129,9 +129,7 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     board::devices(&machine, &mut |base, bytes| own.identity(base, bytes, Kind::Device));
     let (system, reloads) = build(&devices, &bundle, &plan, &cores, &ram, own);
     let this = system.cores.iter().find(|core| core.mpidr == arch::mpidr());
-    let Some(this) = this else {
-        fail!("the device tree does not list the core that the hypervisor runs on")
-    };
+    let Some(this) = this else { fail!("the device tree lacks the core that this is") };
 
     for (index, mut reload) in reloads.into_iter().enumerate() {
         let (vm, spec) = (&system.vms[index + 1], &bundle.secondaries()[index]);
@@ -212,25 +210,24 @@ fn cores(machine: &Machine<'_>) -> heapless::Vec<u64, 128> {
         fail!("the device tree names no core");
     }
     if cores.len() > 1 && !by_smc {
-        fail!("the device tree offers no PSCI by SMC, without which the other cores cannot be started");
+        fail!("there is no PSCI by SMC to start the other cores with");
     }
     cores
 }
 
 fn timers(machine: &Machine<'_>) -> (u32, u32) {
-    let Some(info) = machine.timer() else { fail!("the device tree has no ARM generic timer") };
     let id =
         |interrupt: Option<machine::Interrupt>| interrupt.and_then(|i| i.intid()).map(machine::Intid::raw);
-    match (id(info.virtual_), id(info.physical)) {
-        (Some(virtual_timer), Some(physical_timer)) => (virtual_timer, physical_timer),
-        _ => fail!("the device tree gives no interrupt for the virtual or the physical timer"),
+    match machine.timer().map(|info| (id(info.virtual_), id(info.physical))) {
+        Some((Some(virtual_timer), Some(physical_timer))) => (virtual_timer, physical_timer),
+        _ => fail!("the device tree has no generic timer with interrupts"),
     }
 }
 
 /// The bundle's place, which must be memory.
 fn initrd(machine: &Machine<'_>, ram: &[Region]) -> Region {
     let Some(initrd) = machine.initrd() else {
-        fail!("there is no bundle: /chosen has no linux,initrd-start and linux,initrd-end")
+        fail!("there is no bundle: /chosen has no linux,initrd-start")
     };
     let region = Region::new(initrd.base, initrd.size);
     if !ram.iter().any(|r| r.intersect(region) == Some(region)) {
@@ -443,7 +440,7 @@ fn ipa_width(bundle: &Bundle<'_>, plan: &Plan, devices: &Devices<'_>) -> IpaWidt
     // 39 bits, which one root table translates, leave much room for memory that VMs receive.
     match IpaWidth::new(bits.max(39.min(arch::pa_bits()))) {
         Some(width) if bits <= arch::pa_bits() => width,
-        _ => fail!("memory reaches to {limit:#x}, further than stage-2 tables with three levels can"),
+        _ => fail!("memory up to {limit:#x} is beyond stage-2 tables"),
     }
 }
 

@@ -181,7 +181,6 @@ access_table! {
     p::INTERRUPT_GET, All, paravirt::get;
     p::INTERRUPT_INJECT, All, paravirt::inject;
     p::INTERRUPT_SEND_IPI, All, paravirt::send_ipi;
-    p::INTERRUPT_DEACTIVATE, All, paravirt::deactivate;
     // PSCI: forwarded for the primary, emulated for the others.
     ps::VERSION, All, psci::version;
     ps::FEATURES, All, psci::features;
@@ -218,11 +217,12 @@ access_table! {
     v::VM_STOP, Primary, vendor::stop;
     v::VM_RESTART, Primary, vendor::restart;
     v::VCPU_STATISTICS_GET, Primary, vendor::statistics;
-    v::INTERRUPT_ROUTE_GET, Primary, vendor::route;
-    v::INTERRUPT_ROUTE_SET, Primary, vendor::set_route;
     v::BUILD_ID_GET, All, vendor::build_id;
     // Here, because its first slot is one that interrupts need.
     f::PARTITION_INFO_GET_REGS, All, discovery::partition_info_get_regs;
+    p::INTERRUPT_DEACTIVATE, All, paravirt::deactivate;
+    v::INTERRUPT_ROUTE_GET, Primary, vendor::route;
+    v::INTERRUPT_ROUTE_SET, Primary, vendor::set_route;
 }
 
 fn find_for(function: u32, kind: VmKind) -> Option<Handler> {

@@ -20,18 +20,22 @@ const FAILED: u64 = u64::MAX;
 #[inline(never)]
 pub(super) fn get(mut current: Loaded) -> Next {
     let taken = current.vcpu().irqs.take();
-    current.regs().x[0] = match taken {
-        Some(paravirt::DEVICE) => get_device(&current),
-        Some(id) => id.number().into(),
-        None => paravirt::NO_INTERRUPT.into(),
-    };
+    if taken == Some(paravirt::DEVICE) {
+        return get_device(current);
+    }
+    current.regs().x[0] = u64::from(taken.map_or(paravirt::NO_INTERRUPT, VirtIntId::number));
     current.update_line();
     current.vcpu()
 }
 
+/// The same, if it is a device's.
 #[cold]
-fn get_device(current: &Loaded) -> u64 {
-    System::get().routes.take(current.vcpu()).unwrap_or(paravirt::NO_INTERRUPT).into()
+#[inline(never)]
+fn get_device(mut current: Loaded) -> Next {
+    let taken = System::get().routes.take(current.vcpu());
+    current.regs().x[0] = taken.unwrap_or(paravirt::NO_INTERRUPT).into();
+    current.update_line();
+    current.vcpu()
 }
 
 /// `HF_INTERRUPT_DEACTIVATE`: the interrupt by its number at the controller, and by the one that the VM knows; they are the same.
