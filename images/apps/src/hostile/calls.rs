@@ -24,10 +24,11 @@ use hv_abi::{
 use lwk_core::{
     app::App,
     arch,
-    memory::{Block, allocate},
+    memory::{Block, allocate, map_shared},
     percore::CoreIndex,
     println, task,
 };
+use machine::Region;
 
 const PAGE: u64 = 4096;
 const RW: Permissions =
@@ -135,12 +136,38 @@ pub(super) fn lent(_: &App) -> bool {
     false
 }
 
-/// Shares a page with the honest VM, for others to look for.
-pub(super) fn keep(_: &App) -> bool {
+/// Uses memory that another VM has shared with it, and that it has given back.
+pub(super) fn relinquished(_: &App) -> bool {
+    let mut buffers = mailbox();
+    for _ in 0..1000 {
+        for generation in 0..8_u64 {
+            let handle = Handle(1 << 63 | generation << 32 | 4 << 16);
+            let header = Header { handle, attributes: Attributes::NOT_SPECIFIED, ..header(VmId(4)) };
+            let mut at = None;
+            let got = buffers.retrieve(&header, &[to(ME)], None, |range| at = Some(range.address));
+            let mapped = got.ok().and(at).and_then(|at| map_shared(Region::new(at, PAGE)?).ok());
+            let Some(mapped) = mapped else { continue };
+            let word = core::ptr::with_exposed_provenance::<u64>(mapped);
+            // SAFETY: shared memory that has just been mapped; and then, that it is not there any more is the attack.
+            println!("shared memory holds {:#x}", unsafe { word.read_volatile() });
+            if buffers.relinquish(ME, handle, false).is_ok() {
+                // SAFETY: as above.
+                println!("and still {:#x}", unsafe { word.read_volatile() });
+            }
+            return false;
+        }
+        guest::yield_now();
+    }
+    false
+}
+
+/// Shares a page with the honest VM, or the one that `with=` names, for others to look for.
+pub(super) fn keep(app: &App) -> bool {
+    let receiver = app.command_line().number("with").map_or(HONEST, VmId);
     let mut buffers = mailbox();
     let me = guest::id_get().unwrap_or(ME);
     let range = [Range { address: page().leak_phys(), pages: 1 }];
-    buffers.send(Kind::Share, &header(me), &[to(HONEST)], &range).is_ok()
+    buffers.send(Kind::Share, &header(me), &[to(receiver)], &range).is_ok()
 }
 
 /// Retrieves what was not sent to it: guesses handles, tags and senders, until it has come upon a transaction that there is.

@@ -76,6 +76,7 @@ fn by_call(attack: &str) -> Option<fn(&App) -> bool> {
         "steal" => clock::steal,
         "keep" => calls::keep,
         "lent" => calls::lent,
+        "relinquished" => calls::relinquished,
         "retrieve" => calls::retrieve,
         "descriptors" => calls::descriptors,
         "race" => calls::race,
