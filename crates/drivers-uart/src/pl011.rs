@@ -1,19 +1,24 @@
 //! The Arm PrimeCell UART.
 //!
 //! Source: *PrimeCell UART (PL011) Technical Reference Manual* (DDI 0183), chapter 3, cited as "TRM".
-use crate::Console;
-use core::ptr::NonNull;
-use safe_mmio::{
-    UniqueMmioPointer,
-    fields::{ReadPure, ReadWrite, WriteOnly},
-};
+use crate::{Console, InitError, Mmio, MmioBlock, PATIENCE, SerialPort, Speed, Width};
 
 /// `UARTDR`, data (TRM, 3.3.1).
 const DR: usize = 0x00;
 /// `UARTFR`, flags (3.3.3).
 const FR: usize = 0x18;
+/// `UARTIBRD`, integer part of the divisor (3.3.5).
+const IBRD: usize = 0x24;
+/// `UARTFBRD`, its fraction (3.3.6).
+const FBRD: usize = 0x28;
+/// `UARTLCR_H`, line control (3.3.7).
+const LCR_H: usize = 0x2c;
+/// `UARTCR`, control (3.3.8).
+const CR: usize = 0x30;
 /// `UARTIMSC`, interrupt mask (3.3.10).
 const IMSC: usize = 0x38;
+/// `UARTMIS`, interrupts that are raised and not masked (3.3.12).
+const MIS: usize = 0x40;
 /// `UARTICR`, interrupt clear (3.3.13).
 const ICR: usize = 0x44;
 
@@ -27,14 +32,18 @@ const FR_TXFF: u32 = 1 << 5;
 const DR_DAMAGED: u32 = 0b111 << 8;
 /// `UARTIMSC.RXIM` and `RTIM`: a byte has arrived, or waits for a while in a FIFO that is not full enough.
 const INTERRUPT_RECEIVE: u32 = 1 << 4 | 1 << 6;
+const INTERRUPT_ALL: u32 = 0x7ff;
+/// `UARTLCR_H`: words of eight bits, FIFOs on; no parity, one stop bit.
+const LCR_H_8N1: u32 = 0b11 << 5 | 1 << 4;
+/// `UARTCR`: on, both directions, `DTR` and `RTS` asserted; no flow control by hardware.
+const CR_ON: u32 = 1 | 0b1111 << 8;
 
-/// A PL011 that firmware has set up.
+/// A PL011, or the part of it that the Arm Server Base System Architecture asks for ("generic UART").
 ///
-/// `arm-pl011-uart` wants to be the only owner of the registers, which a console shared by cores and panic handlers
-/// cannot promise; what is needed of the device is small.
+/// The generic UART has neither speed nor control registers: [`init`](SerialPort::init) is for a whole PL011.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pl011 {
-    base: usize,
+pub struct Pl011<M: Mmio = MmioBlock> {
+    mmio: M,
 }
 
 impl Pl011 {
@@ -44,44 +53,39 @@ impl Pl011 {
     /// For as long as the value or a copy is used, the registers of a PL011 (4 KiB) are mapped at `base` as device memory,
     /// readable and writable, and nothing but such values drives it.
     pub const unsafe fn new(base: usize) -> Self {
-        Self { base }
-    }
-
-    #[inline]
-    fn register<T>(self, offset: usize) -> UniqueMmioPointer<'static, T> {
-        let pointer = core::ptr::with_exposed_provenance_mut::<T>(self.base + offset);
-        // SAFETY: the caller of `new` vouches for the mapping, which begins above address zero. The pointer lives for one
-        // access only, and one access to a device register is indivisible.
-        unsafe { UniqueMmioPointer::new(NonNull::new_unchecked(pointer)) }
-    }
-
-    #[inline]
-    fn flags(self) -> u32 {
-        self.register::<ReadPure<u32>>(FR).read()
-    }
-
-    /// Raises an interrupt when a byte has arrived, or no longer.
-    pub fn set_receive_interrupt(&self, on: bool) {
-        self.register::<WriteOnly<u32>>(IMSC).write(if on { INTERRUPT_RECEIVE } else { 0 });
-    }
-
-    /// Takes the interrupt back. Reading all bytes does so too, except for a time-out that is still on its way.
-    pub fn clear_interrupts(&self) {
-        self.register::<WriteOnly<u32>>(ICR).write(0x7ff);
+        // SAFETY: the caller vouches for it.
+        Self { mmio: unsafe { MmioBlock::new(base) } }
     }
 }
 
-impl Console for Pl011 {
+impl<M: Mmio> Pl011<M> {
+    /// As [`Pl011::new`], for registers reached in another way.
+    pub const fn with_mmio(mmio: M) -> Self {
+        Self { mmio }
+    }
+
+    #[inline]
+    fn read(&self, offset: usize) -> u32 {
+        self.mmio.read(offset, Width::Word)
+    }
+
+    #[inline]
+    fn write_register(&self, offset: usize, value: u32) {
+        self.mmio.write(offset, Width::Word, value);
+    }
+}
+
+impl<M: Mmio> Console for Pl011<M> {
     fn write_byte(&self, byte: u8) {
-        while self.flags() & FR_TXFF != 0 {
+        while self.read(FR) & FR_TXFF != 0 {
             core::hint::spin_loop();
         }
-        self.register::<WriteOnly<u32>>(DR).write(u32::from(byte));
+        self.write_register(DR, u32::from(byte));
     }
 
     fn read_byte(&self) -> Option<u8> {
-        while self.flags() & FR_RXFE == 0 {
-            let data = self.register::<ReadWrite<u32>>(DR).read();
+        while self.read(FR) & FR_RXFE == 0 {
+            let data = self.read(DR);
             if data & DR_DAMAGED == 0 {
                 return Some(data as u8);
             }
@@ -90,55 +94,42 @@ impl Console for Pl011 {
     }
 
     fn flush(&self) {
-        while self.flags() & FR_BUSY != 0 {
+        while self.read(FR) & FR_BUSY != 0 {
             core::hint::spin_loop();
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use core::cell::Cell;
-
-    /// Registers in memory: flags stay as they are put, and the data register keeps what was last written.
-    #[repr(C, align(4096))]
-    struct Registers([Cell<u32>; 1024]);
-
-    impl Registers {
-        fn new() -> Self {
-            Self([const { Cell::new(0) }; 1024])
+impl<M: Mmio> SerialPort for Pl011<M> {
+    fn init(&self, speed: Speed) -> Result<(), InitError> {
+        let divisor = speed.pl011()?;
+        for _ in 0..PATIENCE {
+            if self.read(FR) & FR_BUSY == 0 {
+                break;
+            }
         }
-
-        fn at(&self, offset: usize) -> &Cell<u32> {
-            &self.0[offset / 4]
-        }
-
-        fn uart(&self) -> Pl011 {
-            // SAFETY: the memory is the test's own, may change behind a shared reference, and outlives the driver.
-            unsafe { Pl011::new(self.0.as_ptr().expose_provenance()) }
-        }
+        // TRM, 3.3.8: off, FIFOs flushed, changed, on. The divisor takes effect with the write of `UARTLCR_H` (3.3.6).
+        self.write_register(CR, 0);
+        self.write_register(LCR_H, 0);
+        self.write_register(IBRD, u32::from(divisor.integer));
+        self.write_register(FBRD, u32::from(divisor.fraction));
+        self.write_register(LCR_H, LCR_H_8N1);
+        self.write_register(IMSC, 0);
+        self.write_register(ICR, INTERRUPT_ALL);
+        self.write_register(CR, CR_ON);
+        Ok(())
     }
 
-    #[test]
-    fn writes_go_to_the_data_register() {
-        let registers = Registers::new();
-        let uart = registers.uart();
-        uart.write(b"ok");
-        uart.flush();
-        uart.set_receive_interrupt(true);
-        uart.clear_interrupts();
-        assert_eq!(registers.at(DR).get(), u32::from(b'k'));
-        assert_eq!(registers.at(IMSC).get(), 1 << 6 | 1 << 4);
-        assert_eq!(registers.at(ICR).get(), 0x7ff);
+    fn set_receive_interrupt(&self, on: bool) {
+        self.write_register(IMSC, if on { INTERRUPT_RECEIVE } else { 0 });
     }
 
-    #[test]
-    fn reads_what_has_arrived() {
-        let registers = Registers::new();
-        registers.at(DR).set(u32::from(b'x') | 1 << 11);
-        assert_eq!(registers.uart().read_byte(), Some(b'x'), "an overrun does not spoil the byte");
-        registers.at(FR).set(FR_RXFE);
-        assert_eq!(registers.uart().read_byte(), None);
+    fn receive_interrupt_pending(&self) -> bool {
+        self.read(MIS) & INTERRUPT_RECEIVE != 0
+    }
+
+    /// Reading all bytes takes the interrupt back too, except for a time-out that is still on its way.
+    fn clear_receive_interrupt(&self) {
+        self.write_register(ICR, INTERRUPT_RECEIVE);
     }
 }
