@@ -9,6 +9,8 @@ pub enum GicError {
     NoSuchInterrupt(Intid),
     /// The operation does not apply to this kind of interrupt, such as routing a private one.
     NotApplicable(Intid),
+    /// The core has no CPU interface of its own, or has not been set up.
+    NoCpuInterface(Mpidr),
     /// No redistributor in the given regions belongs to this core.
     NoRedistributor(Mpidr),
     /// The block at the distributor's address is not a GICv3 or GICv4; the value is the architecture revision read.
@@ -24,6 +26,7 @@ impl fmt::Display for GicError {
         match self {
             Self::NoSuchInterrupt(intid) => write!(f, "the interrupt controller has no {intid}"),
             Self::NotApplicable(intid) => write!(f, "the operation does not apply to {intid}"),
+            Self::NoCpuInterface(mpidr) => write!(f, "no CPU interface for core {mpidr}"),
             Self::NoRedistributor(mpidr) => write!(f, "no redistributor for core {mpidr}"),
             Self::NotGicV3(rev) => write!(f, "not a GICv3: architecture revision {rev}"),
             Self::Timeout(register) => write!(f, "{register} did not settle"),

@@ -4,7 +4,7 @@ pub mod cpu_interface;
 mod distributor;
 mod redistributor;
 mod sgi;
-mod shared;
+pub(crate) mod shared;
 
 pub use core_handle::GicV3Core;
 pub use distributor::Distributor;

@@ -1,7 +1,7 @@
 //! Interrupt controllers of the GIC family for kernels and hypervisors.
 //!
 //! Today: the physical side of **GICv3** (distributor, redistributors, CPU interface) for software at EL1 or EL2, in
-//! non-secure group 1. The parts:
+//! non-secure group 1, and that of **GICv2** ([`GicV2`]). The parts of the former:
 //!
 //! * [`GicV3`] is the whole controller. It holds addresses only, so it is `Sync` and can be made in a `const`.
 //! * [`GicV3::init_core`] gives the calling core a [`GicV3Core`], a small `Copy` value that belongs to that core and
@@ -47,6 +47,7 @@ extern crate std;
 
 mod controller;
 mod error;
+pub mod gicv2;
 pub mod gicv3;
 mod intid;
 mod mmio;
@@ -54,6 +55,7 @@ mod mpidr;
 
 pub use controller::{InterruptController, Trigger};
 pub use error::GicError;
+pub use gicv2::{GicV2, GicV2Core};
 pub use gicv3::{EoiMode, GicV3, GicV3Core, RedistributorRegion};
 pub use intid::Intid;
 pub use mmio::{Mmio, MmioBlock};

@@ -5,40 +5,40 @@ use core::mem::offset_of;
 
 use crate::{GicError, Mmio, Trigger};
 
-pub(super) const CTLR: usize = offset_of!(Gicd, ctlr);
-pub(super) const IGROUPR: usize = offset_of!(Gicd, igroupr);
-pub(super) const ISENABLER: usize = offset_of!(Gicd, isenabler);
-pub(super) const ICENABLER: usize = offset_of!(Gicd, icenabler);
-pub(super) const ISPENDR: usize = offset_of!(Gicd, ispendr);
-pub(super) const ICPENDR: usize = offset_of!(Gicd, icpendr);
-pub(super) const ISACTIVER: usize = offset_of!(Gicd, isactiver);
-pub(super) const ICACTIVER: usize = offset_of!(Gicd, icactiver);
-pub(super) const IPRIORITYR: usize = offset_of!(Gicd, ipriorityr);
-pub(super) const ICFGR: usize = offset_of!(Gicd, icfgr);
+pub(crate) const CTLR: usize = offset_of!(Gicd, ctlr);
+pub(crate) const IGROUPR: usize = offset_of!(Gicd, igroupr);
+pub(crate) const ISENABLER: usize = offset_of!(Gicd, isenabler);
+pub(crate) const ICENABLER: usize = offset_of!(Gicd, icenabler);
+pub(crate) const ISPENDR: usize = offset_of!(Gicd, ispendr);
+pub(crate) const ICPENDR: usize = offset_of!(Gicd, icpendr);
+pub(crate) const ISACTIVER: usize = offset_of!(Gicd, isactiver);
+pub(crate) const ICACTIVER: usize = offset_of!(Gicd, icactiver);
+pub(crate) const IPRIORITYR: usize = offset_of!(Gicd, ipriorityr);
+pub(crate) const ICFGR: usize = offset_of!(Gicd, icfgr);
 
 /// How often a status bit is read before giving up. Far longer than any implementation takes.
 const PATIENCE: u32 = 10_000_000;
 
 /// Sets the bit of interrupt `n` in a write-one-to-set or write-one-to-clear register array.
 #[inline]
-pub(super) fn write_one<M: Mmio>(block: &M, array: usize, n: u32) {
+pub(crate) fn write_one<M: Mmio>(block: &M, array: usize, n: u32) {
     block.write32(array + (n / 32) as usize * 4, 1 << (n % 32));
 }
 
 /// The bit of interrupt `n` in a register array of one bit per interrupt.
 #[inline]
-pub(super) fn read_one<M: Mmio>(block: &M, array: usize, n: u32) -> bool {
+pub(crate) fn read_one<M: Mmio>(block: &M, array: usize, n: u32) -> bool {
     block.read32(array + (n / 32) as usize * 4) >> (n % 32) & 1 != 0
 }
 
 /// Sets the priority of interrupt `n`. The register array allows byte access (GIC spec, 12.1.3).
 #[inline]
-pub(super) fn set_priority<M: Mmio>(block: &M, n: u32, priority: u8) {
+pub(crate) fn set_priority<M: Mmio>(block: &M, n: u32, priority: u8) {
     block.write8(IPRIORITYR + n as usize, priority);
 }
 
 /// Sets the trigger of interrupt `n`: the upper of two bits, one for edge (GIC spec, `GICD_ICFGR<n>`).
-pub(super) fn set_trigger<M: Mmio>(block: &M, n: u32, trigger: Trigger) {
+pub(crate) fn set_trigger<M: Mmio>(block: &M, n: u32, trigger: Trigger) {
     let offset = ICFGR + (n / 16) as usize * 4;
     let bit = 0b10 << (n % 16 * 2);
     let old = block.read32(offset);
@@ -52,7 +52,7 @@ pub(super) fn set_trigger<M: Mmio>(block: &M, n: u32, trigger: Trigger) {
 }
 
 /// Waits until the bits `mask` of a register are all zero.
-pub(super) fn wait_clear<M: Mmio>(
+pub(crate) fn wait_clear<M: Mmio>(
     block: &M,
     offset: usize,
     mask: u32,
