@@ -7,7 +7,7 @@
 
 use crate::{
     Regs,
-    exit::{Exit, UnknownExit},
+    exit::{Exit, Fault, UnknownExit},
     ffa::{self, Error},
     ids::{Ipa, VcpuId, VcpuIndex, VirtIntId, VmId},
     paravirt, psci, vendor,
@@ -135,6 +135,16 @@ pub fn run(vcpu: VcpuId) -> Result<(VcpuId, Exit), UnknownExit> {
 #[inline]
 pub fn run_regs(vcpu: VcpuId) -> Regs {
     hvc(Regs([u64::from(ffa::RUN), vcpu.pack(), 0, 0, 0, 0, 0, 0]))
+}
+
+/// `CRASH_RECORD_GET` (primary only): the vCPU whose fault stopped a VM, and the fault.
+///
+/// # Errors
+/// `NO_DATA`: the VM has not crashed.
+pub fn crash_record(vm: VmId) -> Result<(VcpuId, Fault), Error> {
+    let out = ffa_result(hvc(Regs([vendor::CRASH_RECORD_GET.into(), vm.0.into(), 0, 0, 0, 0, 0, 0])))?;
+    let [_, vcpu, syndrome, address, ipa, pc, ..] = out.0;
+    Ok((VcpuId::unpack(vcpu), Fault { syndrome, address, ipa, pc }))
 }
 
 /// `VM_STOP` (primary only).

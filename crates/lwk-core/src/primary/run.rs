@@ -41,6 +41,8 @@ pub(super) fn until_over(machines: &Machines, vm: &Vm, vcpu: VcpuId) {
             }
             Exit::Aborted(fault) => {
                 if vm.end(Ending::Aborted) {
+                    // Whose task is told first says nothing about whose fault it was.
+                    let (vcpu, fault) = guest::crash_record(vm.id()).unwrap_or((vcpu, fault));
                     vm_report(vm.name(), vcpu, &fault);
                 }
             }
