@@ -133,6 +133,12 @@ impl<'a> Machine<'a> {
         memory::reserved(&self.tree)
     }
 
+    /// Where the first enabled device with this `compatible` string has its registers: for what no other function here is about.
+    pub fn device(&self, compatible: &str) -> Option<Region> {
+        let matches = |node: &devtree::Node<'_>| tree::is_compatible(node, &[compatible]);
+        self.tree.find(&mut |place| matches(&place.node()) && place.is_enabled())?.region(0)
+    }
+
     /// Gives `visit` the name and each register range of every enabled node that has some and is neither memory, a core, nor an
     /// interrupt controller or part of one: the devices, as CPU physical addresses.
     pub fn for_each_device(&self, visit: &mut dyn FnMut(&'a str, Region)) {
