@@ -67,6 +67,21 @@ pub const BOARDS: &[Board] = &[
         machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), ..VIRT },
     },
     Board {
+        name: "raspi3",
+        package: "margay-raspi3",
+        hypervisor: "hv",
+        firmware: false,
+        machine: Hardware {
+            name: "raspi3b",
+            cpu: "",
+            gic: Gic::Own,
+            fixed: Some((4, "1G")),
+            tree: Some("bcm2837-rpi-3-b.dtb"),
+            serial: 1,
+            ..VIRT
+        },
+    },
+    Board {
         name: "raspi4",
         package: "margay-raspi4",
         hypervisor: "hv",

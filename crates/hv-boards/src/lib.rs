@@ -2,11 +2,13 @@
 #![no_std]
 #![cfg(target_os = "none")]
 
+mod bcm2836;
 pub mod console;
 mod gicv2;
 mod gicv3;
 mod power;
 
+pub use bcm2836::Bcm2836;
 pub use gicv2::GicV2;
 pub use gicv3::GicV3;
 pub use power::{Psci, SpinTable};

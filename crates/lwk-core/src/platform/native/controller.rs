@@ -2,10 +2,11 @@
 
 use super::Map;
 use crate::{arch, platform::PlatformError};
+use drivers_bcm2836::{Controller as Bcm2836, Core, LocalInterrupt};
 use drivers_gic::{
     EoiMode, GicV2, GicV3, InterruptController, Intid, Mpidr, RedistributorRegion, gicv3::cpu_interface,
 };
-use machine::{GicV2Info, GicV3Info, InterruptControllerInfo, Machine, Region};
+use machine::{Bcm2836Info, GicV2Info, GicV3Info, InterruptControllerInfo, Machine, Region};
 
 /// The controller. What is private to a core, is the calling core's.
 #[derive(Debug)]
@@ -13,10 +14,11 @@ use machine::{GicV2Info, GicV3Info, InterruptControllerInfo, Machine, Region};
 pub(super) enum Controller {
     V3(GicV3),
     V2(GicV2),
+    Bcm2836(Bcm2836),
 }
 
 /// The software-generated interrupt that cores send each other.
-pub(super) const IPI: Intid = Intid::sgi(0);
+const SGI: Intid = Intid::sgi(0);
 
 const NOT_ENABLED: PlatformError = PlatformError("a private interrupt cannot be enabled");
 
@@ -26,7 +28,8 @@ impl Controller {
         match machine.interrupt_controller() {
             Some(InterruptControllerInfo::GicV3(info)) => v3(info, map).map(Self::V3),
             Some(InterruptControllerInfo::GicV2(info)) => v2(info, map).map(Self::V2),
-            _ => Err(PlatformError(
+            Some(InterruptControllerInfo::Bcm2836(info)) => bcm2836(info, map).map(Self::Bcm2836),
+            None => Err(PlatformError(
                 "the device tree has no interrupt controller that this kernel has a driver for",
             )),
         }
@@ -47,6 +50,21 @@ impl Controller {
                 })?;
                 enable(&core, timer)
             }
+            Self::Bcm2836(controller) => {
+                let this = core_of(mpidr).ok_or(PlatformError("a core has no interrupt controller"))?;
+                controller.init_core(this);
+                controller.enable(this, timer);
+                Ok(())
+            }
+        }
+    }
+
+    /// The number of the interrupt that cores send each other.
+    #[inline]
+    pub(super) fn ipi(&self) -> u32 {
+        match self {
+            Self::V3(_) | Self::V2(_) => SGI.raw(),
+            Self::Bcm2836(_) => drivers_bcm2836::IPI,
         }
     }
 
@@ -56,6 +74,17 @@ impl Controller {
         match self {
             Self::V3(_) => cpu_interface::acknowledge().map(|intid| (intid.raw(), intid.raw())),
             Self::V2(gic) => gic.this_core().acknowledge_raw().map(|raw| (raw & 0x3ff, raw)),
+            Self::Bcm2836(controller) => {
+                let this = core_of(arch::mpidr())?;
+                let number = controller.next(this)?;
+                if number == drivers_bcm2836::IPI {
+                    controller.local().take_ipis(this);
+                } else if number != LocalInterrupt::VirtualTimer as u32 {
+                    // Nobody here knows it, and nothing else quiets it.
+                    controller.disable(this, number);
+                }
+                Some((number, number))
+            }
         }
     }
 
@@ -65,21 +94,28 @@ impl Controller {
         match self {
             Self::V3(_) => cpu_interface::end(Intid::new(token)),
             Self::V2(gic) => gic.this_core().end_raw(token),
+            // What asserts it has to be quieted, and has been: the timer by its handler.
+            Self::Bcm2836(_) => {}
         }
     }
 
     /// Sends the IPI.
     pub(super) fn send_ipi(&self, mpidr: Mpidr) {
         match self {
-            Self::V3(_) => cpu_interface::send_sgi(mpidr, IPI),
+            Self::V3(_) => cpu_interface::send_sgi(mpidr, SGI),
             // A core that has not been set up yet looks at its queue when it has been.
-            Self::V2(gic) => drop(gic.this_core().send_sgi(mpidr, IPI)),
+            Self::V2(gic) => drop(gic.this_core().send_sgi(mpidr, SGI)),
+            Self::Bcm2836(controller) => {
+                if let Some(core) = core_of(mpidr) {
+                    controller.send_ipi(core);
+                }
+            }
         }
     }
 }
 
 fn enable(core: &impl InterruptController, timer: u32) -> Result<(), PlatformError> {
-    [IPI, Intid::new(timer)].into_iter().try_for_each(|intid| core.enable(intid)).map_err(|_| NOT_ENABLED)
+    [SGI, Intid::new(timer)].into_iter().try_for_each(|intid| core.enable(intid)).map_err(|_| NOT_ENABLED)
 }
 
 fn v3(info: &GicV3Info, map: Map<'_>) -> Result<GicV3, PlatformError> {
@@ -104,4 +140,18 @@ fn v2(info: &GicV2Info, map: Map<'_>) -> Result<GicV2, PlatformError> {
     let gic = unsafe { GicV2::new(gicd, gicc) };
     gic.init_distributor();
     Ok(gic)
+}
+
+/// The core that has this affinity, Aff0.
+fn core_of(mpidr: Mpidr) -> Option<Core> {
+    Core::new(mpidr.raw() & 0xff)
+}
+
+fn bcm2836(info: &Bcm2836Info, map: Map<'_>) -> Result<Bcm2836, PlatformError> {
+    let local = map(info.local)?;
+    let legacy = info.legacy.map(&mut *map).transpose()?;
+    // SAFETY: as above.
+    let controller = unsafe { Bcm2836::new(local, legacy) };
+    controller.init(core_of(arch::mpidr()).ok_or(PlatformError("this core has no interrupt controller"))?);
+    Ok(controller)
 }

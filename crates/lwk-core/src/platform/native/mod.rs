@@ -7,7 +7,7 @@ mod psci;
 
 use super::{Interrupt, Platform, PlatformError, Taken};
 use crate::{arch, percore::CoreIndex};
-use controller::{Controller, IPI};
+use controller::Controller;
 use drivers_uart::{Console, Uart};
 use machine::{Machine, Mpidr, Region};
 use power::Power;
@@ -110,7 +110,7 @@ impl Platform for Native {
         let (number, token) = devices.controller.take()?;
         let interrupt = if number == devices.timer {
             Interrupt::Timer
-        } else if number == IPI.raw() {
+        } else if number == devices.controller.ipi() {
             Interrupt::Ipi
         } else {
             Interrupt::Unknown(number)
