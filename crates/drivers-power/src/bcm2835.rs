@@ -89,9 +89,11 @@ mod tests {
     use super::*;
     use std::{cell::RefCell, vec, vec::Vec};
 
-    /// Writes in order, and what registers hold; without the password nothing is written.
-    #[derive(Default)]
-    struct Model(RefCell<(Vec<(usize, u32)>, u32, u32)>);
+    /// Offset and value.
+    type Write = (usize, u32);
+
+    /// Writes in order, and what `RSTS` and `RSTC` hold; without the password nothing is written.
+    struct Model(RefCell<(Vec<Write>, u32, u32)>);
 
     impl Registers for &Model {
         fn read(&self, offset: usize) -> u32 {
@@ -109,7 +111,7 @@ mod tests {
         }
     }
 
-    fn writes(partition: u32, control: u32, action: impl Fn(PowerManagement<&Model>)) -> Vec<(usize, u32)> {
+    fn writes(partition: u32, control: u32, action: impl Fn(PowerManagement<&Model>)) -> Vec<Write> {
         let model = Model(RefCell::new((vec![], partition, control)));
         action(PowerManagement(&model));
         model.0.into_inner().0

@@ -3,10 +3,7 @@
 use crate::{InterruptPart, Map, boot_core};
 use core::arch::asm;
 use drivers_bcm2836::{Controller, Core, IPI};
-use hv_core::{
-    board::BoardError,
-    machine::{InterruptControllerInfo, Machine},
-};
+use hv_core::{board::BoardError, machine::Machine};
 use spin::Once;
 
 /// The local controllers, and the legacy one behind them.
@@ -39,7 +36,7 @@ unsafe impl InterruptPart for Bcm2836 {
     const KICK: u32 = IPI;
 
     fn devices(machine: &Machine<'_>, map: Map<'_>) {
-        if let Some(InterruptControllerInfo::Bcm2836(info)) = machine.interrupt_controller() {
+        if let Some(info) = machine.bcm2836() {
             map(info.local.base, info.local.size);
             if let Some(legacy) = info.legacy {
                 map(legacy.base, legacy.size);
@@ -48,7 +45,7 @@ unsafe impl InterruptPart for Bcm2836 {
     }
 
     fn init(machine: &Machine<'_>) -> Result<(), BoardError> {
-        let Some(InterruptControllerInfo::Bcm2836(info)) = machine.interrupt_controller() else {
+        let Some(info) = machine.bcm2836() else {
             return Err("the device tree has no BCM2836 interrupt controller");
         };
         let legacy = info.legacy.map(|region| region.base as usize);

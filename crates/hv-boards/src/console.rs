@@ -1,6 +1,6 @@
 //! Consoles.
 
-use crate::ConsolePart;
+use crate::{ConsolePart, Map};
 use core::{
     marker::PhantomData,
     sync::atomic::{AtomicU64, Ordering},
@@ -11,8 +11,6 @@ use hv_core::{
     machine::{ConsoleKind, Machine},
 };
 use spin::Once;
-
-const NONE: BoardError = "the device tree names no console (/chosen/stdout-path)";
 
 /// A PL011 and nothing else, which is at `EARLY` before the device tree has been read.
 #[derive(Debug)]
@@ -25,15 +23,16 @@ static PL011: AtomicU64 = AtomicU64::new(0);
 unsafe impl<const EARLY: u64> ConsolePart for Pl011At<EARLY> {
     const EARLY: u64 = EARLY;
 
-    fn init(machine: &Machine<'_>) -> Result<(), BoardError> {
-        match machine.console() {
-            Some(console) if console.kind == ConsoleKind::Pl011 => {
-                PL011.store(console.region.base, Ordering::Relaxed);
-                Ok(())
-            }
-            Some(_) => Err("the device tree's stdout-path names a UART that is not a PL011"),
-            None => Err(NONE),
+    fn devices(machine: &Machine<'_>, map: Map<'_>) {
+        if let Some(region) = machine.pl011_console() {
+            map(region.base, region.size);
         }
+    }
+
+    fn init(machine: &Machine<'_>) -> Result<(), BoardError> {
+        let none = "the device tree names no PL011 as console (/chosen/stdout-path)";
+        PL011.store(machine.pl011_console().ok_or(none)?.base, Ordering::Relaxed);
+        Ok(())
     }
 
     fn write_byte(byte: u8) {
@@ -113,8 +112,14 @@ static ANY: Once<Uart> = Once::new();
 unsafe impl<E: Early> ConsolePart for AnyUart<E> {
     const EARLY: u64 = E::DATA;
 
+    fn devices(machine: &Machine<'_>, map: Map<'_>) {
+        if let Some(console) = machine.console() {
+            map(console.region.base, console.region.size);
+        }
+    }
+
     fn init(machine: &Machine<'_>) -> Result<(), BoardError> {
-        let console = machine.console().ok_or(NONE)?;
+        let console = machine.console().ok_or("the device tree names no console (/chosen/stdout-path)")?;
         let base = console.region.base as usize;
         // SAFETY, for each: the device tree says that there is such a UART; `hv-core` has mapped it as a device at its physical
         // address, and gives it to no VM.

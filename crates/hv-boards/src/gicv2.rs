@@ -2,10 +2,7 @@
 
 use crate::{InterruptPart, Map};
 use drivers_gic::{EoiMode, InterruptController as _, Intid, Mpidr};
-use hv_core::{
-    board::BoardError,
-    machine::{InterruptControllerInfo, Machine},
-};
+use hv_core::{board::BoardError, machine::Machine};
 use spin::Once;
 
 /// A GICv2, a GIC-400 for instance.
@@ -21,14 +18,14 @@ unsafe impl InterruptPart for GicV2 {
     const KICK: u32 = KICK.raw();
 
     fn devices(machine: &Machine<'_>, map: Map<'_>) {
-        if let Some(InterruptControllerInfo::GicV2(gic)) = machine.interrupt_controller() {
+        if let Some(gic) = machine.gic_v2() {
             map(gic.gicd.base, gic.gicd.size);
             map(gic.gicc.base, gic.gicc.size);
         }
     }
 
     fn init(machine: &Machine<'_>) -> Result<(), BoardError> {
-        let Some(InterruptControllerInfo::GicV2(info)) = machine.interrupt_controller() else {
+        let Some(info) = machine.gic_v2() else {
             return Err("the device tree has no GICv2");
         };
         // SAFETY: the addresses are the device tree's, mapped as devices at their physical addresses.

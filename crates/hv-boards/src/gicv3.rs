@@ -2,10 +2,7 @@
 
 use crate::{InterruptPart, Map, boot_core};
 use drivers_gic::{EoiMode, Intid, Mpidr, gicv3::cpu_interface};
-use hv_core::{
-    board::BoardError,
-    machine::{InterruptControllerInfo, Machine},
-};
+use hv_core::{board::BoardError, machine::Machine};
 use spin::Once;
 
 /// A GICv3 or GICv4.
@@ -26,7 +23,7 @@ unsafe impl InterruptPart for GicV3 {
     const KICK: u32 = KICK.raw();
 
     fn devices(machine: &Machine<'_>, map: Map<'_>) {
-        if let Some(InterruptControllerInfo::GicV3(gic)) = machine.interrupt_controller() {
+        if let Some(gic) = machine.gic_v3() {
             map(gic.gicd.base, gic.gicd.size);
             for region in gic.redistributors() {
                 map(region.base, region.size);
@@ -35,7 +32,7 @@ unsafe impl InterruptPart for GicV3 {
     }
 
     fn init(machine: &Machine<'_>) -> Result<(), BoardError> {
-        let Some(InterruptControllerInfo::GicV3(info)) = machine.interrupt_controller() else {
+        let Some(info) = machine.gic_v3() else {
             return Err("the device tree has no GICv3");
         };
         // SAFETY: the addresses are the device tree's, mapped as devices at their physical addresses.

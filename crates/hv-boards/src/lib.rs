@@ -30,11 +30,7 @@ pub unsafe trait ConsolePart {
     /// [`Board::EARLY_CONSOLE`].
     const EARLY: u64;
     /// [`Board::devices`].
-    fn devices(machine: &Machine<'_>, map: Map<'_>) {
-        if let Some(console) = machine.console() {
-            map(console.region.base, console.region.size);
-        }
-    }
+    fn devices(machine: &Machine<'_>, map: Map<'_>);
     /// [`Board::init_console`].
     ///
     /// # Errors
@@ -76,12 +72,40 @@ pub unsafe trait PowerPart {
     fn call(function: u32, arguments: [u64; 3]) -> u64;
 }
 
+/// What the machine's counter is like.
+pub trait CounterPart {
+    /// [`Board::is_true`].
+    fn is_true(counter: u64) -> bool;
+}
+
+/// A counter as the architecture has it.
+#[derive(Debug)]
+pub struct Counter;
+
+impl CounterPart for Counter {
+    #[inline(always)]
+    fn is_true(_: u64) -> bool {
+        true
+    }
+}
+
+/// The counter of Allwinner's A64, which glitches.
+#[derive(Debug)]
+pub struct AllwinnerCounter;
+
+impl CounterPart for AllwinnerCounter {
+    #[inline(always)]
+    fn is_true(counter: u64) -> bool {
+        vtimer::is_settled(counter)
+    }
+}
+
 /// A board made of a console, an interrupt controller, and power functions.
 #[derive(Debug)]
-pub struct Assembly<C, I, P>(PhantomData<(C, I, P)>);
+pub struct Assembly<C, I, P, T = Counter>(PhantomData<(C, I, P, T)>);
 
 // SAFETY: the parts vouch for themselves.
-unsafe impl<C: ConsolePart, I: InterruptPart, P: PowerPart> Board for Assembly<C, I, P> {
+unsafe impl<C: ConsolePart, I: InterruptPart, P: PowerPart, T: CounterPart> Board for Assembly<C, I, P, T> {
     const EARLY_CONSOLE: u64 = C::EARLY;
     const EARLY_STOP: bool = P::EARLY_STOP;
     const KICK: u32 = I::KICK;
@@ -90,6 +114,11 @@ unsafe impl<C: ConsolePart, I: InterruptPart, P: PowerPart> Board for Assembly<C
         C::devices(machine, map);
         I::devices(machine, map);
         P::devices(machine, map);
+    }
+
+    #[inline(always)]
+    fn is_true(counter: u64) -> bool {
+        T::is_true(counter)
     }
 
     fn memory(machine: &Machine<'_>, keep: Map<'_>) {

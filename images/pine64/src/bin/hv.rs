@@ -3,9 +3,9 @@
 #![no_main]
 
 use hv_boards::{
-    Assembly, GicV2, Psci,
+    AllwinnerCounter, Assembly, GicV2, Psci,
     console::{AnyUart, DesignWareAt},
 };
 
 // The first UART, where the SoC has it.
-hv_core::image!(Assembly<AnyUart<DesignWareAt<0x01c2_8000>>, GicV2, Psci>);
+hv_core::image!(Assembly<AnyUart<DesignWareAt<0x01c2_8000>>, GicV2, Psci, AllwinnerCounter>);

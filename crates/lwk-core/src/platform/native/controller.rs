@@ -26,9 +26,9 @@ impl Controller {
     /// Finds it and sets up what the cores share.
     pub(super) fn find(machine: &Machine<'_>, map: Map<'_>) -> Result<Self, PlatformError> {
         match machine.interrupt_controller() {
-            Some(InterruptControllerInfo::GicV3(info)) => v3(info, map).map(Self::V3),
-            Some(InterruptControllerInfo::GicV2(info)) => v2(info, map).map(Self::V2),
-            Some(InterruptControllerInfo::Bcm2836(info)) => bcm2836(info, map).map(Self::Bcm2836),
+            Some(InterruptControllerInfo::GicV3(info)) => v3(&info, map).map(Self::V3),
+            Some(InterruptControllerInfo::GicV2(info)) => v2(&info, map).map(Self::V2),
+            Some(InterruptControllerInfo::Bcm2836(info)) => bcm2836(&info, map).map(Self::Bcm2836),
             None => Err(PlatformError(
                 "the device tree has no interrupt controller that this kernel has a driver for",
             )),
