@@ -2,6 +2,7 @@
 mod core_handle;
 pub mod cpu_interface;
 mod distributor;
+pub mod hyp;
 mod redistributor;
 mod sgi;
 pub(crate) mod shared;

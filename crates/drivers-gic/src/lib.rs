@@ -48,14 +48,18 @@ extern crate std;
 mod controller;
 mod error;
 pub mod gicv2;
+mod gicv2_hyp;
 pub mod gicv3;
+pub mod hyp;
 mod intid;
 mod mmio;
 mod mpidr;
+pub mod vgic;
 
 pub use controller::{InterruptController, Trigger};
 pub use error::GicError;
 pub use gicv2::{GicV2, GicV2Core};
+pub use gicv2_hyp::GicV2Hyp;
 pub use gicv3::{EoiMode, GicV3, GicV3Core, RedistributorRegion};
 pub use intid::Intid;
 pub use mmio::{Mmio, MmioBlock};

@@ -1,0 +1,71 @@
+//! GICv2's hypervisor interface: `GICH_*`, in memory (GICv2 spec, 5.3). The guest's side of it, `GICV_*`, is mapped into the guest where
+//! that expects its CPU interface.
+use crate::{
+    Mmio, MmioBlock,
+    hyp::{HypervisorInterface, ListRegister, SavedInterface, list_registers},
+};
+
+const HCR: usize = 0x000;
+const VTR: usize = 0x004;
+const VMCR: usize = 0x008;
+const MISR: usize = 0x010;
+const APR: usize = 0x0f0;
+const LR: usize = 0x100;
+
+/// The interface of the calling core: one value serves all, since the registers are banked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GicV2Hyp<M: Mmio = MmioBlock>(M);
+
+impl GicV2Hyp {
+    /// The interface at address `gich`.
+    ///
+    /// # Safety
+    /// As for [`MmioBlock::new`].
+    pub const unsafe fn new(gich: usize) -> Self {
+        // SAFETY: the caller vouches for it.
+        Self(unsafe { MmioBlock::new(gich) })
+    }
+}
+
+impl<M: Mmio> GicV2Hyp<M> {
+    /// As [`GicV2Hyp::new`], for registers reached in another way.
+    pub const fn with_mmio(mmio: M) -> Self {
+        Self(mmio)
+    }
+
+    /// Saves what a guest has set up and what is active. List registers are apart.
+    pub fn save(&self) -> SavedInterface {
+        let mut saved = SavedInterface { control: self.0.read32(VMCR).into(), ..SavedInterface::default() };
+        saved.active_1[0] = self.0.read32(APR);
+        saved
+    }
+
+    /// Loads it.
+    pub fn restore(&self, saved: &SavedInterface) {
+        self.0.write32(VMCR, saved.control as u32);
+        self.0.write32(APR, saved.active_1[0]);
+    }
+
+    /// Whether there is something that a maintenance interrupt tells (`GICH_MISR`).
+    pub fn has_maintenance(&self) -> bool {
+        self.0.read32(MISR) != 0
+    }
+}
+
+impl<M: Mmio> HypervisorInterface for GicV2Hyp<M> {
+    fn count(&self) -> usize {
+        list_registers(self.0.read32(VTR).into())
+    }
+
+    fn read(&self, n: usize) -> ListRegister {
+        ListRegister::from_v2(self.0.read32(LR + 4 * n))
+    }
+
+    fn write(&self, n: usize, value: ListRegister) {
+        self.0.write32(LR + 4 * n, value.to_v2());
+    }
+
+    fn control(&self, on: bool, underflow: bool) {
+        self.0.write32(HCR, u32::from(on) | u32::from(underflow) << 1);
+    }
+}

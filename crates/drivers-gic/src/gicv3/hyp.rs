@@ -1,0 +1,141 @@
+//! GICv3's hypervisor interface: `ICH_*_EL2` (GIC spec, 12.4).
+#![cfg_attr(not(any(target_arch = "aarch64", doc)), allow(unused_imports, dead_code))]
+use crate::hyp::{
+    ACTIVE_PRIORITY_WORDS, HypervisorInterface, ListRegister, SavedInterface, active_priority_words,
+    list_registers,
+};
+
+/// The interface of the calling core, at EL2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interface {
+    vtr: u64,
+}
+
+/// `ICH_HCR_EL2.En`.
+const ENABLE: u64 = 1 << 0;
+/// `ICH_HCR_EL2.UIE`.
+const UNDERFLOW: u64 = 1 << 1;
+
+#[cfg(any(target_arch = "aarch64", doc))]
+macro_rules! read {
+    ($register:literal) => {{
+        let value: u64;
+        // SAFETY: reading a register of the hypervisor interface touches no memory.
+        unsafe { core::arch::asm!(concat!("mrs {}, ", $register), out(reg) value, options(nostack, preserves_flags)) };
+        value
+    }};
+}
+
+#[cfg(any(target_arch = "aarch64", doc))]
+macro_rules! write {
+    ($register:literal, $value:expr) => {{
+        let value: u64 = $value;
+        // SAFETY: what these registers do is to interrupt the guest, or EL2; no memory is touched.
+        unsafe { core::arch::asm!(concat!("msr ", $register, ", {}"), in(reg) value, options(nostack, preserves_flags)) };
+    }};
+}
+
+/// Reads the `n`th of the registers with these names; 0 if there are fewer.
+#[cfg(any(target_arch = "aarch64", doc))]
+macro_rules! read_nth {
+    ($n:expr, [$($index:literal => $register:literal),+ $(,)?]) => {
+        match $n { $($index => read!($register),)+ _ => 0 }
+    };
+}
+
+/// Writes the `n`th of the registers with these names.
+#[cfg(any(target_arch = "aarch64", doc))]
+macro_rules! write_nth {
+    ($n:expr, $value:expr, [$($index:literal => $register:literal),+ $(,)?]) => {{
+        let value: u64 = $value;
+        match $n { $($index => write!($register, value),)+ _ => {} }
+    }};
+}
+
+/// Names of registers that there are several of, for one of the macros above.
+#[cfg(any(target_arch = "aarch64", doc))]
+macro_rules! named {
+    ($do:ident!(list_register, $($argument:expr),+)) => {
+        $do!($($argument),+, [
+            0 => "s3_4_c12_c12_0",
+            1 => "s3_4_c12_c12_1",
+            2 => "s3_4_c12_c12_2",
+            3 => "s3_4_c12_c12_3",
+            4 => "s3_4_c12_c12_4",
+            5 => "s3_4_c12_c12_5",
+            6 => "s3_4_c12_c12_6",
+            7 => "s3_4_c12_c12_7",
+            8 => "s3_4_c12_c13_0",
+            9 => "s3_4_c12_c13_1",
+            10 => "s3_4_c12_c13_2",
+            11 => "s3_4_c12_c13_3",
+            12 => "s3_4_c12_c13_4",
+            13 => "s3_4_c12_c13_5",
+            14 => "s3_4_c12_c13_6",
+            15 => "s3_4_c12_c13_7",
+        ])
+    };
+    ($do:ident!(active_0, $($argument:expr),+)) => {
+        $do!($($argument),+, [0 => "s3_4_c12_c8_0", 1 => "s3_4_c12_c8_1", 2 => "s3_4_c12_c8_2", 3 => "s3_4_c12_c8_3"])
+    };
+    ($do:ident!(active_1, $($argument:expr),+)) => {
+        $do!($($argument),+, [0 => "s3_4_c12_c9_0", 1 => "s3_4_c12_c9_1", 2 => "s3_4_c12_c9_2", 3 => "s3_4_c12_c9_3"])
+    };
+}
+
+#[cfg(any(target_arch = "aarch64", doc))]
+impl Interface {
+    /// What the calling core has. The core has a GICv3 system-register interface, and that is switched on at EL2
+    /// (`ICC_SRE_EL2.SRE`).
+    #[inline]
+    pub fn find() -> Self {
+        Self { vtr: read!("s3_4_c12_c11_1") }
+    }
+
+    /// Saves what a guest has set up and what is active, and leaves nothing of it behind. List registers are apart.
+    pub fn save(&self) -> SavedInterface {
+        let mut saved = SavedInterface { control: read!("s3_4_c12_c11_7"), ..SavedInterface::default() };
+        for n in 0..active_priority_words(self.vtr) {
+            saved.active_0[n] = named!(read_nth!(active_0, n)) as u32;
+            saved.active_1[n] = named!(read_nth!(active_1, n)) as u32;
+        }
+        saved
+    }
+
+    /// Loads it.
+    pub fn restore(&self, saved: &SavedInterface) {
+        write!("s3_4_c12_c11_7", saved.control);
+        for n in 0..active_priority_words(self.vtr).min(ACTIVE_PRIORITY_WORDS) {
+            named!(write_nth!(active_0, n, saved.active_0[n].into()));
+            named!(write_nth!(active_1, n, saved.active_1[n].into()));
+        }
+    }
+
+    /// Whether there is something that a maintenance interrupt tells (`ICH_MISR_EL2`).
+    pub fn has_maintenance(&self) -> bool {
+        read!("s3_4_c12_c11_2") != 0
+    }
+}
+
+#[cfg(any(target_arch = "aarch64", doc))]
+impl HypervisorInterface for Interface {
+    #[inline]
+    fn count(&self) -> usize {
+        list_registers(self.vtr)
+    }
+
+    #[inline(never)]
+    fn read(&self, n: usize) -> ListRegister {
+        ListRegister::from_v3(named!(read_nth!(list_register, n)))
+    }
+
+    #[inline(never)]
+    fn write(&self, n: usize, value: ListRegister) {
+        named!(write_nth!(list_register, n, value.to_v3()));
+    }
+
+    #[inline]
+    fn control(&self, on: bool, underflow: bool) {
+        write!("s3_4_c12_c11_0", if on { ENABLE } else { 0 } | if underflow { UNDERFLOW } else { 0 });
+    }
+}
