@@ -83,8 +83,8 @@ enum Platform {
     Pine { uboot: &'static str },
 }
 
-/// Where U-Boot puts what, in this order. It runs the script from between tree and bundle or just in front of the tree, and itself
-/// lives at the end of memory.
+/// Where U-Boot puts what, in this order, with an end that leaves room for what it adds to the tree, and for the script, which it
+/// loads to an address of its own choice. U-Boot itself has moved to the end of memory by then.
 #[derive(Debug)]
 struct Memory {
     kernel: u64,
