@@ -261,7 +261,7 @@ impl Card {
             Platform::Raspberry { .. } => {
                 files.push(File::new("boot.scr", script::image(&script(raspberry::KERNEL)?))?);
                 files.extend(raspberry::configuration(model, tree, BUNDLE, &self.bootargs)?);
-                files.push(File::new(raspberry::KERNEL, raspberry::with_bss(self.kernel, image_size))?);
+                files.push(File::new(raspberry::KERNEL, self.kernel)?);
             }
             Platform::Pine { .. } => {
                 ensure!(self.firmware.loader.is_some(), "a Pine A64 does not boot without a boot loader");
@@ -333,7 +333,7 @@ pub fn verb(args: &Args) -> Result<()> {
         bundle,
         trees,
         bootargs: args.append.clone(),
-        firmware: firmware::find(model, args.firmware.as_deref())?,
+        firmware: Firmware::find(model, args.firmware.as_deref())?,
         size: args.size.map(|mib| mib.saturating_mul(MIB)),
     };
     let card = card.build()?;

@@ -14,35 +14,33 @@ pub struct Firmware {
     pub loader: Option<Vec<u8>>,
 }
 
-/// The firmware of `model`. Where a Raspberry Pi's is not to be had, it is left out, and one sentence says what to copy.
-pub fn find(model: &Model, dir: Option<&Path>) -> Result<Firmware> {
-    match model.platform {
-        Platform::Pine { uboot } => {
-            let from = Source::find(dir, "u-boot-sunxi", uboot)?;
-            let loader = pine::loader(
-                &from.read("sunxi-spl.bin")?.content,
-                &from.read("u-boot-sunxi-with-spl.fit.itb")?.content,
-            )?;
-            Ok(Firmware { files: from.licence()?, loader: Some(loader) })
-        }
-        Platform::Raspberry { gpu, uboot } => {
-            let mut files = Vec::new();
-            let parts = [
-                (
-                    "raspi-firmware",
-                    "usr/lib/raspi-firmware",
-                    gpu,
-                    "the card does not boot before you have copied",
-                ),
-                ("u-boot-rpi", uboot, &["u-boot.bin"], "the card boots without U-Boot, unless you copy"),
-            ];
-            for (package, place, names, or_else) in parts {
-                match take(dir, package, place, names) {
-                    Ok(found) => files.extend(found),
-                    Err(error) => eprintln!("note: {error:#}; {or_else} {} to it", names.join(", ")),
-                }
+impl Firmware {
+    /// The firmware of `model`, from `dir` or from Debian. Where a Raspberry Pi's is not to be had, it is left out, and a
+    /// sentence says what to copy.
+    pub fn find(model: &Model, dir: Option<&Path>) -> Result<Self> {
+        match model.platform {
+            Platform::Pine { uboot } => {
+                let from = Source::find(dir, "u-boot-sunxi", uboot)?;
+                let spl = from.read("sunxi-spl.bin")?;
+                let uboot = from.read("u-boot-sunxi-with-spl.fit.itb")?;
+                let loader = pine::loader(&spl.content, &uboot.content)?;
+                Ok(Self { files: from.licence()?, loader: Some(loader) })
             }
-            Ok(Firmware { files, loader: None })
+            Platform::Raspberry { gpu, uboot } => {
+                let mut files =
+                    take(dir, "raspi-firmware", "usr/lib/raspi-firmware", gpu).unwrap_or_else(|error| {
+                        eprintln!(
+                            "note: the card does not boot until you copy {} to it: {error:#}",
+                            gpu.join(", ")
+                        );
+                        Vec::new()
+                    });
+                files.extend(take(dir, "u-boot-rpi", uboot, &["u-boot.bin"]).unwrap_or_else(|error| {
+                    eprintln!("note: there is no U-Boot on the card, and it boots without: {error:#}");
+                    Vec::new()
+                }));
+                Ok(Self { files, loader: None })
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! The defaults of that firmware are what Margay needs, and are relied on: its stub enters the kernel at EL2 and parks the
 //! other cores in a spin table. The console is the one that the device tree names, the mini UART on pins 8 and 10
 //! (`serial1`): `enable_uart=1` sets it up and holds still the clock that its speed comes from. The PL011 stays with
-//! Bluetooth.
+//! Bluetooth. `followkernel` is its word for "high up, clear of the kernel", not for "right behind the file".
 
 use super::{File, Model};
 use anyhow::Result;
@@ -29,11 +29,4 @@ pub fn configuration(model: &Model, tree: &str, bundle: &str, bootargs: &str) ->
         config += "# Interrupts by the GIC, as the device tree says.\nenable_gic=1\n";
     }
     Ok(vec![File::new("config.txt", config)?, File::new("cmdline.txt", format!("{bootargs}\n"))?])
-}
-
-/// The kernel with zeros up to the size in its header: what the firmware puts behind the file (the bundle) is then
-/// behind the kernel's zero-initialised memory too.
-pub fn with_bss(mut kernel: Vec<u8>, image_size: u64) -> Vec<u8> {
-    kernel.resize(kernel.len().max(image_size as usize), 0);
-    kernel
 }

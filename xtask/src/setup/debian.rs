@@ -25,7 +25,7 @@ pub fn unpacked(package: &str) -> Result<PathBuf> {
     }
     let by_hand = || {
         format!(
-            "unpack https://packages.debian.org/{RELEASE}/{package} into {} by hand (`dpkg-deb -x`)",
+            "unpack https://packages.debian.org/{RELEASE}/{package} into {} (`dpkg-deb -x`)",
             paths::shown(&dir)
         )
     };
@@ -33,13 +33,17 @@ pub fn unpacked(package: &str) -> Result<PathBuf> {
         bail!("Debian's {package} cannot be fetched here (this is not Debian): {}", by_hand());
     }
     fetch(package, &dir)
-        .with_context(|| format!("Debian's {package} cannot be fetched; try again, or {}", by_hand()))?;
+        .with_context(|| format!("Debian's {package} cannot be fetched; try again or {}", by_hand()))?;
     Ok(dir)
 }
 
 fn fetch(package: &str, dir: &Path) -> Result<()> {
     let lists = Lists::at(paths::debian().join(".apt"))?;
-    step::run(&format!("looking for Debian's {package}"), "apt-lists", lists.apt(&["update"]))?;
+    step::run(
+        &format!("looking for Debian's {package}"),
+        "apt-lists",
+        lists.apt(&["update", "--error-on=any"]),
+    )?;
 
     let partial = paths::debian().join(format!(".{package}.{}.partial", std::process::id()));
     let _ = fs::remove_dir_all(&partial);
