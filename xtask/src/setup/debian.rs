@@ -15,6 +15,9 @@ use std::{
 
 const RELEASE: &str = "bookworm";
 const COMPONENTS: &str = "main non-free-firmware";
+/// What the machine does after updates of its own lists (in containers: empty its cache) is not for these.
+const NO_HOOKS: &str = "#clear APT::Update::Pre-Invoke;\n#clear APT::Update::Post-Invoke;\n\
+                        #clear APT::Update::Post-Invoke-Success;\n";
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// The directory with the files of the arm64 `package`, fetched if it is not there yet.
@@ -82,6 +85,7 @@ impl Lists {
         }
         let source = format!("deb [signed-by={KEYS}] {} {RELEASE} {COMPONENTS}\n", apt::mirror());
         fs::write(dir.join("sources.list"), source).with_context(sentence)?;
+        fs::write(dir.join("apt.conf"), NO_HOOKS).with_context(sentence)?;
         // What is installed: nothing.
         fs::write(dir.join("status"), "").with_context(sentence)?;
         Ok(Self(dir))
@@ -89,6 +93,7 @@ impl Lists {
 
     fn apt(&self, verb: &[&str]) -> Command {
         let mut command = Command::new("apt-get");
+        command.arg("-c").arg(self.0.join("apt.conf"));
         let mut set = |name: &str, value: &str| {
             command.arg("-o").arg(format!("{name}={value}"));
         };
