@@ -1,23 +1,131 @@
 //! The boards that exist.
 
+use crate::paths;
 use anyhow::{Result, anyhow};
+use std::path::PathBuf;
 
 /// A board: where its images come from and which machine they are tried on.
 #[derive(Debug)]
 pub struct Board {
-    /// The name in `--board` and under `images/`.
+    /// The name in `--board` and in `target/images/`.
     pub name: &'static str,
-    /// The package with its `hv`, `sched` and `native`.
+    /// The package with its hypervisor, `sched` and `native`.
     pub package: &'static str,
-    /// QEMU's `-M`, without what a scenario may vary.
-    pub machine: &'static str,
-    /// QEMU's `-cpu`.
-    pub cpu: &'static str,
+    /// The program of that package which is its hypervisor.
+    pub hypervisor: &'static str,
+    /// Whether the package has firmware for tests.
+    pub firmware: bool,
+    /// The machine, or the nearest that QEMU has.
+    pub machine: Hardware,
 }
 
+/// A machine in QEMU.
+#[derive(Debug)]
+pub struct Hardware {
+    /// `-M`, without what a scenario may vary.
+    pub name: &'static str,
+    /// `-cpu`; empty where the machine has its own.
+    pub cpu: &'static str,
+    pub gic: Gic,
+    /// What it always has, if it cannot be chosen: cores and memory.
+    pub fixed: Option<(u32, &'static str)>,
+    /// The device tree of the real board, in `crates/machine/fixtures`, if QEMU makes none.
+    pub tree: Option<&'static str>,
+    /// Which of the serial lines is the console.
+    pub serial: u32,
+    /// What else QEMU wants.
+    pub options: &'static [&'static str],
+}
+
+/// What a machine's interrupt controller is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gic {
+    /// `gic-version` of `virt`.
+    Version(u32),
+    /// Whatever the machine has.
+    Own,
+}
+
+const VIRT: Hardware = Hardware {
+    name: "virt",
+    cpu: "max",
+    gic: Gic::Version(3),
+    fixed: None,
+    tree: None,
+    serial: 0,
+    options: &[],
+};
+
 /// Every board.
-pub const BOARDS: &[Board] =
-    &[Board { name: "qemu-virt", package: "margay-qemu-virt", machine: "virt", cpu: "max" }];
+pub const BOARDS: &[Board] = &[
+    Board { name: "qemu-virt", package: "margay-qemu-virt", hypervisor: "hv", firmware: true, machine: VIRT },
+    Board {
+        name: "qemu-virt-gicv2",
+        package: "margay-qemu-virt",
+        hypervisor: "hv-gicv2",
+        firmware: false,
+        machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), ..VIRT },
+    },
+    Board {
+        name: "raspi3",
+        package: "margay-raspi3",
+        hypervisor: "hv",
+        firmware: false,
+        machine: Hardware {
+            name: "raspi3b",
+            cpu: "",
+            gic: Gic::Own,
+            fixed: Some((4, "1G")),
+            tree: Some("bcm2837-rpi-3-b.dtb"),
+            serial: 1,
+            ..VIRT
+        },
+    },
+    Board {
+        name: "raspi4",
+        package: "margay-raspi4",
+        hypervisor: "hv",
+        firmware: false,
+        machine: Hardware {
+            name: "raspi4b",
+            cpu: "",
+            gic: Gic::Own,
+            fixed: Some((4, "2G")),
+            tree: Some("bcm2711-rpi-4-b.dtb"),
+            serial: 1,
+            ..VIRT
+        },
+    },
+    Board {
+        name: "zcu102",
+        package: "margay-zcu102",
+        hypervisor: "hv",
+        firmware: false,
+        machine: Hardware {
+            name: "xlnx-zcu102",
+            cpu: "",
+            gic: Gic::Own,
+            tree: Some("zynqmp-zcu102-rev1.0.dtb"),
+            options: &["-audio", "none"],
+            ..VIRT
+        },
+    },
+    // QEMU has no Allwinner machine that takes a 64-bit kernel: this one has the same cores and interrupt controller.
+    Board {
+        name: "pine64",
+        package: "margay-pine64",
+        hypervisor: "hv",
+        firmware: false,
+        machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), ..VIRT },
+    },
+];
+
+impl Board {
+    /// The device tree to give to its machine.
+    pub fn tree(&self) -> Option<PathBuf> {
+        self.machine.tree.map(|file| paths::root().join("crates/machine/fixtures").join(file))
+    }
+}
 
 /// The board called `name`.
 pub fn find(name: &str) -> Result<&'static Board> {

@@ -74,13 +74,15 @@ pub fn images(board: &'static Board, toolchain: &Toolchain, only: &[String]) -> 
         .into_iter()
         .map(|bin| Program { package: GUESTS, image: format!("guest-{bin}"), bin })
         .collect();
+    let mut hypervisor = vec![Program { image: "hv".into(), ..own(board.hypervisor) }];
+    hypervisor.extend(board.firmware.then(|| own("firmware")));
     let mut groups = [
         Group {
             title: "the hypervisor",
             target: toolchain::HYPERVISOR,
             profile: "hypervisor",
             features: &["--no-default-features", "--features", "hv"],
-            programs: vec![own("hv"), own("firmware")],
+            programs: hypervisor,
         },
         Group {
             title: "the lightweight kernel",

@@ -98,9 +98,12 @@ pub struct Native {
 }
 
 impl Spec {
-    /// A board's own bundle, `images/<board>/bundle.toml`.
+    /// A board's own bundle, `images/<board>/bundle.toml`, or that of all others.
     pub fn of_board(board: &Board) -> Result<Self> {
-        Self::load(&paths::root().join("images").join(board.name).join("bundle.toml"))
+        let images = paths::root().join("images");
+        let own = images.join(board.name).join("bundle.toml");
+        let common = images.join("bundle.toml");
+        Self::load(if own.exists() { &own } else { &common })
     }
 
     fn load(path: &Path) -> Result<Self> {

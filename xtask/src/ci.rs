@@ -5,7 +5,7 @@ use crate::{
     toolchain::{self, Toolchain, host_cargo},
 };
 use anyhow::Result;
-use std::process::Command;
+use std::{collections::BTreeSet, process::Command};
 
 /// Runs the verb: every check, then the tests; stops at the first check that fails.
 pub fn verb() -> Result<()> {
@@ -31,7 +31,8 @@ struct Set {
 
 fn bare_metal() -> Vec<Set> {
     let mut sets = Vec::new();
-    for board in board::BOARDS {
+    let mut seen = BTreeSet::new();
+    for board in board::BOARDS.iter().filter(|board| seen.insert(board.package)) {
         for (feature, target) in [("hv", toolchain::HYPERVISOR), ("lwk", toolchain::KERNEL)] {
             sets.push(Set {
                 name: format!("{}-{feature}", board.name),

@@ -1,8 +1,12 @@
 //! A machine in QEMU, with its console read line by line and a time limit.
 
-use crate::{board::Board, setup::QEMU};
+use crate::{
+    board::{Board, Gic},
+    setup::QEMU,
+};
 use anyhow::{Context, Result};
 use std::{
+    fmt::Write as _,
     io::{BufRead, BufReader, Read},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -32,7 +36,7 @@ pub struct Machine {
     pub tree: Option<PathBuf>,
     /// Enter the kernel at EL2 (else EL1).
     pub el2: bool,
-    pub gic: u32,
+    pub gic: Gic,
     /// Firmware at EL3, which QEMU otherwise stands in for. It needs a tree that says so.
     pub firmware: Option<PathBuf>,
     /// QEMU's `-cpu`.
@@ -75,13 +79,13 @@ impl Machine {
             kernel,
             initrd: None,
             bootargs: String::new(),
-            tree: None,
+            tree: board.tree(),
             cores: 4,
             memory: "1G".into(),
             el2: true,
-            gic: 3,
+            gic: board.machine.gic,
             firmware: None,
-            cpu: board.cpu.into(),
+            cpu: board.machine.cpu.into(),
             icount: false,
             gdb: false,
             limit: Duration::from_mins(2),
@@ -91,13 +95,26 @@ impl Machine {
     /// QEMU with this machine, and `options` of `-M` in addition.
     pub fn hardware(&self, options: &str) -> Command {
         let mut qemu = Command::new(QEMU);
-        let el2 = if self.el2 { "on" } else { "off" };
-        let secure = if self.firmware.is_some() { ",secure=on" } else { "" };
-        let machine =
-            format!("{},gic-version={},virtualization={el2}{secure}{options}", self.board.machine, self.gic);
-        let cores = self.cores.to_string();
-        qemu.args(["-M", &machine, "-cpu", &self.cpu, "-smp", &cores, "-m", &self.memory]);
-        qemu.args(["-nographic", "-nic", "none"]);
+        let hardware = &self.board.machine;
+        let mut machine = hardware.name.to_owned();
+        if let Gic::Version(version) = self.gic {
+            let _ = write!(machine, ",gic-version={version}");
+        }
+        // A Raspberry Pi always has its exception levels.
+        if hardware.fixed.is_none() {
+            let el2 = if self.el2 { "on" } else { "off" };
+            let secure = if self.firmware.is_some() { ",secure=on" } else { "" };
+            let _ = write!(machine, ",virtualization={el2}{secure}");
+        }
+        let (cores, memory) = hardware.fixed.unwrap_or((self.cores, &self.memory));
+        qemu.args(["-M", &(machine + options), "-smp", &cores.to_string(), "-m", memory]);
+        if !self.cpu.is_empty() {
+            qemu.args(["-cpu", &self.cpu]);
+        }
+        qemu.args(["-display", "none", "-monitor", "none", "-nic", "none"]).args(hardware.options);
+        for line in 0..=hardware.serial {
+            qemu.args(["-serial", if line == hardware.serial { "stdio" } else { "null" }]);
+        }
         qemu
     }
 

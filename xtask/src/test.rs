@@ -216,7 +216,9 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
     machine.cores = scenario.cores;
     machine.memory.clone_from(&scenario.memory);
     machine.el2 = scenario.el == 2;
-    machine.gic = scenario.gic;
+    if scenario.gic != 0 {
+        machine.gic = board::Gic::Version(scenario.gic);
+    }
     if !scenario.cpu.is_empty() {
         machine.cpu.clone_from(&scenario.cpu);
     }

@@ -131,6 +131,12 @@ impl<M: Mmio> GicV2<M> {
         Ok(GicV2Core(self))
     }
 
+    /// The calling core's part, which [`init_core`](Self::init_core) has set up, without setting it up again.
+    #[inline]
+    pub const fn this_core(&self) -> GicV2Core<'_, M> {
+        GicV2Core(self)
+    }
+
     /// The target bit of a core that has been set up.
     fn mask_of(&self, core: Mpidr) -> Result<u32, GicError> {
         let number = self.cores.iter().position(|known| known.load(Ordering::Acquire) == core.raw());

@@ -107,6 +107,13 @@ impl<M: Mmio> Console for Cadence<M> {
             core::hint::spin_loop();
         }
     }
+
+    fn switch_on(&self) {
+        let control = self.read(CR);
+        if control & (CR_ON | CR_OFF) != CR_ON {
+            self.write_register(CR, control & !(CR_OFF | CR_RESET) | CR_ON);
+        }
+    }
 }
 
 impl<M: Mmio> SerialPort for Cadence<M> {

@@ -1,6 +1,6 @@
 //! Serial consoles of ARM boards behind one trait.
 //!
-//! A [`Console`] puts bytes out and takes bytes in, by polling. It needs no initialisation and no heap, so that a kernel
+//! A [`Console`] puts bytes out and takes bytes in, by polling. It needs no initialisation (at most [`Console::switch_on`]) and no heap, so that a kernel
 //! can speak from its first instruction: firmware has set the line up already. It can be shared between cores and with a
 //! panic handler, because it holds an address and no state.
 //!
@@ -101,6 +101,10 @@ pub trait Console: Sync {
 
     /// Waits until the last byte has left the machine.
     fn flush(&self);
+
+    /// Switches both directions on, if firmware has left them off; all else stays as firmware has it. An emulator without firmware
+    /// may start a UART so.
+    fn switch_on(&self) {}
 
     /// Puts bytes out as they are.
     fn write(&self, bytes: &[u8]) {

@@ -37,6 +37,10 @@ impl<M: Mmio> Console for Uart<M> {
     fn flush(&self) {
         each!(self, uart => uart.flush());
     }
+
+    fn switch_on(&self) {
+        each!(self, uart => uart.switch_on());
+    }
 }
 
 impl<M: Mmio> SerialPort for Uart<M> {

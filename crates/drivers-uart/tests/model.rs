@@ -286,7 +286,6 @@ impl Device for BcmMiniModel {
     }
 }
 
-#[derive(Default)]
 struct CadenceModel {
     line: Line,
     control: u32,
@@ -299,6 +298,24 @@ struct CadenceModel {
     seen: usize,
     raised: bool,
     resetting: u32,
+}
+
+impl Default for CadenceModel {
+    fn default() -> Self {
+        Self {
+            line: Line::default(),
+            // After a reset both directions are off (UG1087).
+            control: 0x128,
+            mode: 0,
+            trigger: 0,
+            mask: 0,
+            generator: 0,
+            divider: 0,
+            seen: 0,
+            raised: false,
+            resetting: 0,
+        }
+    }
 }
 
 impl CadenceModel {
@@ -362,6 +379,7 @@ impl Device for CadenceModel {
             }
             0x1c => {}
             0x20 => self.trigger = value,
+            0x30 if is_off => {}
             0x30 => self.line.send(value),
             _ => panic!("write of {offset:#x}"),
         }
@@ -389,6 +407,7 @@ fn behaves<D: Device + Default>() {
         lock(&model).line().arrived.extend(bytes.iter().map(|&byte| (byte, false)));
     };
 
+    uart.switch_on();
     uart.write(b"hello");
     uart.flush();
     assert_eq!(lock(&model).line().sent, b"hello");

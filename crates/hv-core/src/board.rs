@@ -6,6 +6,11 @@
 use core::fmt;
 use machine::Machine;
 
+/// The physical address of something in the image.
+pub fn physical(address: usize) -> u64 {
+    crate::el2_map::physical(address as u64).0
+}
+
 /// Why a board cannot be driven, in one sentence.
 pub type BoardError = &'static str;
 
@@ -47,6 +52,16 @@ pub unsafe trait Board {
     fn enable(intid: u32, mpidr: u64);
     /// Masks a device's interrupt.
     fn disable(intid: u32);
+    /// Whether a value that the counter was read to have is true: not on machines with an erratum, which is then read again.
+    fn is_true(_counter: u64) -> bool {
+        true
+    }
+    /// What of memory the hypervisor needs for ever, besides what it allocates: (base, bytes).
+    fn memory(_machine: &Machine<'_>, _keep: &mut dyn FnMut(u64, u64)) {}
+    /// A PSCI function of the machine, where no firmware has them; `CPU_OFF` returns when the core is switched on again.
+    fn power(_function: u32, _arguments: [u64; 3]) -> u64 {
+        hv_abi::SMCCC_NOT_SUPPORTED
+    }
     /// The interrupt that [`kick`](Self::kick) causes.
     const KICK: u32;
     /// Interrupts another core with [`KICK`](Self::KICK).
@@ -63,6 +78,9 @@ unsafe extern "Rust" {
     fn __margay_board_end(intid: u32);
     fn __margay_board_enable(intid: u32, mpidr: u64);
     fn __margay_board_disable(intid: u32);
+    fn __margay_board_is_true(counter: u64) -> bool;
+    fn __margay_board_memory(machine: &Machine<'_>, keep: &mut dyn FnMut(u64, u64));
+    fn __margay_board_power(function: u32, arguments: [u64; 3]) -> u64;
     fn __margay_board_kick_id() -> u32;
     fn __margay_board_kick(mpidr: u64);
 }
@@ -89,6 +107,9 @@ forward! {
     end => __margay_board_end(intid: u32);
     enable => __margay_board_enable(intid: u32, mpidr: u64);
     disable => __margay_board_disable(intid: u32);
+    is_true => __margay_board_is_true(counter: u64) -> bool;
+    memory => __margay_board_memory(machine: &Machine<'_>, keep: &mut dyn FnMut(u64, u64));
+    power => __margay_board_power(function: u32, arguments: [u64; 3]) -> u64;
     kick_id => __margay_board_kick_id() -> u32;
     kick => __margay_board_kick(mpidr: u64);
 }
@@ -141,6 +162,18 @@ macro_rules! image {
             #[unsafe(no_mangle)]
             fn __margay_board_disable(intid: u32) {
                 <$board as Board>::disable(intid)
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_is_true(counter: u64) -> bool {
+                <$board as Board>::is_true(counter)
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_memory(machine: &Machine<'_>, keep: &mut dyn FnMut(u64, u64)) {
+                <$board as Board>::memory(machine, keep)
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_power(function: u32, arguments: [u64; 3]) -> u64 {
+                <$board as Board>::power(function, arguments)
             }
             #[unsafe(no_mangle)]
             fn __margay_board_kick_id() -> u32 {

@@ -4,7 +4,7 @@
 //! them needs it. Everything else that a VM calls by SMC is answered by the hypervisor, unless the VM's `smc_whitelist` names it:
 //! then it goes to firmware with the VM's id, as with Hafnium.
 
-use crate::{arch, run::Next, system::System, vcpu::Loaded};
+use crate::{arch, board, run::Next, system::System, vcpu::Loaded};
 use bundle::Cells;
 use core::sync::atomic::{AtomicU8, Ordering};
 use hv_abi::{SMCCC_NOT_SUPPORTED, psci, smccc};
@@ -41,11 +41,11 @@ impl Whitelist {
     }
 }
 
-/// Calls firmware: a function and its arguments; returns x0.
+/// Calls firmware, or what the board has in its place: a function and its arguments; returns x0.
 #[inline(never)]
-pub(crate) fn call(function: u32, [a, b, c]: [u64; 3]) -> u64 {
+pub(crate) fn call(function: u32, arguments @ [a, b, c]: [u64; 3]) -> u64 {
     if System::get().conduit != Some(Conduit::Smc) {
-        return SMCCC_NOT_SUPPORTED;
+        return board::power(function, arguments);
     }
     arch::smc([function.into(), a, b, c, 0, 0, 0, 0])[0]
 }

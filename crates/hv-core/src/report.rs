@@ -1,6 +1,6 @@
 //! When nothing can go on: one sentence, or a full report, and the machine stops.
 
-use crate::{arch, console};
+use crate::{arch, board, console};
 use core::{
     fmt,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -26,6 +26,7 @@ pub(crate) fn power_off() -> ! {
     if POWER.load(Ordering::Relaxed) == 1 {
         arch::smc([psci::SYSTEM_OFF.into(), 0, 0, 0, 0, 0, 0, 0]);
     }
+    board::power(psci::SYSTEM_OFF, [0; 3]);
     arch::halt()
 }
 

@@ -37,8 +37,10 @@ const HYPERVISOR_CHOSEN: [&str; 9] = [
     "stdout-path",
 ];
 
-/// Properties that refer to an interrupt controller.
-const INTERRUPT_REFERENCES: [&str; 2] = ["interrupt-parent", "interrupts-extended"];
+/// Properties that refer to an interrupt controller, and how the machine's cores are started.
+const THE_MACHINES: [&str; 4] =
+    ["interrupt-parent", "interrupts-extended", "cpu-release-addr", ENABLE_METHOD];
+const ENABLE_METHOD: &str = "enable-method";
 
 /// Why a tree cannot be made.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,9 +88,14 @@ pub(crate) struct SecondaryTree<'a> {
     /// First address, and the one after the last.
     pub(crate) ramdisk: Option<(u64, u64)>,
     pub(crate) name: &'a str,
+    /// The machine's counter has the erratum that is named so.
+    pub(crate) allwinner: bool,
     /// Where the memory regions are for which its partition manifest has no address, in the manifest's order.
     pub(crate) regions: &'a [u64],
 }
+
+/// The timer's erratum of Allwinner's A64 (binding `timer/arm,arch_timer.yaml`): every VM's counter has it, too.
+const ALLWINNER: &str = "allwinner,erratum-unknown1";
 
 /// Makes the tree of a secondary.
 pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
@@ -115,6 +122,9 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     // Secure, physical, virtual, hypervisor: private interrupts, level-sensitive, active high.
     fdt.cells("interrupts", &[1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4]);
     fdt.property("always-on", &[]);
+    if tree.allwinner {
+        fdt.property(ALLWINNER, &[]);
+    }
     fdt.end();
 
     hypervisor(&mut fdt, Some(tree.name), &[]);
@@ -244,7 +254,7 @@ pub(crate) fn super_secondary(
     let machine = Tree::new(machine_dtb).map_err(Error::Malformed)?.root();
     let mut fdt = Writer::new();
     fdt.begin("");
-    properties(&mut fdt, &machine, &INTERRUPT_REFERENCES);
+    properties(&mut fdt, &machine, &THE_MACHINES);
     fdt.begin_at("memory", tree.memory_base);
     memory(&mut fdt, &machine, &[Region::new(tree.memory_base, tree.memory_len)])?;
     cpus(&mut fdt, tree.vcpus);
@@ -281,7 +291,7 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
     let machine = Tree::new(machine_dtb).map_err(Error::Malformed)?.root();
     let mut fdt = Writer::new();
     fdt.begin("");
-    properties(&mut fdt, &machine, &INTERRUPT_REFERENCES);
+    properties(&mut fdt, &machine, &THE_MACHINES);
 
     let memory_base = tree.regions.first().map_or(0, |region| region.base);
     fdt.begin_at("memory", memory_base);
@@ -297,18 +307,13 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
     for node in machine.children() {
         match node.name() {
             "cpus" | "reserved-memory" => copy(&mut fdt, &node, DEPTH_MAX - 1, Some(&[]))?,
-            name if is_compatible(&node, "arm,psci") => {
-                fdt.begin(name);
-                properties(&mut fdt, &node, &["method"]);
-                fdt.text("method", "hvc");
-                fdt.end();
-            }
             _ if is_compatible(&node, "arm,armv8-timer") || is_compatible(&node, "arm,armv7-timer") => {
                 copy(&mut fdt, &node, DEPTH_MAX - 1, Some(&[]))?;
             }
             _ => {}
         }
     }
+    psci(&mut fdt);
     hypervisor(&mut fdt, None, tree.others);
     fdt.end();
     fdt.finish().ok_or(Error::Write)
@@ -329,7 +334,11 @@ fn copy(fdt: &mut Writer, node: &Node<'_>, depth_left: usize, hidden: Option<&[&
     }
     let depth_left = depth_left.checked_sub(1).ok_or(Error::TooDeep)?;
     fdt.begin(node.name());
-    properties(fdt, node, if hidden.is_some() { &INTERRUPT_REFERENCES } else { &[] });
+    properties(fdt, node, if hidden.is_some() { &THE_MACHINES } else { &[] });
+    if hidden.is_some() && node.value(ENABLE_METHOD).is_some() {
+        // The hypervisor answers for all cores, however they are started.
+        fdt.text(ENABLE_METHOD, "psci");
+    }
     for child in node.children() {
         copy(fdt, &child, depth_left, hidden)?;
     }
@@ -455,6 +464,7 @@ mod tests {
             bootargs: "stream --size 1M",
             ramdisk: Some((0x4820_0000, 0x4820_0123)),
             name: "worker-1",
+            allwinner: false,
             regions: &[],
         };
         let dtb = secondary(&ask).unwrap();
@@ -476,6 +486,9 @@ mod tests {
 
         let dtb = secondary(&SecondaryTree { ramdisk: None, ..ask }).unwrap();
         assert!(property(Fdt::new(&dtb).unwrap(), "/chosen", "linux,initrd-start").is_none());
+        assert!(property(fdt, "/timer", ALLWINNER).is_none());
+        let dtb = secondary(&SecondaryTree { allwinner: true, ..ask }).unwrap();
+        assert!(property(Fdt::new(&dtb).unwrap(), "/timer", ALLWINNER).is_some());
         let bad = secondary(&SecondaryTree { bootargs: "a\0b", ..ask });
         assert_eq!(bad, Err(Error::Write));
     }
@@ -512,7 +525,8 @@ mod tests {
                     fdt.property_string("device_type", "cpu")?;
                     fdt.property_u32("reg", 0)?;
                     fdt.property_phandle(7)?;
-                    fdt.property_string("enable-method", "psci")?;
+                    fdt.property_string("enable-method", "spin-table")?;
+                    fdt.property_u64("cpu-release-addr", 0xd8)?;
                     node(fdt, "controller", |fdt| fdt.property_null("interrupt-controller"))
                 })
             })?;
@@ -568,6 +582,7 @@ mod tests {
             bootargs: "",
             ramdisk: None,
             name: "any",
+            allwinner: false,
             regions: &[],
         };
         let own = |cells: u32, cores: u32| {
@@ -660,7 +675,7 @@ mod tests {
         assert_eq!(fdt.memory_reservations().count(), 0);
         assert_eq!(
             names(&fdt.root()),
-            ["memory@40100000", "chosen", "cpus", "reserved-memory", "psci", "timer", "hypervisor"]
+            ["memory@40100000", "chosen", "cpus", "reserved-memory", "timer", "psci", "hypervisor"]
         );
         let root: Vec<_> = fdt.root().properties().map(|p| p.name().to_string()).collect();
         assert_eq!(root, ["#address-cells", "#size-cells", "model"]);
@@ -668,11 +683,12 @@ mod tests {
         assert_eq!(cells(fdt, "/memory", "reg"), reg);
         assert_eq!(bytes(fdt, "/memory", "device_type"), b"memory\0");
         assert_eq!(bytes(fdt, "/cpus/cpu@0", "enable-method"), b"psci\0");
+        assert!(property(fdt, "/cpus/cpu@0", "cpu-release-addr").is_none());
         assert_eq!(cells(fdt, "/cpus/cpu@0", "phandle"), [7]);
         assert_eq!(fdt.find_node("/cpus/cpu@0").unwrap().children().count(), 0);
         assert_eq!(cells(fdt, "/reserved-memory/secmon", "reg"), [0, 0x4000_0000, 0, 0x1000]);
         assert_eq!(bytes(fdt, "/psci", "method"), b"hvc\0");
-        assert_eq!(cells(fdt, "/psci", "cpu_on"), [3]);
+        assert!(property(fdt, "/psci", "cpu_on").is_none(), "function numbers are the standard ones");
         assert_eq!(cells(fdt, "/timer", "interrupts"), [1, 13, 4]);
         assert!(property(fdt, "/timer", "interrupt-parent").is_none());
         assert_eq!(bytes(fdt, "/hypervisor", "compatible"), b"margay,hypervisor\0");
@@ -731,6 +747,7 @@ mod tests {
                 bootargs: "x",
                 ramdisk: Some((1, 2)),
                 name: "",
+                allwinner: true,
                 regions: &[],
             };
             for tree in [primary(&dtb, &PRIMARY), amended(&dtb, &ask)].into_iter().flatten() {

@@ -19,18 +19,22 @@ const IDLE_STACK: usize = 32 << 10;
 /// Starts all cores but this one, and waits until they take tasks. Returns how many cores do, this one included.
 pub(crate) fn start() -> usize {
     let others = || percore::all().iter().filter(|core| !core::ptr::eq(**core, percore::this()));
+    let mut expected = 1;
     for core in others() {
-        if let Err(error) = start_core(core) {
-            log::warn!("core {} (affinity {}) stays off: {error}", core.index(), core.mpidr());
+        match start_core(core) {
+            Ok(()) => expected += 1,
+            Err(error) => log::warn!("core {} (affinity {}) stays off: {error}", core.index(), core.mpidr()),
         }
     }
     let deadline = time::after_ns(PATIENCE_NS);
     let online = || percore::all().iter().filter(|core| core.is_online()).count();
-    while online() < percore::all().len() && time::ticks() < deadline {
+    while online() < expected && time::ticks() < deadline {
         task::sleep_until(time::after_ns(LOOK_NS));
     }
-    for core in others().filter(|core| !core.is_online()) {
-        log::warn!("core {} does not come up", core.index());
+    if online() < expected {
+        for core in others().filter(|core| !core.is_online()) {
+            log::warn!("core {} does not come up", core.index());
+        }
     }
     online()
 }

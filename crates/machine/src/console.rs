@@ -59,7 +59,13 @@ fn place<'a>(tree: &Tree<'a>) -> Option<(Place<'a>, &'a str)> {
     Some((tree.find_path(path)?, options))
 }
 
-#[inline(never)]
+const PL011: &[&str] = &["arm,pl011", "arm,sbsa-uart"];
+
+pub(crate) fn pl011(tree: &Tree<'_>) -> Option<Region> {
+    let (place, _) = place(tree)?;
+    place.region(0).filter(|_| tree::is_compatible(&place.node(), PL011))
+}
+
 pub(crate) fn find(tree: &Tree<'_>) -> Option<ConsoleInfo> {
     let (place, _) = place(tree)?;
     let node = place.node();
@@ -86,7 +92,7 @@ fn baud(options: &str) -> Option<u32> {
 }
 
 fn kind(node: &Node<'_>) -> Option<ConsoleKind> {
-    if tree::is_compatible(node, &["arm,pl011", "arm,sbsa-uart"]) {
+    if tree::is_compatible(node, PL011) {
         return Some(ConsoleKind::Pl011);
     }
     if tree::is_compatible(node, &["ns8250", "ns16450", "ns16550", "ns16550a", "snps,dw-apb-uart"]) {

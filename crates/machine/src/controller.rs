@@ -1,8 +1,8 @@
 //! The interrupt controller.
 use crate::{
-    Interrupt, MachineError, RedistributorRegion, Region, interrupt,
-    survey::Survey,
-    tree::{self, Place, Tree},
+    Interrupt, RedistributorRegion, Region, interrupt,
+    survey::{self, Survey},
+    tree::{self, Find as _, Place, Tree},
 };
 use core::fmt;
 
@@ -84,53 +84,52 @@ pub struct Bcm2836Info {
 }
 
 /// A GIC comes first: BCM2711 has one, and the local controller as well.
-#[inline(never)]
-pub(crate) fn find(
-    tree: &Tree<'_>,
-    survey: &Survey<'_>,
-) -> Result<Option<InterruptControllerInfo>, MachineError> {
-    if let Some(place) = &survey.gic_v3 {
-        return Ok(Some(InterruptControllerInfo::GicV3(gicv3(tree, survey, place)?)));
-    }
-    if let Some(place) = &survey.gic_v2 {
-        return Ok(Some(InterruptControllerInfo::GicV2(gicv2(tree, survey, place)?)));
-    }
-    let Some(place) = &survey.bcm2836_local else { return Ok(None) };
-    Ok(Some(InterruptControllerInfo::Bcm2836(Bcm2836Info {
-        local: place.region(0).ok_or(BAD_REG)?,
-        legacy: survey.bcm2835.and_then(|place| place.region(0)),
-    })))
+pub(crate) fn find(tree: &Tree<'_>) -> Option<InterruptControllerInfo> {
+    None.or_else(|| gicv3(tree).map(InterruptControllerInfo::GicV3))
+        .or_else(|| gicv2(tree).map(InterruptControllerInfo::GicV2))
+        .or_else(|| bcm2836(tree).map(InterruptControllerInfo::Bcm2836))
 }
 
-const BAD_REG: MachineError = MachineError::BadProperty { node: "the interrupt controller", property: "reg" };
+/// The first enabled node of a kind.
+fn place<'a>(tree: &Tree<'a>, compatibles: &[&str]) -> Option<Place<'a>> {
+    tree.find(&mut |place| tree::is_compatible(&place.node(), compatibles) && place.is_enabled())
+}
 
-fn gicv2(tree: &Tree<'_>, survey: &Survey<'_>, place: &Place<'_>) -> Result<GicV2Info, MachineError> {
-    Ok(GicV2Info {
-        gicd: place.region(0).ok_or(BAD_REG)?,
-        gicc: place.region(1).ok_or(BAD_REG)?,
+pub(crate) fn gicv2(tree: &Tree<'_>) -> Option<GicV2Info> {
+    let place = place(tree, survey::GIC_V2)?;
+    Some(GicV2Info {
+        gicd: place.region(0)?,
+        gicc: place.region(1)?,
         gich: place.region(2),
         gicv: place.region(3),
-        maintenance: interrupt::of(tree, survey, place, 0),
+        maintenance: interrupt::of(tree, &Survey::of(tree), &place, 0),
     })
 }
 
-fn gicv3(tree: &Tree<'_>, survey: &Survey<'_>, place: &Place<'_>) -> Result<GicV3Info, MachineError> {
+pub(crate) fn gicv3(tree: &Tree<'_>) -> Option<GicV3Info> {
+    let place = place(tree, survey::GIC_V3)?;
     let node = place.node();
     let count = tree::cell(&node, "#redistributor-regions").unwrap_or(1) as usize;
     let stride = tree::number(&node, "redistributor-stride").filter(|&stride| stride != 0);
     let mut redistributors = [RedistributorRegion::new(0, 0); MAX_REGIONS];
-    let regions = redistributors.get_mut(..count).ok_or(MachineError::TooManyRedistributorRegions)?;
-    for (index, slot) in regions.iter_mut().enumerate() {
-        let region = place.region(1 + index).ok_or(BAD_REG)?;
+    for (index, slot) in redistributors.get_mut(..count)?.iter_mut().enumerate() {
+        let region = place.region(1 + index)?;
         *slot = RedistributorRegion { base: region.base, size: region.size, stride };
     }
-    Ok(GicV3Info {
-        gicd: place.region(0).ok_or(BAD_REG)?,
+    Some(GicV3Info {
+        gicd: place.region(0)?,
         redistributors,
         redistributor_count: count,
         gicc: place.region(1 + count),
         gich: place.region(2 + count),
         gicv: place.region(3 + count),
-        maintenance: interrupt::of(tree, survey, place, 0),
+        maintenance: interrupt::of(tree, &Survey::of(tree), &place, 0),
+    })
+}
+
+pub(crate) fn bcm2836(tree: &Tree<'_>) -> Option<Bcm2836Info> {
+    Some(Bcm2836Info {
+        local: place(tree, survey::BCM2836_LOCAL)?.region(0)?,
+        legacy: place(tree, survey::BCM2835).and_then(|place| place.region(0)),
     })
 }

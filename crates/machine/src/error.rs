@@ -13,8 +13,6 @@ pub enum MachineError {
         /// Which property.
         property: &'static str,
     },
-    /// The interrupt controller has more redistributor regions than are supported.
-    TooManyRedistributorRegions,
 }
 
 impl fmt::Display for MachineError {
@@ -26,9 +24,6 @@ impl fmt::Display for MachineError {
                     f.write_str(part)?;
                 }
                 Ok(())
-            }
-            Self::TooManyRedistributorRegions => {
-                f.write_str("the interrupt controller has too many redistributor regions")
             }
         }
     }

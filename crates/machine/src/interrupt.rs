@@ -32,6 +32,16 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
+    /// One number for it, among all inputs of the machine's controllers: a GIC's own; of BCM2836's local controller the bit, 0 to 9; of
+    /// the legacy controller behind that 32 + 32 × bank + bit.
+    pub const fn number(&self) -> u32 {
+        match self.line {
+            Line::Gic(intid) => intid.raw(),
+            Line::Bcm2836Local(bit) => bit as u32,
+            Line::Bcm2835 { bank, bit } => 32 + 32 * bank as u32 + bit as u32,
+        }
+    }
+
     /// The GIC's number of it, if it goes to a GIC.
     pub const fn intid(&self) -> Option<Intid> {
         match self.line {

@@ -74,9 +74,7 @@ use tree::Tree;
 pub struct Machine<'a> {
     tree: Tree<'a>,
     psci: Option<Psci>,
-    interrupt_controller: Option<InterruptControllerInfo>,
     timer: Option<TimerInfo>,
-    console: Option<ConsoleInfo>,
     chosen: Chosen<'a>,
 }
 
@@ -92,9 +90,7 @@ impl<'a> Machine<'a> {
         let survey = Survey::of(&tree);
         Ok(Self {
             psci: psci::find(&survey),
-            interrupt_controller: controller::find(&tree, &survey)?,
             timer: timer::find(&tree, &survey),
-            console: console::find(&tree),
             chosen: chosen::read(&tree),
             tree,
         })
@@ -133,6 +129,12 @@ impl<'a> Machine<'a> {
         memory::reserved(&self.tree)
     }
 
+    /// Where the first enabled device with this `compatible` string has its registers: for what no other function here is about.
+    pub fn device(&self, compatible: &str) -> Option<Region> {
+        let matches = |node: &devtree::Node<'_>| tree::is_compatible(node, &[compatible]);
+        self.tree.find(&mut |place| matches(&place.node()) && place.is_enabled())?.region(0)
+    }
+
     /// Gives `visit` the name and each register range of every enabled node that has some and is neither memory, a core, nor an
     /// interrupt controller or part of one: the devices, as CPU physical addresses.
     pub fn for_each_device(&self, visit: &mut dyn FnMut(&'a str, Region)) {
@@ -164,9 +166,24 @@ impl<'a> Machine<'a> {
         self.psci
     }
 
-    /// The interrupt controller, if it is a known one.
-    pub fn interrupt_controller(&self) -> Option<&InterruptControllerInfo> {
-        self.interrupt_controller.as_ref()
+    /// The interrupt controller, if it is a known one and makes sense.
+    pub fn interrupt_controller(&self) -> Option<InterruptControllerInfo> {
+        controller::find(&self.tree)
+    }
+
+    /// The GICv3 or GICv4: for whoever can drive nothing else.
+    pub fn gic_v3(&self) -> Option<GicV3Info> {
+        controller::gicv3(&self.tree)
+    }
+
+    /// The GICv2, likewise.
+    pub fn gic_v2(&self) -> Option<GicV2Info> {
+        controller::gicv2(&self.tree)
+    }
+
+    /// The local controllers of BCM2836 and BCM2837, likewise.
+    pub fn bcm2836(&self) -> Option<Bcm2836Info> {
+        controller::bcm2836(&self.tree)
     }
 
     /// The cores' timers.
@@ -175,8 +192,13 @@ impl<'a> Machine<'a> {
     }
 
     /// The console that `/chosen/stdout-path` names, or failing that the alias `serial0`.
-    pub fn console(&self) -> Option<&ConsoleInfo> {
-        self.console.as_ref()
+    pub fn console(&self) -> Option<ConsoleInfo> {
+        console::find(&self.tree)
+    }
+
+    /// The registers of the console, if it is a PL011: for whoever can drive nothing else.
+    pub fn pl011_console(&self) -> Option<Region> {
+        console::pl011(&self.tree)
     }
 
     /// Interrupt, clock and speed of the console.

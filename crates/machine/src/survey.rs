@@ -4,9 +4,9 @@
 use crate::tree::{self, Find as _, Place, Tree};
 
 /// GICv3 and GICv4 (bindings, `interrupt-controller/arm,gic-v3.yaml`).
-const GIC_V3: &[&str] = &["arm,gic-v3", "arm,gic-v4"];
+pub(crate) const GIC_V3: &[&str] = &["arm,gic-v3", "arm,gic-v4"];
 /// GICv1 and GICv2 (bindings, `interrupt-controller/arm,gic.yaml`).
-const GIC_V2: &[&str] = &[
+pub(crate) const GIC_V2: &[&str] = &[
     "arm,gic-400",
     "arm,cortex-a15-gic",
     "arm,cortex-a9-gic",
@@ -17,9 +17,9 @@ const GIC_V2: &[&str] = &[
     "qcom,msm-qgic2",
 ];
 /// The local controller of BCM2836 and BCM2837 (bindings, `interrupt-controller/brcm,bcm2836-l1-intc.yaml`).
-const BCM2836_LOCAL: &[&str] = &["brcm,bcm2836-l1-intc"];
+pub(crate) const BCM2836_LOCAL: &[&str] = &["brcm,bcm2836-l1-intc"];
 /// The legacy controller behind it (bindings, `interrupt-controller/brcm,bcm2835-armctrl-ic.yaml`).
-const BCM2835: &[&str] = &["brcm,bcm2836-armctrl-ic", "brcm,bcm2835-armctrl-ic"];
+pub(crate) const BCM2835: &[&str] = &["brcm,bcm2836-armctrl-ic", "brcm,bcm2835-armctrl-ic"];
 /// Bindings, `arm/psci.yaml`.
 const PSCI: &[&str] = &["arm,psci-1.0", "arm,psci-0.2", "arm,psci"];
 /// Bindings, `timer/arm,arch_timer.yaml`.

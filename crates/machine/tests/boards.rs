@@ -101,6 +101,10 @@ fn raspberry_pi_3() {
         machine.console_settings().unwrap().interrupt.unwrap().line,
         Line::Bcm2835 { bank: 1, bit: 29 }
     );
+    assert_eq!(machine.console_settings().unwrap().interrupt.unwrap().number(), 32 + 32 + 29);
+    assert_eq!(timer.virtual_.unwrap().number(), 3);
+    assert_eq!(machine.device("brcm,bcm2835-pm-wdt"), Some(region(0x3f10_0000, 0x114)));
+    assert_eq!(machine.device("brcm,no-such"), None);
     assert_eq!(machine.console_settings().unwrap().baud, Some(115_200));
 }
 

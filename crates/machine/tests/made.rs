@@ -234,7 +234,7 @@ fn too_many_redistributor_regions() {
             fdt.property_u32("#redistributor-regions", 17)
         })
     });
-    assert_eq!(Machine::from_dtb(&dtb).unwrap_err(), MachineError::TooManyRedistributorRegions);
+    assert_eq!(Machine::from_dtb(&dtb).unwrap().interrupt_controller(), None);
 }
 
 #[test]

@@ -12,5 +12,15 @@
 #[cfg(target_arch = "aarch64")]
 pub mod guest;
 mod state;
+mod sync {
+    pub(crate) use core::sync::atomic::{AtomicU64, Ordering};
+}
 
 pub use state::VcpuInterrupts;
+
+impl VcpuInterrupts {
+    /// Nothing enabled, nothing pending.
+    pub const fn new() -> Self {
+        Self { enabled: sync::AtomicU64::new(0), pending: sync::AtomicU64::new(0) }
+    }
+}

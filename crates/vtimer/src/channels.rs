@@ -1,5 +1,5 @@
 //! The timer registers of the calling core.
-use crate::{Frequency, Timer, TimerState};
+use crate::{Frequency, Timer, TimerState, erratum::checked};
 use aarch64_cpu::{
     asm::barrier,
     registers::{
@@ -18,14 +18,14 @@ pub fn frequency() -> Option<Frequency> {
 #[inline]
 pub fn physical_counter() -> u64 {
     barrier::isb(barrier::SY);
-    CNTPCT_EL0.get()
+    checked(CNTPCT_EL0.get(), || CNTPCT_EL0.get())
 }
 
 /// The virtual counter (`CNTVCT_EL0`), read in program order.
 #[inline]
 pub fn virtual_counter() -> u64 {
     barrier::isb(barrier::SY);
-    CNTVCT_EL0.get()
+    checked(CNTVCT_EL0.get(), || CNTVCT_EL0.get())
 }
 
 /// Whether a control register says on, not masked and condition met.

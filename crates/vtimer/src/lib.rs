@@ -4,6 +4,7 @@
 //! * [`Timer`] is one channel of the calling core: [`PhysicalTimer`] (CNTP), [`VirtualTimer`] (CNTV) or
 //!   [`HypervisorTimer`] (CNTHP, EL2 only). These exist on AArch64; a host test implements the trait itself.
 //! * [`Frequency`] converts ticks to nanoseconds and back without 128-bit arithmetic and without overflow.
+//! * [`settled`] reads a counter that glitches (Allwinner A64), and [`work_around_allwinner`] has all readers here do so.
 //! * [`TimerState`] is the saved state of a timer, and tells when it will fire.
 //!
 //! ```
@@ -27,6 +28,7 @@ extern crate std;
 
 #[cfg(any(target_arch = "aarch64", doc))]
 mod channels;
+mod erratum;
 mod frequency;
 mod state;
 
@@ -34,6 +36,7 @@ mod state;
 pub use channels::{
     HypervisorTimer, PhysicalTimer, VirtualTimer, frequency, physical_counter, virtual_counter,
 };
+pub use erratum::{is_settled, settled, work_around_allwinner};
 pub use frequency::Frequency;
 pub use state::{Remaining, TimerState};
 

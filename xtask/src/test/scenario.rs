@@ -2,12 +2,13 @@
 
 use super::{expect::Expect, merge::merge};
 use crate::{
+    board,
     bundle::{Damage, File, Form, Properties, Spec, Vm},
     paths,
 };
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, mem, path::Path};
 use toml::{Table, Value};
 
 /// One machine to boot, and what is expected of it.
@@ -19,6 +20,8 @@ pub struct Scenario {
     /// One sentence for people.
     pub about: String,
     pub board: String,
+    /// Other boards that it runs on as well; `all` of them.
+    pub also_on: Vec<String>,
     /// The image to boot, `hv` or `native`.
     pub boot: String,
     pub cores: u32,
@@ -27,6 +30,7 @@ pub struct Scenario {
     pub memory: String,
     /// The exception level to enter at, 1 or 2.
     pub el: u32,
+    /// `gic-version` of a `virt` machine; 0: the board's.
     pub gic: u32,
     /// Whether there is firmware at EL3, the board's `firmware.img`; otherwise QEMU answers for it.
     pub firmware: bool,
@@ -54,12 +58,13 @@ impl Default for Scenario {
             name: String::new(),
             about: String::new(),
             board: "qemu-virt".into(),
+            also_on: Vec::new(),
             boot: "hv".into(),
             cores: 4,
             disabled_cores: Vec::new(),
             memory: "1G".into(),
             el: 2,
-            gic: 3,
+            gic: 0,
             firmware: false,
             cpu: String::new(),
             icount: false,
@@ -93,6 +98,9 @@ impl Scenario {
         ensure!(["", "board", "none"].contains(&self.bundle.as_str()), "`bundle` is \"board\" or \"none\"");
         ensure!([1, 2].contains(&self.el), "`el` is 1 or 2");
         ensure!(!self.expect.is_empty(), "`expect` has no `lines` and no `also`: nothing would be checked");
+        for name in self.also_on.iter().filter(|name| *name != "all") {
+            board::find(name)?;
+        }
         ensure!(
             self.damage.is_empty() || !self.vm.is_empty() || self.bundle == "board",
             "there is no bundle to damage"
@@ -144,6 +152,13 @@ fn cases(stem: &str, text: &str) -> Result<Vec<Scenario>> {
         let mut scenario = scenario.with_context(|| name.clone())?;
         scenario.check().with_context(|| name.clone())?;
         scenario.name = name;
+        let others = mem::take(&mut scenario.also_on);
+        for other in board::BOARDS.iter().map(|board| board.name).filter(|name| *name != scenario.board) {
+            if others.iter().any(|name| name == "all" || name == other) {
+                let name = format!("{} ({other})", scenario.name);
+                all.push(Scenario { name, board: other.into(), ..scenario.clone() });
+            }
+        }
         all.push(scenario);
     }
     Ok(all)

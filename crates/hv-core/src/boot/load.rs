@@ -88,6 +88,7 @@ fn tree(
         bootargs: vm.bootargs.unwrap_or_default(),
         ramdisk,
         name: vm.debug_name,
+        allwinner: devices.machine.timer().is_some_and(|timer| timer.allwinner_erratum),
         regions: &regions,
     };
     let tree = match vm.tree() {

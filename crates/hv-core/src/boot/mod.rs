@@ -29,8 +29,9 @@ use alloc::{boxed::Box, vec, vec::Vec};
 use bundle::Bundle;
 use devices::Devices;
 use hv_abi::{
+    SMCCC_NOT_SUPPORTED,
     ids::{Ipa, Pa, VcpuIndex, VmId},
-    layout,
+    layout, psci,
 };
 use machine::{Conduit, Machine};
 use page_ownership::Ownership;
@@ -84,7 +85,12 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
 
     // Memory for what the bundle asks for, then the plan for all of it.
     let reserved = machine.reserved().map(|r| Region::new(r.region.base, r.region.size));
-    let reserved = regions("reserved memory", &mut { reserved });
+    let mut reserved = regions("reserved memory", &mut { reserved });
+    board::memory(&machine, &mut |base, bytes| {
+        if reserved.push(Region::new(base, bytes)).is_err() {
+            fail!("the device tree has too much reserved memory");
+        }
+    });
     let tree_region = Region::new(tree, machine.dtb().len() as u64);
     let loaded = [tree_region];
     // The bundle stays: VMs are made anew from it.
@@ -209,15 +215,15 @@ fn cores(machine: &Machine<'_>) -> heapless::Vec<u64, 128> {
     if cores.is_empty() {
         fail!("the device tree names no core");
     }
-    if cores.len() > 1 && !by_smc {
+    let by_board = board::power(psci::VERSION, [0; 3]) != SMCCC_NOT_SUPPORTED;
+    if cores.len() > 1 && !by_smc && !by_board {
         fail!("there is no PSCI by SMC to start the other cores with");
     }
     cores
 }
 
 fn timers(machine: &Machine<'_>) -> (u32, u32) {
-    let id =
-        |interrupt: Option<machine::Interrupt>| interrupt.and_then(|i| i.intid()).map(machine::Intid::raw);
+    let id = |interrupt: Option<machine::Interrupt>| interrupt.map(|i| i.number());
     match machine.timer().map(|info| (id(info.virtual_), id(info.physical))) {
         Some((Some(virtual_timer), Some(physical_timer))) => (virtual_timer, physical_timer),
         _ => fail!("the device tree has no generic timer with interrupts"),

@@ -177,7 +177,11 @@ pub(super) fn primary_cpu_off(current: Loaded) -> Next {
     let vcpu = current.vcpu();
     // SAFETY: the vCPU is this core's, and nothing of it is needed any more: CPU_ON starts it afresh.
     unsafe { crate::vcpu::Claimed::assume(vcpu) }.release(VcpuState::Off);
-    firmware::call(psci::CPU_OFF, [0; 3]);
+    if firmware::call(psci::CPU_OFF, [0; 3]) == Status::Success.bits() {
+        // Only a board's own returns, when the core is switched on again: whoever did that has claimed the vCPU.
+        #[cfg(target_os = "none")]
+        crate::boot::core_started(current.core());
+    }
     let _ = vcpu.claim(VcpuState::Off, current.core());
     status(current, Status::Denied)
 }

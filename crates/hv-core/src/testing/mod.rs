@@ -294,6 +294,7 @@ pub fn rewrite_trees(machine_dtb: &[u8]) {
         bootargs,
         ramdisk,
         name: "two",
+        allwinner: false,
         regions: &[],
     };
     let made = [

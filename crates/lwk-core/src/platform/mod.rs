@@ -1,7 +1,6 @@
 //! What the kernel runs on: a bare machine, or a virtual one. The personality is the choice of the image.
 
 mod native;
-mod psci;
 mod vm;
 
 pub use native::Native;

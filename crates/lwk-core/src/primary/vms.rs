@@ -165,8 +165,9 @@ impl Machines {
         }
     }
 
-    /// Makes a VM as it was at boot and runs it again, on the same cores. All its tasks but the calling one have ended.
-    fn restart(&'static self, vm: &'static Vm) {
+    /// Makes a VM as it was at boot and runs it again, on the same cores. All its tasks but the calling one have ended. Returns
+    /// whether it runs, or has run: it may be over before this returns.
+    fn restart(&'static self, vm: &'static Vm) -> bool {
         loop {
             match guest::vm_restart(vm.id()) {
                 Ok(0) => break,
@@ -175,7 +176,7 @@ impl Machines {
                 Err(error) => {
                     log::error!("{} cannot be started again: {error:?}", vm.name());
                     vm.ending.store(Ending::Aborted as u8, Ordering::Release);
-                    return;
+                    return false;
                 }
             }
         }
@@ -184,20 +185,22 @@ impl Machines {
         vm.alive.store(vm.partition.vcpus, Ordering::Release);
         vm.ending.store(Ending::None as u8, Ordering::Release);
         self.populate(vm, cores.into_iter());
+        true
     }
 
     /// The life of a vCPU's task.
     fn live(&'static self, vm: &'static Vm, vcpu: VcpuId) {
         run::until_over(self, vm, vcpu);
-        if vm.ending() == Ending::Reset && vm.ended.fetch_add(1, Ordering::AcqRel) + 1 == vm.partition.vcpus {
+        // Looked at once: when the last of these tasks has started the VM again, it is no longer so.
+        if vm.ending() == Ending::Reset {
+            if vm.ended.fetch_add(1, Ordering::AcqRel) + 1 != vm.partition.vcpus {
+                return;
+            }
             vm.ended.store(0, Ordering::Relaxed);
-            self.restart(vm);
-            if vm.ending() == Ending::None {
+            if self.restart(vm) {
                 return;
             }
             vm.alive.store(1, Ordering::Release);
-        } else if vm.ending() == Ending::Reset {
-            return;
         }
         if vm.alive.fetch_sub(1, Ordering::AcqRel) == 1
             && let Some(watcher) = self.watcher.get()

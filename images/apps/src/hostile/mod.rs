@@ -233,6 +233,6 @@ fn wild() {
     // SAFETY: the attack: nothing of this guest works afterwards, and nothing else is touched.
     unsafe {
         asm!("msr vbar_el1, {nowhere}", "msr ttbr1_el1, {nowhere}", "isb", "tlbi vmalle1", "dsb nsh", "isb",
-            "br {nowhere}", nowhere = in(reg) 0x0000_7fff_dead_0000_u64, options(noreturn));
+            "br {nowhere}", nowhere = in(reg) 0x7f_dead_0000_u64, options(noreturn));
     }
 }

@@ -189,7 +189,7 @@ wrong_level:
     ldr     x2, [x2, :lo12:BOARD_EARLY_CONSOLE]
 7:  ldrb    w3, [x1], #1
     cbz     w3, 9f
-    strb    w3, [x2]
+    str     w3, [x2]                    // some UARTs want words
     mov     x4, #0x8000                 // no status register is common to all UARTs: give it time
 8:  subs    x4, x4, #1
     b.ne    8b

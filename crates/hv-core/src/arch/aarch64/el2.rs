@@ -145,18 +145,23 @@ pub(crate) fn translate_stage1(address: u64) -> u64 {
 /// The counter, in ticks.
 #[inline]
 pub(crate) fn counter() -> u64 {
-    // SAFETY: the barrier and the read have no side effect.
-    unsafe {
-        let value: u64;
-        asm!("isb", "mrs {}, cntpct_el0", out(reg) value, options(nomem, nostack, preserves_flags));
-        value
-    }
+    // SAFETY: the barrier has no side effect.
+    unsafe { asm!("isb", options(nomem, nostack, preserves_flags)) };
+    counter_now()
 }
 
 /// The counter, in ticks, read early or late by some instructions: for statistics.
 #[inline(always)]
 pub(crate) fn counter_now() -> u64 {
-    read!("cntpct_el0")
+    let mut value = read!("cntpct_el0");
+    // The counter passes what is not true in a moment; one that stands still is not waited for.
+    for _ in 0..150 {
+        if crate::board::is_true(value) {
+            break;
+        }
+        value = read!("cntpct_el0");
+    }
+    value
 }
 
 /// Forgets everything that any core's TLB or instruction cache holds of the VM behind `vttbr`.

@@ -1,7 +1,6 @@
-//! Power functions, natively and in a VM.
+//! Power functions of firmware.
 
-use super::PlatformError;
-use crate::arch;
+use crate::{arch, platform::PlatformError};
 use hv_abi::{Regs, guest, psci};
 use machine::{Conduit, Mpidr, PsciVersion};
 

@@ -1,0 +1,94 @@
+//! The counter of Allwinner's A64, which glitches: `allwinner,erratum-unknown1` in the binding `timer/arm,arch_timer.yaml`.
+//!
+//! When a carry goes through its low bits, a read may see some of them from before and some from after, up to 2^11 ticks off, forward
+//! or backward. Nobody outside the company knows why, and it is seen only while bits 8 to 0 are all ones or all zeroes; so a
+//! value with anything else there is true.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// The bits that tell.
+const LOW: u64 = 0x1ff;
+/// How often to read again: the counter passes the two suspicious values in less than a tenth of a microsecond.
+const ATTEMPTS: u32 = 150;
+
+static GLITCHES: AtomicBool = AtomicBool::new(false);
+
+/// Has every counter read of this crate worked around from now on: called when the device tree names the erratum.
+pub fn work_around_allwinner() {
+    GLITCHES.store(true, Ordering::Relaxed);
+}
+
+/// Whether a value that was read cannot be a glitch.
+#[inline]
+pub const fn is_settled(value: u64) -> bool {
+    value.wrapping_add(1) & LOW > 1
+}
+
+/// A value of the counter that is no glitch.
+///
+/// ```
+/// let mut reads = [0x1_0000_01ff, 0x1_0000_0000, 0x1_0000_0201].into_iter();
+/// assert_eq!(vtimer::settled(|| reads.next().unwrap()), 0x1_0000_0201);
+/// ```
+pub fn settled(mut read: impl FnMut() -> u64) -> u64 {
+    let mut value = read();
+    for _ in 0..ATTEMPTS {
+        if is_settled(value) {
+            break;
+        }
+        value = read();
+    }
+    value
+}
+
+/// `value`, which has just been read, or what is read instead.
+#[inline]
+#[cfg_attr(not(any(target_arch = "aarch64", test)), expect(dead_code, reason = "there are no counters here"))]
+pub(crate) fn checked(value: u64, read: impl FnMut() -> u64) -> u64 {
+    if is_settled(value) || !GLITCHES.load(Ordering::Relaxed) { value } else { settled(read) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::cell::Cell;
+
+    /// A counter at `now` that goes on by one for each read, and glitches as the A64's does.
+    fn glitching(now: &Cell<u64>, off: u64) -> impl FnMut() -> u64 + '_ {
+        move || {
+            now.set(now.get() + 1);
+            let true_value = now.get();
+            // While the carry runs, the low bits are all ones or zeroes in what is seen, whatever is seen above them.
+            if is_settled(true_value) { true_value } else { true_value ^ (off & !LOW & 0x7ff) }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_settled_is_true_and_never_goes_back(start in 0..1_u64 << 40, off: u64) {
+            let now = Cell::new(start);
+            let mut last = 0;
+            for _ in 0..2000 {
+                let value = settled(glitching(&now, off));
+                prop_assert_eq!(value, now.get());
+                prop_assert!(value > last || last == 0);
+                last = value;
+            }
+        }
+    }
+
+    #[test]
+    fn a_counter_that_stands_still_is_not_waited_for() {
+        assert_eq!(settled(|| 0), 0);
+    }
+
+    #[test]
+    fn healthy_counters_are_read_once() {
+        let read = || panic!("read again");
+        assert_eq!(checked(0x1ff, read), 0x1ff);
+        work_around_allwinner();
+        assert_eq!(checked(0x1ff, || 0x203), 0x203);
+        assert_eq!(checked(0x5a5, read), 0x5a5);
+    }
+}
