@@ -1,4 +1,4 @@
-//! Margay's front door: `cargo xtask setup | build | run | test | bench | fuzz | ci`.
+//! Margay's front door: `cargo xtask setup | build | image | run | test | bench | fuzz | ci`.
 //!
 //! One file a verb. What several verbs need is beside them: [`toolchain`] (which cargo builds for bare metal),
 //! [`image`] (ELF to arm64 `Image`), [`bundle`] (the initrd that carries the VMs), [`qemu`] (a machine with a time
@@ -15,6 +15,7 @@ mod image;
 mod paths;
 mod qemu;
 mod run;
+mod sdcard;
 mod setup;
 mod step;
 mod table;
@@ -39,6 +40,8 @@ enum Verb {
     Setup,
     /// Build a board's images and its bundle into target/images/BOARD/
     Build(build::Args),
+    /// Write a board's bootable SD card into target/images/BOARD/card.img
+    Image(sdcard::Args),
     /// Run verified workloads natively and in isolated VMs, and compare them
     Run(run::Args),
     /// Run the host tests and the QEMU regression suite
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Setup => setup::verb(),
         Verb::Build(args) => build::verb(&args),
+        Verb::Image(args) => sdcard::verb(&args),
         Verb::Run(args) => run::verb(&args),
         Verb::Test(args) => test::verb(&args),
         Verb::Bench(args) => bench::verb(&args),

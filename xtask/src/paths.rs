@@ -26,6 +26,11 @@ pub fn images(board: &str) -> PathBuf {
     root().join("target/images").join(board)
 }
 
+/// Where unpacked Debian packages are, each in a directory of its name.
+pub fn debian() -> PathBuf {
+    root().join("target/debian")
+}
+
 /// Where the logs of builds and installations are.
 pub fn logs() -> PathBuf {
     root().join("target/logs")

@@ -3,6 +3,7 @@
 //! Fast when everything is there, and safe to run again. Where it may not install, it prints the commands.
 
 mod apt;
+pub mod debian;
 
 use crate::{step, toolchain, toolchain::Toolchain};
 use anyhow::{Context, Result, bail, ensure};

@@ -87,7 +87,12 @@ fn has_suite(suite: &str) -> bool {
 
 /// The source line of `suite`, on the mirror this machine already uses.
 fn source_line(suite: &str) -> String {
-    format!("deb {} {suite} main", mirror_in(&sources()))
+    format!("deb {} {suite} main", mirror())
+}
+
+/// The mirror of Debian that this machine already uses, or the usual one.
+pub fn mirror() -> String {
+    mirror_in(&sources()).to_owned()
 }
 
 /// The first mirror of Debian proper (not of its security updates) that `sources` names.
