@@ -6,7 +6,7 @@
 //! * gives trapped writes of `ICC_SGI1R_EL1` to [`Vgic::send_sgi`];
 //! * tells it what happens outside: [`Vgic::set_level`] of a line, [`Vgic::pulse`] of an edge;
 //! * calls [`Vgic::load`] when a vCPU is about to run, [`Vgic::unload`] when it no longer does, and [`Vgic::update`] in between, when
-//!   something may have changed: after a trapped access, after a kick, after a maintenance interrupt.
+//!   something may have changed: before and after a trapped access, after a kick, after a maintenance interrupt.
 //!
 //! What the guest does at its CPU interface costs no exit: [`update`](Vgic::update) finds it in the list registers.
 //!
@@ -151,6 +151,8 @@ pub struct Vgic<'a> {
     enabled: bool,
     shared: &'a mut [Irq],
     cpus: &'a mut [Cpu],
+    /// The vCPU whose list registers are being looked at: it need not be told to look.
+    looking: u16,
 }
 
 /// A register array of the distributor: what its bits are.
@@ -198,7 +200,7 @@ impl<'a> Vgic<'a> {
     pub fn new(version: Version, shared: &'a mut [Irq], cpus: &'a mut [Cpu]) -> Self {
         let usable = shared.len().min((LIMIT - SHARED) as usize);
         let (shared, _) = shared.split_at_mut(usable);
-        Self { version, enabled: false, shared, cpus }
+        Self { version, enabled: false, shared, cpus, looking: NOBODY }
     }
 
     /// Everything as at the start, but what is assigned stays so.
@@ -252,9 +254,9 @@ impl<'a> Vgic<'a> {
         let is = enabled && irq.is_ready();
         *word = if is { *word | bit } else { *word & !bit };
         // Listed, and no longer to be there unless it is active.
-        let lowered = !irq.has(EDGE | HIGH | FROM_LATCH | ACTIVE);
+        let lowered = !irq.has(FROM_LATCH | ACTIVE) && (irq.has(EDGE) || !irq.has(HIGH));
         let withdrawn = irq.has(LISTED) && (!enabled || !irq.has(ENABLED) || lowered);
-        if is && !was || withdrawn {
+        if target != self.looking && (is && !was || withdrawn) {
             effects.kick(target);
         }
     }
@@ -348,11 +350,13 @@ impl<'a> Vgic<'a> {
         if v3 {
             value = value.group_1();
         }
-        if irq.has(HIGH) && !irq.has(EDGE) { value.with_end_told() } else { value }
+        let told = irq.has(HIGH) && (irq.has(ASSIGNED) || !irq.has(EDGE));
+        if told { value.with_end_told() } else { value }
     }
 
     /// Takes back what the list registers say: what is pending is ready again, what is over is over. What is active stays listed.
     fn sync(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface, effects: &mut dyn Effects) {
+        self.looking = vcpu;
         for n in 0..hardware.count().min(MAX_LIST_REGISTERS) {
             let Some(intid) = self.listed(vcpu, n) else { continue };
             let register = hardware.read(n);
@@ -384,6 +388,7 @@ impl<'a> Vgic<'a> {
             }
             self.sources_left(vcpu, intid, effects);
         }
+        self.looking = NOBODY;
     }
 
     /// The most urgent of what is ready; the lowest number of those.
@@ -684,8 +689,17 @@ impl<'a> Vgic<'a> {
                     ACTIVE => LISTED | FROM_LATCH,
                     _ => 0,
                 };
-                self.change(vcpu, intid, 0, flag | listed, effects);
+                // An edge that is taken away is over; its device may raise another.
+                let over = flag == LATCHED
+                    && irq.has(ASSIGNED)
+                    && irq.has(EDGE)
+                    && irq.has(HIGH)
+                    && !irq.has(ACTIVE);
+                self.change(vcpu, intid, 0, flag | listed | if over { HIGH } else { 0 }, effects);
                 self.told(flag, intid, false, effects);
+                if over {
+                    effects.ended(intid);
+                }
             }
             Bank::Priority => irq.priority = value as u8 & 0xf8,
             Bank::Target if intid >= SHARED => {
