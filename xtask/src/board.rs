@@ -13,8 +13,8 @@ pub struct Board {
     pub package: &'static str,
     /// The program of that package which is its hypervisor.
     pub hypervisor: &'static str,
-    /// Whether the package has firmware for tests.
-    pub firmware: bool,
+    /// What else it has that is built as the hypervisor is: another hypervisor, firmware for tests.
+    pub others: &'static [&'static str],
     /// The machine, or the nearest that QEMU has.
     pub machine: Hardware,
 }
@@ -58,19 +58,25 @@ const VIRT: Hardware = Hardware {
 
 /// Every board.
 pub const BOARDS: &[Board] = &[
-    Board { name: "qemu-virt", package: "margay-qemu-virt", hypervisor: "hv", firmware: true, machine: VIRT },
+    Board {
+        name: "qemu-virt",
+        package: "margay-qemu-virt",
+        hypervisor: "hv",
+        others: &["hv-gic", "firmware"],
+        machine: VIRT,
+    },
     Board {
         name: "qemu-virt-gicv2",
         package: "margay-qemu-virt",
         hypervisor: "hv-gicv2",
-        firmware: false,
+        others: &[],
         machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), ..VIRT },
     },
     Board {
         name: "raspi3",
         package: "margay-raspi3",
         hypervisor: "hv",
-        firmware: false,
+        others: &[],
         machine: Hardware {
             name: "raspi3b",
             cpu: "",
@@ -85,7 +91,7 @@ pub const BOARDS: &[Board] = &[
         name: "raspi4",
         package: "margay-raspi4",
         hypervisor: "hv",
-        firmware: false,
+        others: &[],
         machine: Hardware {
             name: "raspi4b",
             cpu: "",
@@ -100,7 +106,7 @@ pub const BOARDS: &[Board] = &[
         name: "zcu102",
         package: "margay-zcu102",
         hypervisor: "hv",
-        firmware: false,
+        others: &[],
         machine: Hardware {
             name: "xlnx-zcu102",
             cpu: "",
@@ -115,7 +121,7 @@ pub const BOARDS: &[Board] = &[
         name: "pine64",
         package: "margay-pine64",
         hypervisor: "hv",
-        firmware: false,
+        others: &[],
         machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), ..VIRT },
     },
 ];

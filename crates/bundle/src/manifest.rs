@@ -41,7 +41,7 @@ pub(crate) const MAX_MEMORY: u64 = 1 << 40;
 pub const MAX_REGIONS: usize = 512;
 
 /// Margay's own properties of a VM node; everything else with its prefix is a mistake.
-const OWN_PROPERTIES: [&str; 2] = ["margay,bootargs", "margay,kind"];
+const OWN_PROPERTIES: [&str; 3] = ["margay,bootargs", "margay,kind", "margay,gic"];
 const OWN_PREFIX: &str = "margay,";
 const VM_PREFIX: &str = "vm";
 
@@ -71,6 +71,8 @@ pub struct VmSpec<'a> {
     pub index: u16,
     /// What it may do.
     pub kind: Kind,
+    /// It has a virtual GIC (`margay,gic`) in place of the para-virtual interrupt controller.
+    pub gic: bool,
     /// Its name for people.
     pub debug_name: &'a str,
     /// The name of the file with its kernel.
@@ -221,6 +223,10 @@ impl<'a> Manifest<'a> {
             Some("super-secondary") => return Err(place.error("margay,kind", Problem::NotAllowed)),
             Some(_) => return Err(place.error("margay,kind", Problem::NotAChoice)),
         };
+        let gic = place.flag("margay,gic")?;
+        if gic && primary {
+            return Err(place.error("margay,gic", Problem::NotAllowed));
+        }
         let is_partition = place.flag("is_ffa_partition")?;
         // The primary has all cores and all remaining memory; it and the super-secondary have the machine's own tree.
         let denied = ["fdt_filename", "mem_size", "vcpu_count"];
@@ -251,6 +257,7 @@ impl<'a> Manifest<'a> {
         let mut spec = VmSpec {
             index: vm,
             kind,
+            gic,
             debug_name,
             kernel_filename,
             kernel,

@@ -185,8 +185,8 @@ mod tests {
     #[test]
     fn fields_are_where_the_documents_have_them() {
         let lr = ListRegister::new(27, 0xa0, ListState::Pending).group_1();
-        assert_eq!(lr.to_v3(), 1 << 62 | 1 << 60 | 0xa0 << 48 | 27);
-        assert_eq!(lr.to_v2(), 1 << 30 | 1 << 28 | 0x14 << 23 | 27);
+        assert_eq!(lr.to_v3(), 1 << 62 | 1 << 60 | 0xa0 << 48 | 0x1b);
+        assert_eq!(lr.to_v2(), 1 << 30 | 1 << 28 | 0x14 << 23 | 0x1b);
         assert_eq!(lr.with_end_told().to_v3() & 1 << 41, 1 << 41);
         assert_eq!(lr.with_end_told().to_v2() & 1 << 19, 1 << 19);
         let hw = lr.with_end_told().with_physical(34);

@@ -157,7 +157,7 @@ impl Machine<'_> {
     }
 
     fn write(&mut self, vcpu: u16, offset: u64, value: u32) {
-        let frame = if self.is_private(offset) {
+        let frame = if Self::is_private(offset) {
             (Frame::Redistributor(vcpu), 0x1_0000 + offset)
         } else {
             (Frame::Distributor, offset)
@@ -169,7 +169,7 @@ impl Machine<'_> {
         self.told.kicked.insert(vcpu);
     }
 
-    fn is_private(&self, offset: u64) -> bool {
+    fn is_private(offset: u64) -> bool {
         matches!(offset, 0x100 | 0x180 | 0x200 | 0x280 | 0x400..0x420 | 0xc00..0xc08)
     }
 
@@ -247,20 +247,12 @@ impl Machine<'_> {
                 );
                 self.vgic.load(vcpu, hardware);
             }
-            Op::Target(id, target) if id >= 32 => {
-                // While it is with a vCPU it stays there.
-                if self.expected(0, id).active.is_none() {
-                    self.expected(0, id).target = target;
-                    self.vgic.write(
-                        0,
-                        Frame::Distributor,
-                        0x6000 + 8 * u64::from(id),
-                        8,
-                        target.into(),
-                        &mut self.told,
-                    );
-                    self.told.kicked.insert(0);
-                }
+            // While it is with a vCPU it stays there.
+            Op::Target(id, target) if id >= 32 && self.expected(0, id).active.is_none() => {
+                self.expected(0, id).target = target;
+                let router = 0x6000 + 8 * u64::from(id);
+                self.vgic.write(0, Frame::Distributor, router, 8, target.into(), &mut self.told);
+                self.told.kicked.insert(0);
             }
             _ => {}
         }

@@ -1,13 +1,74 @@
 //! GICv3: the physical CPU interface is system registers.
 
 use crate::{InterruptPart, Map, boot_core};
-use drivers_gic::{EoiMode, Intid, Mpidr, gicv3::cpu_interface};
-use hv_core::{board::BoardError, machine::Machine};
+use core::sync::atomic::{AtomicU32, Ordering};
+use drivers_gic::{
+    EoiMode, Intid, Mpidr,
+    gicv3::{cpu_interface, hyp},
+    hyp::ListRegister,
+};
+use hv_core::{
+    board::{BoardError, HypervisorInterface, SavedInterface, VirtualInterface},
+    machine::Machine,
+};
 use spin::Once;
 
-/// A GICv3 or GICv4.
+/// A GICv3 or GICv4; if `VIRTUAL`, VMs may have one too.
 #[derive(Debug)]
-pub struct GicV3;
+pub struct GicV3<const VIRTUAL: bool = false>;
+
+/// The maintenance interrupt; 0 if there is none.
+static MAINTENANCE: AtomicU32 = AtomicU32::new(0);
+
+/// The virtual interface of the calling core.
+struct Interface;
+
+/// `ICC_SRE_EL2.Enable`: EL1 may use `ICC_SRE_EL1`.
+const ENABLE_LOWER: u64 = 1 << 3;
+/// `ICH_HCR_EL2`: the virtual interface is off, and every access of EL1 to it traps (TC, TALL0, TALL1).
+const TRAP_ALL: u64 = 0b111 << 10;
+
+fn set_enable_lower(enable: bool) {
+    // SAFETY: ICC_SRE_EL2 decides what EL1 may use; EL2's own use of the physical interface does not depend on this bit.
+    unsafe {
+        let value: u64;
+        core::arch::asm!("mrs {}, s3_4_c12_c9_5", out(reg) value, options(nostack, preserves_flags));
+        let value = if enable { value | ENABLE_LOWER } else { value & !ENABLE_LOWER };
+        core::arch::asm!("msr s3_4_c12_c9_5, {}", "isb", in(reg) value, options(nostack, preserves_flags));
+    }
+}
+
+impl HypervisorInterface for Interface {
+    fn count(&self) -> usize {
+        hyp::Interface::find().count()
+    }
+    fn read(&self, n: usize) -> ListRegister {
+        hyp::Interface::find().read(n)
+    }
+    fn write(&self, n: usize, value: ListRegister) {
+        hyp::Interface::find().write(n, value);
+    }
+    fn control(&self, on: bool, underflow: bool) {
+        hyp::Interface::find().control(on, underflow);
+    }
+}
+
+impl VirtualInterface for Interface {
+    fn enter(&self, saved: &SavedInterface) {
+        set_enable_lower(true);
+        hyp::Interface::find().restore(saved);
+    }
+
+    fn leave(&self) -> SavedInterface {
+        let saved = hyp::Interface::find().save();
+        set_enable_lower(false);
+        // SAFETY: as in `set_enable_lower`.
+        unsafe {
+            core::arch::asm!("msr s3_4_c12_c11_0, {}", in(reg) TRAP_ALL, options(nostack, preserves_flags))
+        };
+        saved
+    }
+}
 
 static GIC: Once<drivers_gic::GicV3> = Once::new();
 
@@ -19,7 +80,11 @@ fn gic() -> Result<&'static drivers_gic::GicV3, BoardError> {
 
 // SAFETY: the driver touches the registers of the GIC, as the device tree gives them. The GIC's tables in memory (LPIs) are not
 // used.
-unsafe impl InterruptPart for GicV3 {
+unsafe impl<const VIRTUAL: bool> InterruptPart for GicV3<VIRTUAL> {
+    fn virtual_interface() -> Option<&'static dyn VirtualInterface> {
+        if VIRTUAL { Some(&Interface) } else { None }
+    }
+
     const KICK: u32 = KICK.raw();
 
     fn devices(machine: &Machine<'_>, map: Map<'_>) {
@@ -39,6 +104,9 @@ unsafe impl InterruptPart for GicV3 {
         let gic = unsafe { drivers_gic::GicV3::new(info.gicd.base as usize, info.redistributors()) };
         gic.init_distributor(boot_core(machine)?).map_err(|_| "the GIC's distributor does not answer")?;
         GIC.call_once(|| gic);
+        if VIRTUAL && let Some(maintenance) = info.maintenance {
+            MAINTENANCE.store(maintenance.number(), Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -48,6 +116,11 @@ unsafe impl InterruptPart for GicV3 {
             .map_err(|_| "this core has no redistributor, or it does not answer")?;
         for intid in private.iter().map(|id| Intid::new(*id)).chain([KICK]) {
             core.enable(intid).map_err(|_| "a private interrupt cannot be enabled")?;
+        }
+        let maintenance = MAINTENANCE.load(Ordering::Relaxed);
+        if VIRTUAL && maintenance != 0 {
+            core.enable(Intid::new(maintenance))
+                .map_err(|_| "the maintenance interrupt cannot be enabled")?;
         }
         Ok(())
     }

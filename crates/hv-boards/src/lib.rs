@@ -15,7 +15,7 @@ pub use power::{Psci, SpinTable};
 
 use core::marker::PhantomData;
 use hv_core::{
-    board::{Board, BoardError},
+    board::{Board, BoardError, VirtualInterface},
     machine::Machine,
 };
 
@@ -47,6 +47,9 @@ pub unsafe trait ConsolePart {
 #[expect(missing_docs, reason = "the functions are those of `Board`")]
 pub unsafe trait InterruptPart {
     const KICK: u32;
+    fn virtual_interface() -> Option<&'static dyn VirtualInterface> {
+        None
+    }
     fn devices(machine: &Machine<'_>, map: Map<'_>);
     fn init(machine: &Machine<'_>) -> Result<(), BoardError>;
     fn init_core(mpidr: u64, private: &[u32]) -> Result<(), BoardError>;
@@ -114,6 +117,11 @@ unsafe impl<C: ConsolePart, I: InterruptPart, P: PowerPart, T: CounterPart> Boar
         C::devices(machine, map);
         I::devices(machine, map);
         P::devices(machine, map);
+    }
+
+    #[inline(always)]
+    fn virtual_interface() -> Option<&'static dyn VirtualInterface> {
+        I::virtual_interface()
     }
 
     #[inline(always)]

@@ -4,6 +4,7 @@
 //! found at link time, so that the interrupt path is a direct call, inlined by link-time optimisation.
 
 use core::fmt;
+pub use drivers_gic::hyp::{HypervisorInterface, SavedInterface};
 use machine::Machine;
 
 /// The physical address of something in the image.
@@ -13,6 +14,14 @@ pub fn physical(address: usize) -> u64 {
 
 /// Why a board cannot be driven, in one sentence.
 pub type BoardError = &'static str;
+
+/// The virtual CPU interface of the calling core.
+pub trait VirtualInterface: HypervisorInterface + Sync {
+    /// Opens it for a VM, with what that had left there.
+    fn enter(&self, saved: &SavedInterface);
+    /// Closes it: nothing of the VM stays, and the next one cannot reach it.
+    fn leave(&self) -> SavedInterface;
+}
 
 /// A board: its drivers, as the hypervisor uses them. Interrupt ids are those of the board's controller.
 ///
@@ -52,6 +61,10 @@ pub unsafe trait Board {
     fn enable(intid: u32, mpidr: u64);
     /// Masks a device's interrupt.
     fn disable(intid: u32);
+    /// The hardware that brings interrupts into VMs with a virtual GIC; `None` if there is none, or no VM is to have one.
+    fn virtual_interface() -> Option<&'static dyn VirtualInterface> {
+        None
+    }
     /// Whether a value that the counter was read to have is true: not on machines with an erratum, which is then read again.
     fn is_true(_counter: u64) -> bool {
         true
@@ -78,6 +91,7 @@ unsafe extern "Rust" {
     fn __margay_board_end(intid: u32);
     fn __margay_board_enable(intid: u32, mpidr: u64);
     fn __margay_board_disable(intid: u32);
+    fn __margay_board_virtual_interface() -> Option<&'static dyn VirtualInterface>;
     fn __margay_board_is_true(counter: u64) -> bool;
     fn __margay_board_memory(machine: &Machine<'_>, keep: &mut dyn FnMut(u64, u64));
     fn __margay_board_power(function: u32, arguments: [u64; 3]) -> u64;
@@ -107,6 +121,7 @@ forward! {
     end => __margay_board_end(intid: u32);
     enable => __margay_board_enable(intid: u32, mpidr: u64);
     disable => __margay_board_disable(intid: u32);
+    virtual_interface => __margay_board_virtual_interface() -> Option<&'static dyn VirtualInterface>;
     is_true => __margay_board_is_true(counter: u64) -> bool;
     memory => __margay_board_memory(machine: &Machine<'_>, keep: &mut dyn FnMut(u64, u64));
     power => __margay_board_power(function: u32, arguments: [u64; 3]) -> u64;
@@ -162,6 +177,10 @@ macro_rules! image {
             #[unsafe(no_mangle)]
             fn __margay_board_disable(intid: u32) {
                 <$board as Board>::disable(intid)
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_virtual_interface() -> Option<&'static dyn $crate::board::VirtualInterface> {
+                <$board as Board>::virtual_interface()
             }
             #[unsafe(no_mangle)]
             fn __margay_board_is_true(counter: u64) -> bool {

@@ -5,7 +5,7 @@
 //! pending in the para-virtual controller; its owner rewrites the register when it arms the timer again.
 
 use crate::{
-    arch, board,
+    arch, board, gic,
     run::{Next, after_interrupt},
     service,
     system::System,
@@ -56,6 +56,12 @@ pub(crate) fn handle(current: &Loaded) -> Next {
 /// A device's interrupt goes to its owner: at once, if that runs; otherwise the primary is told to run it.
 #[cold]
 fn device(current: &Loaded, intid: u32) -> Next {
+    if gic::is_possible() && intid < 32 {
+        // Maintenance: a VM has ended something, or can take more.
+        current.vcpu().irqs.pend(paravirt::DEVICE);
+        board::end(intid);
+        return after_interrupt(current);
+    }
     let target = System::get().routes.arrive(intid);
     board::end(intid);
     match target {

@@ -42,6 +42,7 @@ mod el2_map;
 #[cfg(target_os = "none")]
 mod entry;
 mod firmware;
+mod gic;
 #[cfg(target_os = "none")]
 mod heap;
 mod interrupt;

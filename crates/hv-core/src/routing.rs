@@ -144,6 +144,21 @@ impl Routes {
         taken
     }
 
+    /// Gives what is pending for a VM with a virtual GIC to that: taken, all of it.
+    pub(crate) fn drain(&self, vm: &Vm, taken: &mut dyn FnMut(u32)) {
+        for (base, word) in (0..END).step_by(64).zip(&vm.device_irqs) {
+            let mut bits = word.swap(0, Ordering::SeqCst);
+            while bits != 0 {
+                let intid = base + bits.trailing_zeros();
+                bits &= bits - 1;
+                if let Some((route, _)) = self.get(intid) {
+                    route.fetch_or(ACTIVE, Ordering::SeqCst);
+                    taken(intid);
+                }
+            }
+        }
+    }
+
     /// `HF_INTERRUPT_DEACTIVATE`: the owner has taken it, and has done what it is about. Returns whether that is so.
     pub(crate) fn end(&self, intid: u32, vcpu: &Vcpu, core: &Core) -> bool {
         let Some((route, now)) = self.get(intid) else { return false };

@@ -5,7 +5,7 @@
 //! the rest, publishes that state, and loads the next vCPU. No other core can take a vCPU before all of it is saved.
 
 use crate::{
-    arch,
+    arch, gic,
     percore::Core,
     service,
     statistics::Reason,
@@ -281,6 +281,11 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
         from.hcr.set(vm_hcr(from));
     }
     from.statistics.leave(arch::counter_now());
+    if gic::is_possible()
+        && let Some(gic) = &from.vm().gic
+    {
+        gic::unload(gic, from, core, claimed.gic());
+    }
     let state = core.departing.get();
     claimed.release(state);
     // Pairs with the sender of an interrupt, which makes it pending and then looks at the state: one of us sees it.
@@ -321,7 +326,14 @@ fn load(to: &'static Vcpu, core: &'static Core) {
     core.fp_in_use.set(fp);
     arch::trap_fp(!fp);
     arch::set_current(core::ptr::from_ref(to) as usize);
-    arch::load_traps(vm.traps.cnthctl, to.hcr.get(), to.irqs.line());
+    let mut line = to.irqs.line();
+    if gic::is_possible()
+        && let Some(gic) = &vm.gic
+    {
+        gic::load(gic, to, core, claimed.gic());
+        line = false;
+    }
+    arch::load_traps(vm.traps.cnthctl, to.hcr.get(), line);
 }
 
 fn fp_is_here(vcpu: &Vcpu, core: &Core) -> bool {

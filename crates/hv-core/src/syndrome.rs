@@ -10,6 +10,18 @@ impl Syndrome {
         (self.0 >> low & ((1 << count) - 1)) as u32
     }
 
+    /// Of a data abort by an access that the syndrome describes (Arm ARM, ISS encoding for a data abort: ISV, SAS, SRT, `WnR`).
+    pub(crate) const fn memory_access(self) -> Option<MemoryAccess> {
+        if self.bits(26, 6) != 0x24 || self.bits(24, 1) == 0 {
+            return None;
+        }
+        Some(MemoryAccess {
+            rt: Register(self.bits(16, 5) as u8),
+            bytes: 1 << self.bits(22, 2),
+            is_read: self.bits(6, 1) == 0,
+        })
+    }
+
     /// Of a trapped MSR, MRS or system instruction: what it wanted.
     pub(crate) const fn system_access(self) -> SystemAccess {
         SystemAccess {
@@ -22,6 +34,14 @@ impl Syndrome {
             is_read: self.bits(0, 1) != 0,
         }
     }
+}
+
+/// A trapped load or store of one general register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryAccess {
+    pub(crate) rt: Register,
+    pub(crate) bytes: u8,
+    pub(crate) is_read: bool,
 }
 
 /// A general register, as a move names it: 31 is the zero register.
@@ -51,6 +71,16 @@ impl SystemAccess {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_memory_access_is_taken_apart() {
+        // str w7, [...], and the same without a description; an instruction abort.
+        let store = 0x24 << 26 | 1 << 25 | 1 << 24 | 2 << 22 | 7 << 16 | 1 << 6 | 0b00_0111;
+        let access = MemoryAccess { rt: Register(7), bytes: 4, is_read: false };
+        assert_eq!(Syndrome(store).memory_access(), Some(access));
+        assert_eq!(Syndrome(store & !(1 << 24)).memory_access(), None);
+        assert_eq!(Syndrome(store & !(0x3f << 26) | 0x20 << 26).memory_access(), None);
+    }
 
     #[test]
     fn a_trapped_access_is_taken_apart() {

@@ -1,7 +1,7 @@
 //! What a VM does that traps, other than a hypercall.
 
 use crate::{
-    arch,
+    arch, gic,
     run::{self, Next},
     service,
     syndrome::{Syndrome, SystemAccess},
@@ -48,7 +48,7 @@ const TRANSLATION_FAULT: u64 = 0b00_0100;
 const PERMISSION_FAULT: u64 = 0b00_1100;
 
 /// A trap of `current` with syndrome `esr`. All its general registers are in memory.
-pub(crate) fn handle(current: Loaded, esr: u64) -> Next {
+pub(crate) fn handle(mut current: Loaded, esr: u64) -> Next {
     match esr >> 26 & 0x3f {
         EC_WF => {
             arch::advance_pc();
@@ -64,7 +64,7 @@ pub(crate) fn handle(current: Loaded, esr: u64) -> Next {
             service::call_by_smc(current)
         }
         EC_SYSREG => system_register(current, esr),
-        EC_INSTRUCTION_ABORT | EC_DATA_ABORT => abort(&current, esr),
+        EC_INSTRUCTION_ABORT | EC_DATA_ABORT => abort(&mut current, esr),
         EC_KEYS => authenticate(&current, esr),
         ec if UNDEFINED >> ec & 1 != 0 => undefined(&current, esr),
         _ => unexpected(&current, esr),
@@ -74,6 +74,11 @@ pub(crate) fn handle(current: Loaded, esr: u64) -> Next {
 /// An access to a system register: what it sees is in `hv_abi::registers`.
 fn system_register(mut current: Loaded, esr: u64) -> Next {
     let access = Syndrome(esr).system_access();
+    if gic::is_possible()
+        && gic::system_register(&mut current, access.encoding(), access.is_read, access.rt.0)
+    {
+        return run::after_interrupt(&current);
+    }
     let value = match seen(&current, access) {
         Seen::Own if is_key(access) => return authenticate(&current, esr),
         Seen::Zero | Seen::Ignored => 0,
@@ -141,7 +146,10 @@ fn is_over(current: &Loaded, esr: u64) -> bool {
 }
 
 /// A stage-2 fault. The primary gets it as an external abort and can say what it did; others are stopped.
-fn abort(current: &Loaded, esr: u64) -> Next {
+fn abort(current: &mut Loaded, esr: u64) -> Next {
+    if gic::is_possible() && gic::access(current, esr) {
+        return run::after_interrupt(current);
+    }
     if is_over(current, esr) {
         return current.vcpu();
     }

@@ -5,6 +5,8 @@
 //! them. A core gives them up by *publishing* another state, and does so only after the last register has been saved.
 
 use crate::{
+    board::SavedInterface,
+    gic,
     percore::Core,
     regs::{FpRegs, GpRegs, Keys, SysRegs},
     statistics::Statistics,
@@ -68,6 +70,7 @@ struct Owned {
     fp: FpRegs,
     keys: Keys,
     line: Line,
+    gic: SavedInterface,
 }
 
 /// A virtual core of a VM.
@@ -137,7 +140,12 @@ impl Vcpu {
             index,
             // VMPIDR_EL2: bit 31 is RES1.
             vmpidr: mpidr | 1 << 31,
-            owned: UnsafeCell::new(Owned { fp: FpRegs::new(), keys: Keys::default(), line: Line::new() }),
+            owned: UnsafeCell::new(Owned {
+                fp: FpRegs::new(),
+                keys: Keys::default(),
+                line: Line::new(),
+                gic: SavedInterface::default(),
+            }),
         }
     }
 
@@ -259,6 +267,11 @@ impl Claimed {
         unsafe { &mut (*self.0.owned.get()).keys }
     }
 
+    pub(crate) fn gic(&mut self) -> &mut SavedInterface {
+        // SAFETY: as `regs`.
+        unsafe { &mut (*self.0.owned.get()).gic }
+    }
+
     /// Makes the vCPU as it is when it starts at `entry`, with `argument` in x0.
     pub(crate) fn reset(&mut self, entry: u64, argument: u64) {
         *self.regs() = GpRegs::start(entry, argument);
@@ -269,6 +282,10 @@ impl Claimed {
         self.0.fp_core.store(NO_CORE, Ordering::Relaxed);
         self.0.requester.store(NO_REQUESTER, Ordering::Relaxed);
         self.0.irqs.reset();
+        if gic::is_possible() && self.0.vm().gic.is_some() {
+            *self.gic() = SavedInterface::default();
+            gic::enable_sources(self.0);
+        }
     }
 
     /// Gives the vCPU up.
@@ -321,10 +338,18 @@ impl Loaded {
         unsafe { &mut (*self.0.owned.get()).line }
     }
 
-    /// Sets the virtual interrupt line from what is pending.
+    /// Sets the virtual interrupt line from what is pending; that of a VM with a GIC stays low, and list registers hold it.
     #[inline(always)]
     pub(crate) fn update_line(&self) {
-        crate::arch::set_virtual_irq(self.0.hcr.get(), self.0.irqs.line());
+        let mut line = self.0.irqs.line();
+        if gic::is_possible()
+            && line
+            && let Some(gic) = &self.vm().gic
+        {
+            gic::update(gic, self.0, self.core());
+            line = false;
+        }
+        crate::arch::set_virtual_irq(self.0.hcr.get(), line);
     }
 }
 

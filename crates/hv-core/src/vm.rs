@@ -3,6 +3,7 @@
 use crate::{
     arch::Traps,
     firmware::Whitelist,
+    gic::{self, Gic},
     notifications::Notifications,
     reload::Reload,
     routing::{self, Pending},
@@ -131,6 +132,8 @@ pub struct Vm {
     pub(crate) attention: AtomicBool,
     /// Which of its devices' interrupts are pending.
     pub(crate) device_irqs: Pending,
+    /// Its virtual GIC, if it has one in place of the para-virtual controller.
+    pub(crate) gic: Option<Box<Gic>>,
     /// What FF-A lets it do.
     pub(crate) messaging: Messaging,
     /// What of firmware it may call.
@@ -175,6 +178,7 @@ impl Vm {
             notifications: crate::lock::Lock::new(Notifications::new(messaging.notifications)),
             attention: AtomicBool::new(false),
             device_irqs: routing::NOTHING,
+            gic: None,
             messaging,
             whitelist: Whitelist::default(),
             reload: crate::lock::Lock::new(None),
@@ -284,6 +288,7 @@ impl Vm {
     pub(crate) fn renew(&self) {
         *self.notifications.lock() = Notifications::new(self.messaging.notifications);
         self.attention.store(false, Ordering::Relaxed);
+        gic::reset(self);
         self.ffa_version.store(self.messaging.version.to_bits(), Ordering::Relaxed);
         self.ffa_version_used.store(false, Ordering::Relaxed);
         self.vcpus_on.store(1, Ordering::Relaxed);

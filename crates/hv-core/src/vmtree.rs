@@ -16,10 +16,14 @@
 //! Memory is what the plan says. Nothing refers to an interrupt controller, for the primary has a para-virtual one,
 //! which is not in the tree.
 
-use crate::plan::Region;
+use crate::{
+    gic::{DISTRIBUTOR_SIZE, is_possible},
+    plan::Region,
+};
 use alloc::vec::Vec;
 use core::fmt;
 use devtree::{Node, Tree, Writer};
+use drivers_gic::vgic::REDISTRIBUTOR_SIZE;
 
 /// How deeply nodes of the machine's tree may be nested; real ones need five levels.
 const DEPTH_MAX: usize = 16;
@@ -88,6 +92,8 @@ pub(crate) struct SecondaryTree<'a> {
     /// First address, and the one after the last.
     pub(crate) ramdisk: Option<(u64, u64)>,
     pub(crate) name: &'a str,
+    /// Where its virtual GIC is, if it has one: distributor and redistributors.
+    pub(crate) gic: Option<[u64; 2]>,
     /// The machine's counter has the erratum that is named so.
     pub(crate) allwinner: bool,
     /// Where the memory regions are for which its partition manifest has no address, in the manifest's order.
@@ -104,6 +110,11 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     fdt.cells("#address-cells", &[2]);
     fdt.cells("#size-cells", &[2]);
     fdt.text("compatible", "margay,guest");
+    if is_possible()
+        && let Some(bases) = tree.gic
+    {
+        gic(&mut fdt, bases, tree.vcpus);
+    }
 
     fdt.begin("chosen");
     boot_data(&mut fdt, tree.bootargs, tree.ramdisk);
@@ -130,6 +141,21 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     hypervisor(&mut fdt, Some(tree.name), &[]);
     fdt.end();
     fdt.finish().ok_or(Error::Write)
+}
+
+/// A GICv3 that all interrupts in the tree are of (bindings, `interrupt-controller/arm,gic-v3.yaml`); in the open root, which it ends the
+/// properties of.
+fn gic(fdt: &mut Writer, [distributor, redistributors]: [u64; 2], vcpus: u16) {
+    const PHANDLE: u32 = 1;
+    fdt.cells("interrupt-parent", &[PHANDLE]);
+    fdt.begin_at("interrupt-controller", distributor);
+    fdt.text("compatible", "arm,gic-v3");
+    let size = u64::from(vcpus) * REDISTRIBUTOR_SIZE;
+    fdt.long("reg", &[distributor, DISTRIBUTOR_SIZE, redistributors, size]);
+    fdt.property("interrupt-controller", &[]);
+    fdt.cells("#interrupt-cells", &[3]);
+    fdt.cells("phandle", &[PHANDLE]);
+    fdt.end();
 }
 
 fn cpus(fdt: &mut Writer, count: u16) {
@@ -245,16 +271,17 @@ fn amended_cpus(fdt: &mut Writer, node: &Node<'_>, vcpus: u16) -> Result<(), Err
 }
 
 /// Makes the tree of the super-secondary from the machine's: with all devices but those whose nodes are `hidden`, with
-/// its own memory, cores, command line and ramdisk. Nothing refers to an interrupt controller yet.
+/// its own memory, cores, command line and ramdisk. If it has a virtual GIC, that is where the machine's is.
 pub(crate) fn super_secondary(
     machine_dtb: &[u8],
     tree: &SecondaryTree<'_>,
     hidden: &[&str],
 ) -> Result<Vec<u8>, Error> {
     let machine = Tree::new(machine_dtb).map_err(Error::Malformed)?.root();
+    let kept = Kept { hidden, gic: is_possible() && tree.gic.is_some() };
     let mut fdt = Writer::new();
     fdt.begin("");
-    properties(&mut fdt, &machine, &THE_MACHINES);
+    properties(&mut fdt, &machine, kept.left_out());
     fdt.begin_at("memory", tree.memory_base);
     memory(&mut fdt, &machine, &[Region::new(tree.memory_base, tree.memory_len)])?;
     cpus(&mut fdt, tree.vcpus);
@@ -267,7 +294,7 @@ pub(crate) fn super_secondary(
             || node.base_name() == "memory"
             || is_compatible(&node, "arm,psci");
         if !replaced {
-            copy(&mut fdt, &node, DEPTH_MAX - 1, Some(hidden))?;
+            copy(&mut fdt, &node, DEPTH_MAX - 1, Some(kept))?;
         }
     }
     hypervisor(&mut fdt, Some(tree.name), &[]);
@@ -306,9 +333,11 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
 
     for node in machine.children() {
         match node.name() {
-            "cpus" | "reserved-memory" => copy(&mut fdt, &node, DEPTH_MAX - 1, Some(&[]))?,
+            "cpus" | "reserved-memory" => {
+                copy(&mut fdt, &node, DEPTH_MAX - 1, Some(Kept { hidden: &[], gic: false }))?
+            }
             _ if is_compatible(&node, "arm,armv8-timer") || is_compatible(&node, "arm,armv7-timer") => {
-                copy(&mut fdt, &node, DEPTH_MAX - 1, Some(&[]))?;
+                copy(&mut fdt, &node, DEPTH_MAX - 1, Some(Kept { hidden: &[], gic: false }))?;
             }
             _ => {}
         }
@@ -325,22 +354,41 @@ fn is_compatible(node: &Node<'_>, prefix: &str) -> bool {
     strings.split(|byte| *byte == 0).any(|string| string.starts_with(prefix.as_bytes()))
 }
 
-/// Copies a node: whole, or without `hidden` ones and interrupt controllers in it, and references to the latter.
-fn copy(fdt: &mut Writer, node: &Node<'_>, depth_left: usize, hidden: Option<&[&str]>) -> Result<(), Error> {
-    let leaves_out =
-        |hidden: &[&str]| node.value("interrupt-controller").is_some() || hidden.contains(&node.name());
-    if hidden.is_some_and(leaves_out) {
+/// What of the machine's tree is copied.
+#[derive(Clone, Copy)]
+struct Kept<'a> {
+    /// Nodes that are not.
+    hidden: &'a [&'a str],
+    /// Whether the GIC is, and what refers to it: no other interrupt controllers are, nor what the GIC has beside itself.
+    gic: bool,
+}
+
+impl Kept<'_> {
+    /// The properties that are not.
+    fn left_out(&self) -> &'static [&'static str] {
+        &THE_MACHINES[if self.gic { 2 } else { 0 }..]
+    }
+}
+
+/// Copies a node: whole, or of the machine's tree what is `kept`.
+fn copy(fdt: &mut Writer, node: &Node<'_>, depth_left: usize, kept: Option<Kept<'_>>) -> Result<(), Error> {
+    let controller = node.value("interrupt-controller").is_some();
+    let is_left_out = |kept: Kept<'_>| {
+        let is_gic = kept.gic && is_compatible(node, "arm,gic-v3");
+        controller && !is_gic || kept.hidden.contains(&node.name())
+    };
+    if kept.is_some_and(is_left_out) {
         return Ok(());
     }
     let depth_left = depth_left.checked_sub(1).ok_or(Error::TooDeep)?;
     fdt.begin(node.name());
-    properties(fdt, node, if hidden.is_some() { &THE_MACHINES } else { &[] });
-    if hidden.is_some() && node.value(ENABLE_METHOD).is_some() {
+    properties(fdt, node, kept.map_or(&[], |kept| kept.left_out()));
+    if kept.is_some() && node.value(ENABLE_METHOD).is_some() {
         // The hypervisor answers for all cores, however they are started.
         fdt.text(ENABLE_METHOD, "psci");
     }
-    for child in node.children() {
-        copy(fdt, &child, depth_left, hidden)?;
+    for child in node.children().filter(|_| kept.is_none() || !controller) {
+        copy(fdt, &child, depth_left, kept)?;
     }
     fdt.end();
     Ok(())
@@ -465,6 +513,7 @@ mod tests {
             ramdisk: Some((0x4820_0000, 0x4820_0123)),
             name: "worker-1",
             allwinner: false,
+            gic: None,
             regions: &[],
         };
         let dtb = secondary(&ask).unwrap();
@@ -583,6 +632,7 @@ mod tests {
             ramdisk: None,
             name: "any",
             allwinner: false,
+            gic: None,
             regions: &[],
         };
         let own = |cells: u32, cores: u32| {
@@ -748,6 +798,7 @@ mod tests {
                 ramdisk: Some((1, 2)),
                 name: "",
                 allwinner: true,
+                gic: None,
                 regions: &[],
             };
             for tree in [primary(&dtb, &PRIMARY), amended(&dtb, &ask)].into_iter().flatten() {

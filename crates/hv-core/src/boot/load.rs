@@ -4,6 +4,7 @@ use super::{Bundle, devices::Devices, fail};
 use crate::{
     arch,
     console::Text,
+    gic,
     plan::{Placement, Plan, Region},
     reload::Reload,
     report, vmtree,
@@ -66,6 +67,26 @@ pub(super) fn memory_base(vm: &VmSpec<'_>, placement: &Placement) -> u64 {
     if vm.kind == Kind::SuperSecondary { placement.pa.0 } else { layout::RAM_BASE }
 }
 
+/// Where a VM's virtual GIC is, if it has one: where the machine's is, for one that has the machine's devices.
+pub(super) fn gic_bases(vm: &VmSpec<'_>, machine: &Machine<'_>) -> Option<[u64; 2]> {
+    if !vm.gic {
+        return None;
+    }
+    if !gic::is_possible() {
+        fail!(
+            "{} is to have a GIC (margay,gic), which this hypervisor has not been built for",
+            Text(vm.debug_name)
+        );
+    }
+    if vm.kind == Kind::SuperSecondary
+        && let Some(real) = machine.gic_v3()
+        && let Some(first) = real.redistributors().first()
+    {
+        return Some([real.gicd.base, first.base]);
+    }
+    Some([gic::DISTRIBUTOR, gic::REDISTRIBUTORS])
+}
+
 /// The device tree of a secondary: its own, amended, the machine's with its devices, or one that is made from nothing.
 #[inline(never)]
 fn tree(
@@ -88,6 +109,7 @@ fn tree(
         bootargs: vm.bootargs.unwrap_or_default(),
         ramdisk,
         name: vm.debug_name,
+        gic: gic_bases(vm, devices.machine),
         allwinner: devices.machine.timer().is_some_and(|timer| timer.allwinner_erratum),
         regions: &regions,
     };

@@ -12,6 +12,7 @@ use crate::{
     console::{self, Text},
     el2_map::{self, El2Map, Kind, STACK_SIZE},
     firmware::{self, Whitelist},
+    gic::{self, Gic},
     interrupt::TIMERS,
     percore::Core,
     plan::{Memory, Plan, Region, Request},
@@ -321,6 +322,7 @@ fn build(
     mut map: El2Map,
 ) -> (&'static System, Vec<Reload>) {
     let (machine, width) = (devices.machine, ipa_width(bundle, plan, devices));
+    let routes = routes(bundle);
     let (mut vms, mut reloads) = (Vec::new(), Vec::new());
     for spec in bundle.vms() {
         let (tables, regions) = tables(bundle, plan, devices, spec, width);
@@ -349,6 +351,10 @@ fn build(
             tables,
             [memory, spare_tables(growth)],
         );
+        if let Some(bases) = load::gic_bases(spec, machine).filter(|_| gic::is_possible()) {
+            let mut affinities = vm.vcpus.iter().map(Vcpu::affinity);
+            vm.gic = Some(Box::new(Gic::new(vm.id, &mut affinities, &routes, bases)));
+        }
         vm.whitelist = Whitelist { functions: spec.smc_whitelist, permissive: spec.smc_whitelist_permissive };
         vms.push(vm);
     }
@@ -377,7 +383,7 @@ fn build(
         vtcr: arch::vtcr(width.bits()),
         conduit: machine.psci().map(|psci| psci.conduit),
         workarounds: Default::default(),
-        routes: routes(bundle),
+        routes,
     }));
     for vm in &system.vms {
         vm.vcpus.iter().for_each(|vcpu| vcpu.attach(vm));

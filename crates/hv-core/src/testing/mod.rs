@@ -295,6 +295,7 @@ pub fn rewrite_trees(machine_dtb: &[u8]) {
         ramdisk,
         name: "two",
         allwinner: false,
+        gic: None,
         regions: &[],
     };
     let made = [

@@ -2,9 +2,11 @@
 
 mod native;
 mod vm;
+mod vm_gic;
 
 pub use native::Native;
 pub use vm::{Vm, VmRole};
+pub use vm_gic::VmWithGic;
 
 use crate::percore::CoreIndex;
 use core::fmt;

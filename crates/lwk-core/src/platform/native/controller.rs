@@ -11,7 +11,7 @@ use machine::{Bcm2836Info, GicV2Info, GicV3Info, InterruptControllerInfo, Machin
 /// The controller. What is private to a core, is the calling core's.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one per machine")]
-pub(super) enum Controller {
+pub(in crate::platform) enum Controller {
     V3(GicV3),
     V2(GicV2),
     Bcm2836(Bcm2836),
@@ -24,7 +24,7 @@ const NOT_ENABLED: PlatformError = PlatformError("a private interrupt cannot be 
 
 impl Controller {
     /// Finds it and sets up what the cores share.
-    pub(super) fn find(machine: &Machine<'_>, map: Map<'_>) -> Result<Self, PlatformError> {
+    pub(in crate::platform) fn find(machine: &Machine<'_>, map: Map<'_>) -> Result<Self, PlatformError> {
         match machine.interrupt_controller() {
             Some(InterruptControllerInfo::GicV3(info)) => v3(&info, map).map(Self::V3),
             Some(InterruptControllerInfo::GicV2(info)) => v2(&info, map).map(Self::V2),
@@ -36,7 +36,7 @@ impl Controller {
     }
 
     /// Sets up what is the calling core's, with the IPI and the interrupt `timer` on.
-    pub(super) fn init_core(&self, mpidr: Mpidr, timer: u32) -> Result<(), PlatformError> {
+    pub(in crate::platform) fn init_core(&self, mpidr: Mpidr, timer: u32) -> Result<(), PlatformError> {
         match self {
             Self::V3(gic) => {
                 let core = gic
@@ -61,7 +61,7 @@ impl Controller {
 
     /// The number of the interrupt that cores send each other.
     #[inline]
-    pub(super) fn ipi(&self) -> u32 {
+    pub(in crate::platform) fn ipi(&self) -> u32 {
         match self {
             Self::V3(_) | Self::V2(_) => SGI.raw(),
             Self::Bcm2836(_) => drivers_bcm2836::IPI,
@@ -70,7 +70,7 @@ impl Controller {
 
     /// Takes the next pending interrupt: its number, and what [`end`](Self::end) wants of it.
     #[inline]
-    pub(super) fn take(&self) -> Option<(u32, u32)> {
+    pub(in crate::platform) fn take(&self) -> Option<(u32, u32)> {
         match self {
             Self::V3(_) => cpu_interface::acknowledge().map(|intid| (intid.raw(), intid.raw())),
             Self::V2(gic) => gic.this_core().acknowledge_raw().map(|raw| (raw & 0x3ff, raw)),
@@ -90,7 +90,7 @@ impl Controller {
 
     /// Ends the handling of an interrupt.
     #[inline]
-    pub(super) fn end(&self, token: u32) {
+    pub(in crate::platform) fn end(&self, token: u32) {
         match self {
             Self::V3(_) => cpu_interface::end(Intid::new(token)),
             Self::V2(gic) => gic.this_core().end_raw(token),
@@ -100,7 +100,7 @@ impl Controller {
     }
 
     /// Sends the IPI.
-    pub(super) fn send_ipi(&self, mpidr: Mpidr) {
+    pub(in crate::platform) fn send_ipi(&self, mpidr: Mpidr) {
         match self {
             Self::V3(_) => cpu_interface::send_sgi(mpidr, SGI),
             // A core that has not been set up yet looks at its queue when it has been.

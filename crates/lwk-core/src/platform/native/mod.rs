@@ -7,7 +7,7 @@ mod psci;
 
 use super::{Interrupt, Platform, PlatformError, Taken};
 use crate::{arch, percore::CoreIndex};
-use controller::Controller;
+pub(super) use controller::Controller;
 use drivers_uart::{Console, Uart};
 use machine::{Machine, Mpidr, Region};
 use power::Power;
@@ -15,7 +15,7 @@ use spin::Once;
 use vtimer::{Timer, VirtualTimer};
 
 /// Gives the address of a device's registers.
-type Map<'a> = &'a mut dyn FnMut(Region) -> Result<usize, PlatformError>;
+pub(super) type Map<'a> = &'a mut dyn FnMut(Region) -> Result<usize, PlatformError>;
 
 /// A machine of its own.
 #[derive(Debug)]
