@@ -167,18 +167,14 @@ pub(crate) fn exit(current: &Loaded, reason: Exit, state: VcpuState) -> Next {
 pub(crate) fn wait(current: &Loaded, state: VcpuState) -> Next {
     let vcpu = current.vcpu();
     if current.vm().is_primary() || vcpu.irqs.line() {
+        current.update_line();
         return vcpu;
     }
     let (ctl, cval) = arch::virtual_timer();
     let timeout_ns = match remaining(ctl, cval) {
-        Remaining::Expired => {
-            arch::mask_virtual_timer();
-            if vcpu.irqs.pend(paravirt::TIMER) {
-                current.update_line();
-                return vcpu;
-            }
-            None
-        }
+        // Its interrupt is on the way. To mask it here, and send it by hand, would be wrong where the timer's own status lags behind
+        // the counter, as an emulator's may: the VM would not find it to have fired, and leave it masked.
+        Remaining::Expired => return vcpu,
         Remaining::Ticks(ticks) => Some(nanoseconds(System::get(), ticks)),
         Remaining::Never => None,
     };
