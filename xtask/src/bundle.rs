@@ -15,7 +15,7 @@
 //! properties = { "margay,note" = "any other property of the manifest's node; false removes one" }
 //! ```
 
-mod cpio;
+pub mod cpio;
 mod damage;
 mod manifest;
 

@@ -12,6 +12,7 @@ mod ci;
 mod console;
 mod fuzz;
 mod image;
+mod linux;
 mod paths;
 mod qemu;
 mod run;

@@ -41,6 +41,8 @@ pub struct Machine {
     pub firmware: Option<PathBuf>,
     /// QEMU's `-cpu`.
     pub cpu: String,
+    /// The file for what a second serial line says, if there is to be one.
+    pub second_serial: Option<PathBuf>,
     /// Count instructions: deterministic, and slower.
     pub icount: bool,
     /// Wait for a debugger; there is no time limit then.
@@ -86,6 +88,7 @@ impl Machine {
             gic: board.machine.gic,
             firmware: None,
             cpu: board.machine.cpu.into(),
+            second_serial: None,
             icount: false,
             gdb: false,
             limit: Duration::from_mins(2),
@@ -114,6 +117,9 @@ impl Machine {
         qemu.args(["-display", "none", "-monitor", "none", "-nic", "none"]).args(hardware.options);
         for line in 0..=hardware.serial {
             qemu.args(["-serial", if line == hardware.serial { "stdio" } else { "null" }]);
+        }
+        if let Some(path) = &self.second_serial {
+            qemu.arg("-serial").arg(format!("file:{}", path.display()));
         }
         qemu
     }

@@ -8,7 +8,7 @@ mod scenario;
 use crate::{
     bench, board, build,
     bundle::Spec,
-    paths,
+    linux, paths,
     qemu::{Machine, Outcome},
     setup, tree,
 };
@@ -104,6 +104,9 @@ fn machine_tests(scenarios: &[Scenario], counts: bool, args: &Args) -> Result<Ta
         for name in boards {
             build::everything(board::find(name)?, &toolchain)?;
         }
+    }
+    for scenario in scenarios.iter().filter(|scenario| scenario.linux) {
+        linux::prepare(&paths::images(&scenario.board))?;
     }
     fs::create_dir_all(paths::test_logs()).context("cannot make target/test-logs")?;
 
@@ -239,6 +242,16 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
         machine.tree = Some(path);
     }
     let mut watcher = scenario.expect.watcher();
-    let outcome = machine.run(|line| watcher.see(line))?;
+    if scenario.second_serial {
+        machine.second_serial = Some(bundle.with_extension("uart1"));
+    }
+    let mut outcome = machine.run(|line| watcher.see(line))?;
+    if let Some(path) = &machine.second_serial {
+        let said = paths::read(path).unwrap_or_default();
+        outcome.lines.extend(
+            String::from_utf8_lossy(&said).lines().map(|line| format!("[uart1] {}", line.trim_end())),
+        );
+        let _ = fs::remove_file(path);
+    }
     Ok((machine, outcome))
 }

@@ -39,7 +39,7 @@ pub fn archive(entries: &[Entry], form: Form) -> Result<Vec<u8>> {
 fn add(bytes: &mut Vec<u8>, inode: u32, name: &str, content: &[u8]) -> Result<()> {
     let size = u32::try_from(content.len()).with_context(|| format!("{name} is too large for a bundle"))?;
     let name_size = name.len() as u32 + 1;
-    let mode = if inode == 0 { 0 } else { 0o100_644 };
+    let mode = if inode == 0 { 0 } else { 0o100_755 };
     bytes.extend(b"070701");
     // inode, mode, uid, gid, links, mtime, size, device (2), special device (2), name size, checksum
     for field in [inode, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0] {
@@ -56,7 +56,7 @@ fn add(bytes: &mut Vec<u8>, inode: u32, name: &str, content: &[u8]) -> Result<()
 /// Sixteen-bit words, the high half of a 32-bit number first.
 fn add_old(bytes: &mut Vec<u8>, inode: u32, name: &str, content: &[u8]) -> Result<()> {
     let size = u32::try_from(content.len()).with_context(|| format!("{name} is too large for a bundle"))?;
-    let mode = if inode == 0 { 0 } else { 0o100_644 };
+    let mode = if inode == 0 { 0 } else { 0o100_755 };
     let name_size = name.len() as u16 + 1;
     // magic, device, inode, mode, uid, gid, links, special device, mtime (2), name size, size (2)
     let words =

@@ -69,7 +69,8 @@ fn unpack(package: &str, dir: &Path) -> Result<()> {
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
         .context("apt said it had downloaded it, but there is no .deb")?;
     let mut command = Command::new("dpkg-deb");
-    command.arg("-x").arg(archive).arg(dir.join("files"));
+    // With what the package says of itself.
+    command.arg("-R").arg(archive).arg(dir.join("files"));
     step::run(&format!("unpacking Debian's {package}"), "dpkg-unpack", command)?;
     Ok(())
 }

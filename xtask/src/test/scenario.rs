@@ -37,6 +37,10 @@ pub struct Scenario {
     /// QEMU's `-cpu`; empty: the board's.
     pub cpu: String,
     pub icount: bool,
+    /// Whether the files `linux.img` and `linux.cpio` are wanted: Debian's kernel, and a RAM disk.
+    pub linux: bool,
+    /// Whether the machine has a second serial line; what it says is told with `[uart1] ` before it.
+    pub second_serial: bool,
     /// The native kernel's command line.
     pub bootargs: String,
     /// Seconds.
@@ -68,6 +72,8 @@ impl Default for Scenario {
             firmware: false,
             cpu: String::new(),
             icount: false,
+            linux: false,
+            second_serial: false,
             bootargs: String::new(),
             timeout: 60,
             bundle: String::new(),

@@ -1,0 +1,48 @@
+//! Debian's Linux for a login VM: its kernel, and an initial RAM disk of one static program and a script.
+
+use crate::{
+    bundle::cpio::{Entry, Form, archive},
+    paths,
+    setup::debian,
+};
+use anyhow::{Context, Result};
+use std::{fs, path::Path};
+
+/// What the login VM does in tests: says what there is, sleeps, and switches itself off.
+const INIT: &str = "#!/busybox sh
+/busybox mkdir -p /proc /sys /dev
+/busybox mount -t proc proc /proc
+/busybox mount -t sysfs sys /sys
+/busybox mount -t devtmpfs dev /dev
+echo \"linux $(/busybox uname -r) on $(/busybox nproc) CPUs\"
+echo +1 > /sys/class/rtc/rtc0/wakealarm
+/busybox sleep 2
+echo +1 > /sys/class/rtc/rtc0/wakealarm
+/busybox sleep 2
+/busybox awk '/rtc-pl031/ { print \"alarms\", $2 + $3 } /arch_timer/ { print \"timers\", ($2 > 9 && $3 > 9) ? \"run\" : \"stand\" }' /proc/interrupts
+/busybox poweroff -f
+";
+
+/// Puts `linux.img` and `linux.cpio` into `dir`, fetched if need be.
+pub fn prepare(dir: &Path) -> Result<()> {
+    // The package of this name depends on that of the kernel as it is now.
+    let control = paths::read(&debian::unpacked("linux-image-arm64")?.join("DEBIAN/control"))?;
+    let control = String::from_utf8_lossy(&control);
+    let depends = control.lines().find_map(|line| line.strip_prefix("Depends: "));
+    let package = depends
+        .into_iter()
+        .flat_map(|list| list.split([',', ' ']))
+        .find(|name| name.starts_with("linux-image-"))
+        .context("Debian's linux-image-arm64 names no kernel")?;
+    let boot = debian::unpacked(package)?.join("boot");
+    let kernel = fs::read_dir(&boot)
+        .with_context(|| format!("cannot read {}", paths::shown(&boot)))?
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz")))
+        .context("Debian's kernel package has no kernel")?;
+    let busybox = paths::read(&debian::unpacked("busybox-static")?.join("bin/busybox"))?;
+    let disk = archive(&[Entry::new("busybox", busybox), Entry::new("init", INIT.into())], Form::Newc)?;
+    paths::write(&dir.join("linux.img"), &paths::read(&kernel)?)?;
+    paths::write(&dir.join("linux.cpio"), &disk)
+}
