@@ -41,6 +41,8 @@ pub struct Machine {
     pub firmware: Option<PathBuf>,
     /// QEMU's `-cpu`.
     pub cpu: String,
+    /// An SD card's image.
+    pub card: Option<PathBuf>,
     /// The file for what a second serial line says, if there is to be one.
     pub second_serial: Option<PathBuf>,
     /// Count instructions: deterministic, and slower.
@@ -88,6 +90,7 @@ impl Machine {
             gic: board.machine.gic,
             firmware: None,
             cpu: board.machine.cpu.into(),
+            card: None,
             second_serial: None,
             icount: false,
             gdb: false,
@@ -144,6 +147,9 @@ impl Machine {
             if let Some(initrd) = &self.initrd {
                 qemu.arg("-initrd").arg(initrd);
             }
+        }
+        if let Some(card) = &self.card {
+            qemu.arg("-drive").arg(format!("file={},if=sd,format=raw", card.display()));
         }
         if !self.bootargs.is_empty() {
             qemu.args(["-append", &self.bootargs]);

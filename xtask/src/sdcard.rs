@@ -17,7 +17,7 @@ mod tests;
 
 pub use firmware::Firmware;
 
-use crate::paths;
+use crate::{board, build, paths, setup};
 use anyhow::{Context, Result, anyhow, ensure};
 use std::{
     fs,
@@ -315,11 +315,12 @@ fn fits(what: &str, size: u64, from: u64, to: u64) -> Result<()> {
 pub fn verb(args: &Args) -> Result<()> {
     let model = Model::find(&args.board)?;
     let images = paths::images(model.name);
+    if args.kernel.is_none() || args.bundle.is_none() {
+        build::everything(board::find(model.name)?, &setup::ensure_toolchain()?)?;
+    }
     let built = |given: &Option<PathBuf>, name: &str| match given {
         Some(path) => paths::read(path),
-        None => paths::read(&images.join(name)).with_context(|| {
-            format!("no {name}: run `cargo xtask build --board {}` first, or name a file", model.name)
-        }),
+        None => paths::read(&images.join(name)),
     };
     let kernel = built(&args.kernel, "hv.img")?;
     let bundle = built(&args.bundle, "bundle.cpio")?;
@@ -343,6 +344,25 @@ pub fn verb(args: &Args) -> Result<()> {
     Ok(())
 }
 
+/// A card with what has been built for a board and this bundle, for QEMU: the bytes, and the U-Boot to start with, which a board's own
+/// firmware would have loaded.
+pub fn for_qemu(board: &str, bundle: Vec<u8>) -> Result<(Vec<u8>, PathBuf)> {
+    let model = Model::find(board)?;
+    let Platform::Raspberry { uboot, .. } = model.platform else {
+        anyhow::bail!("QEMU has no {board} to put a card into");
+    };
+    let card = Card {
+        model,
+        kernel: paths::read(&paths::images(model.name).join("hv.img"))?,
+        bundle,
+        trees: vec![named(&paths::root().join("crates/machine/fixtures").join(model.tree))?],
+        bootargs: String::new(),
+        firmware: Firmware::find(model, None)?,
+        size: None,
+    };
+    Ok((card.build()?, setup::debian::unpacked("u-boot-rpi")?.join(uboot).join("u-boot.bin")))
+}
+
 /// A file's name and content.
 fn named(path: &Path) -> Result<(String, Vec<u8>)> {
     let name = path.file_name().with_context(|| format!("{} is not a file", path.display()))?;
@@ -350,7 +370,7 @@ fn named(path: &Path) -> Result<(String, Vec<u8>)> {
 }
 
 /// Writes `content` as [`paths::write`] does, with holes where it is zero.
-fn write_sparse(path: &Path, content: &[u8]) -> Result<()> {
+pub fn write_sparse(path: &Path, content: &[u8]) -> Result<()> {
     const CHUNK: usize = 64 << 10;
     let sentence = || format!("cannot write {}", paths::shown(path));
     // Empty at first, and with the directory it is in.

@@ -10,7 +10,7 @@ use crate::{
     bundle::Spec,
     linux, paths,
     qemu::{Machine, Outcome},
-    setup, tree,
+    sdcard, setup, tree,
 };
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -230,8 +230,16 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
     machine.limit = std::time::Duration::from_secs(scenario.timeout);
     let spec = if scenario.bundle == "board" { Some(Spec::of_board(board)?) } else { scenario.spec() };
     if let Some(spec) = spec {
-        paths::write(bundle, &spec.build_damaged(&paths::images(board.name), &scenario.damage)?)?;
-        machine.initrd = Some(bundle.to_owned());
+        let bytes = spec.build_damaged(&paths::images(board.name), &scenario.damage)?;
+        if scenario.card {
+            let (card, uboot) = sdcard::for_qemu(board.name, bytes)?;
+            let path = bundle.with_extension("img");
+            sdcard::write_sparse(&path, &card)?;
+            (machine.kernel, machine.card) = (uboot, Some(path));
+        } else {
+            paths::write(bundle, &bytes)?;
+            machine.initrd = Some(bundle.to_owned());
+        }
     }
     if scenario.firmware {
         machine.firmware = Some(build::image_path(board, "firmware.img")?);
@@ -246,6 +254,9 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
         machine.second_serial = Some(bundle.with_extension("uart1"));
     }
     let mut outcome = machine.run(|line| watcher.see(line))?;
+    if let Some(path) = &machine.card {
+        let _ = fs::remove_file(path);
+    }
     if let Some(path) = &machine.second_serial {
         let said = paths::read(path).unwrap_or_default();
         outcome.lines.extend(

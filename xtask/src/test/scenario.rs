@@ -39,6 +39,8 @@ pub struct Scenario {
     pub icount: bool,
     /// Whether the files `linux.img` and `linux.cpio` are wanted: Debian's kernel, and a RAM disk.
     pub linux: bool,
+    /// Whether it boots from an SD card with all of it, through U-Boot.
+    pub card: bool,
     /// Whether the machine has a second serial line; what it says is told with `[uart1] ` before it.
     pub second_serial: bool,
     /// The native kernel's command line.
@@ -73,6 +75,7 @@ impl Default for Scenario {
             cpu: String::new(),
             icount: false,
             linux: false,
+            card: false,
             second_serial: false,
             bootargs: String::new(),
             timeout: 60,
