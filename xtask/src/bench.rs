@@ -41,6 +41,8 @@ type Figures = BTreeMap<String, f64>;
 
 /// The size of the hypervisor, among the paths: its code and constants, in bytes.
 const SIZE: &str = "hypervisor-bytes";
+/// The same of the one that gives VMs a GIC.
+const SIZE_WITH_GIC: &str = "hypervisor-with-gic-bytes";
 /// The paths that are measured on the last core of the largest machine too, which must cost the same there as on core 0: they share no
 /// lock, and nothing that grows with the number of cores.
 const ON_ANY_CORE: [&str; 3] = ["hypercall-primary", "hypercall-unknown", "run-yield"];
@@ -135,6 +137,16 @@ fn measure_all(board: &'static Board, toolchain: &Toolchain) -> Result<Measured>
     let mut figures = measure("native", &native)?;
     figures.extend(measure("stack", &stack(&spec, "bench.cpio")?)?);
 
+    // The same machine with the hypervisor that gives VMs a GIC, and a guest that has one.
+    let mut virtual_gic = spec.clone();
+    virtual_gic.vm[0].bootargs = Some("exit-when=all-stopped".into());
+    virtual_gic.vm[1].kernel = Some("guest-bench-gic.img".into());
+    virtual_gic.vm[1].bootargs = None;
+    virtual_gic.vm[1].properties.insert("margay,gic".into(), true.into());
+    let mut with_gic = stack(&virtual_gic, "bench-gic.cpio")?;
+    with_gic.kernel = build::image_path(board, "hv-gic.img")?;
+    figures.extend(measure("gic", &with_gic)?);
+
     let line = spec.vm[0].bootargs.get_or_insert_default();
     *line = format!("{line} bench-core={}", LARGE - 1);
     let mut large = stack(&spec, "bench-large.cpio")?;
@@ -144,6 +156,8 @@ fn measure_all(board: &'static Board, toolchain: &Toolchain) -> Result<Measured>
 
     let elf = paths::read(&build::image_path(board, "hv.elf")?)?;
     figures.insert(SIZE.into(), image::text_and_rodata(&elf).context("hv.elf")? as f64);
+    let elf = paths::read(&build::image_path(board, "hv-gic.elf")?)?;
+    figures.insert(SIZE_WITH_GIC.into(), image::text_and_rodata(&elf).context("hv-gic.elf")? as f64);
     Ok(Measured { figures, known, peers, compiler, uneven })
 }
 

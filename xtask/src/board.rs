@@ -15,6 +15,10 @@ pub struct Board {
     pub hypervisor: &'static str,
     /// What else it has that is built as the hypervisor is: another hypervisor, firmware for tests.
     pub others: &'static [&'static str],
+    /// Features of the guests.
+    pub guests: &'static [&'static str],
+    /// What the machine's device tree says of its timer in addition to what QEMU says.
+    pub timer: Option<&'static str>,
     /// The machine, or the nearest that QEMU has.
     pub machine: Hardware,
 }
@@ -63,6 +67,8 @@ pub const BOARDS: &[Board] = &[
         package: "margay-qemu-virt",
         hypervisor: "hv",
         others: &["hv-gic", "firmware"],
+        guests: &[],
+        timer: None,
         machine: VIRT,
     },
     Board {
@@ -70,6 +76,8 @@ pub const BOARDS: &[Board] = &[
         package: "margay-qemu-virt",
         hypervisor: "hv-gicv2",
         others: &[],
+        guests: &[],
+        timer: None,
         machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), ..VIRT },
     },
     Board {
@@ -77,6 +85,8 @@ pub const BOARDS: &[Board] = &[
         package: "margay-raspi3",
         hypervisor: "hv",
         others: &[],
+        guests: &[],
+        timer: None,
         machine: Hardware {
             name: "raspi3b",
             cpu: "",
@@ -92,6 +102,8 @@ pub const BOARDS: &[Board] = &[
         package: "margay-raspi4",
         hypervisor: "hv",
         others: &[],
+        guests: &[],
+        timer: None,
         machine: Hardware {
             name: "raspi4b",
             cpu: "",
@@ -107,6 +119,8 @@ pub const BOARDS: &[Board] = &[
         package: "margay-zcu102",
         hypervisor: "hv",
         others: &[],
+        guests: &[],
+        timer: None,
         machine: Hardware {
             name: "xlnx-zcu102",
             cpu: "",
@@ -122,6 +136,8 @@ pub const BOARDS: &[Board] = &[
         package: "margay-pine64",
         hypervisor: "hv",
         others: &[],
+        guests: &["--features", "allwinner"],
+        timer: Some("allwinner,erratum-unknown1"),
         machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), ..VIRT },
     },
 ];

@@ -95,7 +95,7 @@ pub fn images(board: &'static Board, toolchain: &Toolchain, only: &[String]) -> 
             title: "the guests",
             target: toolchain::KERNEL,
             profile: "release",
-            features: &[],
+            features: board.guests,
             programs: guests,
         },
     ];

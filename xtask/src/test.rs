@@ -244,7 +244,7 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
     if scenario.firmware {
         machine.firmware = Some(build::image_path(board, "firmware.img")?);
     }
-    if !scenario.disabled_cores.is_empty() || scenario.firmware {
+    if !scenario.disabled_cores.is_empty() || scenario.firmware || board.timer.is_some() {
         let path = bundle.with_extension("dtb");
         tree::write(&machine, &scenario.disabled_cores, &path)?;
         machine.tree = Some(path);

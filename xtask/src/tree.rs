@@ -21,6 +21,9 @@ pub fn write(machine: &Machine, disabled: &[u32], path: &Path) -> Result<()> {
     })?;
     let mut tree = parse(&blob)?;
     disable(&mut tree, disabled)?;
+    if let Some(property) = machine.board.timer {
+        set(&mut tree, "/timer", property, "")?;
+    }
     if machine.firmware.is_some() {
         let size =
             machine.initrd.as_ref().map_or(Ok(0), |file| fs::metadata(file).map(|about| about.len()))?;

@@ -121,11 +121,29 @@ pub struct Cpu {
     sources: [u8; 16],
     /// What is to be delivered, a bit for each id.
     ready: [u32; 32],
+    /// Which words of that are not zero.
+    ready_words: u32,
     /// What is in each list register.
     listed: [u16; MAX_LIST_REGISTERS],
+    /// Which list registers have something.
+    used: u16,
+    /// There is more than they hold.
+    full: bool,
 }
 
 impl Cpu {
+    /// Makes an interrupt ready or not; returns whether it was.
+    fn set_ready(&mut self, intid: u32, ready: bool) -> bool {
+        let index = intid / 32 % 32;
+        let Some(word) = self.ready.get_mut(index as usize) else { return false };
+        let bit = 1 << (intid % 32);
+        let was = *word & bit != 0;
+        *word = if ready { *word | bit } else { *word & !bit };
+        let words = self.ready_words & !(1 << index);
+        self.ready_words = words | u32::from(*word != 0) << index;
+        was
+    }
+
     /// One whose MPIDR has these affinity fields.
     pub const fn new(mpidr: u64) -> Self {
         let mut private = [Irq::RESET; SHARED as usize];
@@ -139,7 +157,10 @@ impl Cpu {
             private,
             sources: [0; 16],
             ready: [0; 32],
+            ready_words: 0,
             listed: [NONE; MAX_LIST_REGISTERS],
+            used: 0,
+            full: false,
         }
     }
 }
@@ -248,11 +269,8 @@ impl<'a> Vgic<'a> {
         let Some(irq) = self.irq(vcpu, intid).copied() else { return };
         let target = if intid < SHARED { vcpu } else { irq.target };
         let Some(cpu) = self.cpus.get_mut(usize::from(target)) else { return };
-        let Some(word) = cpu.ready.get_mut(intid as usize / 32) else { return };
-        let bit = 1 << (intid % 32);
-        let was = *word & bit != 0;
         let is = enabled && irq.is_ready();
-        *word = if is { *word | bit } else { *word & !bit };
+        let was = cpu.set_ready(intid, is);
         // Listed, and no longer to be there unless it is active.
         let lowered = !irq.has(FROM_LATCH | ACTIVE) && (irq.has(EDGE) || !irq.has(HIGH));
         let withdrawn = irq.has(LISTED) && (!enabled || !irq.has(ENABLED) || lowered);
@@ -268,7 +286,7 @@ impl<'a> Vgic<'a> {
         // What the old target has listed comes back when it looks, and then goes to the new one.
         let listed = irq.has(LISTED);
         if let Some(cpu) = self.cpus.get_mut(usize::from(old)) {
-            cpu.ready[intid as usize / 32 % 32] &= !(1 << (intid % 32));
+            cpu.set_ready(intid, false);
         }
         if listed {
             effects.kick(old);
@@ -290,7 +308,7 @@ impl<'a> Vgic<'a> {
 
     /// Whether a vCPU has something to be delivered.
     pub fn has_ready(&self, vcpu: u16) -> bool {
-        self.cpus.get(usize::from(vcpu)).is_some_and(|cpu| cpu.ready.iter().any(|word| *word != 0))
+        self.cpus.get(usize::from(vcpu)).is_some_and(|cpu| cpu.ready_words != 0)
     }
 
     /// The vCPU that a shared interrupt goes to.
@@ -310,16 +328,17 @@ impl<'a> Vgic<'a> {
             };
             hardware.write(n, value);
         }
+        hardware.control(true, self.cpus.get(usize::from(vcpu)).is_some_and(|cpu| cpu.full));
         self.flush(vcpu, hardware);
     }
 
     /// `vcpu` no longer runs: nothing of it stays in the hardware.
     pub fn unload(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface, effects: &mut dyn Effects) {
+        let mut used = self.used(vcpu);
         self.sync(vcpu, hardware, effects);
-        for n in 0..hardware.count().min(MAX_LIST_REGISTERS) {
-            if self.listed(vcpu, n).is_some() {
-                hardware.write(n, ListRegister::FREE);
-            }
+        while used != 0 {
+            hardware.write(used.trailing_zeros() as usize, ListRegister::FREE);
+            used &= used - 1;
         }
         hardware.control(false, false);
     }
@@ -337,9 +356,16 @@ impl<'a> Vgic<'a> {
     }
 
     fn list(&mut self, vcpu: u16, n: usize, intid: u16) {
-        if let Some(slot) = self.cpus.get_mut(usize::from(vcpu)).and_then(|cpu| cpu.listed.get_mut(n)) {
+        let Some(cpu) = self.cpus.get_mut(usize::from(vcpu)) else { return };
+        if let Some(slot) = cpu.listed.get_mut(n) {
             *slot = intid;
+            cpu.used = cpu.used & !(1 << n) | u16::from(intid != NONE) << n;
         }
+    }
+
+    /// Which list registers of a vCPU have something.
+    fn used(&self, vcpu: u16) -> u16 {
+        self.cpus.get(usize::from(vcpu)).map_or(0, |cpu| cpu.used)
     }
 
     /// A list register's value for an interrupt.
@@ -356,8 +382,11 @@ impl<'a> Vgic<'a> {
 
     /// Takes back what the list registers say: what is pending is ready again, what is over is over. What is active stays listed.
     fn sync(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface, effects: &mut dyn Effects) {
+        let mut used = self.used(vcpu);
         self.looking = vcpu;
-        for n in 0..hardware.count().min(MAX_LIST_REGISTERS) {
+        while used != 0 {
+            let n = used.trailing_zeros() as usize;
+            used &= used - 1;
             let Some(intid) = self.listed(vcpu, n) else { continue };
             let register = hardware.read(n);
             let Some(irq) = self.irq(vcpu, intid) else { continue };
@@ -380,7 +409,9 @@ impl<'a> Vgic<'a> {
                 hardware.write(n, self.value(vcpu, intid, ListState::Active));
             } else {
                 self.list(vcpu, n, NONE);
-                hardware.write(n, ListRegister::FREE);
+                if register.state() != ListState::Free {
+                    hardware.write(n, ListRegister::FREE);
+                }
             }
             self.change(vcpu, intid, set, clear | if ended { HIGH } else { 0 }, effects);
             if ended {
@@ -394,10 +425,13 @@ impl<'a> Vgic<'a> {
     /// The most urgent of what is ready; the lowest number of those.
     fn next(&mut self, vcpu: u16) -> Option<u32> {
         let mut best: Option<(u8, u32)> = None;
-        for word in 0..32 {
-            let mut bits = self.cpus.get(usize::from(vcpu))?.ready[word];
+        let mut words = self.cpus.get(usize::from(vcpu))?.ready_words;
+        while words != 0 {
+            let word = words.trailing_zeros();
+            words &= words - 1;
+            let mut bits = *self.cpus.get(usize::from(vcpu))?.ready.get(word as usize)?;
             while bits != 0 {
-                let intid = word as u32 * 32 + bits.trailing_zeros();
+                let intid = word * 32 + bits.trailing_zeros();
                 bits &= bits - 1;
                 let priority = self.irq(vcpu, intid)?.priority;
                 if best.is_none_or(|(urgent, _)| priority < urgent) {
@@ -410,9 +444,9 @@ impl<'a> Vgic<'a> {
 
     /// Fills free list registers with what is ready, the most urgent first. What is listed is active, as `sync` has left it.
     fn flush(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface) {
-        let count = hardware.count().min(MAX_LIST_REGISTERS);
         let mut full = false;
         while let Some(intid) = self.next(vcpu) {
+            let count = hardware.count().min(MAX_LIST_REGISTERS);
             let slot = |want: Option<u32>| (0..count).find(|n| self.listed(vcpu, *n) == want);
             let (n, state) = if let Some(n) = slot(Some(intid)) {
                 (n, ListState::PendingAndActive)
@@ -432,11 +466,16 @@ impl<'a> Vgic<'a> {
             let Some(irq) = self.irq(vcpu, intid) else { break };
             let from_latch = if irq.has(LATCHED) { FROM_LATCH } else { 0 };
             irq.flags = irq.flags & !LATCHED | LISTED | from_latch;
-            self.cpus[usize::from(vcpu)].ready[intid as usize / 32 % 32] &= !(1 << (intid % 32));
+            if let Some(cpu) = self.cpus.get_mut(usize::from(vcpu)) {
+                cpu.set_ready(intid, false);
+            }
             self.list(vcpu, n, intid as u16);
             hardware.write(n, value);
         }
-        hardware.control(true, full);
+        let Some(cpu) = self.cpus.get_mut(usize::from(vcpu)) else { return };
+        if core::mem::replace(&mut cpu.full, full) != full {
+            hardware.control(true, full);
+        }
     }
 
     // ---- SGIs.
@@ -510,6 +549,11 @@ impl<'a> Vgic<'a> {
     }
 
     // ---- Registers.
+
+    /// Whether what a register says depends on what is in list registers: only then a read needs an [`update`](Self::update) before.
+    pub fn is_live(offset: u64) -> bool {
+        matches!(offset & 0xffff, 0x200..0x400 | 0xf10..0xf30)
+    }
 
     /// A read by `vcpu` of `size` bytes (1, 2, 4 or 8).
     pub fn read(&mut self, vcpu: u16, frame: Frame, offset: u64, size: u8) -> u64 {

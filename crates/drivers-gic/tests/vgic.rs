@@ -242,7 +242,7 @@ impl Machine<'_> {
                 let hardware = &self.hardware[usize::from(vcpu)];
                 self.vgic.unload(vcpu, hardware, &mut self.told);
                 assert!(
-                    hardware.lrs.borrow().iter().all(|lr| *lr == ListRegister::FREE),
+                    hardware.lrs.borrow().iter().all(|lr| lr.state() == ListState::Free),
                     "nothing of a VM stays"
                 );
                 self.vgic.load(vcpu, hardware);
@@ -467,6 +467,7 @@ fn a_gicv2_tells_who_sent_an_sgi() {
     let (mut shared, mut cpus) = ([Irq::RESET; SPIS], [Cpu::new(0), Cpu::new(1), Cpu::new(2)]);
     let mut vgic = small(Version::V2, &mut shared, &mut cpus);
     let (mut told, hardware) = (Told::default(), Hardware::default());
+    vgic.load(2, &hardware);
     vgic.write(2, Frame::Distributor, 0, 4, 1, &mut told);
     vgic.write(2, Frame::Distributor, 0x100, 4, 1 << 3, &mut told);
     for sender in [0, 1] {

@@ -9,7 +9,7 @@ use drivers_gic::{
 };
 use hv_core::{
     board::{BoardError, HypervisorInterface, SavedInterface, VirtualInterface},
-    machine::Machine,
+    machine::{GicV3Info, Machine},
 };
 use spin::Once;
 
@@ -64,13 +64,19 @@ impl VirtualInterface for Interface {
         set_enable_lower(false);
         // SAFETY: as in `set_enable_lower`.
         unsafe {
-            core::arch::asm!("msr s3_4_c12_c11_0, {}", in(reg) TRAP_ALL, options(nostack, preserves_flags))
+            core::arch::asm!("msr s3_4_c12_c11_0, {}", in(reg) TRAP_ALL, options(nostack, preserves_flags));
         };
         saved
     }
 }
 
 static GIC: Once<drivers_gic::GicV3> = Once::new();
+/// What the device tree says, found once: trees are long.
+static INFO: Once<Option<GicV3Info>> = Once::new();
+
+fn info(machine: &Machine<'_>) -> Option<&'static GicV3Info> {
+    INFO.call_once(|| machine.gic_v3()).as_ref()
+}
 
 const KICK: Intid = Intid::sgi(0);
 
@@ -88,7 +94,7 @@ unsafe impl<const VIRTUAL: bool> InterruptPart for GicV3<VIRTUAL> {
     const KICK: u32 = KICK.raw();
 
     fn devices(machine: &Machine<'_>, map: Map<'_>) {
-        if let Some(gic) = machine.gic_v3() {
+        if let Some(gic) = info(machine) {
             map(gic.gicd.base, gic.gicd.size);
             for region in gic.redistributors() {
                 map(region.base, region.size);
@@ -97,14 +103,14 @@ unsafe impl<const VIRTUAL: bool> InterruptPart for GicV3<VIRTUAL> {
     }
 
     fn init(machine: &Machine<'_>) -> Result<(), BoardError> {
-        let Some(info) = machine.gic_v3() else {
+        let Some(info) = info(machine) else {
             return Err("the device tree has no GICv3");
         };
         // SAFETY: the addresses are the device tree's, mapped as devices at their physical addresses.
         let gic = unsafe { drivers_gic::GicV3::new(info.gicd.base as usize, info.redistributors()) };
         gic.init_distributor(boot_core(machine)?).map_err(|_| "the GIC's distributor does not answer")?;
         GIC.call_once(|| gic);
-        if VIRTUAL && let Some(maintenance) = info.maintenance {
+        if VIRTUAL && let Some(maintenance) = machine.gic_maintenance() {
             MAINTENANCE.store(maintenance.number(), Ordering::Relaxed);
         }
         Ok(())

@@ -151,9 +151,11 @@ pub(crate) fn update(gic: &Gic, vcpu: &'static Vcpu, core: &'static Core) {
     while let Some(id) = vcpu.irqs.take() {
         if id == paravirt::TIMER {
             state.pulse(index, TIMER, &mut acts);
+        } else if id == paravirt::DEVICE {
+            let arrived = &mut |intid| state.set_level(index, intid, true, &mut acts);
+            System::get().routes.drain(vcpu.vm(), arrived);
         }
     }
-    System::get().routes.drain(vcpu.vm(), &mut |intid| state.set_level(index, intid, true, &mut acts));
     state.update(index, interface, &mut acts);
 }
 
@@ -166,7 +168,9 @@ pub(crate) fn access(current: &mut Loaded, esr: u64) -> bool {
     let Some((frame, offset)) = gic.frame(ipa.0) else { return false };
     let (index, mut acts) = (vcpu.index().0, acts(vcpu, core));
     let mut state = gic.state.lock();
-    state.update(index, interface, &mut acts);
+    if !access.is_read || Vgic::is_live(offset) {
+        state.update(index, interface, &mut acts);
+    }
     let register = usize::from(access.rt.0);
     if access.is_read {
         let value = state.read(index, frame, offset, access.bytes);

@@ -334,7 +334,7 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
     for node in machine.children() {
         match node.name() {
             "cpus" | "reserved-memory" => {
-                copy(&mut fdt, &node, DEPTH_MAX - 1, Some(Kept { hidden: &[], gic: false }))?
+                copy(&mut fdt, &node, DEPTH_MAX - 1, Some(Kept { hidden: &[], gic: false }))?;
             }
             _ if is_compatible(&node, "arm,armv8-timer") || is_compatible(&node, "arm,armv7-timer") => {
                 copy(&mut fdt, &node, DEPTH_MAX - 1, Some(Kept { hidden: &[], gic: false }))?;

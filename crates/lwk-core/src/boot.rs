@@ -92,8 +92,11 @@ extern "C" fn lwk_boot(dtb: u64, image: u64, entry_ticks: u64) -> ! {
     let line = CommandLine::new(machine.bootargs().unwrap_or(""));
     logging::init(line);
     if machine.timer().is_some_and(|timer| timer.allwinner_erratum) {
-        vtimer::work_around_allwinner();
-        log::info!("counter reads are repeated where this machine's may glitch");
+        if vtimer::WORKED_AROUND {
+            log::info!("counter reads are repeated where this machine's may glitch");
+        } else {
+            log::warn!("this machine's counter may glitch, and this kernel is built without `allwinner`");
+        }
     }
     if !time::init(machine.timer().and_then(|timer| timer.clock_frequency)) {
         fatal(format_args!("the counter's frequency is not known"));

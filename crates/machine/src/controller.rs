@@ -32,8 +32,6 @@ pub struct GicV2Info {
     pub gich: Option<Region>,
     /// The virtual CPU interface, to be mapped into guests, if there is one.
     pub gicv: Option<Region>,
-    /// The maintenance interrupt.
-    pub maintenance: Option<Interrupt>,
 }
 
 /// Where the parts of a GICv3 are.
@@ -49,8 +47,6 @@ pub struct GicV3Info {
     pub gich: Option<Region>,
     /// The memory-mapped virtual CPU interface, if there is one.
     pub gicv: Option<Region>,
-    /// The maintenance interrupt.
-    pub maintenance: Option<Interrupt>,
 }
 
 impl GicV3Info {
@@ -69,7 +65,6 @@ impl fmt::Debug for GicV3Info {
             .field("gicc", &self.gicc)
             .field("gich", &self.gich)
             .field("gicv", &self.gicv)
-            .field("maintenance", &self.maintenance)
             .finish()
     }
 }
@@ -102,7 +97,6 @@ pub(crate) fn gicv2(tree: &Tree<'_>) -> Option<GicV2Info> {
         gicc: place.region(1)?,
         gich: place.region(2),
         gicv: place.region(3),
-        maintenance: interrupt::of(tree, &Survey::of(tree), &place, 0),
     })
 }
 
@@ -123,8 +117,13 @@ pub(crate) fn gicv3(tree: &Tree<'_>) -> Option<GicV3Info> {
         gicc: place.region(1 + count),
         gich: place.region(2 + count),
         gicv: place.region(3 + count),
-        maintenance: interrupt::of(tree, &Survey::of(tree), &place, 0),
     })
+}
+
+/// The maintenance interrupt of a GIC.
+pub(crate) fn maintenance(tree: &Tree<'_>) -> Option<Interrupt> {
+    let survey = Survey::of(tree);
+    interrupt::of(tree, &survey, survey.gic_v3.as_ref().or(survey.gic_v2.as_ref())?, 0)
 }
 
 pub(crate) fn bcm2836(tree: &Tree<'_>) -> Option<Bcm2836Info> {

@@ -181,6 +181,11 @@ impl<'a> Machine<'a> {
         controller::gicv2(&self.tree)
     }
 
+    /// The maintenance interrupt of the GIC, if it has one: virtual interrupts need attention.
+    pub fn gic_maintenance(&self) -> Option<Interrupt> {
+        controller::maintenance(&self.tree)
+    }
+
     /// The local controllers of BCM2836 and BCM2837, likewise.
     pub fn bcm2836(&self) -> Option<Bcm2836Info> {
         controller::bcm2836(&self.tree)

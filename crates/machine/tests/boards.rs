@@ -41,7 +41,7 @@ fn virt_with_gicv3() {
     assert_eq!((gic.redistributors()[0].base, gic.redistributors()[0].size), (0x080a_0000, 0xf6_0000));
     assert_eq!(gic.redistributors()[0].stride, None);
     assert_eq!((gic.gicc, gic.gich, gic.gicv), (None, None, None));
-    assert_eq!(gic.maintenance.unwrap().intid(), Some(Intid::ppi(9)));
+    assert_eq!(machine.gic_maintenance().unwrap().intid(), Some(Intid::ppi(9)));
     assert_eq!(timer_intids(&machine), STANDARD_TIMER);
     assert!(!machine.timer().unwrap().allwinner_erratum);
     let console = machine.console().unwrap();
@@ -65,7 +65,7 @@ fn virt_with_gicv2_and_eight_cores() {
     assert_eq!(gic.gicc, region(0x0801_0000, 0x1_0000));
     assert_eq!(gic.gich, Some(region(0x0803_0000, 0x1_0000)));
     assert_eq!(gic.gicv, Some(region(0x0804_0000, 0x1_0000)));
-    assert_eq!(gic.maintenance.unwrap().intid(), Some(Intid::ppi(9)));
+    assert_eq!(machine.gic_maintenance().unwrap().intid(), Some(Intid::ppi(9)));
     assert_eq!(timer_intids(&machine), STANDARD_TIMER);
 }
 

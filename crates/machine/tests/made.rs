@@ -186,7 +186,7 @@ fn addresses_go_through_nested_buses() {
     assert_eq!(bases, [(0x1_fe02_0000, Some(0x4_0000)), (0x1_fe04_0000, Some(0x4_0000))]);
     assert_eq!(gic.gicc, Some(region(0x1_fe06_0000, 0x2000)));
     assert_eq!(gic.gicv, Some(region(0x1_fe08_0000, 0x2000)));
-    let maintenance = gic.maintenance.unwrap();
+    let maintenance = machine.gic_maintenance().unwrap();
     assert_eq!((maintenance.intid(), maintenance.trigger), (Some(Intid::ppi(9)), Trigger::Level));
 }
 

@@ -4,7 +4,7 @@
 //! * [`Timer`] is one channel of the calling core: [`PhysicalTimer`] (CNTP), [`VirtualTimer`] (CNTV) or
 //!   [`HypervisorTimer`] (CNTHP, EL2 only). These exist on AArch64; a host test implements the trait itself.
 //! * [`Frequency`] converts ticks to nanoseconds and back without 128-bit arithmetic and without overflow.
-//! * [`settled`] reads a counter that glitches (Allwinner A64), and [`work_around_allwinner`] has all readers here do so.
+//! * [`settled`] reads a counter that glitches (Allwinner A64), and with the feature `allwinner` all readers here do so ([`WORKED_AROUND`]).
 //! * [`TimerState`] is the saved state of a timer, and tells when it will fire.
 //!
 //! ```
@@ -36,7 +36,7 @@ mod state;
 pub use channels::{
     HypervisorTimer, PhysicalTimer, VirtualTimer, frequency, physical_counter, virtual_counter,
 };
-pub use erratum::{is_settled, settled, work_around_allwinner};
+pub use erratum::{WORKED_AROUND, is_settled, settled};
 pub use frequency::Frequency;
 pub use state::{Remaining, TimerState};
 

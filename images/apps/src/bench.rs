@@ -13,7 +13,7 @@ use hv_abi::{
 };
 use lwk_core::{
     app::{App, Status},
-    percore, println,
+    memory, percore, println,
     task::{self, Handle},
     time,
 };
@@ -105,6 +105,25 @@ pub fn guest(app: &App) -> Status {
     report("hypercall-secondary", least(|| _ = guest::id_get()));
     report("guest-context-switch", context_switch());
     report("timer-interrupt", timer_interrupt());
+    Status::SUCCESS
+}
+
+/// The program of a VM with a virtual GIC that is measured.
+pub fn guest_gic(app: &App) -> Status {
+    report("gic-timer-interrupt", timer_interrupt());
+    let Some(gicd) = app.machine().gic_v3().and_then(|gic| memory::map_device(gic.gicd).ok()) else {
+        println!("there is no distributor to read");
+        return Status::FAILURE;
+    };
+    // GICD_TYPER.
+    let typer = core::ptr::with_exposed_provenance::<u32>(gicd + 4);
+    report(
+        "distributor-read",
+        least(|| {
+            // SAFETY: a register of the distributor, mapped as a device, whose reading changes nothing.
+            unsafe { typer.read_volatile() };
+        }),
+    );
     Status::SUCCESS
 }
 
