@@ -1,7 +1,11 @@
 //! Interrupt controllers of the GIC family for kernels and hypervisors.
 //!
-//! Today: the physical side of **GICv3** (distributor, redistributors, CPU interface) for software at EL1 or EL2, in
-//! non-secure group 1, and that of **GICv2** ([`GicV2`]). The parts of the former:
+//! * The physical side of **GICv3** and of **GICv2** ([`GicV3`], [`GicV2`]): distributor, redistributors, CPU interface, for software at
+//!   EL1 or EL2, in non-secure group 1.
+//! * The **hypervisor interface** of both ([`hyp`], [`gicv3::hyp`], [`GicV2Hyp`]): list registers, maintenance, what is saved with a guest.
+//! * The **virtual distributor** of either version ([`vgic`]), for guests that expect a real GIC: a state machine without hardware.
+//!
+//! The parts of GICv3:
 //!
 //! * [`GicV3`] is the whole controller. It holds addresses only, so it is `Sync` and can be made in a `const`.
 //! * [`GicV3::init_core`] gives the calling core a [`GicV3Core`], a small `Copy` value that belongs to that core and
