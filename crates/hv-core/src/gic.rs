@@ -84,7 +84,7 @@ impl Gic {
         bases: [u64; 2],
     ) -> Self {
         let shared = Box::leak(vec![Irq::RESET; 988].into_boxed_slice());
-        let mut cpus = alloc::vec::Vec::new();
+        let mut cpus = alloc::vec::Vec::with_capacity(affinities.size_hint().0);
         for affinity in affinities {
             cpus.push(Cpu::new(affinity));
         }
@@ -202,6 +202,11 @@ pub(crate) fn system_register(current: &mut Loaded, encoding: u16, is_read: bool
     }
     crate::arch::advance_pc();
     true
+}
+
+/// What a GIC for `vcpus` vCPUs takes of the pool, at most.
+pub(crate) const fn bytes(vcpus: u64) -> u64 {
+    (size_of::<Gic>() + 988 * size_of::<Irq>()) as u64 + 4 * vcpus * size_of::<Cpu>() as u64
 }
 
 /// What of its para-virtual controller a vCPU with a GIC has enabled.

@@ -253,13 +253,15 @@ fn pool_bytes(bundle: &Bundle<'_>, cores: usize, ram: &[Region]) -> u64 {
     let vcpus: u64 = bundle.secondaries().iter().map(|vm| u64::from(vm.vcpu_count)).sum();
     let vms = bundle.secondaries().len() as u64 + 1;
     let gib: u64 = ram.iter().map(|r| r.len.div_ceil(1 << 30) + 2).sum();
-    let fixed = 512 * 1024;
+    // Lists that grow as they are filled are twice as large for a moment.
+    let fixed = 1024 * 1024 + vcpus * size_of::<Vcpu>() as u64 / 8;
     let per_core = STACK_SIZE + 4 * layout::PAGE + size_of::<Core>() as u64 + vms * 2;
     let spare: u64 =
         bundle.secondaries().iter().map(|vm| spare_tables(vm.mem_size.unwrap_or_default())).sum();
     let spare = spare + spare_tables(u64::MAX);
     let pages = ram.iter().map(|r| r.len / layout::PAGE).sum::<u64>();
-    let per_vm = 12 * layout::PAGE + size_of::<Vm>() as u64 + Ownership::BYTES_PER_VM as u64;
+    let gic = if gic::is_possible() { gic::bytes(vcpus / vms + 1) } else { 0 };
+    let per_vm = gic + 12 * layout::PAGE + size_of::<Vm>() as u64 + Ownership::BYTES_PER_VM as u64;
     let bytes = fixed
         + cores as u64 * (per_core + size_of::<Vcpu>() as u64)
         + vms * per_vm
@@ -326,7 +328,8 @@ fn build(
     let (mut vms, mut reloads) = (Vec::new(), Vec::new());
     for spec in bundle.vms() {
         let (tables, regions) = tables(bundle, plan, devices, spec, width);
-        let mut vcpus = Vec::new();
+        let primary = plan.of(id_of(spec)).is_none();
+        let mut vcpus = Vec::with_capacity(if primary { cores.len() } else { spec.vcpu_count as usize });
         let (kind, memory, growth) = if let Some(placement) = plan.of(id_of(spec)) {
             reloads.push(load::secondary(spec, placement, devices, regions));
             for index in 0..spec.vcpu_count as u16 {
