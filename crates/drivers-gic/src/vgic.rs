@@ -397,8 +397,8 @@ impl<'a> Vgic<'a> {
                 ListState::Free => (0, LISTED | ACTIVE | FROM_LATCH),
                 ListState::Pending if irq.has(FROM_LATCH) => (LATCHED, LISTED | ACTIVE | FROM_LATCH),
                 ListState::Pending => (0, LISTED | ACTIVE),
-                ListState::Active => (ACTIVE, FROM_LATCH),
-                ListState::PendingAndActive => (ACTIVE | LATCHED, FROM_LATCH),
+                ListState::PendingAndActive if irq.has(FROM_LATCH) => (ACTIVE | LATCHED, FROM_LATCH),
+                ListState::Active | ListState::PendingAndActive => (ACTIVE, FROM_LATCH),
             };
             let ended = here && register.state() == ListState::Free && irq.has(ASSIGNED) && irq.has(HIGH);
             let keep = here && matches!(register.state(), ListState::Active | ListState::PendingAndActive);
