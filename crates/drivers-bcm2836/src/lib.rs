@@ -39,10 +39,9 @@ extern crate std;
 pub mod armctrl;
 mod controller;
 pub mod local;
-mod mmio;
 pub mod model;
 
 pub use armctrl::Armctrl;
 pub use controller::{Controller, IPI};
 pub use local::{Core, Local, LocalInterrupt};
-pub use mmio::{Mmio, MmioBlock};
+pub use mmio_block::{MmioBlock, Words as Mmio};

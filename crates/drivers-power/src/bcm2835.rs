@@ -4,13 +4,7 @@
 //! Broadcom has not documented the block. Source: the binding `watchdog/brcm,bcm2835-pm-wdog.yaml` (where it is), and how Linux and
 //! the boot loader use it.
 
-/// Registers of 32 bits, by their offset in bytes.
-pub trait Registers {
-    /// Reads one.
-    fn read(&self, offset: usize) -> u32;
-    /// Writes one.
-    fn write(&self, offset: usize, value: u32);
-}
+use mmio_block::Words;
 
 /// Offsets of the registers: reset control, reset status, watchdog.
 pub const RSTC: usize = 0x1c;
@@ -33,7 +27,7 @@ const SOON: u32 = 10;
 #[derive(Clone, Copy, Debug)]
 pub struct PowerManagement<R>(pub R);
 
-impl<R: Registers> PowerManagement<R> {
+impl<R: Words> PowerManagement<R> {
     /// Resets the machine, in a moment: the caller waits.
     pub fn reset(&self) {
         self.restart_from(0);
@@ -53,37 +47,6 @@ impl<R: Registers> PowerManagement<R> {
     }
 }
 
-/// The block's registers in memory.
-#[derive(Clone, Copy, Debug)]
-pub struct Mapped(*mut u32);
-
-// SAFETY: an address of registers that any core may access.
-unsafe impl Send for Mapped {}
-// SAFETY: as above.
-unsafe impl Sync for Mapped {}
-
-impl Mapped {
-    /// The block at address `base`.
-    ///
-    /// # Safety
-    /// The block is mapped there as device memory, readable and writable, for as long as the value is used.
-    pub const unsafe fn new(base: usize) -> Self {
-        Self(core::ptr::with_exposed_provenance_mut(base))
-    }
-}
-
-impl Registers for Mapped {
-    fn read(&self, offset: usize) -> u32 {
-        // SAFETY: `new`'s caller vouches for the block, of which this crate uses registers only.
-        unsafe { self.0.byte_add(offset).read_volatile() }
-    }
-
-    fn write(&self, offset: usize, value: u32) {
-        // SAFETY: as above.
-        unsafe { self.0.byte_add(offset).write_volatile(value) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,7 +58,7 @@ mod tests {
     /// Writes in order, and what `RSTS` and `RSTC` hold; without the password nothing is written.
     struct Model(RefCell<(Vec<Write>, u32, u32)>);
 
-    impl Registers for &Model {
+    impl Words for &Model {
         fn read(&self, offset: usize) -> u32 {
             let model = self.0.borrow();
             match offset {

@@ -10,3 +10,5 @@ extern crate std;
 
 pub mod bcm2835;
 pub mod spin_table;
+
+pub use mmio_block::MmioBlock;

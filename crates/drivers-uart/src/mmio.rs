@@ -1,9 +1,6 @@
 //! Access to a block of UART registers.
-use core::ptr::NonNull;
-use safe_mmio::{
-    UniqueMmioPointer,
-    fields::{ReadWrite, WriteOnly},
-};
+pub use mmio_block::MmioBlock;
+use safe_mmio::fields::{ReadWrite, WriteOnly};
 
 /// How many bytes one access to a register takes: the `reg-io-width` of a device tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,33 +43,6 @@ pub trait Mmio: Copy + Sync {
     fn read(&self, offset: usize, width: Width) -> u32;
     /// Writes a register. Bits of `value` beyond the width are not written.
     fn write(&self, offset: usize, width: Width, value: u32);
-}
-
-/// Registers of a device in the address space of this program.
-///
-/// Accesses go through `safe-mmio`, which never emits an addressing mode that a hypervisor could not emulate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MmioBlock(usize);
-
-impl MmioBlock {
-    /// A block that begins at `base`.
-    ///
-    /// # Safety
-    /// For as long as the value or a copy of it is used, the registers of the device are mapped at `base` as device
-    /// memory, readable and writable, and nothing but such values drives the device.
-    #[inline]
-    pub const unsafe fn new(base: usize) -> Self {
-        Self(base)
-    }
-
-    #[inline]
-    fn register<T>(self, offset: usize) -> UniqueMmioPointer<'static, T> {
-        let pointer = core::ptr::with_exposed_provenance_mut::<T>(self.0 + offset);
-        debug_assert!(pointer.is_aligned());
-        // SAFETY: the caller of `MmioBlock::new` vouches for the mapping, which begins above address zero. The pointer
-        // lives for one access only, and one access to a device register is indivisible.
-        unsafe { UniqueMmioPointer::new(NonNull::new_unchecked(pointer)) }
-    }
 }
 
 impl Mmio for MmioBlock {

@@ -5,10 +5,7 @@ use core::{
     arch::asm,
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
-use drivers_power::{
-    bcm2835::{Mapped, PowerManagement},
-    spin_table,
-};
+use drivers_power::{MmioBlock, bcm2835::PowerManagement, spin_table};
 use hv_abi::{SMCCC_NOT_SUPPORTED, psci, psci::Status};
 use hv_core::{
     board::physical,
@@ -130,7 +127,7 @@ fn stop(reset: bool) -> u64 {
         return SMCCC_NOT_SUPPORTED;
     }
     // SAFETY: where the device tree says that it is, mapped as a device there.
-    let block = PowerManagement(unsafe { Mapped::new(block as usize) });
+    let block = PowerManagement(unsafe { MmioBlock::new(block as usize) });
     if reset {
         block.reset();
     } else {

@@ -1,5 +1,6 @@
 //! What the kernel runs on: a bare machine, or a virtual one. The personality is the choice of the image.
 
+mod hypercall;
 mod native;
 mod vm;
 mod vm_gic;

@@ -1,12 +1,12 @@
 //! A virtual machine of Margay's hypervisor: console, interrupts and power by hypercall; the timer is the processor's.
 
-use super::{Interrupt, Platform, PlatformError, Taken};
-use crate::{arch, percore::CoreIndex};
+use super::{Interrupt, Platform, PlatformError, Taken, hypercall};
+use crate::percore::CoreIndex;
 use core::sync::atomic::{AtomicBool, Ordering};
 use hv_abi::{
-    Regs, ffa, guest,
+    ffa, guest,
     ids::{VcpuIndex, VmId},
-    paravirt, psci,
+    paravirt,
 };
 use machine::{Machine, Mpidr, Region};
 use paravirt_irq::guest::Controller;
@@ -123,14 +123,10 @@ impl Platform for Vm {
     }
 
     fn start_core(&self, mpidr: Mpidr, entry: u64, context: u64) -> Result<(), PlatformError> {
-        match guest::cpu_on(mpidr.raw(), entry, context) as i32 {
-            0 => Ok(()),
-            _ => Err(PlatformError("the hypervisor refuses to start the core")),
-        }
+        hypercall::start_core(mpidr, entry, context)
     }
 
     fn power_off(&self) -> ! {
-        guest::hvc(Regs::func(psci::SYSTEM_OFF));
-        arch::halt()
+        hypercall::power_off()
     }
 }

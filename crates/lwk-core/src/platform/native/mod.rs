@@ -2,44 +2,39 @@
 
 mod console;
 mod controller;
+mod interrupts;
 mod power;
 mod psci;
 
-use super::{Interrupt, Platform, PlatformError, Taken};
+use super::{Platform, PlatformError, Taken};
 use crate::{arch, percore::CoreIndex};
-pub(super) use controller::Controller;
+use controller::Controller;
 use drivers_uart::{Console, Uart};
+pub(super) use interrupts::Interrupts;
 use machine::{Machine, Mpidr, Region};
 use power::Power;
 use spin::Once;
-use vtimer::{Timer, VirtualTimer};
 
 /// Gives the address of a device's registers.
-pub(super) type Map<'a> = &'a mut dyn FnMut(Region) -> Result<usize, PlatformError>;
+type Map<'a> = &'a mut dyn FnMut(Region) -> Result<usize, PlatformError>;
 
 /// A machine of its own.
 #[derive(Debug)]
 pub struct Native {
-    devices: Once<Devices>,
+    interrupts: Once<Interrupts>,
     /// The console is found first, so that what is wrong with the rest can be said, and then the way to switch off.
     console: Once<Uart>,
     power: Once<Power>,
 }
 
-#[derive(Debug)]
-struct Devices {
-    controller: Controller,
-    timer: u32,
-}
-
 impl Native {
     /// A machine whose devices are not known yet.
     pub const fn new() -> Self {
-        Self { devices: Once::new(), console: Once::new(), power: Once::new() }
+        Self { interrupts: Once::new(), console: Once::new(), power: Once::new() }
     }
 
-    fn devices(&self) -> &Devices {
-        self.devices.get().expect("the platform has been initialised")
+    fn interrupts(&self) -> &Interrupts {
+        self.interrupts.get().expect("the platform has been initialised")
     }
 }
 
@@ -77,54 +72,37 @@ impl Platform for Native {
         self.console.call_once(|| console);
         let power = Power::find(machine, map)?;
         self.power.call_once(|| power);
-        let controller = Controller::find(machine, map)?;
-        let timer = machine.timer().and_then(|timer| timer.virtual_).map(|interrupt| interrupt.number());
-        let timer =
-            timer.ok_or(PlatformError("the device tree does not say which interrupt the timer has"))?;
-        self.devices.call_once(|| Devices { controller, timer });
+        let interrupts = Interrupts::find(machine, map)?;
+        self.interrupts.call_once(|| interrupts);
         Ok(())
     }
 
     fn init_core(&self, mpidr: Mpidr) -> Result<(), PlatformError> {
-        let devices = self.devices();
-        VirtualTimer.cancel();
-        devices.controller.init_core(mpidr, devices.timer)
+        self.interrupts().init_core(mpidr)
     }
 
     #[inline]
     fn counter(&self) -> u64 {
-        VirtualTimer.counter()
+        Interrupts::counter()
     }
 
     #[inline]
     fn set_timer(&self, deadline: Option<u64>) {
-        match deadline {
-            Some(deadline) => VirtualTimer.set_deadline(deadline),
-            None => VirtualTimer.cancel(),
-        }
+        Interrupts::set_timer(deadline);
     }
 
     #[inline]
     fn take_interrupt(&self) -> Option<Taken> {
-        let devices = self.devices();
-        let (number, token) = devices.controller.take()?;
-        let interrupt = if number == devices.timer {
-            Interrupt::Timer
-        } else if number == devices.controller.ipi() {
-            Interrupt::Ipi
-        } else {
-            Interrupt::Unknown(number)
-        };
-        Some(Taken { interrupt, token })
+        self.interrupts().take()
     }
 
     #[inline]
     fn end_interrupt(&self, taken: Taken) {
-        self.devices().controller.end(taken.token);
+        self.interrupts().end(taken);
     }
 
     fn send_ipi(&self, _core: CoreIndex, mpidr: Mpidr) {
-        self.devices().controller.send_ipi(mpidr);
+        self.interrupts().send_ipi(mpidr);
     }
 
     fn start_core(&self, mpidr: Mpidr, entry: u64, context: u64) -> Result<(), PlatformError> {

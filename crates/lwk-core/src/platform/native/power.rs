@@ -2,10 +2,7 @@
 
 use super::{Map, psci::Psci};
 use crate::{arch, memory, platform::PlatformError};
-use drivers_power::{
-    bcm2835::{Mapped, PowerManagement},
-    spin_table,
-};
+use drivers_power::{MmioBlock, bcm2835::PowerManagement, spin_table};
 use machine::{EnableMethod, Machine, Mpidr, Region};
 
 /// The ways there are.
@@ -17,7 +14,7 @@ pub(super) enum Power {
     /// Cores look at words of memory; the watchdog, if there is one, stops the machine.
     SpinTable {
         release: heapless::Vec<(Mpidr, usize), { spin_table::MAX_CORES }>,
-        watchdog: Option<PowerManagement<Mapped>>,
+        watchdog: Option<PowerManagement<MmioBlock>>,
     },
 }
 
@@ -42,7 +39,7 @@ impl Power {
         }
         let watchdog = block.map(&mut *map).transpose()?;
         // SAFETY: the device tree says that the block is there; it has just been mapped as a device, for this driver.
-        let watchdog = watchdog.map(|base| PowerManagement(unsafe { Mapped::new(base) }));
+        let watchdog = watchdog.map(|base| PowerManagement(unsafe { MmioBlock::new(base) }));
         Ok(Self::SpinTable { release, watchdog })
     }
 
