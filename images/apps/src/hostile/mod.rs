@@ -232,7 +232,9 @@ fn never_yield() -> ! {
 fn wild() {
     // SAFETY: the attack: nothing of this guest works afterwards, and nothing else is touched.
     unsafe {
-        asm!("msr vbar_el1, {nowhere}", "msr ttbr1_el1, {nowhere}", "isb", "tlbi vmalle1", "dsb nsh", "isb",
-            "br {nowhere}", nowhere = in(reg) 0x7f_dead_0000_u64, options(noreturn));
+        // Both halves of the address space: a core that still knows where this code is leaves for the lower one.
+        asm!("msr vbar_el1, {nowhere}", "msr ttbr0_el1, {nowhere}", "msr ttbr1_el1, {nowhere}", "mrs {tcr}, tcr_el1",
+            "and {tcr}, {tcr}, #~(1 << 7)", "msr tcr_el1, {tcr}", "isb", "tlbi vmalle1", "dsb nsh", "isb",
+            "br {nowhere}", nowhere = in(reg) 0x7f_dead_0000_u64, tcr = in(reg) 0_u64, options(noreturn));
     }
 }
