@@ -13,8 +13,8 @@ pub struct Board {
     pub package: &'static str,
     /// The program of that package which is its hypervisor.
     pub hypervisor: &'static str,
-    /// What else it has that is built as the hypervisor is: another hypervisor, firmware for tests.
-    pub others: &'static [&'static str],
+    /// What else it has that is built as the hypervisor is, image and program: the hypervisor that gives VMs a GIC, firmware for tests.
+    pub others: &'static [(&'static str, &'static str)],
     /// Features of the guests.
     pub guests: &'static [&'static str],
     /// What the machine's device tree says of its timer in addition to what QEMU says.
@@ -60,13 +60,15 @@ const VIRT: Hardware = Hardware {
     options: &[],
 };
 
+const WITH_GIC: (&str, &str) = ("hv-gic", "hv-gic");
+
 /// Every board.
 pub const BOARDS: &[Board] = &[
     Board {
         name: "qemu-virt",
         package: "margay-qemu-virt",
         hypervisor: "hv",
-        others: &["hv-gic", "firmware"],
+        others: &[WITH_GIC, ("firmware", "firmware")],
         guests: &[],
         timer: None,
         machine: VIRT,
@@ -75,7 +77,7 @@ pub const BOARDS: &[Board] = &[
         name: "qemu-virt-gicv2",
         package: "margay-qemu-virt",
         hypervisor: "hv-gicv2",
-        others: &[],
+        others: &[("hv-gic", "hv-gicv2-gic")],
         guests: &[],
         timer: None,
         machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), ..VIRT },
@@ -101,7 +103,7 @@ pub const BOARDS: &[Board] = &[
         name: "raspi4",
         package: "margay-raspi4",
         hypervisor: "hv",
-        others: &[],
+        others: &[WITH_GIC],
         guests: &[],
         timer: None,
         machine: Hardware {
@@ -118,7 +120,7 @@ pub const BOARDS: &[Board] = &[
         name: "zcu102",
         package: "margay-zcu102",
         hypervisor: "hv",
-        others: &[],
+        others: &[WITH_GIC],
         guests: &[],
         timer: None,
         machine: Hardware {
@@ -135,7 +137,7 @@ pub const BOARDS: &[Board] = &[
         name: "pine64",
         package: "margay-pine64",
         hypervisor: "hv",
-        others: &[],
+        others: &[WITH_GIC],
         guests: &["--features", "allwinner"],
         timer: Some("allwinner,erratum-unknown1"),
         machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), ..VIRT },

@@ -75,7 +75,7 @@ pub fn images(board: &'static Board, toolchain: &Toolchain, only: &[String]) -> 
         .map(|bin| Program { package: GUESTS, image: format!("guest-{bin}"), bin })
         .collect();
     let mut hypervisor = vec![Program { image: "hv".into(), ..own(board.hypervisor) }];
-    hypervisor.extend(board.others.iter().map(|bin| own(bin)));
+    hypervisor.extend(board.others.iter().map(|(image, bin)| Program { image: (*image).into(), ..own(bin) }));
     let mut groups = [
         Group {
             title: "the hypervisor",

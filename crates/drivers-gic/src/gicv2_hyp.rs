@@ -33,10 +33,13 @@ impl<M: Mmio> GicV2Hyp<M> {
         Self(mmio)
     }
 
-    /// Saves what a guest has set up and what is active. List registers are apart.
+    /// Saves what a guest has set up and what is active, and leaves nothing of it behind. List registers are apart.
     pub fn save(&self) -> SavedInterface {
         let mut saved = SavedInterface { control: self.0.read32(VMCR).into(), ..SavedInterface::default() };
         saved.active_1[0] = self.0.read32(APR);
+        self.0.write32(HCR, 0);
+        self.0.write32(VMCR, 0);
+        self.0.write32(APR, 0);
         saved
     }
 

@@ -1,26 +1,85 @@
 //! GICv2: the CPU interface is memory-mapped.
 
 use crate::{InterruptPart, Map};
-use drivers_gic::{EoiMode, InterruptController as _, Intid, Mpidr};
-use hv_core::{board::BoardError, machine::Machine};
+use core::sync::atomic::{AtomicU32, Ordering};
+use drivers_gic::{EoiMode, GicV2Hyp, InterruptController as _, Intid, Mpidr, hyp::ListRegister};
+use hv_core::{
+    board::{BoardError, HypervisorInterface, SavedInterface, Version, VirtualInterface},
+    machine::Machine,
+};
 use spin::Once;
 
-/// A GICv2, a GIC-400 for instance.
+/// A GICv2, a GIC-400 for instance; if `VIRTUAL`, VMs may have one too.
 #[derive(Debug)]
-pub struct GicV2;
+pub struct GicV2<const VIRTUAL: bool = false>;
+
+/// The hypervisor's side of virtual interrupts, once [`GicV2::init`] has found it.
+#[derive(Debug)]
+struct Interface(Once<GicV2Hyp>);
+
+static INTERFACE: Interface = Interface(Once::new());
+/// The maintenance interrupt; 0 if there is none.
+static MAINTENANCE: AtomicU32 = AtomicU32::new(0);
+
+impl Interface {
+    #[inline]
+    fn with<T: Default>(&self, action: impl FnOnce(&GicV2Hyp) -> T) -> T {
+        self.0.get().map_or_else(T::default, action)
+    }
+}
+
+impl HypervisorInterface for Interface {
+    fn count(&self) -> usize {
+        self.with(HypervisorInterface::count)
+    }
+    fn read(&self, n: usize) -> ListRegister {
+        self.with(|hyp| hyp.read(n))
+    }
+    fn write(&self, n: usize, value: ListRegister) {
+        self.with(|hyp| hyp.write(n, value));
+    }
+    fn control(&self, on: bool, underflow: bool) {
+        self.with(|hyp| hyp.control(on, underflow));
+    }
+}
+
+impl VirtualInterface for Interface {
+    fn version(&self) -> Version {
+        Version::V2
+    }
+
+    fn cpu_interface(&self, machine: &Machine<'_>) -> Option<(u64, u64)> {
+        machine.gic_v2()?.gicv.map(|gicv| (gicv.base, gicv.size))
+    }
+
+    fn enter(&self, saved: &SavedInterface) {
+        self.with(|hyp| hyp.restore(saved));
+    }
+
+    fn leave(&self) -> SavedInterface {
+        self.with(GicV2Hyp::save)
+    }
+}
 
 static GIC: Once<drivers_gic::GicV2> = Once::new();
 
 const KICK: Intid = Intid::sgi(0);
 
 // SAFETY: the driver touches the registers of the GIC, as the device tree gives them.
-unsafe impl InterruptPart for GicV2 {
+unsafe impl<const VIRTUAL: bool> InterruptPart for GicV2<VIRTUAL> {
+    fn virtual_interface() -> Option<&'static dyn VirtualInterface> {
+        if VIRTUAL { Some(&INTERFACE) } else { None }
+    }
+
     const KICK: u32 = KICK.raw();
 
     fn devices(machine: &Machine<'_>, map: Map<'_>) {
         if let Some(gic) = machine.gic_v2() {
             map(gic.gicd.base, gic.gicd.size);
             map(gic.gicc.base, gic.gicc.size);
+            if let (true, Some(gich)) = (VIRTUAL, gic.gich) {
+                map(gich.base, gich.size);
+            }
         }
     }
 
@@ -32,6 +91,16 @@ unsafe impl InterruptPart for GicV2 {
         let gic = unsafe { drivers_gic::GicV2::new(info.gicd.base as usize, info.gicc.base as usize) };
         gic.init_distributor();
         GIC.call_once(|| gic);
+        if VIRTUAL {
+            let (Some(gich), Some(_)) = (info.gich, info.gicv) else {
+                return Err("the device tree's GICv2 has no virtual CPU interface");
+            };
+            // SAFETY: as above.
+            INTERFACE.0.call_once(|| unsafe { GicV2Hyp::new(gich.base as usize) });
+            if let Some(maintenance) = machine.gic_maintenance() {
+                MAINTENANCE.store(maintenance.number(), Ordering::Relaxed);
+            }
+        }
         Ok(())
     }
 
@@ -42,6 +111,11 @@ unsafe impl InterruptPart for GicV2 {
             .map_err(|_| "two cores have the same interface of the interrupt controller")?;
         for intid in private.iter().map(|id| Intid::new(*id)).chain([KICK]) {
             core.enable(intid).map_err(|_| "a private interrupt cannot be enabled")?;
+        }
+        let maintenance = MAINTENANCE.load(Ordering::Relaxed);
+        if VIRTUAL && maintenance != 0 {
+            core.enable(Intid::new(maintenance))
+                .map_err(|_| "the maintenance interrupt cannot be enabled")?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use drivers_gic::{
     hyp::ListRegister,
 };
 use hv_core::{
-    board::{BoardError, HypervisorInterface, SavedInterface, VirtualInterface},
+    board::{BoardError, HypervisorInterface, SavedInterface, Version, VirtualInterface},
     machine::{GicV3Info, Machine},
 };
 use spin::Once;
@@ -57,6 +57,10 @@ impl VirtualInterface for Interface {
     fn enter(&self, saved: &SavedInterface) {
         set_enable_lower(true);
         hyp::Interface::find().restore(saved);
+    }
+
+    fn version(&self) -> Version {
+        Version::V3
     }
 
     fn leave(&self) -> SavedInterface {

@@ -4,7 +4,10 @@
 //! found at link time, so that the interrupt path is a direct call, inlined by link-time optimisation.
 
 use core::fmt;
-pub use drivers_gic::hyp::{HypervisorInterface, SavedInterface};
+pub use drivers_gic::{
+    hyp::{HypervisorInterface, SavedInterface},
+    vgic::Version,
+};
 use machine::Machine;
 
 /// The physical address of something in the image.
@@ -21,6 +24,12 @@ pub trait VirtualInterface: HypervisorInterface + Sync {
     fn enter(&self, saved: &SavedInterface);
     /// Closes it: nothing of the VM stays, and the next one cannot reach it.
     fn leave(&self) -> SavedInterface;
+    /// What a VM's GIC is like with it: the VM's own side of the interface is one of GICv2 or of GICv3.
+    fn version(&self) -> Version;
+    /// GICv2: the registers of the VM's own side (`GICV_*`): physical address, and bytes. Asked before [`Board::init`].
+    fn cpu_interface(&self, _machine: &Machine<'_>) -> Option<(u64, u64)> {
+        None
+    }
 }
 
 /// A board: its drivers, as the hypervisor uses them. Interrupt ids are those of the board's controller.

@@ -15,18 +15,88 @@ use crate::{
 };
 use alloc::{boxed::Box, vec};
 use core::sync::atomic::Ordering;
-use drivers_gic::vgic::{self, Cpu, Effects, Frame, Irq, Version, Vgic};
+use drivers_gic::vgic::{Cpu, Effects, Frame, Irq, REDISTRIBUTOR_SIZE, Version, Vgic};
 use hv_abi::{
     ids::{Ipa, VmId},
+    layout::PAGE,
     paravirt,
 };
+use machine::Machine;
 
-/// Where a VM sees its GIC, unless it sees the machine's devices: as on QEMU's `virt`.
-pub(crate) const DISTRIBUTOR: u64 = 0x0800_0000;
+/// Where a VM sees its GIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// GICv2. The CPU interface is the core's own virtual one, mapped.
+    V2 {
+        distributor: u64,
+        cpu_interface: u64,
+    },
+    V3 {
+        distributor: u64,
+        redistributors: u64,
+    },
+}
+
+impl Place {
+    /// Unless the VM sees the machine's devices.
+    pub(crate) fn usual(version: Version) -> Self {
+        match version {
+            Version::V2 => Self::V2 { distributor: DISTRIBUTOR, cpu_interface: CPU_INTERFACE },
+            Version::V3 => Self::V3 { distributor: DISTRIBUTOR, redistributors: REDISTRIBUTORS },
+        }
+    }
+
+    /// Where the machine's own GIC is.
+    pub(crate) fn real(version: Version, machine: &Machine<'_>) -> Option<Self> {
+        Some(match version {
+            Version::V2 => {
+                let real = machine.gic_v2()?;
+                Self::V2 { distributor: real.gicd.base, cpu_interface: real.gicc.base }
+            }
+            Version::V3 => {
+                let real = machine.gic_v3()?;
+                Self::V3 { distributor: real.gicd.base, redistributors: real.redistributors().first()?.base }
+            }
+        })
+    }
+
+    /// Its parts: address and bytes.
+    pub(crate) fn parts(self, vcpus: u16) -> [(u64, u64); 2] {
+        match self {
+            Self::V2 { distributor, cpu_interface } => {
+                [(distributor, DISTRIBUTOR_V2_SIZE), (cpu_interface, CPU_INTERFACE_SIZE)]
+            }
+            Self::V3 { distributor, redistributors } => {
+                [(distributor, DISTRIBUTOR_SIZE), (redistributors, u64::from(vcpus) * REDISTRIBUTOR_SIZE)]
+            }
+        }
+    }
+
+    /// What of the machine is mapped into the VM: where the VM sees it, its physical address, and bytes.
+    pub(crate) fn mapped(self, machine: &Machine<'_>) -> Option<(u64, u64, u64)> {
+        let Self::V2 { cpu_interface, .. } = self else { return None };
+        let (pa, bytes) = interface()?.cpu_interface(machine)?;
+        // Boards that repeat each page of registers, so that pages may be of 64 KiB, have the second one elsewhere (Linux: `irq-gic.c`,
+        // `gic_check_eoimode`). A guest at EL1 does without it: it has no reason to split the end of an interrupt in two.
+        let own = if bytes > CPU_INTERFACE_SIZE { PAGE } else { bytes };
+        Some((cpu_interface, pa, own))
+    }
+}
+
+/// As on QEMU's `virt`.
+const DISTRIBUTOR: u64 = 0x0800_0000;
 /// As above.
-pub(crate) const REDISTRIBUTORS: u64 = 0x080a_0000;
+const REDISTRIBUTORS: u64 = 0x080a_0000;
+/// As above: GICv2's.
+const CPU_INTERFACE: u64 = 0x0801_0000;
+/// Most vCPUs that a GICv2 is for.
+pub(crate) const V2_CPUS: u32 = 8;
 /// Bytes of the distributor.
-pub(crate) const DISTRIBUTOR_SIZE: u64 = 0x1_0000;
+const DISTRIBUTOR_SIZE: u64 = 0x1_0000;
+/// As above: GICv2's.
+const DISTRIBUTOR_V2_SIZE: u64 = 0x1000;
+/// Bytes of GICv2's CPU interface.
+const CPU_INTERFACE_SIZE: u64 = 0x2000;
 /// The virtual timer's interrupt, for every VM (Arm Base System Architecture, 3.8.3).
 const TIMER: u32 = 27;
 /// `ICC_SGI1R_EL1`.
@@ -36,8 +106,7 @@ const SGI1R: u16 = hv_abi::registers::encoding(3, 0, 12, 11, 5);
 #[derive(Debug)]
 pub(crate) struct Gic {
     state: crate::lock::Lock<Vgic<'static>>,
-    distributor: u64,
-    redistributors: u64,
+    place: Place,
 }
 
 /// What follows from something that `vcpu` does, or that happens on its core.
@@ -81,21 +150,24 @@ impl Gic {
         id: VmId,
         affinities: &mut dyn Iterator<Item = u64>,
         routes: &Routes,
-        bases: [u64; 2],
+        place: Place,
     ) -> Self {
+        let version = match place {
+            Place::V2 { .. } => Version::V2,
+            Place::V3 { .. } => Version::V3,
+        };
         let shared = Box::leak(vec![Irq::RESET; 988].into_boxed_slice());
         let mut cpus = alloc::vec::Vec::with_capacity(affinities.size_hint().0);
         for affinity in affinities {
             cpus.push(Cpu::new(affinity));
         }
-        let mut state = Vgic::new(Version::V3, shared, cpus.leak());
+        let mut state = Vgic::new(version, shared, cpus.leak());
         for intid in 32..1020 {
             if routes.owner(intid).is_some_and(|owner| owner.vm == id) {
                 state.assign(intid);
             }
         }
-        let [distributor, redistributors] = bases;
-        Self { state: crate::lock::Lock::new(state), distributor, redistributors }
+        Self { state: crate::lock::Lock::new(state), place }
     }
 
     /// As at the start.
@@ -105,17 +177,22 @@ impl Gic {
 
     /// Which registers are at an address.
     fn frame(&self, ipa: u64) -> Option<(Frame, u64)> {
-        if let Some(offset) = ipa.checked_sub(self.distributor).filter(|offset| *offset < DISTRIBUTOR_SIZE) {
+        let (distributor, size) = match self.place {
+            Place::V2 { distributor, .. } => (distributor, DISTRIBUTOR_V2_SIZE),
+            Place::V3 { distributor, .. } => (distributor, DISTRIBUTOR_SIZE),
+        };
+        if let Some(offset) = ipa.checked_sub(distributor).filter(|offset| *offset < size) {
             return Some((Frame::Distributor, offset));
         }
-        let offset = ipa.checked_sub(self.redistributors)?;
-        let vcpu = offset / vgic::REDISTRIBUTOR_SIZE;
-        (vcpu < 1024).then_some((Frame::Redistributor(vcpu as u16), offset % vgic::REDISTRIBUTOR_SIZE))
+        let Place::V3 { redistributors, .. } = self.place else { return None };
+        let offset = ipa.checked_sub(redistributors)?;
+        let vcpu = offset / REDISTRIBUTOR_SIZE;
+        (vcpu < 1024).then_some((Frame::Redistributor(vcpu as u16), offset % REDISTRIBUTOR_SIZE))
     }
 }
 
 /// The interface: a VM has a GIC only if there is one.
-fn interface() -> Option<&'static dyn VirtualInterface> {
+pub(crate) fn interface() -> Option<&'static dyn VirtualInterface> {
     board::virtual_interface()
 }
 

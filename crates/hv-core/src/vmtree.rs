@@ -17,13 +17,13 @@
 //! which is not in the tree.
 
 use crate::{
-    gic::{DISTRIBUTOR_SIZE, is_possible},
+    gic::{Place, is_possible},
     plan::Region,
 };
 use alloc::vec::Vec;
 use core::fmt;
 use devtree::{Node, Tree, Writer};
-use drivers_gic::vgic::REDISTRIBUTOR_SIZE;
+use machine::{GIC_V2, GIC_V3};
 
 /// How deeply nodes of the machine's tree may be nested; real ones need five levels.
 const DEPTH_MAX: usize = 16;
@@ -92,8 +92,8 @@ pub(crate) struct SecondaryTree<'a> {
     /// First address, and the one after the last.
     pub(crate) ramdisk: Option<(u64, u64)>,
     pub(crate) name: &'a str,
-    /// Where its virtual GIC is, if it has one: distributor and redistributors.
-    pub(crate) gic: Option<[u64; 2]>,
+    /// Where its virtual GIC is, if it has one.
+    pub(crate) gic: Option<Place>,
     /// The machine's counter has the erratum that is named so.
     pub(crate) allwinner: bool,
     /// Where the memory regions are for which its partition manifest has no address, in the manifest's order.
@@ -111,9 +111,9 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     fdt.cells("#size-cells", &[2]);
     fdt.text("compatible", "margay,guest");
     if is_possible()
-        && let Some(bases) = tree.gic
+        && let Some(place) = tree.gic
     {
-        gic(&mut fdt, bases, tree.vcpus);
+        gic(&mut fdt, place, tree.vcpus);
     }
 
     fdt.begin("chosen");
@@ -143,15 +143,15 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     fdt.finish().ok_or(Error::Write)
 }
 
-/// A GICv3 that all interrupts in the tree are of (bindings, `interrupt-controller/arm,gic-v3.yaml`); in the open root, which it ends the
-/// properties of.
-fn gic(fdt: &mut Writer, [distributor, redistributors]: [u64; 2], vcpus: u16) {
+/// A GIC that all interrupts in the tree are of (bindings, `interrupt-controller/arm,gic.yaml` and `arm,gic-v3.yaml`); in the open root,
+/// which it ends the properties of.
+fn gic(fdt: &mut Writer, place: Place, vcpus: u16) {
     const PHANDLE: u32 = 1;
     fdt.cells("interrupt-parent", &[PHANDLE]);
-    fdt.begin_at("interrupt-controller", distributor);
-    fdt.text("compatible", "arm,gic-v3");
-    let size = u64::from(vcpus) * REDISTRIBUTOR_SIZE;
-    fdt.long("reg", &[distributor, DISTRIBUTOR_SIZE, redistributors, size]);
+    let [distributor, other] = place.parts(vcpus);
+    fdt.begin_at("interrupt-controller", distributor.0);
+    fdt.text("compatible", if matches!(place, Place::V2 { .. }) { "arm,gic-400" } else { "arm,gic-v3" });
+    fdt.long("reg", &[distributor.0, distributor.1, other.0, other.1]);
     fdt.property("interrupt-controller", &[]);
     fdt.cells("#interrupt-cells", &[3]);
     fdt.cells("phandle", &[PHANDLE]);
@@ -374,7 +374,7 @@ impl Kept<'_> {
 fn copy(fdt: &mut Writer, node: &Node<'_>, depth_left: usize, kept: Option<Kept<'_>>) -> Result<(), Error> {
     let controller = node.value("interrupt-controller").is_some();
     let is_left_out = |kept: Kept<'_>| {
-        let is_gic = kept.gic && is_compatible(node, "arm,gic-v3");
+        let is_gic = kept.gic && GIC_V3.iter().chain(GIC_V2).any(|known| is_compatible(node, known));
         controller && !is_gic || kept.hidden.contains(&node.name())
     };
     if kept.is_some_and(is_left_out) {

@@ -4,9 +4,9 @@
 use crate::tree::{self, Find as _, Place, Tree};
 
 /// GICv3 and GICv4 (bindings, `interrupt-controller/arm,gic-v3.yaml`).
-pub(crate) const GIC_V3: &[&str] = &["arm,gic-v3", "arm,gic-v4"];
+pub const GIC_V3: &[&str] = &["arm,gic-v3", "arm,gic-v4"];
 /// GICv1 and GICv2 (bindings, `interrupt-controller/arm,gic.yaml`).
-pub(crate) const GIC_V2: &[&str] = &[
+pub const GIC_V2: &[&str] = &[
     "arm,gic-400",
     "arm,cortex-a15-gic",
     "arm,cortex-a9-gic",

@@ -3,6 +3,7 @@
 use super::{Bundle, devices::Devices, fail};
 use crate::{
     arch,
+    board::Version,
     console::Text,
     gic,
     plan::{Placement, Plan, Region},
@@ -68,23 +69,27 @@ pub(super) fn memory_base(vm: &VmSpec<'_>, placement: &Placement) -> u64 {
 }
 
 /// Where a VM's virtual GIC is, if it has one: where the machine's is, for one that has the machine's devices.
-pub(super) fn gic_bases(vm: &VmSpec<'_>, machine: &Machine<'_>) -> Option<[u64; 2]> {
+pub(super) fn gic_place(vm: &VmSpec<'_>, machine: &Machine<'_>) -> Option<gic::Place> {
     if !vm.gic {
         return None;
     }
-    if !gic::is_possible() {
+    let Some(interface) = gic::interface() else {
         fail!(
             "{} is to have a GIC (margay,gic), which this hypervisor has not been built for",
             Text(vm.debug_name)
+        )
+    };
+    let version = interface.version();
+    if version == Version::V2 && vm.vcpu_count > gic::V2_CPUS {
+        fail!(
+            "{} has {} vCPUs, and is to have a GIC (margay,gic): this machine's has room for {}",
+            Text(vm.debug_name),
+            vm.vcpu_count,
+            gic::V2_CPUS
         );
     }
-    if vm.kind == Kind::SuperSecondary
-        && let Some(real) = machine.gic_v3()
-        && let Some(first) = real.redistributors().first()
-    {
-        return Some([real.gicd.base, first.base]);
-    }
-    Some([gic::DISTRIBUTOR, gic::REDISTRIBUTORS])
+    let real = if vm.kind == Kind::SuperSecondary { gic::Place::real(version, machine) } else { None };
+    Some(real.unwrap_or_else(|| gic::Place::usual(version)))
 }
 
 /// The device tree of a secondary: its own, amended, the machine's with its devices, or one that is made from nothing.
@@ -109,7 +114,7 @@ fn tree(
         bootargs: vm.bootargs.unwrap_or_default(),
         ramdisk,
         name: vm.debug_name,
-        gic: gic_bases(vm, devices.machine),
+        gic: gic_place(vm, devices.machine),
         allwinner: devices.machine.timer().is_some_and(|timer| timer.allwinner_erratum),
         regions: &regions,
     };

@@ -354,9 +354,9 @@ fn build(
             tables,
             [memory, spare_tables(growth)],
         );
-        if let Some(bases) = load::gic_bases(spec, machine).filter(|_| gic::is_possible()) {
+        if let Some(place) = load::gic_place(spec, machine).filter(|_| gic::is_possible()) {
             let mut affinities = vm.vcpus.iter().map(Vcpu::affinity);
-            vm.gic = Some(Box::new(Gic::new(vm.id, &mut affinities, &routes, bases)));
+            vm.gic = Some(Box::new(Gic::new(vm.id, &mut affinities, &routes, place)));
         }
         vm.whitelist = Whitelist { functions: spec.smc_whitelist, permissive: spec.smc_whitelist_permissive };
         vms.push(vm);
@@ -493,6 +493,12 @@ fn tables(
         for device in &devices.regions {
             map(device.base, device.base, device.len, Access::RW, MemoryType::Device);
         }
+    }
+    if gic::is_possible()
+        && let Some((ipa, pa, bytes)) =
+            load::gic_place(spec, devices.machine).and_then(|place| place.mapped(devices.machine))
+    {
+        map(ipa, pa, bytes, Access::RW, MemoryType::Device);
     }
     for (_, device) in bundle.devices().iter().filter(|(vm, _)| *vm == id) {
         let access = Access { read: true, write: device.write, execute: false };
