@@ -147,6 +147,17 @@ fn measure_all(board: &'static Board, toolchain: &Toolchain) -> Result<Measured>
     with_gic.kernel = build::image_path(board, "hv-gic.img")?;
     figures.extend(measure("gic", &with_gic)?);
 
+    // A guest that interrupts itself, across two cores.
+    for (title, from, kernel) in [("ipi", &spec, "hv.img"), ("gic-ipi", &virtual_gic, "hv-gic.img")] {
+        let mut two = from.clone();
+        two.vm[0].bootargs = Some("exit-when=all-stopped".into());
+        two.vm[1].vcpus = Some(2);
+        let mut machine = stack(&two, &format!("bench-{title}.cpio"))?;
+        machine.kernel = build::image_path(board, kernel)?;
+        machine.cores = 2;
+        figures.extend(measure(title, &machine)?);
+    }
+
     let line = spec.vm[0].bootargs.get_or_insert_default();
     *line = format!("{line} bench-core={}", LARGE - 1);
     let mut large = stack(&spec, "bench-large.cpio")?;

@@ -17,7 +17,7 @@ use alloc::{boxed::Box, vec};
 use core::sync::atomic::Ordering;
 use drivers_gic::vgic::{Cpu, Effects, Frame, Irq, REDISTRIBUTOR_SIZE, Version, Vgic};
 use hv_abi::{
-    ids::{Ipa, VmId},
+    ids::{Ipa, VirtIntId, VmId},
     layout::PAGE,
     paravirt,
 };
@@ -102,11 +102,16 @@ const TIMER: u32 = 27;
 /// `ICC_SGI1R_EL1`.
 const SGI1R: u16 = hv_abi::registers::encoding(3, 0, 12, 11, 5);
 
+/// There may be something new in its GIC, and in nothing else: what a hypercall would have sent a vCPU that has none.
+pub(crate) const LOOK: VirtIntId = paravirt::IPI;
+
 /// A VM's GIC.
 #[derive(Debug)]
 pub(crate) struct Gic {
     state: crate::lock::Lock<Vgic<'static>>,
-    place: Place,
+    distributor: (u64, u64),
+    /// Where the first one is; GICv2 has none, and none below this address.
+    redistributors: u64,
 }
 
 /// What follows from something that `vcpu` does, or that happens on its core.
@@ -120,11 +125,12 @@ impl Effects for Acts {
         // Its own list registers are filled afterwards in any case.
         let own = index == self.vcpu.index().0;
         let Some(target) = self.vcpu.vm().vcpus.get(usize::from(index)).filter(|_| !own) else { return };
-        target.irqs.pend(paravirt::DEVICE);
+        target.irqs.pend(LOOK);
         match target.state() {
             VcpuState::Running(core) if core != self.core.index => run::kick(core),
             VcpuState::Waiting | VcpuState::WaitingForMessage => {
                 // The primary is told whom to run when it asks; this core goes there at once.
+                target.irqs.pend(paravirt::DEVICE);
                 target.reported.store(false, Ordering::Relaxed);
                 let primary = self.core.primary();
                 primary.irqs.pend(paravirt::DEVICE_WAITS);
@@ -152,9 +158,11 @@ impl Gic {
         routes: &Routes,
         place: Place,
     ) -> Self {
-        let version = match place {
-            Place::V2 { .. } => Version::V2,
-            Place::V3 { .. } => Version::V3,
+        let (version, distributor, redistributors) = match place {
+            Place::V2 { distributor, .. } => (Version::V2, (distributor, DISTRIBUTOR_V2_SIZE), u64::MAX),
+            Place::V3 { distributor, redistributors } => {
+                (Version::V3, (distributor, DISTRIBUTOR_SIZE), redistributors)
+            }
         };
         let shared = Box::leak(vec![Irq::RESET; 988].into_boxed_slice());
         let mut cpus = alloc::vec::Vec::with_capacity(affinities.size_hint().0);
@@ -167,7 +175,7 @@ impl Gic {
                 state.assign(intid);
             }
         }
-        Self { state: crate::lock::Lock::new(state), place }
+        Self { state: crate::lock::Lock::new(state), distributor, redistributors }
     }
 
     /// As at the start.
@@ -177,15 +185,11 @@ impl Gic {
 
     /// Which registers are at an address.
     fn frame(&self, ipa: u64) -> Option<(Frame, u64)> {
-        let (distributor, size) = match self.place {
-            Place::V2 { distributor, .. } => (distributor, DISTRIBUTOR_V2_SIZE),
-            Place::V3 { distributor, .. } => (distributor, DISTRIBUTOR_SIZE),
-        };
+        let (distributor, size) = self.distributor;
         if let Some(offset) = ipa.checked_sub(distributor).filter(|offset| *offset < size) {
             return Some((Frame::Distributor, offset));
         }
-        let Place::V3 { redistributors, .. } = self.place else { return None };
-        let offset = ipa.checked_sub(redistributors)?;
+        let offset = ipa.checked_sub(self.redistributors)?;
         let vcpu = offset / REDISTRIBUTOR_SIZE;
         (vcpu < 1024).then_some((Frame::Redistributor(vcpu as u16), offset % REDISTRIBUTOR_SIZE))
     }
@@ -290,6 +294,7 @@ pub(crate) const fn bytes(vcpus: u64) -> u64 {
 pub(crate) fn enable_sources(vcpu: &Vcpu) {
     vcpu.irqs.enable(paravirt::TIMER, true);
     vcpu.irqs.enable(paravirt::DEVICE, true);
+    vcpu.irqs.enable(LOOK, true);
 }
 
 /// Whether a VM can have a GIC.

@@ -58,7 +58,7 @@ pub(crate) fn handle(current: &Loaded) -> Next {
 fn device(current: &Loaded, intid: u32) -> Next {
     if gic::is_possible() && intid < 32 {
         // Maintenance: a VM has ended something, or can take more.
-        current.vcpu().irqs.pend(paravirt::DEVICE);
+        current.vcpu().irqs.pend(gic::LOOK);
         board::end(intid);
         return after_interrupt(current);
     }

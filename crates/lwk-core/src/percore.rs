@@ -1,6 +1,10 @@
 //! What each core has for itself.
 
-use crate::{arch, platform::Platform, task::Scheduler};
+use crate::{
+    arch,
+    platform::{Platform, platform},
+    task::Scheduler,
+};
 use alloc::{boxed::Box, vec::Vec};
 use core::{
     fmt,
@@ -93,7 +97,12 @@ impl PerCore {
         self.last_timer.load(Ordering::Relaxed)
     }
 
-    /// Has the core look at its queue.
+    /// Interrupts the core: it looks at its queue.
+    pub fn interrupt(&self) {
+        self.kick(platform());
+    }
+
+    /// As [`Self::interrupt`].
     pub(crate) fn kick(&self, platform: &dyn Platform) {
         platform.send_ipi(self.index(), self.mpidr());
     }
