@@ -38,6 +38,7 @@ pub mod board;
 #[cfg(target_os = "none")]
 mod boot;
 mod console;
+mod devices;
 mod el2_map;
 #[cfg(target_os = "none")]
 mod entry;

@@ -1,10 +1,11 @@
 //! Copying images to where the plan wants them.
 
-use super::{Bundle, devices::Devices, fail};
+use super::{Bundle, fail};
 use crate::{
     arch,
     board::Version,
     console::Text,
+    devices::Devices,
     gic,
     plan::{Placement, Plan, Region},
     reload::Reload,

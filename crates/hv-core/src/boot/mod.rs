@@ -4,12 +4,12 @@
 //! one sentence on the console. What is built here is fixed from then on: VMs, cores, tables.
 
 mod bundle;
-mod devices;
 mod load;
 
 use crate::{
     arch, board,
     console::{self, Text},
+    devices::{self, Devices},
     el2_map::{self, El2Map, Kind, STACK_SIZE},
     firmware::{self, Whitelist},
     gic::{self, Gic},
@@ -28,7 +28,6 @@ use crate::{
 use ::bundle::{Service, VmSpec};
 use alloc::{boxed::Box, vec, vec::Vec};
 use bundle::Bundle;
-use devices::Devices;
 use hv_abi::{
     SMCCC_NOT_SUPPORTED,
     ids::{Ipa, Pa, VcpuIndex, VmId},
@@ -127,7 +126,9 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     for region in &plan.primary.regions {
         map_except(&mut map, *region, &loaded);
     }
-    let devices = Devices::new(&machine, &ram, bundle.devices());
+    let mut kept = Vec::new();
+    board::devices(&machine, &mut |base, bytes| kept.push(devices::pages(base, bytes)));
+    let devices = Devices::new(&machine, &ram, kept, bundle.devices());
     let primary = load::primary(&bundle, &plan, &machine);
 
     let mut own = El2Map::new(&layout);

@@ -40,6 +40,9 @@ mod memory;
 #[cfg(test)]
 mod messages;
 #[cfg(test)]
+#[cfg(test)]
+mod pine64;
+#[cfg(test)]
 mod power;
 #[cfg(test)]
 mod running;

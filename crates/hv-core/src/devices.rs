@@ -1,22 +1,22 @@
 //! The devices of the machine: which the hypervisor keeps, and which the super-secondary has.
 
-use crate::{board, plan::Region};
+use crate::plan::Region;
 use ::bundle::DeviceRegion;
 use alloc::vec::Vec;
 use hv_abi::{ids::VmId, layout::PAGE};
 use machine::Machine;
 
 /// Devices, as regions of whole pages.
-pub(super) struct Devices<'a> {
-    pub(super) machine: &'a Machine<'a>,
+pub(crate) struct Devices<'a> {
+    pub(crate) machine: &'a Machine<'a>,
     /// The registers of those that a VM can have, disjoint.
-    pub(super) regions: Vec<Region>,
+    pub(crate) regions: Vec<Region>,
     /// The names of the nodes of all others.
-    pub(super) hidden: Vec<&'a str>,
+    pub(crate) hidden: Vec<&'a str>,
 }
 
 /// The pages that registers are in.
-pub(super) fn pages(base: u64, len: u64) -> Region {
+pub(crate) fn pages(base: u64, len: u64) -> Region {
     let start = base & !(PAGE - 1);
     Region::new(start, base.saturating_add(len).next_multiple_of(PAGE).saturating_sub(start))
 }
@@ -32,18 +32,22 @@ impl<'a> Devices<'a> {
         self.regions.push(region);
     }
 
-    /// Sorts them: what shares a page with memory, with a device of the hypervisor's own, or with one that a partition manifest
+    /// Sorts them: what shares a page with memory, with a device of the hypervisor's `own`, or with one that a partition manifest
     /// gives to a VM (`given`), is not for the super-secondary.
     #[inline(never)]
-    pub(super) fn new(machine: &'a Machine<'a>, ram: &[Region], given: &[(VmId, DeviceRegion<'_>)]) -> Self {
-        let mut kept = Vec::new();
+    pub(crate) fn new(
+        machine: &'a Machine<'a>,
+        ram: &[Region],
+        own: Vec<Region>,
+        given: &[(VmId, DeviceRegion<'_>)],
+    ) -> Self {
+        let mut kept = own;
         for region in ram {
             kept.push(pages(region.base, region.len));
         }
         for (_, device) in given {
             kept.push(Region::new(device.address, device.bytes));
         }
-        board::devices(machine, &mut |base, bytes| kept.push(pages(base, bytes)));
         let mut this = Self { machine, regions: Vec::new(), hidden: Vec::new() };
         machine.for_each_device(&mut |name, region| {
             let device = pages(region.base, region.size);
