@@ -31,6 +31,8 @@ const FLAGS: u32 = 0xf;
 #[derive(Debug)]
 pub(crate) struct Routes {
     table: Box<[AtomicU32]>,
+    /// How often each has arrived.
+    arrivals: Box<[AtomicU64]>,
     /// What that means.
     default: u32,
 }
@@ -56,9 +58,11 @@ fn fixed(vm: VmId) -> u32 {
 impl Routes {
     /// Nobody's, or all `default`'s.
     pub(crate) fn new(default: Option<VmId>) -> Self {
-        let mut table = Vec::new();
+        let (mut table, mut arrivals) = (Vec::new(), Vec::new());
         table.resize_with((END - FIRST) as usize, Default::default);
-        Self { table: table.into_boxed_slice(), default: default.map_or(0, fixed) }
+        arrivals.resize_with((END - FIRST) as usize, Default::default);
+        let (table, arrivals) = (table.into_boxed_slice(), arrivals.into_boxed_slice());
+        Self { table, arrivals, default: default.map_or(0, fixed) }
     }
 
     /// An interrupt's entry, and what it says now; `None` if it is no device's interrupt.
@@ -72,6 +76,12 @@ impl Routes {
     /// Whose it is; `None` if it is no device's interrupt.
     pub(crate) fn owner(&self, intid: u32) -> Option<VcpuId> {
         self.get(intid).map(|(_, now)| owner(now))
+    }
+
+    /// How often it has arrived since boot, taken by its owner or not.
+    pub(crate) fn arrivals(&self, intid: u32) -> u64 {
+        let count = self.arrivals.get(intid.wrapping_sub(FIRST) as usize);
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
     /// Gives an interrupt to a VM, as the manifest says.
@@ -186,6 +196,9 @@ impl Routes {
     pub(crate) fn arrive(&self, intid: u32) -> Option<&'static Vcpu> {
         board::disable(intid);
         let (_, route) = self.get(intid)?;
+        if let Some(count) = self.arrivals.get((intid - FIRST) as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
         let owner = owner(route);
         let vm = System::get().vm(owner.vm).filter(|_| route & ENABLED != 0);
         let Some(vcpu) = vm.and_then(|vm| vm.vcpus.get(usize::from(owner.index.0))) else {

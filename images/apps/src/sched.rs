@@ -29,6 +29,8 @@ use lwk_core::{
 
 /// A function number that nobody defines, in the vendor's hypervisor range.
 const UNKNOWN_CALL: u32 = 0x8600_7777;
+/// The interrupts that devices have (GIC architecture, 2.2.1).
+const SHARED_INTERRUPTS: core::ops::Range<u32> = 32..1020;
 /// How often a yielding guest is run before it is measured: it has to boot first.
 const BOOT_RUNS: u32 = 1_000_000;
 
@@ -76,6 +78,7 @@ pub fn main(app: &App) -> Status {
     }
     if line.has("statistics") {
         statistics(machines);
+        interrupts(machines);
     }
     verdict(app, machines)
 }
@@ -100,6 +103,17 @@ fn statistics(machines: &Machines) {
                  messages={messages} interrupts={interrupts} other={other}",
                 vm.name()
             );
+        }
+    }
+}
+
+/// The interrupts of devices that have arrived, and how often.
+fn interrupts(machines: &Machines) {
+    for intid in SHARED_INTERRUPTS {
+        let Ok((owner, arrivals)) = guest::interrupt_owner(intid) else { return };
+        let name = machines.iter().find(|vm| vm.id() == owner.vm).map_or("none", |vm| vm.name());
+        if arrivals > 0 {
+            println!("@interrupt id={intid} vm={name} vcpu={} arrivals={arrivals}", owner.index.0);
         }
     }
 }

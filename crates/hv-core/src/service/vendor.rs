@@ -87,8 +87,10 @@ pub(super) fn statistics(mut current: Loaded) -> Next {
 
 /// `INTERRUPT_ROUTE_GET`.
 pub(super) fn route(mut current: Loaded) -> Next {
-    let owner = System::get().routes.owner(current.regs().x[1] as u32);
-    let result = owner.map(|owner| (owner.pack(), 0)).ok_or(ffa::Error::InvalidParameters);
+    let (intid, routes) = (current.regs().x[1] as u32, &System::get().routes);
+    let owner = routes.owner(intid);
+    let result =
+        owner.map(|owner| (owner.pack(), routes.arrivals(intid))).ok_or(ffa::Error::InvalidParameters);
     super::answer(current, result)
 }
 

@@ -58,7 +58,9 @@ fn several_are_taken_one_by_one_by_the_vcpu_that_enabled_them() {
         node.system.routes.fix(intid, VmId(2));
         assert_eq!(x0(vcpu, &[ENABLE, intid.into(), 1, 0]), 0);
         assert_eq!(node.system.routes.arrive(intid).map(Vcpu::id), Some(id(2, 0)));
+        assert_eq!(node.system.routes.arrivals(intid), 1);
     }
+    assert_eq!([31, 41, 1020].map(|intid| node.system.routes.arrivals(intid)), [0; 3]);
     vcpu.irqs.pend(paravirt::DEVICE);
     vcpu.irqs.enable(paravirt::TIMER, true);
     vcpu.irqs.pend(paravirt::TIMER);
