@@ -158,6 +158,18 @@ fn measure_all(board: &'static Board, toolchain: &Toolchain) -> Result<Measured>
         figures.extend(measure(title, &machine)?);
     }
 
+    // A device's interrupt, straight to the VM that has the device, and by way of the primary.
+    for (path, forward) in [("device-interrupt", false), ("device-interrupt-forwarded", true)] {
+        let mut device = spec.clone();
+        device.vm[0].bootargs = Some("exit-when=all-stopped".into());
+        device.vm[1].bootargs = Some(format!("device={path}"));
+        device.vm[1].properties.insert("margay,kind".into(), "super-secondary".into());
+        if forward {
+            device.hypervisor.insert("margay,forward-interrupts".into(), true.into());
+        }
+        figures.extend(measure(path, &stack(&device, &format!("bench-{path}.cpio"))?)?);
+    }
+
     let line = spec.vm[0].bootargs.get_or_insert_default();
     *line = format!("{line} bench-core={}", LARGE - 1);
     let mut large = stack(&spec, "bench-large.cpio")?;

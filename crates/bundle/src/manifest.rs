@@ -42,6 +42,8 @@ pub const MAX_REGIONS: usize = 512;
 
 /// Margay's own properties of a VM node; everything else with its prefix is a mistake.
 const OWN_PROPERTIES: [&str; 3] = ["margay,bootargs", "margay,kind", "margay,gic"];
+/// Margay's own property of the hypervisor's node.
+const FORWARD: &str = "margay,forward-interrupts";
 const OWN_PREFIX: &str = "margay,";
 const VM_PREFIX: &str = "vm";
 
@@ -128,6 +130,7 @@ impl<'a> VmSpec<'a> {
 pub struct Manifest<'a> {
     archive: Archive<'a>,
     ffa_tee_enabled: bool,
+    forwards_interrupts: bool,
     vms: Vec<VmSpec<'a>>,
 }
 
@@ -149,10 +152,11 @@ impl<'a> Manifest<'a> {
         let Some(node) = node.child("hypervisor") else { return Err(root.node_error(Problem::Missing, "")) };
         let place = Place { node, ..root };
         place.check_compatible("hafnium,hafnium")?;
-        check_own_properties(&place, &[])?;
+        check_own_properties(&place, &[FORWARD])?;
         check_numbering(&place)?;
         let ffa_tee_enabled = place.flag("ffa_tee_enabled")?;
-        let mut manifest = Self { archive, ffa_tee_enabled, vms: Vec::new() };
+        let forwards_interrupts = place.flag(FORWARD)?;
+        let mut manifest = Self { archive, ffa_tee_enabled, forwards_interrupts, vms: Vec::new() };
         let (mut memory, mut vcpus, mut regions) = (0u64, 0, 0);
         for vm in 1..=MAX_VMS {
             let Some(node) = numbered(node, vm) else { break };
@@ -197,6 +201,11 @@ impl<'a> Manifest<'a> {
     /// Whether the VMs may share memory with the secure world.
     pub fn ffa_tee_enabled(&self) -> bool {
         self.ffa_tee_enabled
+    }
+
+    /// Whether an interrupt of a device comes to the primary first, which runs its owner, and not to the owner at once.
+    pub fn forwards_interrupts(&self) -> bool {
+        self.forwards_interrupts
     }
 
     /// The file that a property names: its name, and what is in it.

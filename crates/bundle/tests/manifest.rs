@@ -31,7 +31,7 @@ fn a_good_bundle_is_read() {
         let partition = two.partition.as_ref().unwrap();
         assert_eq!((partition.version, partition.messaging_method), (0x1_0001, 3));
         assert!(partition.notification_support);
-        assert!(!manifest.ffa_tee_enabled());
+        assert!(!manifest.ffa_tee_enabled() && !manifest.forwards_interrupts());
         assert_eq!(manifest.archive().entries().count(), 6);
     }
 }
@@ -40,13 +40,14 @@ fn a_good_bundle_is_read() {
 fn what_hafnium_ignores_is_ignored() {
     let mut spec = good().set(2, "someone,elses", 1).set(1, "vcpus", 3).set(2, "margay,kind", "secondary");
     spec.hypervisor = spec.hypervisor.with("ffa_tee_enabled", Value::None).with("x", 1);
+    spec.hypervisor = spec.hypervisor.with("margay,forward-interrupts", Value::None);
     spec.vms.insert(0, ("vmlinux".into(), Node::default()));
     spec.vms.push(("other".into(), Node::default()));
     spec.vms.swap(1, 3);
     let bytes = spec.bundle();
     let manifest = Manifest::check(&bytes, &LIMITS).unwrap();
     assert_eq!(manifest.vms().len(), 3);
-    assert!(manifest.ffa_tee_enabled());
+    assert!(manifest.ffa_tee_enabled() && manifest.forwards_interrupts());
 }
 
 #[test]

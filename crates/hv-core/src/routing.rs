@@ -35,6 +35,8 @@ pub(crate) struct Routes {
     arrivals: Box<[AtomicU64]>,
     /// What that means.
     default: u32,
+    /// Each arrival is an exit to the primary, which goes on with the owner.
+    pub(crate) forwards: bool,
 }
 
 /// What of its device interrupts is pending for a VM.
@@ -62,7 +64,7 @@ impl Routes {
         table.resize_with((END - FIRST) as usize, Default::default);
         arrivals.resize_with((END - FIRST) as usize, Default::default);
         let (table, arrivals) = (table.into_boxed_slice(), arrivals.into_boxed_slice());
-        Self { table, arrivals, default: default.map_or(0, fixed) }
+        Self { table, arrivals, forwards: false, default: default.map_or(0, fixed) }
     }
 
     /// An interrupt's entry, and what it says now; `None` if it is no device's interrupt.

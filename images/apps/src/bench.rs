@@ -4,6 +4,7 @@
 //! a 1 GHz counter) all are nearly the same, and on hardware the least is the undisturbed one. Nothing is subtracted:
 //! the two reads of the counter are in the figure, one read being an `isb` and an `mrs`.
 
+use crate::hostile::clock::Clock;
 use alloc::sync::Arc;
 use core::{
     arch::asm,
@@ -16,7 +17,7 @@ use hv_abi::{
 };
 use lwk_core::{
     app::{App, Status},
-    memory,
+    arch, memory,
     percore::{self, CoreIndex},
     println,
     task::{self, Handle},
@@ -104,6 +105,10 @@ pub fn guest(app: &App) -> Status {
         report("ipi", inter_core_interrupt());
         return Status::SUCCESS;
     }
+    if let Some(path) = app.command_line().get("device") {
+        report(path, device_interrupt());
+        return Status::SUCCESS;
+    }
     let yields = app.command_line().number("yields").unwrap_or(4 * ROUNDS);
     for _ in 0..yields {
         guest::yield_now();
@@ -147,6 +152,27 @@ fn inter_core_interrupt() -> u64 {
     }
     stop.store(true, Ordering::Relaxed);
     spinner.join();
+    least
+}
+
+/// From the end of a device's interrupt, which the device asks for all the time, to its being taken again.
+fn device_interrupt() -> u64 {
+    let Some(clock) = Clock::find() else {
+        println!("there is no clock that interrupts");
+        return 0;
+    };
+    let masked = arch::mask_interrupts();
+    let intid = clock.storm(true);
+    let take = || while guest::any_interrupt_get() != Some(intid) {};
+    guest::device_interrupt_enable(intid, true);
+    take();
+    let least = least(|| {
+        guest::device_interrupt_end(intid);
+        take();
+    });
+    clock.storm(false);
+    guest::device_interrupt_end(intid);
+    arch::restore_interrupts(masked);
     least
 }
 

@@ -44,6 +44,11 @@ impl<'a> Bundle<'a> {
         self.manifest.vms()
     }
 
+    /// Whether interrupts of devices come to the primary first.
+    pub(super) fn forwards_interrupts(&self) -> bool {
+        self.manifest.forwards_interrupts()
+    }
+
     /// The primary.
     pub(super) fn primary(&self) -> &VmSpec<'a> {
         match self.vms().first() {

@@ -402,7 +402,8 @@ fn build(
 #[inline(never)]
 fn routes(bundle: &Bundle<'_>) -> Routes {
     let with_devices = |vm: &&VmSpec<'_>| vm.kind == ::bundle::Kind::SuperSecondary;
-    let routes = Routes::new(bundle.vms().iter().find(with_devices).map(id_of));
+    let mut routes = Routes::new(bundle.vms().iter().find(with_devices).map(id_of));
+    routes.forwards = bundle.forwards_interrupts();
     for (vm, device) in bundle.devices() {
         for id in device.interrupts.iter().step_by(2) {
             routes.fix(id, *vm);

@@ -115,6 +115,9 @@ pub(super) fn notify(current: Loaded, target: &'static Vcpu, id: VirtIntId, quie
 #[cold]
 pub(crate) fn interrupt(current: &Loaded, target: &'static Vcpu) -> Next {
     target.reported.store(false, Ordering::Relaxed);
+    if System::get().routes.forwards && !target.vm().is_primary() && !current.vm().is_primary() {
+        return forward(current, target);
+    }
     let (next, run_it) = deliver(current, target, paravirt::DEVICE);
     if !core::ptr::eq(next, current.vcpu()) {
         return next;
@@ -125,6 +128,21 @@ pub(crate) fn interrupt(current: &Loaded, target: &'static Vcpu) -> Next {
         notify::announce(current);
     }
     run::after_interrupt(current)
+}
+
+/// As [`interrupt`], where the primary is to have it first: it finds out whom to run, and runs it.
+#[inline(never)]
+fn forward(current: &Loaded, target: &'static Vcpu) -> Next {
+    target.irqs.pend(paravirt::DEVICE);
+    current.core().primary().irqs.pend(paravirt::DEVICE_WAITS);
+    notify::announce(current);
+    // On another core it leaves its VM in the same way.
+    if let VcpuState::Running(core) = target.state()
+        && core != current.core().index
+    {
+        run::kick(core);
+    }
+    run::leave(current, target.id(), Exit::Interrupt, VcpuState::Ready)
 }
 
 /// Makes `id` pending on `target`, and sees to it that somebody acts on it: the core that runs the target, or the

@@ -13,10 +13,11 @@ const MATCH: usize = 0x04;
 const MASK: usize = 0x10;
 const CLEAR: usize = 0x1c;
 
-struct Clock(usize);
+pub(crate) struct Clock(usize);
 
 impl Clock {
-    fn find() -> Option<Self> {
+    /// Where QEMU has it, if this VM may use it.
+    pub(crate) fn find() -> Option<Self> {
         memory::map_device(Region::new(BASE, 4096)?).ok().map(Self)
     }
 
@@ -28,6 +29,18 @@ impl Clock {
     fn write(&self, register: usize, value: u32) {
         // SAFETY: as for `read`; the clock writes no memory.
         unsafe { core::ptr::with_exposed_provenance_mut::<u32>(self.0 + register).write_volatile(value) }
+    }
+}
+
+impl Clock {
+    /// Lets it ask for its interrupt from the next second on, or not at all; returns what its number is.
+    pub(crate) fn storm(&self, on: bool) -> u32 {
+        self.write(CLEAR, 1);
+        if on {
+            self.write(MATCH, self.read(DATA) + 1);
+        }
+        self.write(MASK, on.into());
+        INTERRUPT
     }
 }
 
@@ -75,13 +88,12 @@ pub(super) fn alarm(_: &App) -> bool {
 pub(super) fn storm(_: &App) -> bool {
     let Some(clock) = Clock::find() else { return false };
     arch::mask_interrupts();
-    clock.write(MATCH, clock.read(DATA) + 1);
-    clock.write(MASK, 1);
+    clock.storm(true);
     let mut ok = guest::device_interrupt_enable(INTERRUPT, true);
     for _ in 0..100_000 {
         ok &= wait() == INTERRUPT && guest::device_interrupt_end(INTERRUPT);
     }
-    clock.write(CLEAR, 1);
+    clock.storm(false);
     println!("100000 interrupts: {ok}");
     ok
 }

@@ -3,7 +3,7 @@
 //! Whoever should have been stopped and goes on says so: `@check name=isolation ok=no`.
 
 mod calls;
-mod clock;
+pub(crate) mod clock;
 mod primary;
 
 use core::arch::asm;
