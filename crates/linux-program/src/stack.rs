@@ -104,8 +104,7 @@ where
     /// # Errors
     /// [`StackError::Nul`].
     pub fn size(&self) -> Result<usize, StackError> {
-        let sizes = self.sizes()?;
-        Ok(sizes.strings + self.vectors(&sizes) + self.random.len() + 2 * ALIGNMENT as usize)
+        Ok(self.size_of(&self.sizes()?))
     }
 
     /// Writes it into the memory that ends at `top` in the program's address space; returns its stack pointer.
@@ -118,13 +117,14 @@ where
         let sizes = self.sizes()?;
         let available = memory.len() as u64;
         let bottom = top.get().checked_sub(available).ok_or(StackError::Top(top))?;
+        let needed = self.size_of(&sizes) as u64;
+        // As many bytes below an address, aligned, if they are all in `memory`.
         let room = |below: u64, bytes: usize| {
-            let needed = (top.get() - below).saturating_add(bytes as u64).saturating_add(2 * ALIGNMENT);
             let start = below.checked_sub(bytes as u64).map(|start| start & !(ALIGNMENT - 1));
             start.filter(|start| *start >= bottom).ok_or(StackError::TooLarge { needed, available })
         };
         // Strings grow upwards from where they begin; so do the vectors, and all is known before anything is written.
-        let strings = top.get().checked_sub(sizes.strings as u64).ok_or(StackError::Top(top))?;
+        let strings = top.get().saturating_sub(sizes.strings as u64);
         let random = room(strings, self.random.len())?;
         let stack = room(random, self.vectors(&sizes))?;
 
@@ -148,6 +148,11 @@ where
             vectors.push(value);
         }
         Ok(UserAddr::new(stack))
+    }
+
+    /// Both aligned parts cost up to 15 bytes more.
+    fn size_of(&self, sizes: &Sizes) -> usize {
+        (self.vectors(sizes) + self.random.len() + 2 * ALIGNMENT as usize).saturating_add(sizes.strings)
     }
 
     fn arguments(&self) -> impl Iterator<Item = &'a [u8]> {

@@ -110,9 +110,9 @@ fn headers_outside_memory() {
 fn landing_pads() {
     let note = |feature: u32| {
         let mut note = Vec::new();
-        [4_u32, 16, 5].iter().for_each(|word| note.extend(word.to_le_bytes()));
+        note.extend([4_u32, 16, 5].iter().flat_map(|word| word.to_le_bytes()));
         note.extend(b"GNU\0");
-        [0xc000_0000_u32, 4, feature, 0].iter().for_each(|word| note.extend(word.to_le_bytes()));
+        note.extend([0xc000_0000_u32, 4, feature, 0].iter().flat_map(|word| word.to_le_bytes()));
         note
     };
     for (feature, bti) in [(3, true), (1, true), (2, false), (0, false)] {

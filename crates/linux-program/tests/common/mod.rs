@@ -103,12 +103,11 @@ impl Elf {
         head.extend(self.kind.to_le_bytes());
         head.extend(self.machine.to_le_bytes());
         head.extend(1_u32.to_le_bytes());
-        [self.entry, 64, sections_at as u64].iter().for_each(|long| head.extend(long.to_le_bytes()));
+        head.extend([self.entry, 64, sections_at as u64].iter().flat_map(|long| long.to_le_bytes()));
         head.extend(0_u32.to_le_bytes());
         let sections = if sections_at == 0 { 0 } else { 4 };
-        [64, 56, self.headers.len() as u16, 64, sections, 0]
-            .iter()
-            .for_each(|half| head.extend(half.to_le_bytes()));
+        let halves = [64, 56, self.headers.len() as u16, 64, sections, 0];
+        head.extend(halves.iter().flat_map(|half| half.to_le_bytes()));
         for header in &self.headers {
             head.extend(header.kind.to_le_bytes());
             head.extend(header.flags.to_le_bytes());
@@ -141,7 +140,7 @@ impl Elf {
         let mut section = |kind: u32, flags: u64, address: u64, offset: u64, size: u64, link: u32| {
             sections.extend(0_u32.to_le_bytes());
             sections.extend(kind.to_le_bytes());
-            [flags, address, offset, size].iter().for_each(|long| sections.extend(long.to_le_bytes()));
+            sections.extend([flags, address, offset, size].iter().flat_map(|long| long.to_le_bytes()));
             sections.extend(link.to_le_bytes());
             sections.extend([0; 20]);
         };
