@@ -41,7 +41,8 @@ pub(crate) const MAX_MEMORY: u64 = 1 << 40;
 pub const MAX_REGIONS: usize = 512;
 
 /// Margay's own properties of a VM node; everything else with its prefix is a mistake.
-const OWN_PROPERTIES: [&str; 3] = ["margay,bootargs", "margay,kind", "margay,gic"];
+const OWN_PROPERTIES: [&str; 4] = ["margay,bootargs", "margay,kind", "margay,gic", OWN_TIME];
+const OWN_TIME: &str = "margay,time-from-start";
 /// Margay's own property of the hypervisor's node.
 const FORWARD: &str = "margay,forward-interrupts";
 const OWN_PREFIX: &str = "margay,";
@@ -75,6 +76,8 @@ pub struct VmSpec<'a> {
     pub kind: Kind,
     /// It has a virtual GIC (`margay,gic`) in place of the para-virtual interrupt controller.
     pub gic: bool,
+    /// Its virtual counter is 0 when it starts (`margay,time-from-start`), and otherwise is the machine's.
+    pub time_from_start: bool,
     /// Its name for people.
     pub debug_name: &'a str,
     /// The name of the file with its kernel.
@@ -232,9 +235,12 @@ impl<'a> Manifest<'a> {
             Some("super-secondary") => return Err(place.error("margay,kind", Problem::NotAllowed)),
             Some(_) => return Err(place.error("margay,kind", Problem::NotAChoice)),
         };
-        let gic = place.flag("margay,gic")?;
-        if gic && primary {
-            return Err(place.error("margay,gic", Problem::NotAllowed));
+        let [mut gic, mut time_from_start] = [false; 2];
+        for (property, says) in [("margay,gic", &mut gic), (OWN_TIME, &mut time_from_start)] {
+            *says = place.flag(property)?;
+            if *says && primary {
+                return Err(place.error(property, Problem::NotAllowed));
+            }
         }
         let is_partition = place.flag("is_ffa_partition")?;
         // The primary has all cores and all remaining memory; it and the super-secondary have the machine's own tree.
@@ -267,6 +273,7 @@ impl<'a> Manifest<'a> {
             index: vm,
             kind,
             gic,
+            time_from_start,
             debug_name,
             kernel_filename,
             kernel,

@@ -51,6 +51,22 @@ fn what_hafnium_ignores_is_ignored() {
 }
 
 #[test]
+fn what_a_vm_may_have_of_its_own() {
+    for property in ["margay,gic", "margay,time-from-start"] {
+        refused(
+            &good().set(1, property, Value::None),
+            &format!("manifest.dtb: /hypervisor/vm1: {property}: not allowed for this VM"),
+        );
+        let bytes = good().set(2, property, Value::None).bundle();
+        let manifest = Manifest::check(&bytes, &LIMITS).unwrap();
+        let has: Vec<_> = manifest.vms().iter().map(|vm| (vm.gic, vm.time_from_start)).collect();
+        let is = |own| property == own;
+        assert_eq!(has[1], (is("margay,gic"), is("margay,time-from-start")));
+        assert!([has[0], has[2]].iter().all(|has| *has == (false, false)));
+    }
+}
+
+#[test]
 fn the_manifest_itself() {
     let without = newc(&good().files);
     let error = |bytes: &[u8]| Manifest::check(bytes, &LIMITS).unwrap_err().to_string();

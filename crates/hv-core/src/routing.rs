@@ -31,8 +31,8 @@ const FLAGS: u32 = 0xf;
 #[derive(Debug)]
 pub(crate) struct Routes {
     table: Box<[AtomicU32]>,
-    /// How often each has arrived.
-    arrivals: Box<[AtomicU64]>,
+    /// How often each has arrived, modulo 2^32.
+    arrivals: Box<[AtomicU32]>,
     /// What that means.
     default: u32,
     /// Each arrival is an exit to the primary, which goes on with the owner.
@@ -60,10 +60,12 @@ fn fixed(vm: VmId) -> u32 {
 impl Routes {
     /// Nobody's, or all `default`'s.
     pub(crate) fn new(default: Option<VmId>) -> Self {
-        let (mut table, mut arrivals) = (Vec::new(), Vec::new());
-        table.resize_with((END - FIRST) as usize, Default::default);
-        arrivals.resize_with((END - FIRST) as usize, Default::default);
-        let (table, arrivals) = (table.into_boxed_slice(), arrivals.into_boxed_slice());
+        let words = || {
+            let mut words = Vec::new();
+            words.resize_with((END - FIRST) as usize, Default::default);
+            words.into_boxed_slice()
+        };
+        let (table, arrivals) = (words(), words());
         Self { table, arrivals, forwards: false, default: default.map_or(0, fixed) }
     }
 
@@ -80,8 +82,8 @@ impl Routes {
         self.get(intid).map(|(_, now)| owner(now))
     }
 
-    /// How often it has arrived since boot, taken by its owner or not.
-    pub(crate) fn arrivals(&self, intid: u32) -> u64 {
+    /// How often it has arrived since boot, taken by its owner or not; modulo 2^32.
+    pub(crate) fn arrivals(&self, intid: u32) -> u32 {
         let count = self.arrivals.get(intid.wrapping_sub(FIRST) as usize);
         count.map_or(0, |count| count.load(Ordering::Relaxed))
     }

@@ -94,7 +94,7 @@ fn is_woken(vcpu: &Vcpu, state: VcpuState) -> bool {
 /// Whether the current vCPU would not wait if it were told to, or not for long.
 pub(crate) fn has_reason_to_run(current: &Loaded) -> bool {
     let (ctl, cval) = arch::virtual_timer();
-    let timer = remaining(ctl, cval) != Remaining::Never;
+    let timer = remaining(current.vm(), ctl, cval) != Remaining::Never;
     timer || is_woken(current.vcpu(), VcpuState::WaitingForMessage)
 }
 
@@ -106,9 +106,9 @@ fn wait_exit(state: VcpuState, timeout_ns: Option<u64>) -> Exit {
     }
 }
 
-/// How long until a timer with these registers fires. The virtual counter is the physical one.
-fn remaining(ctl: u64, cval: u64) -> Remaining {
-    TimerState { ctl, cval }.remaining(arch::counter(), 0)
+/// How long until the virtual timer of a VM with these registers fires.
+fn remaining(vm: &Vm, ctl: u64, cval: u64) -> Remaining {
+    TimerState { ctl, cval }.remaining(arch::counter(), vm.counter_offset.load(Ordering::Relaxed))
 }
 
 /// A wait of `ticks` in nanoseconds; at least 1, because 0 means for ever.
@@ -128,7 +128,7 @@ fn wake(claimed: &mut Claimed, state: VcpuState, system: &System) -> Result<(), 
         return Ok(());
     }
     let sys = claimed.sys();
-    match remaining(sys.cntv_ctl_el0, sys.cntv_cval_el0) {
+    match remaining(vcpu.vm(), sys.cntv_ctl_el0, sys.cntv_cval_el0) {
         Remaining::Never => Err(None),
         Remaining::Expired => {
             sys.cntv_ctl_el0 |= TimerState::IMASK;
@@ -171,7 +171,7 @@ pub(crate) fn wait(current: &Loaded, state: VcpuState) -> Next {
         return vcpu;
     }
     let (ctl, cval) = arch::virtual_timer();
-    let timeout_ns = match remaining(ctl, cval) {
+    let timeout_ns = match remaining(current.vm(), ctl, cval) {
         // Its interrupt is on the way. To mask it here, and send it by hand, would be wrong where the timer's own status lags behind
         // the counter, as an emulator's may: the VM would not find it to have fired, and leave it masked.
         Remaining::Expired => return vcpu,
@@ -308,7 +308,7 @@ fn load(to: &'static Vcpu, core: &'static Core) {
     let vm = to.vm();
     // SAFETY: this core has claimed `to`, and it is not loaded.
     let mut claimed = unsafe { Claimed::assume(to) };
-    arch::load_vm(vm.vttbr, to.vmpidr());
+    arch::load_vm(vm.vttbr, to.vmpidr(), vm.counter_offset.load(Ordering::Relaxed));
     if core.another_ran_last(vm.id, to.index().0) {
         arch::flush_vm_on_this_core();
     }

@@ -12,7 +12,7 @@ use crate::{
 };
 use alloc::boxed::Box;
 use bundle::Service;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use hv_abi::{
     exit::{Exit, Fault},
     ffa::{Version, memory::Handle},
@@ -134,6 +134,10 @@ pub struct Vm {
     pub(crate) device_irqs: Pending,
     /// Its virtual GIC, if it has one in place of the para-virtual controller.
     pub(crate) gic: Option<Box<Gic>>,
+    /// Its virtual counter starts when it does; otherwise it is the physical one.
+    pub(crate) time_from_start: bool,
+    /// CNTVOFF_EL2: how far its virtual counter is behind the physical one.
+    pub(crate) counter_offset: AtomicU64,
     /// What FF-A lets it do.
     pub(crate) messaging: Messaging,
     /// What of firmware it may call.
@@ -179,6 +183,8 @@ impl Vm {
             attention: AtomicBool::new(false),
             device_irqs: routing::NOTHING,
             gic: None,
+            time_from_start: false,
+            counter_offset: AtomicU64::new(0),
             messaging,
             whitelist: Whitelist::default(),
             reload: crate::lock::Lock::new(None),
@@ -289,9 +295,18 @@ impl Vm {
         *self.notifications.lock() = Notifications::new(self.messaging.notifications);
         self.attention.store(false, Ordering::Relaxed);
         gic::reset(self);
+        self.start_time();
         self.ffa_version.store(self.messaging.version.to_bits(), Ordering::Relaxed);
         self.ffa_version_used.store(false, Ordering::Relaxed);
         self.vcpus_on.store(1, Ordering::Relaxed);
+    }
+
+    /// The VM starts now. Counters with an erratum are recognised by their low bits, which an offset leaves as they are.
+    #[inline(never)]
+    pub(crate) fn start_time(&self) {
+        if self.time_from_start {
+            self.counter_offset.store(crate::arch::counter_now() & !0xffff, Ordering::Relaxed);
+        }
     }
 
     /// Lets the VM run again.

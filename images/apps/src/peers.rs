@@ -26,6 +26,7 @@ use lwk_core::{
     println,
 };
 use machine::Region;
+use vtimer::{PhysicalTimer, Timer};
 
 const PAGE: u64 = 4096;
 const RW: Permissions =
@@ -254,7 +255,9 @@ impl Party {
             guest::hvc(Regs::func(hv_abi::psci::SYSTEM_RESET));
         }
         let lives = check("lives", times == Ok(3));
-        Status::of(clean & lives & check("end", self.tell(op::END, 0, 0) == Err(Error::Aborted)))
+        let late = app.entry_ticks() > PhysicalTimer.counter() / 2;
+        let time = check("time", late != app.command_line().has("time-from-start"));
+        Status::of(clean & lives & time & check("end", self.tell(op::END, 0, 0) == Err(Error::Aborted)))
     }
 
     fn give(

@@ -235,10 +235,10 @@ pub fn interrupt_route(intid: u32, vcpu: VcpuId) -> Result<(), Error> {
         .map(drop)
 }
 
-/// `INTERRUPT_ROUTE_GET` (primary only): whose a device's interrupt is, and how often it has arrived; VM 0 stands for nobody.
-pub fn interrupt_owner(intid: u32) -> Result<(VcpuId, u64), Error> {
+/// `INTERRUPT_ROUTE_GET` (primary only): whose a device's interrupt is, and how often it has arrived, modulo 2^32; VM 0 stands for nobody.
+pub fn interrupt_owner(intid: u32) -> Result<(VcpuId, u32), Error> {
     ffa_result(hvc(Regs([u64::from(vendor::INTERRUPT_ROUTE_GET), intid.into(), 0, 0, 0, 0, 0, 0])))
-        .map(|out| (VcpuId::unpack(out.0[2]), out.0[3]))
+        .map(|out| (VcpuId::unpack(out.0[2]), out.0[3] as u32))
 }
 
 /// Makes an interrupt pending on a vCPU (primary: of any VM; others: of their own).

@@ -45,7 +45,7 @@ pub(crate) struct ImageLayout {
 pub(crate) fn image_layout() -> ImageLayout {
     ImageLayout { start: 0, text_end: 0, rodata_end: 0, end: 0, boot_stack: 0 }
 }
-pub(crate) fn load_vm(_: u64, _: u64) {}
+pub(crate) fn load_vm(_: u64, _: u64, _: u64) {}
 pub(crate) const KEYS: u64 = 1;
 pub(crate) fn load_traps(_: u64, _: u64, _: bool) {}
 pub(crate) fn set_virtual_irq(_: u64, _: bool) {}

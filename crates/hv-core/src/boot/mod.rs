@@ -359,6 +359,8 @@ fn build(
             let mut affinities = vm.vcpus.iter().map(Vcpu::affinity);
             vm.gic = Some(Box::new(Gic::new(vm.id, &mut affinities, &routes, place)));
         }
+        vm.time_from_start = spec.time_from_start;
+        vm.start_time();
         vm.whitelist = Whitelist { functions: spec.smc_whitelist, permissive: spec.smc_whitelist_permissive };
         vms.push(vm);
     }

@@ -90,7 +90,7 @@ pub(super) fn route(mut current: Loaded) -> Next {
     let (intid, routes) = (current.regs().x[1] as u32, &System::get().routes);
     let owner = routes.owner(intid);
     let result =
-        owner.map(|owner| (owner.pack(), routes.arrivals(intid))).ok_or(ffa::Error::InvalidParameters);
+        owner.map(|owner| (owner.pack(), routes.arrivals(intid).into())).ok_or(ffa::Error::InvalidParameters);
     super::answer(current, result)
 }
 

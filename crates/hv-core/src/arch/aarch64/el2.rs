@@ -67,10 +67,12 @@ pub(crate) fn mpidr() -> u64 {
 
 /// Points this core to a VM: its tables, and the identity its vCPU shows.
 #[inline]
-pub(crate) fn load_vm(vttbr: u64, vmpidr: u64) {
+pub(crate) fn load_vm(vttbr: u64, vmpidr: u64, counter_offset: u64) {
     // The VM's own tables; the hypervisor is not translated by stage 2.
     write!("vttbr_el2", vttbr);
     write!("vmpidr_el2", vmpidr);
+    // What EL2 itself reads is the physical counter.
+    write!("cntvoff_el2", counter_offset);
 }
 
 /// Forgets what this core's TLBs hold of the loaded VM.
