@@ -51,6 +51,12 @@ impl ListRegister {
         Self(self.0 | EOI)
     }
 
+    /// Whether a maintenance interrupt tells its end; it is asserted for as long as the register says so and is free (GIC spec, 12.4.4
+    /// `ICH_EISR_EL2`).
+    pub const fn tells_end(self) -> bool {
+        self.0 & (HW | EOI) == EOI
+    }
+
     /// The same, and when the guest ends it, the hardware deactivates physical interrupt `intid`.
     #[must_use]
     pub const fn with_physical(self, intid: u32) -> Self {

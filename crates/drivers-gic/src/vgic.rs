@@ -409,7 +409,8 @@ impl<'a> Vgic<'a> {
                 hardware.write(n, self.value(vcpu, intid, ListState::Active));
             } else {
                 self.list(vcpu, n, NONE);
-                if register.state() != ListState::Free {
+                // One that has told its end goes on telling it until it is written.
+                if register.state() != ListState::Free || register.tells_end() {
                     hardware.write(n, ListRegister::FREE);
                 }
             }
