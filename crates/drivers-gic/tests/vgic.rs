@@ -20,8 +20,6 @@ struct Hardware {
     underflow: Cell<bool>,
     /// Priorities that are active.
     running: RefCell<Vec<u8>>,
-    /// A maintenance interrupt for an end that is told.
-    ended: Cell<bool>,
 }
 
 impl HypervisorInterface for Hardware {
@@ -83,16 +81,17 @@ impl Hardware {
             lr.intid() == intid && matches!(lr.state(), ListState::Active | ListState::PendingAndActive)
         });
         let lr = lr.expect("what is active stays in a list register");
-        let told = lr.to_v3() >> 41 & 1 != 0;
         let next = if lr.state() == ListState::Active { ListState::Free } else { ListState::Pending };
         *lr = with_state(*lr, next);
-        self.ended.set(self.ended.get() || told);
     }
 
-    /// Whether a maintenance interrupt is asserted.
+    /// Whether a maintenance interrupt is asserted: a level (GIC spec, 12.4.4 `ICH_EISR_EL2`, 12.4.7 `ICH_MISR_EL2`).
     fn maintenance(&self) -> bool {
-        let used = self.lrs.borrow().iter().filter(|lr| lr.state() != ListState::Free).count();
-        self.ended.replace(false) || self.underflow.get() && used <= 1
+        let lrs = self.lrs.borrow();
+        let used = lrs.iter().filter(|lr| lr.state() != ListState::Free).count();
+        // Free, told (bit 41), and no physical interrupt is behind it (bit 61).
+        let ended = lrs.iter().any(|lr| lr.state() == ListState::Free && lr.to_v3() >> 41 & 0x10_0001 == 1);
+        ended || self.underflow.get() && used <= 1
     }
 }
 
@@ -182,7 +181,9 @@ impl Machine<'_> {
                 }
             }
             let Some(vcpu) = self.told.kicked.pop_first() else { break };
-            self.vgic.update(vcpu, &self.hardware[usize::from(vcpu)], &mut self.told);
+            let hardware = &self.hardware[usize::from(vcpu)];
+            self.vgic.update(vcpu, hardware, &mut self.told);
+            assert!(!hardware.maintenance(), "it would be interrupted for the same again, without end");
         }
     }
 
