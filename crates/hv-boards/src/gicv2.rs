@@ -1,7 +1,6 @@
 //! GICv2: the CPU interface is memory-mapped.
 
-use crate::{InterruptPart, Map};
-use core::sync::atomic::{AtomicU32, Ordering};
+use crate::{InterruptPart, Map, maintenance::Maintenance};
 use drivers_gic::{EoiMode, GicV2Hyp, InterruptController as _, Intid, Mpidr, hyp::ListRegister};
 use hv_core::{
     board::{BoardError, HypervisorInterface, SavedInterface, Version, VirtualInterface},
@@ -18,8 +17,7 @@ pub struct GicV2<const VIRTUAL: bool = false>;
 struct Interface(Once<GicV2Hyp>);
 
 static INTERFACE: Interface = Interface(Once::new());
-/// The maintenance interrupt; 0 if there is none.
-static MAINTENANCE: AtomicU32 = AtomicU32::new(0);
+static MAINTENANCE: Maintenance = Maintenance::new();
 
 impl Interface {
     #[inline]
@@ -97,9 +95,7 @@ unsafe impl<const VIRTUAL: bool> InterruptPart for GicV2<VIRTUAL> {
             };
             // SAFETY: as above.
             INTERFACE.0.call_once(|| unsafe { GicV2Hyp::new(gich.base as usize) });
-            if let Some(maintenance) = machine.gic_maintenance() {
-                MAINTENANCE.store(maintenance.number(), Ordering::Relaxed);
-            }
+            MAINTENANCE.find(machine);
         }
         Ok(())
     }
@@ -112,10 +108,8 @@ unsafe impl<const VIRTUAL: bool> InterruptPart for GicV2<VIRTUAL> {
         for intid in private.iter().map(|id| Intid::new(*id)).chain([KICK]) {
             core.enable(intid).map_err(|_| "a private interrupt cannot be enabled")?;
         }
-        let maintenance = MAINTENANCE.load(Ordering::Relaxed);
-        if VIRTUAL && maintenance != 0 {
-            core.enable(Intid::new(maintenance))
-                .map_err(|_| "the maintenance interrupt cannot be enabled")?;
+        if VIRTUAL && let Some(maintenance) = MAINTENANCE.intid() {
+            core.enable(maintenance).map_err(|_| "the maintenance interrupt cannot be enabled")?;
         }
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! GICv3: the physical CPU interface is system registers.
 
-use crate::{InterruptPart, Map, boot_core};
-use core::sync::atomic::{AtomicU32, Ordering};
+use crate::{InterruptPart, Map, boot_core, maintenance::Maintenance};
 use drivers_gic::{
     EoiMode, Intid, Mpidr,
     gicv3::{cpu_interface, hyp},
@@ -17,8 +16,7 @@ use spin::Once;
 #[derive(Debug)]
 pub struct GicV3<const VIRTUAL: bool = false>;
 
-/// The maintenance interrupt; 0 if there is none.
-static MAINTENANCE: AtomicU32 = AtomicU32::new(0);
+static MAINTENANCE: Maintenance = Maintenance::new();
 
 /// The virtual interface of the calling core.
 struct Interface;
@@ -114,8 +112,8 @@ unsafe impl<const VIRTUAL: bool> InterruptPart for GicV3<VIRTUAL> {
         let gic = unsafe { drivers_gic::GicV3::new(info.gicd.base as usize, info.redistributors()) };
         gic.init_distributor(boot_core(machine)?).map_err(|_| "the GIC's distributor does not answer")?;
         GIC.call_once(|| gic);
-        if VIRTUAL && let Some(maintenance) = machine.gic_maintenance() {
-            MAINTENANCE.store(maintenance.number(), Ordering::Relaxed);
+        if VIRTUAL {
+            MAINTENANCE.find(machine);
         }
         Ok(())
     }
@@ -127,10 +125,8 @@ unsafe impl<const VIRTUAL: bool> InterruptPart for GicV3<VIRTUAL> {
         for intid in private.iter().map(|id| Intid::new(*id)).chain([KICK]) {
             core.enable(intid).map_err(|_| "a private interrupt cannot be enabled")?;
         }
-        let maintenance = MAINTENANCE.load(Ordering::Relaxed);
-        if VIRTUAL && maintenance != 0 {
-            core.enable(Intid::new(maintenance))
-                .map_err(|_| "the maintenance interrupt cannot be enabled")?;
+        if VIRTUAL && let Some(maintenance) = MAINTENANCE.intid() {
+            core.enable(maintenance).map_err(|_| "the maintenance interrupt cannot be enabled")?;
         }
         Ok(())
     }

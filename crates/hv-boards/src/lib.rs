@@ -6,6 +6,7 @@ mod bcm2836;
 pub mod console;
 mod gicv2;
 mod gicv3;
+mod maintenance;
 mod power;
 
 pub use bcm2836::Bcm2836;

@@ -1,10 +1,6 @@
 //! What each core has for itself.
 
-use crate::{
-    arch,
-    platform::{Platform, platform},
-    task::Scheduler,
-};
+use crate::{arch, platform::platform, task::Scheduler};
 use alloc::{boxed::Box, vec::Vec};
 use core::{
     fmt,
@@ -99,12 +95,7 @@ impl PerCore {
 
     /// Interrupts the core: it looks at its queue.
     pub fn interrupt(&self) {
-        self.kick(platform());
-    }
-
-    /// As [`Self::interrupt`].
-    pub(crate) fn kick(&self, platform: &dyn Platform) {
-        platform.send_ipi(self.index(), self.mpidr());
+        platform().send_ipi(self.index(), self.mpidr());
     }
 }
 

@@ -1,2 +1,13 @@
 //! Margay for the ZCU102 (Zynq UltraScale+ MPSoC): hypervisor, scheduler VM and native kernel.
 #![no_std]
+#![cfg(feature = "hv")]
+
+use hv_boards::{
+    Assembly, Psci,
+    console::{AnyUart, CadenceAt},
+};
+
+/// The board, with VMs that have a GIC or none: `GicV2`, or `GicV2<true>`.
+///
+/// The first UART, where the SoC has it.
+pub type Zcu102<Gic> = Assembly<AnyUart<CadenceAt<0xff00_0000>>, Gic, Psci>;

@@ -40,7 +40,6 @@ mod memory;
 #[cfg(test)]
 mod messages;
 #[cfg(test)]
-#[cfg(test)]
 mod pine64;
 #[cfg(test)]
 mod power;

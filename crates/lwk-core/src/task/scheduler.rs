@@ -185,7 +185,7 @@ impl Scheduler {
         if core::ptr::eq(core, percore::this()) {
             self.look();
         } else if core.is_online() {
-            core.kick(platform());
+            core.interrupt();
         }
     }
 

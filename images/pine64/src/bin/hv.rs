@@ -2,10 +2,7 @@
 #![no_std]
 #![no_main]
 
-use hv_boards::{
-    AllwinnerCounter, Assembly, GicV2, Psci,
-    console::{AnyUart, DesignWareAt},
-};
+use hv_boards::GicV2;
+use margay_pine64::PineA64;
 
-// The first UART, where the SoC has it.
-hv_core::image!(Assembly<AnyUart<DesignWareAt<0x01c2_8000>>, GicV2, Psci, AllwinnerCounter>);
+hv_core::image!(PineA64<GicV2>);

@@ -2,7 +2,7 @@
 #![no_std]
 #![no_main]
 
-use hv_boards::{Assembly, GicV3, Psci, console::Pl011At};
+use hv_boards::GicV3;
+use margay_qemu_virt::Virt;
 
-// The UART is where `hw/arm/virt.c` has it in its memory map.
-hv_core::image!(Assembly<Pl011At<0x0900_0000>, GicV3, Psci>);
+hv_core::image!(Virt<GicV3>);

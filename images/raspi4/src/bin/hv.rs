@@ -2,10 +2,7 @@
 #![no_std]
 #![no_main]
 
-use hv_boards::{
-    Assembly, GicV2, SpinTable,
-    console::{AnyUart, BcmMiniAt},
-};
+use hv_boards::GicV2;
+use margay_raspi4::RaspberryPi4;
 
-// The mini UART is where BCM2711 has it in its low peripheral mode, which firmware chooses.
-hv_core::image!(Assembly<AnyUart<BcmMiniAt<0xfe21_5040>>, GicV2, SpinTable>);
+hv_core::image!(RaspberryPi4<GicV2>);

@@ -2,10 +2,7 @@
 #![no_std]
 #![no_main]
 
-use hv_boards::{
-    Assembly, GicV2, Psci,
-    console::{AnyUart, CadenceAt},
-};
+use hv_boards::GicV2;
+use margay_zcu102::Zcu102;
 
-// The first UART, where the SoC has it.
-hv_core::image!(Assembly<AnyUart<CadenceAt<0xff00_0000>>, GicV2, Psci>);
+hv_core::image!(Zcu102<GicV2>);
