@@ -14,12 +14,19 @@ const OLDEST_QEMU: (u32, u32) = (8, 0);
 /// The emulator's program.
 pub const QEMU: &str = "qemu-system-aarch64";
 
+/// What builds and runs programs for Linux on AArch64.
+const COMPILERS: [&str; 4] =
+    ["aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++", "aarch64-linux-gnu-gfortran", "qemu-aarch64-static"];
+
 /// Runs the verb.
 pub fn verb() -> Result<()> {
     let toolchain = ensure_toolchain()?;
     println!("bare metal: {}", toolchain.describe());
     let qemu = ensure_qemu()?;
     println!("emulator:   {qemu}");
+    if ensure_compilers() {
+        println!("programs:   {}", COMPILERS.join(", "));
+    }
     Ok(())
 }
 
@@ -84,6 +91,33 @@ pub fn ensure_qemu() -> Result<String> {
         Some((text, _)) => bail!("the distribution's {text} is too old; install QEMU 8.0 or later by hand"),
         None => bail!("qemu-system-arm is installed, but {QEMU} does not run"),
     }
+}
+
+/// Compilers for Linux on AArch64 and an emulator of it, installed if need be: tests start real programs. Returns whether all are there;
+/// where they may not be installed, says what follows.
+pub fn ensure_compilers() -> bool {
+    let there = |tool: &&str| {
+        let mut command = Command::new(tool);
+        let status =
+            command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        status.status().is_ok_and(|status| status.success())
+    };
+    if COMPILERS.iter().all(there) {
+        return true;
+    }
+    let packages = [
+        "gcc-aarch64-linux-gnu",
+        "g++-aarch64-linux-gnu",
+        "gfortran-aarch64-linux-gnu",
+        "libc6-dev-arm64-cross",
+        "qemu-user-static",
+    ];
+    let by_hand = apt::by_hand(&packages, None);
+    if let Err(why) = apt::install("compilers for Linux on AArch64", &packages, None, &by_hand) {
+        println!("{why:#}\nWithout them, the host tests that start real Linux programs are skipped.");
+        return false;
+    }
+    true
 }
 
 fn qemu_version() -> Option<(String, (u32, u32))> {

@@ -78,6 +78,9 @@ pub fn verb(args: &Args) -> Result<()> {
     }
     let mut tally = Tally::default();
     if !args.machine {
+        if filter.is_empty() {
+            setup::ensure_compilers();
+        }
         tally = host::run(filter)?;
     }
     let counts = BENCH.contains(filter);

@@ -46,6 +46,9 @@ fn finds_the_function() {
     assert_eq!(at(0x40_0400), place("_start", 0));
     assert_eq!(at(0x40_0410), place("_start", 0x10));
     assert_eq!(at(0x40_053c), place("write", 0x3c));
+    // A function ends where its size says.
+    assert_eq!(at(0x40_053f), place("write", 0x3f));
+    assert_eq!(at(0x40_0540), place("_start", 0x140));
     assert_eq!(at(0x40_0604), place("main", 4));
     assert_eq!(at(0x40_0644), place("inner", 4));
     assert_eq!(at(0x40_0684), place("main", 0x84));
@@ -74,6 +77,21 @@ fn a_stripped_program_has_none() {
     let file = fixed().build();
     assert!(Symbols::new(&file, 0).is_none());
     assert!(Symbols::new(b"no program", 0).is_none());
+}
+
+/// The names are in the section that the symbol table links to, if that is one of strings.
+#[test]
+fn a_table_without_names_is_none() {
+    const LINK: usize = 40;
+    let mut elf = fixed();
+    elf.symbols = table();
+    let mut file = elf.build();
+    let long = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap()) as usize;
+    let sections = long(0x28);
+    let symtab = (sections..file.len()).step_by(64).find(|at| file[at + 4] == 2).unwrap();
+    assert!(Symbols::new(&file, 0).is_some());
+    file[symtab + LINK] = 1;
+    assert!(Symbols::new(&file, 0).is_none());
 }
 
 proptest! {
