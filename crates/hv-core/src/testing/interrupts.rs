@@ -126,3 +126,48 @@ fn a_vm_that_starts_again_has_enabled_nothing() {
     assert_eq!(arrive(&node), None);
     assert_eq!(node.system.routes.owner(CLOCK), Some(id(2, 0)));
 }
+
+#[test]
+fn an_interrupt_comes_to_its_owner_or_to_the_primary_first() {
+    for forwards in [false, true] {
+        let mut routes = Routes::new(None);
+        routes.forwards = forwards;
+        let node = Node::with(|_| (), routes);
+        node.system.routes.fix(CLOCK, VmId(2));
+        assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+        let vcpu = node.vcpu(2, 0);
+        assert_eq!(x0(vcpu, &[ENABLE, CLOCK.into(), 1, 0]), 0);
+        let interrupt = |running: &'static Vcpu| {
+            let target = node.system.routes.arrive(CLOCK).unwrap();
+            // SAFETY: the test has loaded it, on its one core.
+            let current = unsafe { Loaded::assume(running) };
+            Node::settle(running, service::interrupt(&current, target), false)
+        };
+        if forwards {
+            assert_eq!(interrupt(vcpu), Outcome::Exited(id(2, 0), Exit::Interrupt));
+            assert!(
+                node.core.primary().irqs.is_pending(paravirt::DEVICE_WAITS),
+                "the primary can ask whom to run"
+            );
+            assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+        } else {
+            assert!(matches!(interrupt(vcpu), Outcome::Returned(_)), "without the primary");
+            assert!(!node.core.primary().irqs.is_pending(paravirt::DEVICE_WAITS));
+        }
+        assert_eq!(x0(vcpu, &[GET]), CLOCK.into());
+        assert_eq!(x0(vcpu, &[END, CLOCK.into(), CLOCK.into()]), 0);
+
+        // Another VM runs when it comes.
+        assert_eq!(
+            Node::call(vcpu, &[ffa::YIELD.into()]),
+            Outcome::Exited(id(2, 0), Exit::Yield { timeout_ns: None })
+        );
+        assert_eq!(node.run(3, 0), Outcome::Entered(id(3, 0)));
+        let outcome = interrupt(node.vcpu(3, 0));
+        let told = Outcome::Exited(id(2, 0), Exit::Interrupt);
+        assert!(
+            if forwards { outcome == told } else { matches!(outcome, Outcome::Returned(_)) },
+            "{outcome:?}"
+        );
+    }
+}

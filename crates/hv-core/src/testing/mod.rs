@@ -4,6 +4,7 @@
 use crate::{
     el2_map::Window,
     percore::Core,
+    routing::Routes,
     run::{self, Next},
     service,
     system::System,
@@ -119,6 +120,11 @@ impl Node {
 
     /// With VMs as `change` makes them.
     fn with_vms(change: impl Fn(&mut Vm)) -> Self {
+        Self::with(change, Routes::new(None))
+    }
+
+    /// The same, and interrupts that go where `routes` says.
+    fn with(change: impl Fn(&mut Vm), routes: Routes) -> Self {
         PAGES.with_borrow_mut(BTreeMap::clear);
         let mut vms: Vec<Vm> =
             [vm(1, VmKind::Primary, 2), vm(2, VmKind::Secondary, 2), vm(3, VmKind::Secondary, 1)].into();
@@ -137,7 +143,7 @@ impl Node {
             ownership: crate::lock::Lock::new(ownership),
             conduit: Some(Conduit::Smc),
             workarounds: Default::default(),
-            routes: crate::routing::Routes::new(None),
+            routes,
         }));
         // SAFETY: it was a box, and stays until `end`.
         let system: &'static System = unsafe { &*whole };
