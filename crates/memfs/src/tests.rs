@@ -1,0 +1,273 @@
+//! Paths, names, contents; and random operations against a model that is a map from paths.
+
+use super::*;
+use proptest::prelude::*;
+use std::{boxed::Box, collections::BTreeMap as Model, format, string::String, vec};
+
+fn entry(name: &str, mode: u32, data: &[u8]) -> Vec<u8> {
+    let mut bytes = format!(
+        "070701{:08x}{mode:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}",
+        1,
+        0,
+        0,
+        1,
+        7,
+        data.len(),
+        0,
+        0,
+        0,
+        0,
+        name.len() + 1,
+        0
+    )
+    .into_bytes();
+    bytes.extend_from_slice(name.as_bytes());
+    bytes.push(0);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes.extend_from_slice(data);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+fn archive(entries: &[(&str, u32, &[u8])]) -> &'static [u8] {
+    let mut bytes: Vec<u8> = entries.iter().flat_map(|(name, mode, data)| entry(name, *mode, data)).collect();
+    bytes.extend(entry("TRAILER!!!", 0, b""));
+    Box::leak(bytes.into_boxed_slice())
+}
+
+#[test]
+fn an_archive_becomes_a_root() {
+    let mut fs = FileSystem::new();
+    fs.add_archive(archive(&[
+        (".", 0o040_700, b""),
+        ("bin/a.out", 0o100_755, b"ELF"),
+        ("./etc", 0o040_711, b""),
+        ("etc/link", 0o120_777, b"../bin/a.out"),
+        ("dev/null", 0o020_666, b""),
+    ]))
+    .unwrap();
+    let file = fs.find(Start::Root, b"/etc/link", true).unwrap();
+    assert_eq!(fs.archived(file), Some(&b"ELF"[..]));
+    let stat = fs.stat(file);
+    assert_eq!((stat.mode, stat.size, stat.modified, stat.links), (0o100_755, 3, 7, 1));
+    assert_eq!(fs.stat(NodeId::ROOT).mode, 0o040_700);
+    let link = fs.find(Start::Root, b"etc/link", false).unwrap();
+    assert_eq!(fs.read_link(link), Ok(&b"../bin/a.out"[..]));
+    assert_eq!(fs.find(Start::Root, b"/dev/null", true), Err(FsError::NotFound));
+    let etc = fs.find(Start::Root, b"etc/", true).unwrap();
+    assert_eq!(fs.path_of(etc).unwrap(), b"/etc");
+    assert_eq!(fs.find(Start::At(etc), b"../bin/./a.out", true), Ok(file));
+    // Writing copies; the archive stays.
+    fs.write_at(file, 1, b"xyz").unwrap();
+    assert_eq!((fs.bytes(file), fs.archived(file)), (Ok(&b"Exyz"[..]), None));
+}
+
+#[test]
+fn broken_archives_are_refused_with_a_place() {
+    let good = archive(&[("a", 0o100_644, b"text")]);
+    for cut in 0..good.len() - 1 {
+        let bytes: &'static [u8] = Box::leak(good[..cut].to_vec().into_boxed_slice());
+        let result = FileSystem::new().add_archive(bytes);
+        // Padding behind the trailer's name may be missing.
+        assert!(result.is_err() || cut > good.len() - 4, "{cut}");
+    }
+    let sentence = |entries| FileSystem::new().add_archive(archive(entries)).unwrap_err();
+    let through = sentence(&[("a", 0o100_644, b"text"), ("a/b", 0o100_644, b"")]);
+    assert_eq!((through.at, through.problem), (116, Problem::Path));
+    assert_eq!(sentence(&[("../a", 0o100_644, b"")]).problem, Problem::Path);
+    let mut number = good.to_vec();
+    number[20] = b'z';
+    let number: &'static [u8] = Box::leak(number.into_boxed_slice());
+    let error = FileSystem::new().add_archive(number).unwrap_err();
+    assert_eq!(format!("{error}"), "at byte 0: the header holds something that is not a number");
+}
+
+#[test]
+fn links_that_lead_nowhere_end() {
+    let mut fs = FileSystem::new();
+    fs.create_symlink(Start::Root, b"a", b"b", 0).unwrap();
+    fs.create_symlink(Start::Root, b"b", b"/a", 0).unwrap();
+    assert_eq!(fs.find(Start::Root, b"a", true), Err(FsError::Loop));
+    assert_eq!(fs.find(Start::Root, b"a/x", false), Err(FsError::Loop));
+    assert!(fs.find(Start::Root, b"a", false).is_ok());
+    fs.create_symlink(Start::Root, b"up", b"..", 0).unwrap();
+    assert_eq!(fs.find(Start::Root, b"up/up/up", true), Ok(NodeId::ROOT));
+    assert_eq!(fs.create_symlink(Start::Root, b"c", b"", 0), Err(FsError::NotFound));
+}
+
+#[test]
+fn a_file_outlives_its_name_while_it_is_open() {
+    let mut fs = FileSystem::new();
+    fs.set_room(10);
+    let file = fs.create_file(Start::Root, b"f", 0o600, 0).unwrap();
+    fs.open(file).unwrap();
+    fs.write_at(file, 0, b"0123456789").unwrap();
+    assert_eq!(fs.write_at(file, 10, b"x"), Err(FsError::NoSpace));
+    fs.unlink(Start::Root, b"f").unwrap();
+    assert_eq!(fs.bytes(file), Ok(&b"0123456789"[..]));
+    assert_eq!(fs.stat(file).links, 0);
+    fs.close(file);
+    assert_eq!(fs.bytes(file), Err(FsError::NotFound));
+    let other = fs.create_file(Start::Root, b"g", 0o600, 0).unwrap();
+    assert_eq!(other, file, "its number is free again");
+    assert_eq!(fs.write_at(other, 0, b"0123456789"), Ok(()), "and its room");
+    fs.truncate(other, 2).unwrap();
+    fs.truncate(other, 4).unwrap();
+    assert_eq!(fs.bytes(other), Ok(&b"01\0\0"[..]));
+    assert_eq!(fs.truncate(other, u64::MAX), Err(FsError::TooLarge));
+    assert_eq!(fs.write_at(other, u64::MAX, b"x"), Err(FsError::TooLarge));
+}
+
+#[test]
+fn a_directory_does_not_go_below_itself() {
+    let mut fs = FileSystem::new();
+    let a = fs.create_directory(Start::Root, b"a", 0o755, 0).unwrap();
+    fs.create_directory(Start::At(a), b"b", 0o755, 0).unwrap();
+    assert_eq!(fs.rename((Start::Root, b"a"), (Start::Root, b"a/b/c")), Err(FsError::Invalid));
+    assert_eq!(fs.remove_directory(Start::Root, b"a"), Err(FsError::NotEmpty));
+    fs.rename((Start::Root, b"a/b"), (Start::Root, b"b")).unwrap();
+    assert_eq!((fs.stat(NodeId::ROOT).links, fs.stat(a).links), (4, 2));
+    fs.open(a).unwrap();
+    fs.remove_directory(Start::Root, b"a").unwrap();
+    assert_eq!(fs.create_file(Start::At(a), b"x", 0, 0), Err(FsError::NotFound));
+    assert_eq!(fs.path_of(a), Err(FsError::NotFound));
+    let names = (0..).map_while(|at| fs.entry_at(NodeId::ROOT, at).unwrap());
+    assert_eq!(names.map(|(name, _)| name.to_vec()).collect::<Vec<_>>(), [&b"."[..], b"..", b"b"]);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    File(String),
+    Directory(String),
+    Unlink(String),
+    Rmdir(String),
+    Rename(String, String),
+    Write(String, u16, Vec<u8>),
+    Truncate(String, u16),
+}
+
+fn path() -> impl Strategy<Value = String> {
+    proptest::collection::vec(prop_oneof![Just("a"), Just("b"), Just("c")], 1..4)
+        .prop_map(|names| names.join("/"))
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        path().prop_map(Step::File),
+        path().prop_map(Step::Directory),
+        path().prop_map(Step::Unlink),
+        path().prop_map(Step::Rmdir),
+        (path(), path()).prop_map(|(a, b)| Step::Rename(a, b)),
+        (path(), 0..300_u16, proptest::collection::vec(any::<u8>(), 0..40))
+            .prop_map(|(p, o, b)| Step::Write(p, o, b)),
+        (path(), 0..300_u16).prop_map(|(p, size)| Step::Truncate(p, size)),
+    ]
+}
+
+fn parent(path: &str) -> String {
+    path.rsplit_once('/').map_or_else(String::new, |(parent, _)| parent.into())
+}
+
+proptest! {
+    #[test]
+    fn it_is_a_map_from_paths(steps in proptest::collection::vec(step(), 1..80)) {
+        let mut fs = FileSystem::new();
+        // `None` is a directory.
+        let mut model: Model<String, Option<Vec<u8>>> = Model::from([(String::new(), None)]);
+        for step in steps {
+            let has_parent = |model: &Model<_, _>, path: &str| model.get(&parent(path)) == Some(&None);
+            let has_child = |model: &Model<String, _>, path: &str| {
+                model.keys().any(|other| other.starts_with(&format!("{path}/")))
+            };
+            match step {
+                Step::File(path) => {
+                    let fine = has_parent(&model, &path) && !model.contains_key(&path);
+                    prop_assert_eq!(fs.create_file(Start::Root, path.as_bytes(), 0o644, 0).is_ok(), fine);
+                    if fine { model.insert(path, Some(vec![])); }
+                }
+                Step::Directory(path) => {
+                    let fine = has_parent(&model, &path) && !model.contains_key(&path);
+                    prop_assert_eq!(fs.create_directory(Start::Root, path.as_bytes(), 0o755, 0).is_ok(), fine);
+                    if fine { model.insert(path, None); }
+                }
+                Step::Unlink(path) => {
+                    let fine = matches!(model.get(&path), Some(Some(_)));
+                    prop_assert_eq!(fs.unlink(Start::Root, path.as_bytes()).is_ok(), fine);
+                    if fine { model.remove(&path); }
+                }
+                Step::Rmdir(path) => {
+                    let fine = model.get(&path) == Some(&None) && !has_child(&model, &path);
+                    prop_assert_eq!(fs.remove_directory(Start::Root, path.as_bytes()).is_ok(), fine);
+                    if fine { model.remove(&path); }
+                }
+                Step::Rename(from, to) => {
+                    let below = to.starts_with(&format!("{from}/"));
+                    let fits = match (model.get(&from), model.get(&to)) {
+                        (None, _) => false,
+                        (Some(_), _) if from == to => true,
+                        (Some(_), None) | (Some(Some(_)), Some(Some(_))) => true,
+                        (Some(None), Some(None)) => !has_child(&model, &to),
+                        _ => false,
+                    };
+                    let fine = fits && has_parent(&model, &to) && !below;
+                    let result = fs.rename((Start::Root, from.as_bytes()), (Start::Root, to.as_bytes()));
+                    prop_assert_eq!(result.is_ok(), fine, "{:?}", result);
+                    if fine && from != to {
+                        let moved: Vec<_> = model
+                            .iter()
+                            .filter(|(path, _)| **path == from || path.starts_with(&format!("{from}/")))
+                            .map(|(path, content)| (path.clone(), content.clone()))
+                            .collect();
+                        model.remove(&to);
+                        for (path, content) in moved {
+                            model.remove(&path);
+                            model.insert(format!("{to}{}", &path[from.len()..]), content);
+                        }
+                    }
+                }
+                Step::Write(path, offset, bytes) => {
+                    let Ok(node) = fs.find(Start::Root, path.as_bytes(), true) else {
+                        prop_assert!(!model.contains_key(&path));
+                        continue;
+                    };
+                    let content = model.get_mut(&path).unwrap();
+                    prop_assert_eq!(fs.write_at(node, offset.into(), &bytes).is_ok(), content.is_some());
+                    if let Some(content) = content.as_mut().filter(|_| !bytes.is_empty()) {
+                        let end = usize::from(offset) + bytes.len();
+                        content.resize(content.len().max(end), 0);
+                        content[usize::from(offset)..end].copy_from_slice(&bytes);
+                    }
+                }
+                Step::Truncate(path, size) => {
+                    let Ok(node) = fs.find(Start::Root, path.as_bytes(), true) else { continue };
+                    let content = model.get_mut(&path).unwrap();
+                    prop_assert_eq!(fs.truncate(node, size.into()).is_ok(), content.is_some());
+                    if let Some(content) = content { content.resize(size.into(), 0); }
+                }
+            }
+            for (path, content) in &model {
+                let node = fs.find(Start::Root, format!("/{path}").as_bytes(), true).unwrap();
+                prop_assert_eq!(fs.bytes(node).ok().map(<[u8]>::to_vec), content.clone());
+            }
+            let count = fs.nodes.iter().flatten().count();
+            prop_assert_eq!(count, model.len(), "no node is lost, and none is left behind");
+        }
+    }
+
+    #[test]
+    fn no_archive_and_no_path_makes_it_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..400),
+        path in proptest::collection::vec(prop_oneof![Just(b'/'), Just(b'.'), Just(b'a'), any::<u8>()], 0..30),
+    ) {
+        let mut fs = FileSystem::new();
+        let mut archive = entry("a", 0o100_644, b"x");
+        archive.extend_from_slice(&bytes);
+        let _ = fs.add_archive(Box::leak(archive.into_boxed_slice()));
+        let _ = fs.create_file(Start::Root, &path, 0, 0);
+        let _ = fs.create_directory(Start::Root, &path, 0, 0);
+        let _ = fs.rename((Start::Root, b"a"), (Start::Root, &path));
+        let _ = fs.unlink(Start::Root, &path);
+        let _ = fs.remove_directory(Start::Root, &path);
+        prop_assert!(fs.nodes[0].is_some());
+    }
+}
