@@ -79,8 +79,17 @@ impl fmt::Debug for App {
 /// static PLATFORM: lwk_core::platform::Native = lwk_core::platform::Native::new();
 /// lwk_core::image!(PLATFORM, margay_apps::hpc::main);
 /// ```
+///
+/// Without a program of its own, the image runs the one that `init=` names from its initrd:
+///
+/// ```ignore
+/// lwk_core::image!(PLATFORM);
+/// ```
 #[macro_export]
 macro_rules! image {
+    ($platform:ident) => {
+        $crate::image!($platform, $crate::user::main);
+    };
     ($platform:ident, $main:path) => {
         #[unsafe(export_name = "LWK_IMAGE")]
         static LWK_IMAGE: $crate::platform::Image =

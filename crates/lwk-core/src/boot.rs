@@ -112,6 +112,8 @@ extern "C" fn lwk_boot(dtb: u64, image: u64, entry_ticks: u64) -> ! {
         fatal(format_args!("core {}: {error}", core.index()));
     }
     task::adopt_idle(core);
+    #[cfg(programs)]
+    crate::user::init_core();
     core.set_online();
     log::info!(
         "Margay LWK {} on a {}: {} cores, {} MiB free",

@@ -26,9 +26,23 @@ impl<'a> CommandLine<'a> {
         self.0
     }
 
-    /// The words, in order.
+    /// The words for the kernel, in order: up to `--`.
     pub fn words(self) -> impl DoubleEndedIterator<Item = &'a str> {
-        self.0.split_ascii_whitespace()
+        let end = self.separator().unwrap_or(self.0.len());
+        self.0[..end].split_ascii_whitespace()
+    }
+
+    /// The words behind `--`: arguments of the first program.
+    pub fn arguments(self) -> impl Iterator<Item = &'a str> {
+        let start = self.separator().map_or(self.0.len(), |at| at + 2);
+        self.0[start..].split_ascii_whitespace()
+    }
+
+    /// Where the word `--` is.
+    fn separator(self) -> Option<usize> {
+        let start = self.0.as_ptr().addr();
+        let word = self.0.split_ascii_whitespace().find(|word| *word == "--")?;
+        Some(word.as_ptr().addr() - start)
     }
 
     /// The value of the last `key=value`.
@@ -73,6 +87,16 @@ mod tests {
         assert_eq!(line.get("a"), Some("2"));
         assert_eq!(line.get("b"), None);
         assert!(line.has("b") && line.has("a") && !line.has("c"));
+    }
+
+    #[test]
+    fn what_is_behind_two_dashes_is_for_the_program() {
+        let line = CommandLine::new("init=/a.out --x -- init=/b -- c");
+        assert_eq!(line.get("init"), Some("/a.out"));
+        assert!(line.has("--x"));
+        assert_eq!(line.arguments().collect::<Vec<_>>(), ["init=/b", "--", "c"]);
+        assert_eq!(CommandLine::new("a b").arguments().count(), 0);
+        assert_eq!(CommandLine::new("a --").words().collect::<Vec<_>>(), ["a"]);
     }
 
     #[test]

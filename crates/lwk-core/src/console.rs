@@ -22,15 +22,21 @@ impl Line {
     }
 }
 
-impl Write for Line {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for &byte in text.as_bytes() {
+impl Line {
+    fn put(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
             self.text[self.used] = byte;
             self.used += 1;
             if byte == b'\n' || self.used == LINE {
                 self.flush();
             }
         }
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.put(text.as_bytes());
         Ok(())
     }
 }
@@ -46,6 +52,12 @@ pub fn print_line(arguments: fmt::Arguments<'_>) {
     let mut console = CONSOLE.lock();
     let _ = console.write_fmt(arguments);
     let _ = console.write_str("\n");
+}
+
+/// Prints bytes of a program.
+#[cfg(programs)]
+pub(crate) fn print_bytes(bytes: &[u8]) {
+    CONSOLE.lock().put(bytes);
 }
 
 /// Prints from a fault report or a panic: if the lock cannot be had soon, its holder is the one that failed, and the

@@ -1,7 +1,6 @@
 //! Interrupts: taken, handed on, ended.
 
 use crate::{
-    arch::TrapFrame,
     percore,
     platform::{Interrupt, platform},
     primary, task,
@@ -10,7 +9,7 @@ use core::sync::atomic::Ordering;
 
 /// An IRQ, from `vectors.S`, with everything saved and interrupts masked.
 #[unsafe(no_mangle)]
-extern "C" fn lwk_interrupt(_frame: &mut TrapFrame) {
+extern "C" fn lwk_interrupt() {
     let platform = platform();
     let core = percore::this();
     while let Some(taken) = platform.take_interrupt() {

@@ -68,3 +68,5 @@ pub mod sync;
 pub mod team;
 #[cfg(target_os = "none")]
 pub mod time;
+#[cfg(programs)]
+pub mod user;

@@ -62,6 +62,8 @@ extern "C" fn lwk_core_started() -> ! {
         crate::fault::fatal(format_args!("core {}: {error}", core.index()));
     }
     task::adopt_idle(core);
+    #[cfg(programs)]
+    crate::user::init_core();
     core.set_online();
     task::idle(core)
 }

@@ -131,7 +131,8 @@ impl fmt::Display for FsError {
 
 impl core::error::Error for FsError {}
 
-type Result<T> = core::result::Result<T, FsError>;
+/// What operations return.
+pub type Result<T> = core::result::Result<T, FsError>;
 
 /// What `stat` tells of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

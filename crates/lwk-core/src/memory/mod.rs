@@ -16,8 +16,12 @@ pub use layout::{DEVICE_TREE, DEVICES, IMAGE, LINEAR, Phys, STACKS};
 pub(crate) use physical::init;
 #[cfg(target_os = "none")]
 pub use physical::{Block, allocate, free_bytes};
+#[cfg(programs)]
+pub(crate) use physical::{give, take};
 #[cfg(target_os = "none")]
 pub use stack::Stack;
+#[cfg(programs)]
+pub(crate) use tables::empty_table;
 #[cfg(target_os = "none")]
 pub(crate) use tables::{image_phys, leave_identity_map, root};
 #[cfg(target_os = "none")]

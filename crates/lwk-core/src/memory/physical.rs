@@ -47,9 +47,16 @@ pub(crate) fn init(machine: &Machine<'_>, image: Phys, dtb: Phys) {
     *FREE.lock() = free;
 }
 
-/// Takes `size` bytes for good.
-pub(super) fn take(size: u64) -> Option<Phys> {
+/// Takes `size` bytes.
+pub(crate) fn take(size: u64) -> Option<Phys> {
     FREE.lock().allocate(size)
+}
+
+/// Gives whole pages back.
+#[cfg(programs)]
+pub(crate) fn give(range: Range<u64>) {
+    // If the list is full, they are lost: nothing worse.
+    let _ = FREE.lock().insert(range);
 }
 
 /// How many bytes are free.

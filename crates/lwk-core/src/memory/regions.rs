@@ -9,7 +9,7 @@ pub const PAGE: u64 = 4096;
 /// Alignments worth having, the largest first: what the translation tables can map with one entry.
 const ALIGNMENTS: [u64; 3] = [1 << 30, 2 << 20, PAGE];
 /// The most ranges that the list holds.
-const MOST: usize = 128;
+const MOST: usize = 1024;
 
 /// Free physical memory.
 #[derive(Debug, Default)]

@@ -156,6 +156,12 @@ pub(crate) fn leave_identity_map() {
     unsafe { arch::enforce_wx(image_phys(arch::image().empty_table)) };
 }
 
+/// A table without an entry: a lower half where nothing is.
+#[cfg(programs)]
+pub(crate) fn empty_table() -> Phys {
+    image_phys(arch::image().empty_table)
+}
+
 /// Physical address of the root table, for cores that start later.
 pub(crate) fn root() -> Phys {
     Phys(ROOT.load(Ordering::Relaxed))

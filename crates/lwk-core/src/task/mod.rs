@@ -4,6 +4,8 @@
 //! and another one waits. `spawn` starts one on a core; its `Handle` wakes it and waits for its end.
 
 pub mod life;
+#[cfg(programs)]
+mod mutex;
 #[cfg(target_os = "none")]
 mod policy;
 #[cfg(target_os = "none")]
@@ -13,6 +15,8 @@ mod scheduler;
 pub use kernel::*;
 #[cfg(target_os = "none")]
 use life::Life;
+#[cfg(programs)]
+pub use mutex::Mutex;
 #[cfg(target_os = "none")]
 pub use policy::PolicyKind;
 #[cfg(target_os = "none")]
@@ -33,9 +37,12 @@ mod kernel {
         sync::IrqMutex,
     };
     use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
+    #[cfg(programs)]
+    use core::sync::atomic::AtomicPtr;
     use core::{
         cell::{Cell, UnsafeCell},
         fmt,
+        sync::atomic::{AtomicU64, Ordering},
     };
     use sched_policies::TaskId;
 
@@ -57,6 +64,14 @@ mod kernel {
         /// Its number on its core.
         number: TaskId,
         _stack: Option<Stack>,
+        /// What the processor has for the program of this task while it runs; of tasks with one.
+        #[cfg(programs)]
+        user: AtomicPtr<arch::UserState>,
+        #[cfg(programs)]
+        user_thread: AtomicPtr<()>,
+        /// Ticks that it has had its core, up to the last switch, and when it got it the last time.
+        used: AtomicU64,
+        since: AtomicU64,
     }
 
     // SAFETY: `life` is only touched with the lock of the core's queue held, `context` only by the core itself, with
@@ -87,11 +102,38 @@ mod kernel {
         pub(super) const fn context(&self) -> *mut usize {
             self.context.get()
         }
+
+        /// What to save and restore around a switch beside the context; null for tasks without a program.
+        #[cfg(programs)]
+        pub(super) fn user(&self) -> *mut arch::UserState {
+            self.user.load(Ordering::Relaxed)
+        }
+
+        /// It gets its core. Only the core itself, in a switch, does this and the next.
+        #[inline]
+        pub(super) fn arrives(&self, now: u64) {
+            self.since.store(now, Ordering::Relaxed);
+        }
+
+        /// It leaves its core.
+        #[inline]
+        pub(super) fn leaves(&self, now: u64) {
+            let ran = now.saturating_sub(self.since.load(Ordering::Relaxed));
+            self.used.store(self.used.load(Ordering::Relaxed) + ran, Ordering::Relaxed);
+        }
     }
 
     /// A reference to a task.
     #[derive(Clone, Debug)]
     pub struct Handle(Arc<Task>);
+
+    impl PartialEq for Handle {
+        fn eq(&self, other: &Self) -> bool {
+            Arc::ptr_eq(&self.0, &other.0)
+        }
+    }
+
+    impl Eq for Handle {}
 
     impl Handle {
         /// The task's name.
@@ -123,6 +165,13 @@ mod kernel {
                 }
                 park();
             }
+        }
+
+        /// Ticks of the counter that it has had its core; until now, if it runs.
+        pub fn used_ticks(&self, runs: bool) -> u64 {
+            let used = self.0.used.load(Ordering::Relaxed);
+            let since = self.0.since.load(Ordering::Relaxed);
+            if runs { used + platform().counter().saturating_sub(since) } else { used }
         }
 
         fn is_over(&self) -> bool {
@@ -168,6 +217,12 @@ mod kernel {
                 entry: IrqMutex::new(Some(Box::new(entry))),
                 waiting_for_end: IrqMutex::new(Vec::new()),
                 _stack: Some(stack),
+                #[cfg(programs)]
+                user: AtomicPtr::default(),
+                #[cfg(programs)]
+                user_thread: AtomicPtr::default(),
+                used: AtomicU64::new(0),
+                since: AtomicU64::new(0),
             });
             // SAFETY: the stack is new, and the task has not run yet.
             unsafe { *task.context.get() = arch::prepare_stack(top) };
@@ -230,6 +285,24 @@ mod kernel {
         result
     }
 
+    /// From now on, the running task's switches save and restore this too; and this is its thread.
+    ///
+    /// # Safety
+    /// The state is this task's alone; it and the thread live until others are set, or none.
+    #[cfg(programs)]
+    pub(crate) unsafe fn set_user(state: *mut arch::UserState, thread: *const ()) {
+        let task = current().0;
+        task.user_thread.store(thread.cast_mut(), Ordering::Relaxed);
+        task.user.store(state, Ordering::Relaxed);
+    }
+
+    /// What [`set_user`] was told of the running task.
+    #[cfg(programs)]
+    pub(crate) fn user_thread() -> Option<*const ()> {
+        let thread = current().0.user_thread.load(Ordering::Relaxed);
+        (!thread.is_null()).then_some(thread.cast_const())
+    }
+
     /// Lets other ready tasks of this core run first.
     #[inline]
     pub fn yield_now() {
@@ -277,6 +350,12 @@ mod kernel {
             entry: IrqMutex::new(None),
             waiting_for_end: IrqMutex::new(Vec::new()),
             _stack: None,
+            #[cfg(programs)]
+            user: AtomicPtr::default(),
+            #[cfg(programs)]
+            user_thread: AtomicPtr::default(),
+            used: AtomicU64::new(0),
+            since: AtomicU64::new(0),
         }));
     }
 

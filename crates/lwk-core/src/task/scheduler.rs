@@ -35,6 +35,17 @@ pub(super) enum Leave {
     Finish,
 }
 
+/// A switch to another task.
+struct Switch {
+    /// Where the running task's context goes.
+    save: *mut usize,
+    /// The context to continue.
+    restore: usize,
+    /// The running task's program, or null.
+    #[cfg(programs)]
+    user: *mut arch::UserState,
+}
+
 /// The scheduler of one core.
 #[derive(Debug)]
 pub struct Scheduler {
@@ -224,10 +235,28 @@ impl Scheduler {
 
     /// Gives this core up. Returns when the running task has it again; interrupts are masked before and after.
     pub(super) fn leave(&self, how: Leave) {
-        let Some((save, restore)) = self.choose(how) else { return };
+        let Some(Switch {
+            save,
+            restore,
+            #[cfg(programs)]
+            user,
+        }) = self.choose(how)
+        else {
+            return;
+        };
+        #[cfg(programs)]
+        if !user.is_null() {
+            // SAFETY: the state is the running task's, see `task::set_user`.
+            unsafe { arch::save_user(user) };
+        }
         // SAFETY: `restore` is the saved context of a task of this core that does not run, `save` the running task's
         // place for its own; both tasks are kept alive by the queue or, if it has ended, by `ended`.
         unsafe { arch::switch(save, restore) };
+        #[cfg(programs)]
+        if !user.is_null() {
+            // SAFETY: as above; the task has its core again.
+            unsafe { arch::restore_user(user) };
+        }
         self.arrived();
     }
 
@@ -255,7 +284,7 @@ impl Scheduler {
 
     /// Puts the running task where it belongs and makes another one current: where to save, and what to continue.
     /// `None` if the running task goes on.
-    fn choose(&self, how: Leave) -> Option<(*mut usize, usize)> {
+    fn choose(&self, how: Leave) -> Option<Switch> {
         let mut queue = self.queue.lock();
         let queue = &mut *queue;
         let idles = queue.idles();
@@ -296,11 +325,20 @@ impl Scheduler {
             }
         });
         next.with_life(Life::dispatch);
+        leaving.leaves(now);
+        next.arrives(now);
         let save = leaving.context();
+        #[cfg(programs)]
+        let user = leaving.user();
         // SAFETY: the task does not run, so its saved context is not being written.
         let restore = unsafe { *next.context() };
         queue.current = Some(next.clone());
         queue.arm(now);
-        Some((save, restore))
+        Some(Switch {
+            save,
+            restore,
+            #[cfg(programs)]
+            user,
+        })
     }
 }

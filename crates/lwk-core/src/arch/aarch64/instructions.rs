@@ -115,3 +115,19 @@ pub fn smc([function, a, b, c]: [u64; 4]) -> u64 {
     arguments[..3].copy_from_slice(&[a, b, c]);
     smccc::smc64(function as u32, arguments)[0]
 }
+
+/// A word of the processor's random number generator (FEAT_RNG), if it has one and it has a word.
+#[cfg(programs)]
+pub fn random() -> Option<u64> {
+    let (features, word, failed): (u64, u64, u64);
+    // SAFETY: reads an identification register.
+    unsafe { asm!("mrs {}, id_aa64isar0_el1", out(reg) features, options(nomem, nostack, preserves_flags)) };
+    if features >> 60 == 0 {
+        return None;
+    }
+    // SAFETY: reads RNDR, which the processor has.
+    unsafe {
+        asm!("mrs {}, S3_3_C2_C4_0", "cset {}, eq", out(reg) word, out(reg) failed, options(nomem, nostack))
+    };
+    (failed == 0).then_some(word)
+}

@@ -2,16 +2,27 @@
 
 mod frame;
 mod instructions;
+#[cfg(programs)]
+mod user;
 
 pub use frame::TrapFrame;
 pub use instructions::*;
+#[cfg(programs)]
+pub use user::*;
 
 use crate::{memory::Phys, percore};
 use core::ops::Range;
 
 core::arch::global_asm!(include_str!("boot.S"));
-core::arch::global_asm!(include_str!("vectors.S"), REPORT_STACK = const percore::REPORT_STACK_OFFSET);
-core::arch::global_asm!(include_str!("switch.S"));
+core::arch::global_asm!(
+    include_str!("vectors.S"),
+    REPORT_STACK = const percore::REPORT_STACK_OFFSET,
+    NEON = const NEON,
+);
+core::arch::global_asm!(include_str!("switch.S"), NEON = const NEON);
+
+/// Whether the kernel itself uses FP/SIMD registers. If not, they are the programs' alone.
+const NEON: usize = cfg!(target_feature = "neon") as usize;
 
 unsafe extern "C" {
     static __image_start: u8;

@@ -12,10 +12,12 @@ lwk_switch:
     stp     x23, x24, [sp, #48]
     stp     x25, x26, [sp, #64]
     stp     x27, x28, [sp, #80]
+    .if     {NEON}
     stp     d8, d9, [sp, #96]
     stp     d10, d11, [sp, #112]
     stp     d12, d13, [sp, #128]
     stp     d14, d15, [sp, #144]
+    .endif
     mov     x2, sp
     str     x2, [x0]
     mov     sp, x1
@@ -25,10 +27,12 @@ lwk_switch:
     ldp     x23, x24, [sp, #48]
     ldp     x25, x26, [sp, #64]
     ldp     x27, x28, [sp, #80]
+    .if     {NEON}
     ldp     d8, d9, [sp, #96]
     ldp     d10, d11, [sp, #112]
     ldp     d12, d13, [sp, #128]
     ldp     d14, d15, [sp, #144]
+    .endif
     add     sp, sp, #160
     ret
 

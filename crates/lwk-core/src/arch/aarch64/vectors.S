@@ -1,9 +1,11 @@
 // Exception vectors of EL1.
 //
-// An interrupt saves everything on the stack of whatever it interrupts, FP/SIMD too, because applications are linked
-// in and the handler may switch to another task. A synchronous exception is a fault: it is reported on the core's
-// report stack, because the fault may be that there is no stack left.
+// An interrupt saves everything on the stack of whatever it interrupts; FP/SIMD too where the kernel itself is built
+// with it (NEON), because applications are linked in and the handler may switch to another task. A synchronous
+// exception of the kernel is a fault: it is reported on the core's report stack, because the fault may be that there is
+// no stack left. What comes from programs is in user.S, for kernels that leave FP/SIMD to programs alone.
 
+    .set USER_ACCESS_KIB, 4             // lwk.ld puts the vectors at 2 KiB; they are 2 KiB, and user.S is behind them
     .set FRAME_SIZE, 816                // TrapFrame: x0-x30, sp, pc, pstate, fpsr, fpcr, q0-q31, 16 bytes of link
 
     .section .text.vectors, "ax"
@@ -23,12 +25,31 @@ lwk_vectors:
     entry   fault, 1
     entry   fault, 2
     entry   fault, 3
+    .if     {NEON}
     entry   fault, 4                    // current EL with SP_ELx: synchronous
+    .else
+    .balign 128
+    // Is it one of the instructions that touch a program's memory for the kernel? They are in the KiB from
+    // USER_ACCESS_KIB on in the image. Nothing but x0 may change, and there may be no stack.
+    msr     tpidrro_el0, x0
+    mrs     x0, elr_el1
+    eor     x0, x0, #0xffff800000000000
+    lsr     x0, x0, #10
+    sub     x0, x0, #USER_ACCESS_KIB
+    cbz     x0, user_access_fault
+    mov     x0, #4
+    b       fault
+    .endif
     entry   interrupt                   // IRQ
     entry   fault, 6                    // FIQ
     entry   fault, 7                    // SError
+    .if     {NEON}
     entry   fault, 8                    // lower EL, AArch64
     entry   fault, 9
+    .else
+    entry   user_synchronous
+    entry   user_interrupt
+    .endif
     entry   fault, 10
     entry   fault, 11
     entry   fault, 12                   // lower EL, AArch32
@@ -55,11 +76,12 @@ interrupt:
     stp     x28, x29, [sp, #224]
     mrs     x1, elr_el1
     mrs     x2, spsr_el1
-    mrs     x3, fpsr
-    mrs     x4, fpcr
     add     x5, sp, #FRAME_SIZE
     stp     x30, x5, [sp, #240]
     stp     x1, x2, [sp, #256]
+    .if     {NEON}
+    mrs     x3, fpsr
+    mrs     x4, fpcr
     stp     x3, x4, [sp, #272]
     stp     q0, q1, [sp, #288]
     stp     q2, q3, [sp, #320]
@@ -77,15 +99,16 @@ interrupt:
     stp     q26, q27, [sp, #704]
     stp     q28, q29, [sp, #736]
     stp     q30, q31, [sp, #768]
+    .endif
     add     x6, sp, #800
     stp     x29, x1, [x6]               // a frame record, so that backtraces go on into what was interrupted
     mov     x29, x6
-    mov     x0, sp
     bl      lwk_interrupt
     ldp     x1, x2, [sp, #256]
-    ldp     x3, x4, [sp, #272]
     msr     elr_el1, x1
     msr     spsr_el1, x2
+    .if     {NEON}
+    ldp     x3, x4, [sp, #272]
     msr     fpsr, x3
     msr     fpcr, x4
     ldp     q0, q1, [sp, #288]
@@ -104,6 +127,7 @@ interrupt:
     ldp     q26, q27, [sp, #704]
     ldp     q28, q29, [sp, #736]
     ldp     q30, q31, [sp, #768]
+    .endif
     ldp     x0, x1, [sp, #0]
     ldp     x2, x3, [sp, #16]
     ldp     x4, x5, [sp, #32]

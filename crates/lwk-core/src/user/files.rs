@@ -1,0 +1,504 @@
+//! Open files: of the root file system, the console, devices, pipes.
+
+use super::{
+    copy,
+    errno::{Errno, Result},
+    process::Process,
+    random,
+    thread::UserThread,
+};
+use crate::{console, sync::IrqMutex, task::Mutex};
+use alloc::{collections::VecDeque, sync::Arc, vec, vec::Vec};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use memfs::{Device, FileSystem, FsError, Kind, NodeId, Start};
+use spin::Once;
+
+/// The most open files of a process: what `RLIMIT_NOFILE` says.
+pub const MOST_OPEN: usize = 1024;
+/// What is copied at once between a program and a file.
+const CHUNK: usize = 64 << 10;
+/// Bytes that a pipe holds.
+const PIPE: usize = 64 << 10;
+/// The longest line that is kept until it is complete.
+const LINE: usize = 1024;
+
+pub const O_WRONLY: u32 = 1;
+pub const O_RDWR: u32 = 2;
+pub const O_ACCMODE: u32 = 3;
+pub const O_CREAT: u32 = 0o100;
+pub const O_EXCL: u32 = 0o200;
+pub const O_TRUNC: u32 = 0o1000;
+pub const O_APPEND: u32 = 0o2000;
+pub const O_NONBLOCK: u32 = 0o4000;
+pub const O_DIRECTORY: u32 = 0o40000;
+pub const O_NOFOLLOW: u32 = 0o100_000;
+pub const O_CLOEXEC: u32 = 0o2_000_000;
+
+/// Devices of `/dev`.
+pub const NULL: Device = Device(1);
+pub const ZERO: Device = Device(2);
+pub const FULL: Device = Device(3);
+pub const RANDOM: Device = Device(4);
+pub const CONSOLE: Device = Device(5);
+
+/// The root file system.
+static FILES: Once<Mutex<FileSystem>> = Once::new();
+
+/// Takes the file system that programs see.
+pub fn mount(files: FileSystem) {
+    FILES.call_once(|| Mutex::new(files));
+}
+
+/// Works with the file system.
+pub fn with_files<R>(f: impl FnOnce(&mut FileSystem) -> R) -> R {
+    f(&mut FILES.get().expect("there is a root file system").lock())
+}
+
+/// All of a file, for ever: as in the archive, or a copy of what was written.
+pub fn whole_file(path: &[u8]) -> Result<&'static [u8]> {
+    with_files(|files| {
+        let node = files.find(Start::Root, path, true)?;
+        match files.archived(node) {
+            Some(bytes) => Ok(bytes),
+            None => Ok(&*Vec::leak(files.bytes(node)?.to_vec())),
+        }
+    })
+}
+
+/// What a descriptor stands for.
+#[derive(Debug)]
+pub enum Object {
+    Console,
+    Null,
+    Zero,
+    Full,
+    Random,
+    /// A file or a directory.
+    Node(NodeId),
+    /// Text that was made when it was opened.
+    Text(Vec<u8>),
+    PipeOut(Arc<Pipe>),
+    PipeIn(Arc<Pipe>),
+}
+
+/// An open file: descriptors that were duplicated share it.
+#[derive(Debug)]
+pub struct Open {
+    pub object: Object,
+    pub offset: AtomicU64,
+    pub flags: AtomicU32,
+}
+
+impl Open {
+    /// Opened with these flags.
+    pub fn new(object: Object, flags: u32) -> Arc<Self> {
+        Arc::new(Self { object, offset: AtomicU64::new(0), flags: AtomicU32::new(flags) })
+    }
+
+    fn has(&self, flag: u32) -> bool {
+        self.flags.load(Ordering::Relaxed) & flag != 0
+    }
+
+    fn may(&self, write: bool) -> Result<()> {
+        let mode = self.flags.load(Ordering::Relaxed) & O_ACCMODE;
+        let allowed = mode == O_RDWR || (mode == O_WRONLY) == write;
+        if allowed { Ok(()) } else { Err(Errno::EBADF) }
+    }
+
+    /// Whether it has a position.
+    pub const fn is_seekable(&self) -> bool {
+        matches!(self.object, Object::Node(_) | Object::Text(_))
+    }
+
+    /// Reads into the program's memory: at a position, or at the file's own, which moves.
+    pub fn read(&self, thread: &UserThread, to: u64, size: usize, at: Option<u64>) -> Result<u64> {
+        self.may(false)?;
+        let offset = at.unwrap_or_else(|| self.offset.load(Ordering::Relaxed));
+        let count = match &self.object {
+            // Nobody types here.
+            Object::Console => {
+                thread.process().output.lock().flush(thread.process());
+                0
+            }
+            Object::Null => 0,
+            Object::Zero | Object::Full => fill(to, size, |_| {})?,
+            Object::Random => fill(to, size, random::fill)?,
+            Object::Text(text) => copy_part(text, offset, to, size)?,
+            Object::PipeOut(pipe) => pipe.read(thread, to, size, self.has(O_NONBLOCK))?,
+            Object::PipeIn(_) => return Err(Errno::EBADF),
+            Object::Node(node) => match with_files(|files| files.archived(*node)) {
+                Some(bytes) => copy_part(bytes, offset, to, size)?,
+                None => with_files(|files| copy_part(files.bytes(*node)?, offset, to, size))?,
+            },
+        };
+        if at.is_none() && self.is_seekable() {
+            self.offset.store(offset + count, Ordering::Relaxed);
+        }
+        Ok(count)
+    }
+
+    /// Writes from the program's memory.
+    pub fn write(&self, thread: &UserThread, from: u64, size: usize, at: Option<u64>) -> Result<u64> {
+        self.may(true)?;
+        match &self.object {
+            Object::Null | Object::Zero | Object::Random => Ok(size as u64),
+            Object::Full => Err(Errno::ENOSPC),
+            Object::Text(_) => Err(Errno::EROFS),
+            Object::PipeOut(_) => Err(Errno::EBADF),
+            Object::PipeIn(pipe) => pipe.write(thread, from, size, self.has(O_NONBLOCK)),
+            Object::Console => chunks(from, size, |bytes| {
+                thread.process().output.lock().write(thread.process(), bytes);
+                Ok(())
+            }),
+            Object::Node(node) => {
+                let mut offset = at.unwrap_or_else(|| self.offset.load(Ordering::Relaxed));
+                if self.has(O_APPEND) {
+                    offset = with_files(|files| files.stat(*node).size);
+                }
+                let count = chunks(from, size, |bytes| {
+                    with_files(|files| files.write_at(*node, offset, bytes))?;
+                    offset += bytes.len() as u64;
+                    Ok(())
+                })?;
+                with_files(|files| files.set_modified(*node, super::seconds()));
+                if at.is_none() {
+                    self.offset.store(offset, Ordering::Relaxed);
+                }
+                Ok(count)
+            }
+        }
+    }
+
+    /// What `poll` says: `POLLIN` 1, `POLLOUT` 4, `POLLHUP` 16.
+    pub fn ready(&self) -> u16 {
+        match &self.object {
+            Object::PipeOut(pipe) => pipe.ready_out(),
+            Object::PipeIn(pipe) => pipe.ready_in(),
+            _ => 1 | 4,
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        match &self.object {
+            Object::Node(node) => with_files(|files| files.close(*node)),
+            Object::PipeOut(pipe) => pipe.close(&pipe.readers),
+            Object::PipeIn(pipe) => pipe.close(&pipe.writers),
+            _ => {}
+        }
+    }
+}
+
+fn copy_part(bytes: &[u8], offset: u64, to: u64, size: usize) -> Result<u64> {
+    let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
+    let count = rest.len().min(size);
+    copy::write_bytes(to, &rest[..count])?;
+    Ok(count as u64)
+}
+
+fn fill(to: u64, size: usize, make: impl Fn(&mut [u8])) -> Result<u64> {
+    let mut done = 0;
+    let mut piece = [0; 256];
+    while done < size {
+        let count = piece.len().min(size - done);
+        make(&mut piece[..count]);
+        copy::write_bytes(to.wrapping_add(done as u64), &piece[..count])?;
+        done += count;
+    }
+    Ok(size as u64)
+}
+
+/// Copies from the program piece by piece; how many bytes `take` has had. An error counts if it is the first thing.
+fn chunks(from: u64, size: usize, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
+    let mut done = 0;
+    let mut small = [0; 256];
+    let mut large = Vec::new();
+    let buffer = if size <= small.len() {
+        &mut small[..]
+    } else {
+        large.resize(size.min(CHUNK), 0);
+        &mut large[..]
+    };
+    while done < size {
+        let count = buffer.len().min(size - done);
+        let result = copy::read_bytes(from.wrapping_add(done as u64), &mut buffer[..count])
+            .and_then(|()| take(&buffer[..count]));
+        match result {
+            Ok(()) => done += count,
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(done as u64)
+}
+
+/// What a process has said of its present line.
+#[derive(Debug, Default)]
+pub struct Output {
+    line: Vec<u8>,
+}
+
+impl Output {
+    /// Puts whole lines on the console, and keeps the rest.
+    fn write(&mut self, process: &Process, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.line.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || self.line.len() >= LINE {
+                self.flush(process);
+            }
+        }
+    }
+
+    /// Puts the rest on the console.
+    pub fn flush(&mut self, _process: &Process) {
+        if !self.line.is_empty() {
+            console::print_bytes(&self.line);
+            self.line.clear();
+        }
+    }
+}
+
+/// Threads that wait for something to happen to files.
+static WAITERS: IrqMutex<Vec<Arc<UserThread>>> = IrqMutex::new(Vec::new());
+
+/// Waits until `ready` says something, a signal comes, or the deadline.
+pub fn wait_until<R>(
+    thread: &UserThread,
+    deadline: Option<u64>,
+    mut ready: impl FnMut() -> Result<Option<R>>,
+) -> Result<Option<R>> {
+    if let Some(result) = ready()? {
+        return Ok(Some(result));
+    }
+    WAITERS.lock().push(thread.shared());
+    let outcome = loop {
+        match ready() {
+            Ok(None) => {}
+            other => break other,
+        }
+        if thread.is_interrupted() {
+            break Err(Errno::RESTART);
+        }
+        if !thread.park(deadline) {
+            break Ok(None);
+        }
+    };
+    let gone = {
+        let mut waiters = WAITERS.lock();
+        let at = waiters.iter().position(|waiter| core::ptr::eq(&raw const **waiter, thread));
+        at.map(|at| waiters.swap_remove(at))
+    };
+    drop(gone);
+    outcome
+}
+
+fn something_happened() {
+    let waiters = WAITERS.lock().clone();
+    for thread in waiters {
+        thread.wake();
+    }
+}
+
+/// A pipe.
+#[derive(Debug)]
+pub struct Pipe {
+    bytes: Mutex<VecDeque<u8>>,
+    readers: AtomicUsize,
+    writers: AtomicUsize,
+}
+
+impl Pipe {
+    /// With one end each.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            bytes: Mutex::new(VecDeque::new()),
+            readers: AtomicUsize::new(1),
+            writers: AtomicUsize::new(1),
+        })
+    }
+
+    fn close(&self, ends: &AtomicUsize) {
+        ends.fetch_sub(1, Ordering::AcqRel);
+        something_happened();
+    }
+
+    fn ready_out(&self) -> u16 {
+        let hang_up = if self.writers.load(Ordering::Acquire) == 0 { 16 } else { 0 };
+        hang_up | u16::from(!self.bytes.lock().is_empty())
+    }
+
+    fn ready_in(&self) -> u16 {
+        if self.readers.load(Ordering::Acquire) == 0 {
+            return 8;
+        }
+        if self.bytes.lock().len() < PIPE { 4 } else { 0 }
+    }
+
+    fn read(&self, thread: &UserThread, to: u64, size: usize, now: bool) -> Result<u64> {
+        if size == 0 {
+            return Ok(0);
+        }
+        let attempt = || {
+            let mut bytes = self.bytes.lock();
+            let count = bytes.len().min(size);
+            if count == 0 {
+                return match self.writers.load(Ordering::Acquire) {
+                    0 => Ok(Some(0)),
+                    _ if now => Err(Errno::EAGAIN),
+                    _ => Ok(None),
+                };
+            }
+            let piece: Vec<u8> = bytes.iter().take(count).copied().collect();
+            copy::write_bytes(to, &piece)?;
+            bytes.drain(..count);
+            Ok(Some(count as u64))
+        };
+        let count = wait_until(thread, None, attempt)?.unwrap_or(0);
+        something_happened();
+        Ok(count)
+    }
+
+    fn write(&self, thread: &UserThread, from: u64, size: usize, now: bool) -> Result<u64> {
+        let mut done = 0;
+        while done < size {
+            let piece = &mut vec![0; (size - done).min(PIPE)][..];
+            if let Err(error) = copy::read_bytes(from + done as u64, piece) {
+                return if done == 0 { Err(error) } else { Ok(done as u64) };
+            }
+            // What is not larger than PIPE_BUF goes in whole.
+            let least = if size <= 4096 { size } else { 1 };
+            let attempt = || {
+                if self.readers.load(Ordering::Acquire) == 0 {
+                    return Err(Errno::EPIPE);
+                }
+                let mut bytes = self.bytes.lock();
+                let room = (PIPE - bytes.len()).min(piece.len());
+                if room < least {
+                    return if now { Err(Errno::EAGAIN) } else { Ok(None) };
+                }
+                bytes.extend(&piece[..room]);
+                Ok(Some(room))
+            };
+            match wait_until(thread, None, attempt) {
+                Ok(count) => done += count.unwrap_or(0),
+                Err(Errno::EPIPE) => {
+                    let _ = super::signal::send(thread.process(), Some(thread), super::signal::SIGPIPE, 0);
+                    return Err(Errno::EPIPE);
+                }
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+            something_happened();
+        }
+        Ok(done as u64)
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Slot {
+    open: Arc<Open>,
+    close_on_exec: bool,
+}
+
+/// A process's descriptors, and its working directory.
+#[derive(Debug)]
+pub struct Descriptors {
+    slots: Vec<Option<Slot>>,
+    pub directory: NodeId,
+}
+
+impl Descriptors {
+    /// Standard input, output and error: the console.
+    pub fn standard() -> Self {
+        let console = Open::new(Object::Console, O_RDWR);
+        let slot = || Some(Slot { open: console.clone(), close_on_exec: false });
+        Self { slots: vec![slot(), slot(), slot()], directory: NodeId::ROOT }
+    }
+
+    /// The open file behind a descriptor.
+    pub fn get(&self, number: u64) -> Result<Arc<Open>> {
+        let slot = usize::try_from(number as u32).ok().and_then(|number| self.slots.get(number));
+        slot.and_then(Option::as_ref).map(|slot| slot.open.clone()).ok_or(Errno::EBADF)
+    }
+
+    /// The first free descriptor from `least` on, for an open file.
+    pub fn add(&mut self, open: Arc<Open>, close_on_exec: bool, least: usize) -> Result<u64> {
+        let free = (least..MOST_OPEN).find(|number| self.slots.get(*number).is_none_or(Option::is_none));
+        let number = free.ok_or(Errno::EMFILE)?;
+        drop(self.put(number, open, close_on_exec));
+        Ok(number as u64)
+    }
+
+    /// Puts an open file at this descriptor; returns what was there.
+    #[must_use]
+    pub fn put(&mut self, number: usize, open: Arc<Open>, close_on_exec: bool) -> Option<Arc<Open>> {
+        if self.slots.len() <= number {
+            self.slots.resize(number + 1, None);
+        }
+        self.slots[number].replace(Slot { open, close_on_exec }).map(|slot| slot.open)
+    }
+
+    /// Takes a descriptor away. What it stood for is closed when the result is dropped.
+    pub fn remove(&mut self, number: u64) -> Result<Arc<Open>> {
+        let slot = self.slots.get_mut(number as u32 as usize).and_then(Option::take);
+        slot.map(|slot| slot.open).ok_or(Errno::EBADF)
+    }
+
+    /// Whether it is closed by `execve`.
+    pub fn close_on_exec(&mut self, number: u64) -> Result<&mut bool> {
+        let slot = self.slots.get_mut(number as u32 as usize).and_then(Option::as_mut);
+        slot.map(|slot| &mut slot.close_on_exec).ok_or(Errno::EBADF)
+    }
+
+    /// Takes all of them.
+    pub fn take(&mut self) -> impl Sized + use<> {
+        core::mem::take(&mut self.slots)
+    }
+}
+
+/// Opens a path.
+pub fn open(thread: &UserThread, start: Start, path: &[u8], flags: u32, mode: u32) -> Result<Arc<Open>> {
+    if let Some(text) = super::proc::text(thread, path) {
+        return if flags & O_ACCMODE == 0 {
+            Ok(Open::new(Object::Text(text), flags))
+        } else {
+            Err(Errno::EACCES)
+        };
+    }
+    let umask = thread.process().umask.load(Ordering::Relaxed);
+    let (node, kind) = with_files(|files| {
+        let found = files.find(start, path, flags & O_NOFOLLOW == 0);
+        let node = match found {
+            Ok(_) if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL => return Err(Errno::EEXIST),
+            Ok(node) => node,
+            Err(FsError::NotFound) if flags & O_CREAT != 0 => {
+                files.create_file(start, path, mode & 0o777 & !umask, super::seconds())?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let kind = files.kind(node);
+        let writes = flags & O_ACCMODE != 0;
+        match kind {
+            Kind::Symlink => return Err(Errno::ELOOP),
+            Kind::Directory if writes => return Err(Errno::EISDIR),
+            Kind::File if flags & O_DIRECTORY != 0 => return Err(Errno::ENOTDIR),
+            Kind::File if flags & O_TRUNC != 0 && writes => files.truncate(node, 0)?,
+            _ => {}
+        }
+        if matches!(kind, Kind::File | Kind::Directory) {
+            files.open(node)?;
+        }
+        Ok((node, kind))
+    })?;
+    let object = match kind {
+        Kind::Device(NULL) => Object::Null,
+        Kind::Device(ZERO) => Object::Zero,
+        Kind::Device(FULL) => Object::Full,
+        Kind::Device(RANDOM) => Object::Random,
+        Kind::Device(CONSOLE) => Object::Console,
+        Kind::Device(_) => return Err(Errno::ENODEV),
+        _ => Object::Node(node),
+    };
+    Ok(Open::new(object, flags & !(O_CREAT | O_EXCL | O_TRUNC)))
+}

@@ -1,0 +1,138 @@
+//! Unmodified static Linux programs, at EL0.
+//!
+//! | module | what |
+//! |---|---|
+//! | `process`, `thread` | address space and files of a program; its threads, each a kernel task of one core |
+//! | `space` | its memory: regions, tables, physical memory |
+//! | `syscall` | the system calls; [`docs/lwk.md`] lists them with their limits |
+//! | `signal`, `futex`, `files`, `proc` | what several of them share |
+//! | `copy` | the only way to a program's memory |
+//! | `fault`, `report` | what a program did wrong, and how that is told |
+//!
+//! Programs exist in kernels that are built without FP/SIMD of their own (`aarch64-unknown-none-softfloat`): a system call
+//! then saves general registers alone.
+//!
+//! [`docs/lwk.md`]: https://github.com/margay-os/margay/blob/main/docs/lwk.md
+
+mod copy;
+mod errno;
+mod fault;
+mod files;
+mod futex;
+mod proc;
+mod process;
+mod random;
+mod report;
+mod signal;
+mod space;
+mod syscall;
+mod thread;
+
+use crate::{
+    app::{App, Status},
+    arch,
+    fault::fatal,
+    memory::{self, Phys},
+    time,
+};
+use alloc::{vec, vec::Vec};
+use memfs::FileSystem;
+use process::{Command, End, Process};
+use spin::Once;
+
+/// The virtual counter when the kernel's image was entered: when programs' monotonic clock was 0.
+static BOOT: Once<u64> = Once::new();
+/// Nanoseconds from 1970 to then.
+static EPOCH: Once<u64> = Once::new();
+/// Bytes of memory of the machine.
+static MEMORY: Once<u64> = Once::new();
+
+fn boot_ticks() -> u64 {
+    BOOT.get().copied().unwrap_or(0)
+}
+
+fn epoch_ns() -> u64 {
+    EPOCH.get().copied().unwrap_or(0)
+}
+
+fn memory_bytes() -> u64 {
+    MEMORY.get().copied().unwrap_or(0)
+}
+
+/// Seconds since 1970.
+fn seconds() -> u64 {
+    (process::clock().nanoseconds(time::stopwatch()) + epoch_ns()) / 1_000_000_000
+}
+
+/// Makes the root file system of the machine's initrd, and of what the kernel itself tells.
+fn mount_root(app: &App) {
+    let mut root = FileSystem::new();
+    root.set_room(memory::free_bytes() / 2);
+    if let Some(initrd) = app.machine().initrd() {
+        // SAFETY: the linear map holds all memory; that of the initrd was taken out of what is free, for good.
+        let bytes = unsafe {
+            core::slice::from_raw_parts(Phys(initrd.base).linear().cast_const(), initrd.size as usize)
+        };
+        if let Err(error) = root.add_archive(bytes) {
+            fatal(format_args!("the initrd makes no root file system: {error}"));
+        }
+    }
+    if let Err(error) = proc::provide(&mut root) {
+        fatal(format_args!("the initrd leaves no place for /proc, /sys and /dev: {error}"));
+    }
+    files::mount(root);
+}
+
+/// The environment: `env.NAME=value` of the command line, and what programs expect to find.
+fn environment(app: &App) -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> =
+        vec![b"HOME=/".to_vec(), b"PATH=/bin:/usr/bin".to_vec(), b"TERM=linux".to_vec()];
+    for word in app.command_line().words() {
+        let Some(variable) = word.strip_prefix("env.") else { continue };
+        let Some((name, _)) = variable.split_once('=') else { continue };
+        let is_same =
+            |old: &Vec<u8>| old.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b"="));
+        all.retain(|old| !is_same(old));
+        all.push(variable.as_bytes().to_vec());
+    }
+    all
+}
+
+/// Sets the calling core up for programs.
+pub(crate) fn init_core() {
+    arch::init_programs();
+}
+
+/// Runs the program that `init=` names from the initrd to its end: the main function of an image without one of its own.
+pub fn main(app: &App) -> Status {
+    let line = app.command_line();
+    BOOT.call_once(|| app.entry_ticks());
+    EPOCH.call_once(|| line.number::<u64>("epoch").unwrap_or(0).saturating_mul(1_000_000_000));
+    MEMORY.call_once(|| app.machine().memory().map(|region| region.size).sum());
+    let path = line.get("init").unwrap_or("/init");
+    mount_root(app);
+    let mut arguments = vec![path.as_bytes().to_vec()];
+    arguments.extend(line.arguments().map(|argument| argument.as_bytes().to_vec()));
+    let command = Command {
+        path: path.as_bytes().to_vec(),
+        arguments,
+        environment: environment(app),
+        cores: thread::all_cores(),
+    };
+    let process = match Process::start(&command, 0) {
+        Ok(process) => process,
+        Err(error) => fatal(format_args!("{error}")),
+    };
+    let (end, ns) = process.join();
+    let (how, number) = match end {
+        End::Exited(status) => ("exited with status", u32::from(status)),
+        End::Killed(signal) => ("was ended by signal", signal),
+    };
+    log::info!(
+        "{} {how} {number} after {}.{:06} s",
+        process.name(),
+        ns / 1_000_000_000,
+        ns / 1000 % 1_000_000
+    );
+    Status(end.status())
+}

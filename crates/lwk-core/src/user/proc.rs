@@ -1,0 +1,102 @@
+//! What `/proc`, `/sys` and `/dev` tell run-times: processors, memory, the program itself.
+
+use super::{
+    files::{CONSOLE, FULL, NULL, RANDOM, ZERO},
+    thread::UserThread,
+};
+use crate::{memory, percore};
+use alloc::{format, string::String, vec::Vec};
+use core::fmt::Write as _;
+use memfs::{FileSystem, Start};
+
+/// Adds the files that stay as they are.
+pub fn provide(files: &mut FileSystem) -> memfs::Result<()> {
+    for directory in [&b"/dev/shm"[..], b"/proc/self", b"/tmp", b"/sys/devices/system/cpu", b"/etc"] {
+        files.provide_directory(directory)?;
+    }
+    let devices = [
+        (&b"/dev/null"[..], NULL),
+        (b"/dev/zero", ZERO),
+        (b"/dev/full", FULL),
+        (b"/dev/random", RANDOM),
+        (b"/dev/urandom", RANDOM),
+        (b"/dev/console", CONSOLE),
+        (b"/dev/tty", CONSOLE),
+        (b"/dev/stdin", CONSOLE),
+        (b"/dev/stdout", CONSOLE),
+        (b"/dev/stderr", CONSOLE),
+    ];
+    for (path, device) in devices {
+        if files.find(Start::Root, path, false).is_err() {
+            files.create_device(Start::Root, path, device, 0o666)?;
+        }
+    }
+    let cores = percore::all().iter().filter(|core| core.is_online()).count();
+    let list = if cores == 1 { String::from("0\n") } else { format!("0-{}\n", cores - 1) };
+    for name in ["online", "possible", "present"] {
+        files.provide(format!("/sys/devices/system/cpu/{name}").as_bytes(), list.as_bytes())?;
+    }
+    let mut text = String::new();
+    for core in 0..cores {
+        files.provide_directory(format!("/sys/devices/system/cpu/cpu{core}").as_bytes())?;
+        let _ = writeln!(text, "processor\t: {core}\n");
+    }
+    files.provide(b"/proc/cpuinfo", text.as_bytes())?;
+    files.provide(b"/proc/sys/vm/overcommit_memory", b"1\n")?;
+    files.provide(b"/proc/sys/kernel/osrelease", concat!(env!("CARGO_PKG_VERSION"), "\n").as_bytes())?;
+    let version = concat!("Margay LWK ", env!("CARGO_PKG_VERSION"), "\n");
+    files.provide(b"/proc/version", version.as_bytes())
+}
+
+/// The text of a file that is made when it is opened.
+pub fn text(thread: &UserThread, path: &[u8]) -> Option<Vec<u8>> {
+    let process = thread.process();
+    let own = format!("/proc/{}/", process.id());
+    let name = path.strip_prefix(b"/proc/self/").or_else(|| path.strip_prefix(own.as_bytes()));
+    let mut text = String::new();
+    match name {
+        Some(b"maps") => {
+            let regions = process.with_space(|space| Ok(space.regions().iter().copied().collect::<Vec<_>>()));
+            for region in regions.unwrap_or_default() {
+                let (start, end) = (region.range.start.get(), region.range.end.get());
+                let flag = |set: bool, name: char| if set { name } else { '-' };
+                let access = region.access;
+                let (r, w, x) = (flag(access.read, 'r'), flag(access.write, 'w'), flag(access.execute, 'x'));
+                let what = match region.purpose {
+                    address_space::Purpose::Program => String::from_utf8_lossy(process.path()).into_owned(),
+                    address_space::Purpose::Heap => "[heap]".into(),
+                    address_space::Purpose::Stack => "[stack]".into(),
+                    address_space::Purpose::Kernel if access.execute => "[vdso]".into(),
+                    address_space::Purpose::Kernel => "[vvar]".into(),
+                    _ => String::new(),
+                };
+                let _ = writeln!(text, "{start:08x}-{end:08x} {r}{w}{x}p 00000000 00:00 0 {what}");
+            }
+        }
+        Some(b"status") => {
+            let backed = process.with_space(|space| Ok(space.backed())).unwrap_or(0) >> 10;
+            let _ = writeln!(
+                text,
+                "Name:\t{}\nState:\tR (running)\nTgid:\t{}\nPid:\t{}\nPPid:\t{}\nVmRSS:\t{backed} kB\nThreads:\t{}",
+                process.name(),
+                process.id(),
+                process.id(),
+                process.parent(),
+                process.threads().len()
+            );
+        }
+        Some(b"comm") => {
+            let _ = writeln!(text, "{}", process.name());
+        }
+        _ if path == b"/proc/meminfo" => {
+            let free = memory::free_bytes() >> 10;
+            let total = super::memory_bytes() >> 10;
+            let _ = writeln!(
+                text,
+                "MemTotal: {total:>15} kB\nMemFree: {free:>16} kB\nMemAvailable: {free:>11} kB"
+            );
+        }
+        _ => return None,
+    }
+    Some(text.into_bytes())
+}

@@ -1,0 +1,465 @@
+//! Signals: sent, kept, delivered on the program's stack, and returned from.
+//!
+//! The frame is Linux' for AArch64 (`uapi/asm/sigcontext.h`, `ucontext.h`): C libraries and unwinders know it. A signal that
+//! is pending already is not queued a second time, real-time signals included.
+
+use super::{
+    copy,
+    errno::{Errno, Result},
+    process::{End, Process},
+    report, space,
+    thread::{UserThread, work},
+};
+use crate::arch::{self, UserFrame};
+use alloc::vec::Vec;
+use linux_program::vdso;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Signals have the numbers from 1 to this.
+pub const MOST: u32 = 64;
+pub const SIGABRT: u32 = 6;
+pub const SIGBUS: u32 = 7;
+pub const SIGFPE: u32 = 8;
+pub const SIGILL: u32 = 4;
+pub const SIGKILL: u32 = 9;
+pub const SIGPIPE: u32 = 13;
+pub const SIGSEGV: u32 = 11;
+pub const SIGSTOP: u32 = 19;
+pub const SIGTRAP: u32 = 5;
+/// By default, nothing happens: SIGCHLD, SIGCONT, SIGURG, SIGWINCH. Nor does a program stop: SIGTSTP, SIGTTIN, SIGTTOU.
+const IGNORED: [u32; 7] = [17, 18, 20, 21, 22, 23, 28];
+
+const SIG_DFL: u64 = 0;
+const SIG_IGN: u64 = 1;
+const SA_SIGINFO: u64 = 4;
+const SA_RESTORER: u64 = 0x0400_0000;
+const SA_ONSTACK: u64 = 0x0800_0000;
+const SA_RESTART: u64 = 0x1000_0000;
+const SA_NODEFER: u64 = 0x4000_0000;
+const SA_RESETHAND: u64 = 0x8000_0000;
+const SS_ONSTACK: i32 = 1;
+const SS_DISABLE: i32 = 2;
+/// `MINSIGSTKSZ`.
+const SMALLEST_STACK: u64 = 5120;
+
+/// `si_code`: by `kill`, by `tgkill`.
+pub const SI_USER: i32 = 0;
+pub const SI_TKILL: i32 = -6;
+
+/// The bit of a signal in a mask.
+pub const fn bit(number: u32) -> u64 {
+    1 << (number - 1)
+}
+
+/// A signal on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Info {
+    pub number: u32,
+    pub code: i32,
+    /// Of a fault: the address. Otherwise who sent it, number of process and user.
+    pub value: u64,
+    /// Of a fault.
+    pub syndrome: u64,
+}
+
+/// `struct sigaction` of the kernel's interface.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Action {
+    pub handler: u64,
+    pub flags: u64,
+    pub restorer: u64,
+    pub mask: u64,
+}
+
+/// What a process does about signals.
+#[derive(Debug)]
+pub struct ProcessSignals {
+    actions: [Action; MOST as usize + 1],
+}
+
+impl ProcessSignals {
+    /// The default for all.
+    pub const fn new() -> Self {
+        Self { actions: [Action { handler: SIG_DFL, flags: 0, restorer: 0, mask: 0 }; MOST as usize + 1] }
+    }
+
+    /// Gives an action, and takes another one.
+    pub fn action(&mut self, number: u32, new: Option<Action>) -> Result<Action> {
+        if number == 0 || number > MOST || new.is_some() && [SIGKILL, SIGSTOP].contains(&number) {
+            return Err(Errno::EINVAL);
+        }
+        let old = self.actions[number as usize];
+        if let Some(new) = new {
+            self.actions[number as usize] = new;
+        }
+        Ok(old)
+    }
+
+    fn ignores(&self, number: u32) -> bool {
+        match self.actions[number as usize].handler {
+            SIG_IGN => true,
+            SIG_DFL => IGNORED.contains(&number),
+            _ => false,
+        }
+    }
+}
+
+/// `stack_t`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct AltStack {
+    pub start: u64,
+    pub flags: i32,
+    pub padding: u32,
+    pub size: u64,
+}
+
+const NO_STACK: AltStack = AltStack { start: 0, flags: SS_DISABLE, padding: 0, size: 0 };
+
+/// What a thread has of signals.
+#[derive(Debug)]
+pub struct ThreadSignals {
+    pub mask: u64,
+    /// The mask that comes back after a handler (`rt_sigsuspend`).
+    saved_mask: Option<u64>,
+    pending: Vec<Info>,
+    stack: AltStack,
+}
+
+impl ThreadSignals {
+    /// With a mask, and nothing pending.
+    pub const fn new(mask: u64) -> Self {
+        Self { mask, saved_mask: None, pending: Vec::new(), stack: NO_STACK }
+    }
+
+    /// What is pending, as a mask.
+    pub fn pending(&self) -> u64 {
+        self.pending.iter().fold(0, |mask, info| mask | bit(info.number))
+    }
+
+    fn deliverable(&self) -> bool {
+        self.pending() & !self.mask != 0
+    }
+
+    /// Takes the first that is not blocked, faults before others.
+    fn take(&mut self) -> Option<Info> {
+        let allowed = |info: &&Info| bit(info.number) & self.mask == 0;
+        let number =
+            self.pending.iter().filter(allowed).map(|info| info.number).min_by_key(|number| {
+                (![SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE].contains(number), *number)
+            })?;
+        let at = self.pending.iter().position(|info| info.number == number)?;
+        Some(self.pending.remove(at))
+    }
+
+    /// Takes one of a set, blocked or not (`rt_sigtimedwait`).
+    pub fn take_of(&mut self, set: u64) -> Option<Info> {
+        let at = self.pending.iter().position(|info| bit(info.number) & set != 0)?;
+        Some(self.pending.remove(at))
+    }
+
+    /// The mask to wait with, until a handler has run.
+    pub fn suspend(&mut self, mask: u64) {
+        self.saved_mask = Some(self.mask);
+        self.mask = mask & !UNBLOCKABLE;
+    }
+
+    fn on_stack(&self, sp: u64) -> bool {
+        self.stack.flags & SS_DISABLE == 0 && sp.wrapping_sub(self.stack.start) <= self.stack.size
+    }
+
+    /// `sigaltstack`: the old one, and a new one.
+    pub fn alternative(&mut self, sp: u64, new: Option<AltStack>) -> Result<AltStack> {
+        let mut old = self.stack;
+        if self.on_stack(sp) {
+            old.flags |= SS_ONSTACK;
+        }
+        if let Some(new) = new {
+            if old.flags & SS_ONSTACK != 0 {
+                return Err(Errno::EPERM);
+            }
+            if new.flags & !(SS_DISABLE | SS_ONSTACK) != 0 {
+                return Err(Errno::EINVAL);
+            }
+            self.stack = if new.flags & SS_DISABLE != 0 {
+                NO_STACK
+            } else if new.size < SMALLEST_STACK {
+                return Err(Errno::ENOMEM);
+            } else {
+                AltStack { flags: 0, ..new }
+            };
+        }
+        Ok(old)
+    }
+}
+
+/// What cannot be blocked.
+pub const UNBLOCKABLE: u64 = bit(SIGKILL) | bit(SIGSTOP);
+
+impl UserThread {
+    /// Whether a signal would be delivered here now.
+    pub fn takes(&self, number: u32) -> bool {
+        self.signals.lock().mask & bit(number) == 0
+    }
+
+    /// Sends a signal to this thread.
+    pub fn signal(&self, info: Info) {
+        let ignored = self.process().signals.lock().ignores(info.number);
+        let wakes = {
+            let mut signals = self.signals.lock();
+            let blocked = signals.mask & bit(info.number) != 0;
+            let known = signals.pending() & bit(info.number) != 0;
+            if !(known || ignored && !blocked) {
+                signals.pending.push(info);
+            }
+            signals.deliverable() || blocked
+        };
+        if wakes {
+            self.add_work(work::SIGNAL);
+            self.kick();
+        }
+    }
+
+    /// A fault of the program itself: it gets the signal now, or ends.
+    pub fn fault(&self, info: Info) {
+        let handler = self.process().signals.lock().actions[info.number as usize].handler;
+        let blocked = self.signals.lock().mask & bit(info.number) != 0;
+        if blocked || handler == SIG_IGN || handler == SIG_DFL {
+            self.process().signals.lock().actions[info.number as usize].handler = SIG_DFL;
+            self.signals.lock().mask &= !bit(info.number);
+        }
+        self.signals.lock().pending.push(info);
+        self.add_work(work::SIGNAL);
+    }
+
+    /// Changes the mask.
+    pub fn set_mask(&self, mask: u64) {
+        let deliverable = {
+            let mut signals = self.signals.lock();
+            signals.mask = mask & !UNBLOCKABLE;
+            signals.deliverable()
+        };
+        if deliverable {
+            self.add_work(work::SIGNAL);
+        }
+    }
+}
+
+/// Delivers what is pending, before the program goes on.
+pub fn deliver(thread: &UserThread, frame: &mut UserFrame) {
+    let restarts = thread.restarts.swap(false, core::sync::atomic::Ordering::Relaxed);
+    let again = |frame: &mut UserFrame| {
+        frame.x[0] = thread.argument.load(core::sync::atomic::Ordering::Relaxed);
+        frame.pc -= 4;
+    };
+    let mut first = true;
+    loop {
+        let Some(info) = thread.signals.lock().take() else { break };
+        let action = {
+            let mut signals = thread.process().signals.lock();
+            let action = signals.actions[info.number as usize];
+            if action.flags & SA_RESETHAND != 0 && action.handler > SIG_IGN {
+                signals.actions[info.number as usize].handler = SIG_DFL;
+            }
+            action
+        };
+        match action.handler {
+            SIG_IGN => continue,
+            SIG_DFL if IGNORED.contains(&info.number) => continue,
+            SIG_DFL => {
+                kill(thread, frame, &info);
+                return;
+            }
+            _ => {}
+        }
+        if core::mem::take(&mut first) && restarts {
+            if action.flags & SA_RESTART != 0 {
+                again(frame);
+            } else {
+                frame.x[0] = Errno::EINTR.in_register();
+            }
+        }
+        if enter_handler(thread, frame, &info, &action).is_err() {
+            // There is no room for the frame: the program cannot be told any more.
+            let full = Info { number: SIGSEGV, code: 1, value: frame.sp, syndrome: 0 };
+            kill(thread, frame, &full);
+            return;
+        }
+    }
+    if first {
+        if restarts {
+            again(frame);
+        }
+        // Nothing was delivered: a mask that was only for the wait comes back.
+        let mut signals = thread.signals.lock();
+        if let Some(mask) = signals.saved_mask.take() {
+            signals.mask = mask;
+        }
+    }
+}
+
+fn kill(thread: &UserThread, frame: &UserFrame, info: &Info) {
+    let process = thread.process();
+    if process.how().is_none() {
+        report::killed(thread, frame, info);
+    }
+    process.end(End::Killed(info.number));
+}
+
+const FPSIMD_MAGIC: u32 = 0x4650_8001;
+const ESR_MAGIC: u32 = 0x4553_5201;
+
+#[repr(C)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+struct SigInfo {
+    number: i32,
+    errno: i32,
+    code: i32,
+    padding: u32,
+    value: u64,
+    rest: [u64; 13],
+}
+
+/// `struct rt_sigframe` up to the records of `sigcontext`, with the records that are written, and the frame record.
+#[repr(C)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+struct SignalFrame {
+    info: SigInfo,
+    flags: u64,
+    link: u64,
+    stack: AltStack,
+    mask: u64,
+    mask_room: [u64; 15],
+    to_16: u64,
+    fault_address: u64,
+    x: [u64; 31],
+    sp: u64,
+    pc: u64,
+    pstate: u64,
+    to_16_again: u64,
+    fp_magic: u32,
+    fp_size: u32,
+    fpsr: u32,
+    fpcr: u32,
+    q: [u128; 32],
+    esr_magic: u32,
+    esr_size: u32,
+    esr: u64,
+    records_end: [u64; 2],
+}
+
+/// `__reserved` of `sigcontext`, and where it begins in the frame.
+const RECORDS: usize = 4096;
+const RECORDS_AT: usize = core::mem::offset_of!(SignalFrame, fp_magic);
+const _: () =
+    assert!(RECORDS_AT == 128 + 464 && core::mem::offset_of!(SignalFrame, fault_address) == 128 + 176);
+/// Bytes of `struct rt_sigframe`.
+const FRAME_SIZE: u64 = (RECORDS_AT + RECORDS) as u64;
+
+/// Makes the program continue in its handler.
+fn enter_handler(thread: &UserThread, frame: &mut UserFrame, info: &Info, action: &Action) -> Result<()> {
+    let state = thread.registers();
+    let (mask, stack, top) = {
+        let signals = thread.signals.lock();
+        let alternative = action.flags & SA_ONSTACK != 0
+            && signals.stack.flags & SS_DISABLE == 0
+            && !signals.on_stack(frame.sp);
+        let top = if alternative { signals.stack.start + signals.stack.size } else { frame.sp };
+        (signals.saved_mask.unwrap_or(signals.mask), signals.stack, top)
+    };
+    // A frame record, so that unwinding goes on into what was interrupted, and the frame below it.
+    let record = top.wrapping_sub(16) & !15;
+    let at = record.wrapping_sub(FRAME_SIZE);
+    let is_fault = info.syndrome != 0;
+    let context = SignalFrame {
+        info: SigInfo {
+            number: info.number as i32,
+            errno: 0,
+            code: info.code,
+            padding: 0,
+            value: info.value,
+            rest: [0; 13],
+        },
+        flags: 0,
+        link: 0,
+        stack,
+        mask,
+        mask_room: [0; 15],
+        to_16: 0,
+        fault_address: if is_fault { info.value } else { 0 },
+        x: frame.x,
+        sp: frame.sp,
+        pc: frame.pc,
+        pstate: frame.pstate,
+        to_16_again: 0,
+        fp_magic: FPSIMD_MAGIC,
+        fp_size: 528,
+        fpsr: state.fpsr as u32,
+        fpcr: state.fpcr as u32,
+        q: state.q,
+        // Without a syndrome, an empty record ends the list here.
+        esr_magic: if is_fault { ESR_MAGIC } else { 0 },
+        esr_size: if is_fault { 16 } else { 0 },
+        esr: info.syndrome,
+        records_end: [0; 2],
+    };
+    copy::write(at, &context)?;
+    copy::write(record, &[frame.x[29], frame.x[30]])?;
+    {
+        let mut signals = thread.signals.lock();
+        signals.saved_mask = None;
+        signals.mask |= action.mask & !UNBLOCKABLE;
+        if action.flags & SA_NODEFER == 0 {
+            signals.mask |= bit(info.number);
+        }
+    }
+    frame.x[0] = u64::from(info.number);
+    if action.flags & SA_SIGINFO != 0 {
+        frame.x[1] = at;
+        frame.x[2] = at + 128;
+    }
+    frame.x[29] = record;
+    frame.x[30] = if action.flags & SA_RESTORER != 0 {
+        action.restorer
+    } else {
+        vdso::signal_return(space::VDSO).map_or(0, linux_program::UserAddr::get)
+    };
+    frame.sp = at;
+    frame.pc = action.handler;
+    frame.set_pstate(0);
+    Ok(())
+}
+
+/// `rt_sigreturn`: back to what was interrupted.
+pub fn leave_handler(thread: &UserThread, frame: &mut UserFrame) -> Result<()> {
+    let context = copy::read::<SignalFrame>(frame.sp)?;
+    if context.fp_magic == FPSIMD_MAGIC {
+        let mut state = thread.registers();
+        state.q = context.q;
+        (state.fpsr, state.fpcr) = (u64::from(context.fpsr), u64::from(context.fpcr));
+        arch::restore_fp(&state);
+    }
+    frame.x = context.x;
+    frame.sp = context.sp;
+    frame.pc = context.pc;
+    frame.set_pstate(context.pstate);
+    thread.set_mask(context.mask);
+    Ok(())
+}
+
+/// Whether there is a process that a signal can be sent to, and the signal.
+pub fn send(process: &Process, thread: Option<&UserThread>, number: u32, code: i32) -> Result<()> {
+    if number > MOST {
+        return Err(Errno::EINVAL);
+    }
+    if number == 0 {
+        return Ok(());
+    }
+    let info = Info { number, code, value: u64::from(process.id()), syndrome: 0 };
+    match thread {
+        Some(thread) => thread.signal(info),
+        None => process.signal(info),
+    }
+    Ok(())
+}

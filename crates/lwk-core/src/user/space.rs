@@ -1,0 +1,604 @@
+//! The memory of a process: regions, the tables that make them true, and the physical memory behind them.
+//!
+//! Memory is there before it is used: a region gets contiguous physical memory when it is made, in the largest pages.
+//! Only what asks to be lazy (`MAP_NORESERVE`, or more than there is) gets its memory where it is touched. What nobody
+//! may read has none until it is made readable, so that reserved ranges cost nothing.
+
+use super::errno::{Errno, Result};
+use crate::{
+    arch,
+    memory::{self, Phys},
+    sync::IrqMutex,
+};
+use aarch64_paging::{
+    descriptor::{El1Attributes as Attributes, PhysicalAddress},
+    paging::{Constraints, El1And0, MemoryRegion, PageTable, RootTable, Translation, VaRange},
+};
+use address_space::{AddressSpace, BLOCK, PAGE, Purpose, Region, SpaceError};
+use alloc::{
+    alloc::{Layout, alloc_zeroed, dealloc},
+    vec::Vec,
+};
+use core::{cell::RefCell, fmt, ptr::NonNull};
+use linux_program::{Access, UserAddr, UserRange};
+
+/// The lowest address that can be mapped: what lies below is where null pointers point.
+pub const LOWEST: UserAddr = UserAddr::new(0x1_0000);
+/// Where position-independent programs go.
+pub const PROGRAM: UserAddr = UserAddr::new(1 << 32);
+/// Where `mmap` looks for places.
+const MAPPINGS: UserRange = range(UserAddr::new(1 << 36), UserAddr::new(1 << 46));
+/// The end of the first thread's stack.
+pub const STACK_TOP: UserAddr = UserAddr::new(0x7fff_0000_0000);
+/// Where the kernel's clock and vDSO are.
+pub const VDSO: UserAddr = UserAddr::new(0x7fff_4000_0000);
+/// One past the last address.
+const END: UserAddr = UserAddr::new(1 << 47);
+/// More than this part of the free memory at once is given only where it is touched.
+const LARGE: u64 = 2;
+/// How many pages are invalidated one by one.
+const FEW: u64 = 16;
+
+const USER: Attributes = Attributes::ATTRIBUTE_INDEX_0
+    .union(Attributes::INNER_SHAREABLE)
+    .union(Attributes::ACCESSED)
+    .union(Attributes::NON_GLOBAL)
+    .union(Attributes::PXN)
+    .union(Attributes::VALID);
+
+/// From `start` up to `end`.
+pub const fn range(start: UserAddr, end: UserAddr) -> UserRange {
+    UserRange { start, end }
+}
+
+/// What nobody may do anything with.
+pub const NO_ACCESS: Access = Access { read: false, write: false, execute: false };
+
+fn attributes(access: Access) -> Attributes {
+    let mut attributes = USER;
+    if access.read || access.write || access.execute {
+        // AArch64 has nothing that can be written and not read.
+        attributes |= Attributes::USER;
+    }
+    if !access.write {
+        attributes |= Attributes::READ_ONLY;
+    }
+    if !access.execute {
+        attributes |= Attributes::UXN;
+    }
+    attributes
+}
+
+/// Tables come from the kernel's heap, and go back when nothing can be cached of them any more.
+#[derive(Debug, Default)]
+struct UserTables {
+    unused: RefCell<Vec<NonNull<PageTable<Attributes>>>>,
+}
+
+// SAFETY: the tables are the space's alone.
+unsafe impl Send for UserTables {}
+
+const TABLE: Layout = match Layout::from_size_align(PAGE as usize, PAGE as usize) {
+    Ok(layout) => layout,
+    Err(_) => panic!("a page is a layout"),
+};
+
+impl Translation<Attributes> for UserTables {
+    fn allocate_table(&mut self) -> (NonNull<PageTable<Attributes>>, PhysicalAddress) {
+        // SAFETY: the layout is not empty.
+        let table = NonNull::new(unsafe { alloc_zeroed(TABLE) }).expect("no memory for a translation table");
+        let phys = Phys::of_linear(table.as_ptr()).expect("the heap is in the linear map");
+        (table.cast(), PhysicalAddress(phys.0 as usize))
+    }
+
+    unsafe fn deallocate_table(&mut self, table: NonNull<PageTable<Attributes>>) {
+        self.unused.get_mut().push(table);
+    }
+
+    fn physical_to_virtual(&self, pa: PhysicalAddress) -> NonNull<PageTable<Attributes>> {
+        NonNull::new(Phys(pa.0 as u64).linear()).expect("no table is at address 0").cast()
+    }
+}
+
+impl UserTables {
+    /// Gives back what is not used any more. The TLBs know nothing of it by now.
+    fn clean(&self) {
+        for table in self.unused.borrow_mut().drain(..) {
+            // SAFETY: it came from `allocate_table`, and nothing refers to it.
+            unsafe { dealloc(table.as_ptr().cast(), TABLE) };
+        }
+    }
+}
+
+impl Drop for UserTables {
+    fn drop(&mut self) {
+        self.clean();
+    }
+}
+
+/// Which address space numbers are in use. 0 is nobody's.
+static NUMBERS: IrqMutex<[u64; 4]> = IrqMutex::new([1, 0, 0, 0]);
+
+/// The number that tells a space's entries in the TLB from others'.
+#[derive(Debug)]
+struct Number(u16);
+
+impl Number {
+    fn new() -> Option<Self> {
+        let mut numbers = NUMBERS.lock();
+        let word = numbers.iter().position(|word| *word != u64::MAX)?;
+        let bit = numbers[word].trailing_ones();
+        numbers[word] |= 1 << bit;
+        Some(Self(word as u16 * 64 + bit as u16))
+    }
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        arch::invalidate_space(self.0);
+        NUMBERS.lock()[usize::from(self.0) / 64] &= !(1 << (self.0 % 64));
+    }
+}
+
+/// A mapped piece: where, its memory, and the size of the entry that maps it.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    range: UserRange,
+    phys: Phys,
+    entry: u64,
+}
+
+/// A process's memory.
+pub struct Space {
+    regions: AddressSpace,
+    tables: RootTable<El1And0, UserTables>,
+    /// Given back after the tables are gone.
+    number: Number,
+    heap: UserRange,
+    /// Bytes of physical memory.
+    backed: u64,
+}
+
+impl fmt::Debug for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Space({} regions, {} bytes)", self.regions.iter().count(), self.backed)
+    }
+}
+
+impl From<SpaceError> for Errno {
+    fn from(error: SpaceError) -> Self {
+        match error {
+            SpaceError::Range => Self::EINVAL,
+            SpaceError::Overlap => Self::EEXIST,
+            SpaceError::Hole | SpaceError::TooMany => Self::ENOMEM,
+            SpaceError::Kernel => Self::EACCES,
+        }
+    }
+}
+
+impl Space {
+    /// An empty address space; `None` if there are 255 already.
+    pub fn new() -> Option<Self> {
+        let number = Number::new()?;
+        let tables = RootTable::with_va_range(UserTables::default(), 0, El1And0, VaRange::Lower);
+        let regions = AddressSpace::new(range(LOWEST, END), MAPPINGS);
+        Some(Self { regions, tables, number, heap: range(LOWEST, LOWEST), backed: 0 })
+    }
+
+    /// The value of `TTBR0_EL1`.
+    pub fn tables(&self) -> u64 {
+        arch::user_tables(Phys(self.tables.to_physical().0 as u64), self.number.0)
+    }
+
+    /// Its regions.
+    pub const fn regions(&self) -> &AddressSpace {
+        &self.regions
+    }
+
+    /// Bytes of physical memory that it has.
+    pub const fn backed(&self) -> u64 {
+        self.backed
+    }
+
+    fn invalidate(&self, changed: UserRange) {
+        let tables = self.tables.translation();
+        if changed.len() / PAGE <= FEW && tables.unused.borrow().is_empty() {
+            arch::invalidate_pages(self.number.0, changed.start.get(), changed.len() / PAGE);
+        } else {
+            arch::invalidate_space(self.number.0);
+            tables.clean();
+        }
+    }
+
+    /// What is mapped in a range, ascending; entries that cross its ends are cut.
+    fn pieces(&self, within: UserRange) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        let region = MemoryRegion::new(within.start.get() as usize, within.end.get() as usize);
+        let _ = self.tables.walk_range(&region, &mut |at, descriptor, level| {
+            if descriptor.is_valid() && !(level < 3 && descriptor.is_table_or_page()) {
+                let entry = PAGE << (9 * (3 - level));
+                let start = at.start().0 as u64;
+                let phys = Phys(descriptor.output_address().0 as u64 + (start & (entry - 1)));
+                let end = UserAddr::new(at.end().0 as u64);
+                pieces.push(Piece { range: range(UserAddr::new(start), end), phys, entry });
+            }
+            Ok(())
+        });
+        pieces
+    }
+
+    fn write_entries(&mut self, at: UserRange, phys: Phys, attributes: Attributes) {
+        let region = MemoryRegion::new(at.start.get() as usize, at.end.get() as usize);
+        self.tables
+            .map_range(&region, PhysicalAddress(phys.0 as usize), attributes, Constraints::NO_CONTIGUOUS_HINT)
+            .expect("regions are in the lower half");
+    }
+
+    /// Sees to it that no block reaches across `at`: what is in it is taken out of the tables, and put back in two parts
+    /// (Arm ARM, D8.16.1, break-before-make). A program that gets there meanwhile faults, waits for this, and tries again.
+    fn split_block(&mut self, at: UserAddr) {
+        let page = range(at, UserAddr::new(at.get() + PAGE));
+        let Some(piece) = self.pieces(page).first().copied().filter(|piece| piece.entry > PAGE) else {
+            return;
+        };
+        let start = at.get() & !(piece.entry - 1);
+        if start == at.get() {
+            return;
+        }
+        let Some(access) = self.regions.find(at).map(|region| region.access) else { return };
+        let whole = range(UserAddr::new(start), UserAddr::new(start + piece.entry));
+        let phys = Phys(piece.phys.0 - (at.get() - start));
+        self.write_entries(whole, Phys(0), Attributes::empty());
+        arch::invalidate_space(self.number.0);
+        let second = Phys(phys.0 + (at.get() - start));
+        self.write_entries(range(whole.start, at), phys, attributes(access));
+        self.write_entries(range(at, whole.end), second, attributes(access));
+    }
+
+    /// Gives a range physical memory where it has none, all of it or nothing.
+    fn back(&mut self, place: UserRange, access: Access) -> Result<()> {
+        let mut holes = Vec::new();
+        let mut at = place.start;
+        for piece in self.pieces(place) {
+            if at < piece.range.start {
+                holes.push(range(at, piece.range.start));
+            }
+            at = piece.range.end;
+        }
+        if at < place.end {
+            holes.push(range(at, place.end));
+        }
+        let mut taken: Vec<(UserRange, Phys)> = Vec::new();
+        for hole in holes {
+            if !take_for(hole, &mut taken) {
+                for (piece, phys) in taken {
+                    memory::give(phys.0..phys.0 + piece.len());
+                }
+                return Err(Errno::ENOMEM);
+            }
+        }
+        for (piece, phys) in taken {
+            // SAFETY: whole pages, just taken from free memory.
+            unsafe { arch::zero_pages(phys.linear(), piece.len() as usize) };
+            self.backed += piece.len();
+            self.write_entries(piece, phys, attributes(access));
+        }
+        arch::table_written();
+        Ok(())
+    }
+
+    /// Adds a region, at `wish` or (`fixed`) only there, and gives it memory.
+    pub fn map(
+        &mut self,
+        size: u64,
+        wish: Option<UserAddr>,
+        fixed: bool,
+        access: Access,
+        purpose: Purpose,
+        lazy: bool,
+    ) -> Result<UserRange> {
+        if access.write && access.execute {
+            return Err(Errno::EACCES);
+        }
+        let place = match wish.filter(|_| fixed) {
+            Some(start) => range(start, start.checked_add(size).ok_or(Errno::EINVAL)?),
+            None => self.regions.free_place(size, wish).ok_or(Errno::ENOMEM)?,
+        };
+        let lazy = lazy || size > memory::free_bytes() / LARGE;
+        self.regions.insert(Region { range: place, access, purpose, lazy })?;
+        if access != NO_ACCESS && !lazy {
+            if let Err(error) = self.back(place, access) {
+                let _ = self.regions.remove(place);
+                return Err(error);
+            }
+        }
+        Ok(place)
+    }
+
+    /// Maps pages of the kernel's, for good.
+    pub fn map_kernel(&mut self, start: UserAddr, phys: Phys, size: u64, access: Access) -> Result<()> {
+        let place = range(start, UserAddr::new(start.get() + size));
+        self.regions.insert(Region { range: place, access, purpose: Purpose::Kernel, lazy: false })?;
+        self.write_entries(place, phys, attributes(access));
+        Ok(())
+    }
+
+    /// Maps physical memory that somebody else keeps.
+    pub fn map_physical(&mut self, phys: Phys, size: u64) -> Result<UserRange> {
+        let access = Access { read: true, write: true, execute: false };
+        let place = self.regions.free_place(size, None).ok_or(Errno::ENOMEM)?;
+        self.regions.insert(Region { range: place, access, purpose: Purpose::Physical, lazy: false })?;
+        self.write_entries(place, phys, attributes(access));
+        arch::table_written();
+        Ok(place)
+    }
+
+    /// Whether a region maps some of this physical memory.
+    pub fn maps_physical(&self, memory: core::ops::Range<u64>) -> bool {
+        self.regions
+            .iter()
+            .filter(|region| region.purpose == Purpose::Physical)
+            .flat_map(|region| self.pieces(region.range))
+            .any(|piece| piece.phys.0 < memory.end && memory.start < piece.phys.0 + piece.range.len())
+    }
+
+    /// Changes an aligned word of the program's at once; returns what it was.
+    pub fn change_word(&mut self, at: u64, change: impl Fn(u32) -> u32) -> Result<u32> {
+        let address = UserAddr::new(at);
+        if !at.is_multiple_of(4) {
+            return Err(Errno::EINVAL);
+        }
+        if !self.regions.find(address).is_some_and(|region| region.access.write) {
+            return Err(Errno::EFAULT);
+        }
+        if self.linear(address).is_none() {
+            self.fault(address, true, false);
+        }
+        let word = self.linear(address).ok_or(Errno::EFAULT)?.cast::<u32>();
+        // SAFETY: an aligned word of the space's memory, in the linear map while the space is locked; the program changes
+        // it with atomic accesses, if it means well.
+        let word = unsafe { core::sync::atomic::AtomicU32::from_ptr(word) };
+        let mut old = word.load(core::sync::atomic::Ordering::Acquire);
+        loop {
+            let order = core::sync::atomic::Ordering::AcqRel;
+            let done =
+                word.compare_exchange_weak(old, change(old), order, core::sync::atomic::Ordering::Acquire);
+            match done {
+                Ok(old) => return Ok(old),
+                Err(other) => old = other,
+            }
+        }
+    }
+
+    /// Removes what is mapped in a range; its memory is free again.
+    pub fn unmap(&mut self, gone: UserRange) -> Result<()> {
+        self.split_block(gone.start);
+        self.split_block(gone.end);
+        for region in self.regions.remove(gone)? {
+            self.release(&region);
+        }
+        Ok(())
+    }
+
+    /// Takes a region out of the tables, and gives its memory back.
+    fn release(&mut self, region: &Region) {
+        let pieces = self.pieces(region.range);
+        if pieces.is_empty() {
+            return;
+        }
+        self.write_entries(region.range, Phys(0), Attributes::empty());
+        self.invalidate(region.range);
+        if matches!(region.purpose, Purpose::Physical | Purpose::Kernel) {
+            return;
+        }
+        for piece in pieces {
+            self.backed -= piece.range.len();
+            memory::give(piece.phys.0..piece.phys.0 + piece.range.len());
+        }
+    }
+
+    /// Changes what a program may do with a range.
+    pub fn protect(&mut self, changed: UserRange, access: Access) -> Result<()> {
+        if access.write && access.execute {
+            return Err(Errno::EACCES);
+        }
+        self.split_block(changed.start);
+        self.split_block(changed.end);
+        for region in self.regions.protect(changed, access)? {
+            for piece in self.pieces(region.range) {
+                if access.execute && !region.access.execute {
+                    arch::synchronise_code(piece.phys.linear(), piece.range.len() as usize);
+                }
+                self.write_entries(piece.range, piece.phys, attributes(access));
+            }
+            if access != NO_ACCESS && !region.lazy {
+                self.back(region.range, access)?;
+            }
+        }
+        self.invalidate(changed);
+        Ok(())
+    }
+
+    /// Forgets the contents of a range: it reads as zero afterwards.
+    pub fn forget(&mut self, range: UserRange) -> Result<()> {
+        let others = [Purpose::Physical, Purpose::Kernel];
+        if self.regions.overlapping(range).any(|region| others.contains(&region.purpose)) {
+            return Err(Errno::EINVAL);
+        }
+        for piece in self.pieces(range) {
+            // SAFETY: the memory is this space's; programs see their bytes change, as they asked.
+            unsafe { arch::zero_pages(piece.phys.linear(), piece.range.len() as usize) };
+        }
+        Ok(())
+    }
+
+    /// Moves a region's memory to another place, without copying: what `mremap` does. The new place is free, the old one
+    /// a part of a region.
+    pub fn move_memory(&mut self, from: UserRange, to: UserAddr) -> Result<()> {
+        let region = *self.regions.find(from.start).ok_or(Errno::EFAULT)?;
+        let target = range(to, to.checked_add(from.len()).ok_or(Errno::EINVAL)?);
+        if !region.range.covers(from) {
+            return Err(Errno::EFAULT);
+        }
+        self.split_block(from.start);
+        self.split_block(from.end);
+        self.regions.insert(Region { range: target, ..region })?;
+        if let Err(error) = self.regions.remove(from) {
+            let _ = self.regions.remove(target);
+            return Err(error.into());
+        }
+        let pieces = self.pieces(from);
+        if !pieces.is_empty() {
+            self.write_entries(from, Phys(0), Attributes::empty());
+            self.invalidate(from);
+        }
+        for piece in pieces {
+            let start = UserAddr::new(to.get() + (piece.range.start.get() - from.start.get()));
+            let at = range(start, UserAddr::new(start.get() + piece.range.len()));
+            self.write_entries(at, piece.phys, attributes(region.access));
+        }
+        arch::table_written();
+        Ok(())
+    }
+
+    /// A program touched an address where it could not. Whether it may try again.
+    pub fn fault(&mut self, address: UserAddr, write: bool, execute: bool) -> Fault {
+        let Some(region) = self.regions.find(address).copied() else { return Fault::NotMapped };
+        let access = region.access;
+        let allowed = if write {
+            access.write
+        } else if execute {
+            access.execute
+        } else {
+            access != NO_ACCESS
+        };
+        if !allowed {
+            return Fault::NotAllowed;
+        }
+        let page = UserAddr::new(address.get() & !(PAGE - 1));
+        if !self.pieces(range(page, UserAddr::new(page.get() + PAGE))).is_empty() {
+            // Somebody else has been here, or its block was being split.
+            return Fault::TryAgain;
+        }
+        let block = address.get() & !(BLOCK - 1);
+        let start = UserAddr::new(block).max(region.range.start);
+        let end = UserAddr::new(block + BLOCK).min(region.range.end);
+        let one = range(page, UserAddr::new(page.get() + PAGE));
+        match self.back(range(start, end), access).or_else(|_| self.back(one, access)) {
+            Ok(()) => Fault::TryAgain,
+            Err(_) => Fault::NoMemory,
+        }
+    }
+
+    /// The kernel's own address of a byte of the program's, if it is mapped.
+    pub fn linear(&self, address: UserAddr) -> Option<*mut u8> {
+        let page = UserAddr::new(address.get() & !(PAGE - 1));
+        let piece = *self.pieces(range(page, page.checked_add(PAGE)?)).first()?;
+        Some(piece.phys.linear().wrapping_add((address.get() & (PAGE - 1)) as usize))
+    }
+
+    /// Copies to the program's memory, whatever the program itself may do there.
+    pub fn write(&mut self, at: UserAddr, bytes: &[u8]) -> Result<()> {
+        let end = at.checked_add(bytes.len() as u64).ok_or(Errno::EFAULT)?;
+        let mut rest = bytes;
+        let first = UserAddr::new(at.get() & !(PAGE - 1));
+        let last = UserAddr::new(end.get().next_multiple_of(PAGE));
+        let mut address = at;
+        for piece in self.pieces(range(first, last.max(UserAddr::new(first.get() + PAGE)))) {
+            let offset = address.get().checked_sub(piece.range.start.get()).ok_or(Errno::EFAULT)?;
+            let count = rest.len().min((piece.range.len() - offset) as usize);
+            let to = piece.phys.linear().wrapping_add(offset as usize);
+            // SAFETY: the piece is mapped memory of this space, which the linear map holds, and `count` fits.
+            unsafe { core::ptr::copy_nonoverlapping(rest.as_ptr(), to, count) };
+            rest = &rest[count..];
+            address = UserAddr::new(address.get() + count as u64);
+        }
+        if rest.is_empty() { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
+    /// Makes code that was written visible to instruction fetches.
+    pub fn synchronise_code(&self, within: UserRange) {
+        for piece in self.pieces(within) {
+            arch::synchronise_code(piece.phys.linear(), piece.range.len() as usize);
+        }
+    }
+
+    /// Says where the heap begins.
+    pub const fn set_heap(&mut self, start: UserAddr) {
+        self.heap = range(start, start);
+    }
+
+    /// The end of the heap; moved to `end` if that is possible (`brk`).
+    pub fn set_break(&mut self, end: UserAddr) -> UserAddr {
+        let page_up = |address: UserAddr| UserAddr::new(address.get().next_multiple_of(PAGE));
+        if end < self.heap.start || end >= MAPPINGS.start {
+            return self.heap.end;
+        }
+        let (old, new) = (page_up(self.heap.end), page_up(end));
+        let data = Access { read: true, write: true, execute: false };
+        let done = if new > old {
+            self.map(new.get() - old.get(), Some(old), true, data, Purpose::Heap, false).is_ok()
+        } else {
+            new == old || self.unmap(range(new, old)).is_ok()
+        };
+        if done {
+            self.heap.end = end;
+        }
+        self.heap.end
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        let regions: Vec<Region> = self.regions.iter().copied().collect();
+        arch::invalidate_space(self.number.0);
+        for region in regions.iter().filter(|r| !matches!(r.purpose, Purpose::Physical | Purpose::Kernel)) {
+            for piece in self.pieces(region.range) {
+                memory::give(piece.phys.0..piece.phys.0 + piece.range.len());
+            }
+        }
+    }
+}
+
+/// What to do about a fault of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It is mended.
+    TryAgain,
+    /// Nothing is there (`SEGV_MAPERR`).
+    NotMapped,
+    /// The program may not do that there (`SEGV_ACCERR`).
+    NotAllowed,
+    /// There is no memory left (`SIGBUS`).
+    NoMemory,
+}
+
+/// Takes physical memory for a range: contiguous if there is such a piece, and so that blocks of the tables fit.
+fn take_for(hole: UserRange, taken: &mut Vec<(UserRange, Phys)>) -> bool {
+    let mut at = hole.start.get();
+    let end = hole.end.get();
+    while at < end {
+        // Up to where blocks can begin; whole blocks; what is left.
+        let to_block = at.next_multiple_of(BLOCK);
+        let mut size = if at != to_block && to_block < end {
+            to_block - at
+        } else if at == to_block && end - at >= BLOCK {
+            (end - at) & !(BLOCK - 1)
+        } else {
+            end - at
+        };
+        let phys = loop {
+            match memory::take(size) {
+                Some(phys) => break phys,
+                None if size > PAGE => {
+                    let unit = if size > BLOCK { BLOCK } else { PAGE };
+                    size = (size / 2).next_multiple_of(unit).min(size - unit.min(size - PAGE));
+                }
+                None => return false,
+            }
+        };
+        taken.push((range(UserAddr::new(at), UserAddr::new(at + size)), phys));
+        at += size;
+    }
+    true
+}

@@ -1,0 +1,182 @@
+//! System calls: which there are, and who does them.
+
+mod files;
+mod identity;
+mod memory;
+mod physical;
+mod signals;
+mod threads;
+mod time;
+
+use super::{
+    errno::{Errno, Result},
+    thread::{self, UserThread, work},
+};
+use crate::{arch::UserFrame, sync::IrqMutex};
+use core::sync::atomic::Ordering;
+use syscalls::aarch64::Sysno;
+
+/// What a system call is given: its thread, and the program's registers. Arguments are in x0 to x5.
+pub(super) type Call = fn(&UserThread, &mut UserFrame) -> Result<u64>;
+
+/// More than the highest number.
+const NUMBERS: usize = 512;
+
+/// Margay's own calls, beyond what Linux will have: `docs/lwk.md`.
+const OWN: usize = 0x4d00;
+
+macro_rules! table {
+    ($($name:ident => $call:expr),* $(,)?) => {{
+        let mut table = [unknown as Call; NUMBERS];
+        $(table[Sysno::$name as usize] = $call;)*
+        table
+    }};
+}
+
+static TABLE: [Call; NUMBERS] = table! {
+    // Memory.
+    brk => memory::brk,
+    mmap => memory::mmap,
+    munmap => memory::munmap,
+    mprotect => memory::mprotect,
+    mremap => memory::mremap,
+    madvise => memory::madvise,
+    membarrier => memory::membarrier,
+    mlock => memory::pinned,
+    mlock2 => memory::pinned,
+    munlock => memory::pinned,
+    mlockall => memory::pinned,
+    munlockall => memory::pinned,
+    // Files.
+    openat => files::openat,
+    close => files::close,
+    read => files::read,
+    write => files::write,
+    readv => files::readv,
+    writev => files::writev,
+    pread64 => files::pread64,
+    pwrite64 => files::pwrite64,
+    lseek => files::lseek,
+    fstat => files::fstat,
+    fstatat => files::newfstatat,
+    statx => files::statx,
+    readlinkat => files::readlinkat,
+    faccessat => files::faccessat,
+    faccessat2 => files::faccessat,
+    getdents64 => files::getdents64,
+    unlinkat => files::unlinkat,
+    mkdirat => files::mkdirat,
+    renameat => files::renameat,
+    renameat2 => files::renameat,
+    symlinkat => files::symlinkat,
+    ftruncate => files::ftruncate,
+    fsync => files::nothing_to_write,
+    fdatasync => files::nothing_to_write,
+    ioctl => files::ioctl,
+    fcntl => files::fcntl,
+    dup => files::dup,
+    dup3 => files::dup3,
+    pipe2 => files::pipe2,
+    getcwd => files::getcwd,
+    chdir => files::chdir,
+    umask => files::umask,
+    ppoll => files::ppoll,
+    // Time.
+    clock_gettime => time::clock_gettime,
+    clock_getres => time::clock_getres,
+    gettimeofday => time::gettimeofday,
+    nanosleep => time::nanosleep,
+    clock_nanosleep => time::clock_nanosleep,
+    times => time::times,
+    getrusage => time::getrusage,
+    // Threads.
+    clone => threads::clone,
+    clone3 => threads::clone3,
+    futex => threads::futex,
+    set_tid_address => threads::set_tid_address,
+    set_robust_list => threads::set_robust_list,
+    get_robust_list => threads::get_robust_list,
+    rseq => threads::rseq,
+    gettid => threads::gettid,
+    exit => threads::exit,
+    exit_group => threads::exit_group,
+    sched_yield => threads::sched_yield,
+    sched_setaffinity => threads::sched_setaffinity,
+    sched_getaffinity => threads::sched_getaffinity,
+    sched_getscheduler => threads::sched_getscheduler,
+    sched_getparam => threads::sched_getparam,
+    sched_get_priority_max => threads::no_priorities,
+    sched_get_priority_min => threads::no_priorities,
+    getcpu => threads::getcpu,
+    // Signals.
+    rt_sigaction => signals::rt_sigaction,
+    rt_sigprocmask => signals::rt_sigprocmask,
+    rt_sigreturn => signals::rt_sigreturn,
+    rt_sigpending => signals::rt_sigpending,
+    rt_sigsuspend => signals::rt_sigsuspend,
+    rt_sigtimedwait => signals::rt_sigtimedwait,
+    sigaltstack => signals::sigaltstack,
+    kill => signals::kill,
+    tkill => signals::tkill,
+    tgkill => signals::tgkill,
+    // Identity and limits.
+    getpid => identity::getpid,
+    getppid => identity::getppid,
+    getuid => identity::root,
+    geteuid => identity::root,
+    getgid => identity::root,
+    getegid => identity::root,
+    getpgid => identity::getpid,
+    getsid => identity::getpid,
+    uname => identity::uname,
+    prlimit64 => identity::prlimit64,
+    getrandom => identity::getrandom,
+    sysinfo => identity::sysinfo,
+    prctl => identity::prctl,
+};
+
+pub(super) use physical::release as release_physical;
+
+/// Numbers that have been named on the console.
+static NAMED: IrqMutex<[u64; NUMBERS / 64]> = IrqMutex::new([0; NUMBERS / 64]);
+
+/// A call that does not exist here: it is named once.
+fn unknown(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    let number = frame.x[8] as usize;
+    let known = NAMED.lock().get_mut(number / 64).is_none_or(|word| {
+        let bit = 1 << (number % 64);
+        let known = *word & bit != 0;
+        *word |= bit;
+        known
+    });
+    if !known {
+        let name = Sysno::new(number).map_or("a call without a name", |call| call.name());
+        log::warn!("{} wants {name} (system call {number}), which there is not", thread.process().name());
+    }
+    Err(Errno::ENOSYS)
+}
+
+/// A system call, from `user.S`.
+#[unsafe(no_mangle)]
+extern "C" fn lwk_syscall(frame: &mut UserFrame) {
+    let thread = thread::running(frame);
+    let number = frame.x[8] as usize;
+    let call = match TABLE.get(number) {
+        Some(call) => *call,
+        None => physical::find(number.wrapping_sub(OWN)).unwrap_or(unknown),
+    };
+    frame.x[0] = match call(thread, frame) {
+        Ok(value) => value,
+        Err(Errno::RESTART) => interrupted(thread, frame),
+        Err(error) => error.in_register(),
+    };
+}
+
+/// A call that a signal interrupted: what comes of it is decided when the signal is delivered.
+#[cold]
+fn interrupted(thread: &UserThread, frame: &UserFrame) -> u64 {
+    thread.argument.store(frame.x[0], Ordering::Relaxed);
+    thread.restarts.store(true, Ordering::Relaxed);
+    thread.add_work(work::SIGNAL);
+    Errno::EINTR.in_register()
+}

@@ -1,0 +1,141 @@
+//! Signals.
+
+use super::threads::find;
+use crate::{
+    arch::UserFrame,
+    user::{
+        copy,
+        errno::{Errno, Result},
+        signal::{self, Action, AltStack, SI_TKILL, SI_USER, UNBLOCKABLE},
+        thread::UserThread,
+    },
+};
+
+/// Bytes of a `sigset_t` of the kernel's interface.
+const SET: u64 = 8;
+
+fn check_set(size: u64) -> Result<()> {
+    if size == SET { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+pub fn rt_sigaction(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    let [number, new, old, size, ..] = frame.x;
+    check_set(size)?;
+    let action = if new == 0 { None } else { Some(copy::read::<Action>(new)?) };
+    let before = thread.process().signals.lock().action(number as u32, action)?;
+    copy::write_if(old, &before)?;
+    Ok(0)
+}
+
+pub fn rt_sigprocmask(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    let [how, new, old, size, ..] = frame.x;
+    check_set(size)?;
+    let before = thread.signals.lock().mask;
+    if new != 0 {
+        let set = copy::read::<u64>(new)?;
+        thread.set_mask(match how {
+            0 => before | set,
+            1 => before & !set,
+            2 => set,
+            _ => return Err(Errno::EINVAL),
+        });
+    }
+    copy::write_if(old, &before)?;
+    Ok(0)
+}
+
+pub fn rt_sigreturn(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    if signal::leave_handler(thread, frame).is_err() {
+        thread.fault(signal::Info { number: signal::SIGSEGV, code: 1, value: frame.sp, syndrome: 0 });
+    }
+    Ok(frame.x[0])
+}
+
+pub fn rt_sigpending(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    check_set(frame.x[1])?;
+    let pending = {
+        let signals = thread.signals.lock();
+        signals.pending() & signals.mask
+    };
+    copy::write(frame.x[0], &pending)?;
+    Ok(0)
+}
+
+pub fn rt_sigsuspend(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    check_set(frame.x[1])?;
+    let mask = copy::read::<u64>(frame.x[0])?;
+    thread.signals.lock().suspend(mask);
+    let pending = |thread: &UserThread| {
+        let signals = thread.signals.lock();
+        signals.pending() & !signals.mask != 0
+    };
+    while !pending(thread) && !thread.process().is_ending() {
+        thread.park(None);
+    }
+    thread.add_work(crate::user::thread::work::SIGNAL);
+    Err(Errno::EINTR)
+}
+
+pub fn rt_sigtimedwait(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    let [set, info, timeout, size, ..] = frame.x;
+    check_set(size)?;
+    let set = copy::read::<u64>(set)? & !UNBLOCKABLE;
+    let deadline = if timeout == 0 { None } else { Some(super::time::deadline_after(timeout)?) };
+    loop {
+        let taken = thread.signals.lock().take_of(set);
+        if let Some(taken) = taken {
+            if info != 0 {
+                let mut words = [0_u32; 32];
+                (words[0], words[2], words[4]) = (taken.number, taken.code as u32, taken.value as u32);
+                copy::write(info, &words)?;
+            }
+            return Ok(u64::from(taken.number));
+        }
+        if thread.process().is_ending() {
+            return Err(Errno::EINTR);
+        }
+        if !thread.park(deadline) {
+            return Err(Errno::EAGAIN);
+        }
+    }
+}
+
+pub fn sigaltstack(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    let [new, old, ..] = frame.x;
+    let new = if new == 0 { None } else { Some(copy::read::<AltStack>(new)?) };
+    let before = thread.signals.lock().alternative(frame.sp, new)?;
+    copy::write_if(old, &before)?;
+    Ok(0)
+}
+
+/// There is no other process that a program knows of.
+pub fn kill(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    let [process, number, ..] = frame.x;
+    let own = thread.process();
+    if process as i32 > 0 && process as u32 != own.id() {
+        return Err(Errno::ESRCH);
+    }
+    signal::send(own, None, number as u32, SI_USER)?;
+    Ok(0)
+}
+
+pub fn tkill(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    let [id, number, ..] = frame.x;
+    if id as i32 <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    signal::send(thread.process(), Some(&*find(thread, id)?), number as u32, SI_TKILL)?;
+    Ok(0)
+}
+
+pub fn tgkill(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    let [process, id, number, ..] = frame.x;
+    if process as i32 <= 0 || id as i32 <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    if process as u32 != thread.process().id() {
+        return Err(Errno::ESRCH);
+    }
+    signal::send(thread.process(), Some(&*find(thread, id)?), number as u32, SI_TKILL)?;
+    Ok(0)
+}

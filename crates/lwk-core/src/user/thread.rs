@@ -1,0 +1,411 @@
+//! A thread of a program: a kernel task that is mostly at EL0.
+
+use super::{
+    copy, futex,
+    process::Process,
+    signal::{self, ThreadSignals},
+};
+use crate::{
+    arch::{self, UserFrame, UserState},
+    percore::{self, CoreIndex},
+    sync::IrqMutex,
+    task::{self, Handle},
+};
+use alloc::{format, sync::Arc};
+use core::{
+    cell::UnsafeCell,
+    fmt,
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+};
+
+/// Kernel stack of a thread.
+const STACK: usize = 32 << 10;
+/// The most entries of a robust list that are looked at, as Linux.
+const ROBUST_LIST_LIMIT: usize = 2048;
+const FUTEX_WAITERS: u32 = 0x8000_0000;
+const FUTEX_OWNER_DIED: u32 = 0x4000_0000;
+const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
+
+static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+
+/// A number for a new thread or process.
+pub fn next_id() -> u32 {
+    NEXT_ID.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What a thread has to do before its program goes on.
+pub mod work {
+    /// Look for signals.
+    pub const SIGNAL: u32 = 1;
+    /// End.
+    pub const EXIT: u32 = 2;
+    /// Go to another core.
+    pub const MOVE: u32 = 4;
+}
+
+/// A thread.
+#[repr(C)]
+pub struct UserThread {
+    /// Bits of [`work`]. `user.S` looks at it: it is the first field.
+    work: AtomicU32,
+    id: u32,
+    process: Arc<Process>,
+    /// The thread's alone, and of the switches of its task.
+    state: UnsafeCell<UserState>,
+    handle: IrqMutex<Option<Handle>>,
+    /// Where it may run.
+    cores: IrqMutex<CoreSet>,
+    core: AtomicU32,
+    /// Where to write 0, and wake, when it ends.
+    pub(super) clear_at_end: AtomicU64,
+    /// Head of its robust list.
+    pub(super) robust: AtomicU64,
+    pub(super) waiting: futex::Waiting,
+    pub(super) signals: IrqMutex<ThreadSignals>,
+    /// x0 of a call that is to be made again; with [`Errno::RESTART`](super::errno::Errno::RESTART).
+    pub(super) argument: AtomicU64,
+    pub(super) restarts: AtomicBool,
+    myself: IrqMutex<Option<alloc::sync::Weak<Self>>>,
+    /// Ticks that it had on cores where it no longer is.
+    used_before: AtomicU64,
+    /// Its registers on the way to another core.
+    moving: IrqMutex<UserFrame>,
+}
+
+// SAFETY: `state` is touched by the thread itself, and by its task's switches, both on its core; all else is shared safely.
+unsafe impl Sync for UserThread {}
+// SAFETY: as above.
+unsafe impl Send for UserThread {}
+
+impl fmt::Debug for UserThread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UserThread({} of {:?})", self.id, self.process)
+    }
+}
+
+/// Cores, by their index.
+pub type CoreSet = [u64; 2];
+
+/// The set of all cores that take tasks.
+pub fn all_cores() -> CoreSet {
+    let mut set = [0; 2];
+    for core in percore::all().iter().filter(|core| core.is_online()) {
+        insert(&mut set, core.index());
+    }
+    set
+}
+
+/// Adds a core to a set.
+pub const fn insert(set: &mut CoreSet, core: CoreIndex) {
+    if (core.0 as usize) < 128 {
+        set[core.0 as usize / 64] |= 1 << (core.0 % 64);
+    }
+}
+
+/// Whether a core is in a set.
+pub const fn contains(set: &CoreSet, core: CoreIndex) -> bool {
+    (core.0 as usize) < 128 && set[core.0 as usize / 64] >> (core.0 % 64) & 1 != 0
+}
+
+/// The core of a set with the fewest tasks; of several, the first. It is counted when a thread starts, and nothing is
+/// moved later unless the program asks.
+fn least_loaded(set: &CoreSet) -> Option<CoreIndex> {
+    let cores = percore::all().iter().filter(|core| core.is_online() && contains(set, core.index()));
+    cores.map(|core| core.index()).min_by_key(|core| THREADS[core.0 as usize].load(Ordering::Relaxed))
+}
+
+/// Threads on each core.
+static THREADS: [AtomicU32; 128] = [const { AtomicU32::new(0) }; 128];
+
+/// What a new thread begins with.
+#[derive(Debug)]
+pub struct Start {
+    /// Its registers.
+    pub frame: UserFrame,
+    /// FP/SIMD registers and thread pointer; the address space is filled in.
+    pub state: UserState,
+    /// Its signal mask.
+    pub mask: u64,
+    /// Where it may run.
+    pub cores: CoreSet,
+    /// See [`UserThread::clear_at_end`].
+    pub clear_at_end: u64,
+}
+
+impl Start {
+    /// A program's first thread.
+    pub fn first(pc: u64, sp: u64, cores: CoreSet) -> Self {
+        let state = UserState { q: [0; 32], fpsr: 0, fpcr: 0, thread_pointer: 0, tables: 0 };
+        Self { frame: UserFrame::new(pc, sp), state, mask: 0, cores, clear_at_end: 0 }
+    }
+}
+
+impl UserThread {
+    /// Makes a thread of a process and lets it run. `None` if no core takes it, or the process is ending.
+    pub fn start(process: &Arc<Process>, id: u32, start: Start) -> Option<Arc<Self>> {
+        let Start { frame, mut state, mask, cores, clear_at_end } = start;
+        state.tables = process.tables();
+        let core = least_loaded(&cores)?;
+        let thread = Arc::new(Self {
+            work: AtomicU32::new(0),
+            id,
+            process: process.clone(),
+            state: UnsafeCell::new(state),
+            handle: IrqMutex::new(None),
+            cores: IrqMutex::new(cores),
+            core: AtomicU32::new(u32::from(core.0)),
+            clear_at_end: AtomicU64::new(clear_at_end),
+            robust: AtomicU64::new(0),
+            waiting: futex::Waiting::default(),
+            signals: IrqMutex::new(ThreadSignals::new(mask)),
+            argument: AtomicU64::new(0),
+            restarts: AtomicBool::new(false),
+            myself: IrqMutex::new(None),
+            used_before: AtomicU64::new(0),
+            moving: IrqMutex::new(UserFrame::default()),
+        });
+        *thread.myself.lock() = Some(Arc::downgrade(&thread));
+        if !process.enlist(&thread) {
+            return None;
+        }
+        thread.clone().carry(core, frame);
+        Some(thread)
+    }
+
+    /// Starts a task on `core` that is this thread.
+    fn carry(self: Arc<Self>, core: CoreIndex, frame: UserFrame) {
+        THREADS[core.0 as usize].fetch_add(1, Ordering::Relaxed);
+        self.core.store(u32::from(core.0), Ordering::Relaxed);
+        let name = format!("{}/{}", self.process.name(), self.id);
+        task::spawn_with_stack(core, name, STACK, move || self.run(frame));
+    }
+
+    /// The body of the task.
+    fn run(self: Arc<Self>, mut frame: UserFrame) {
+        *self.handle.lock() = Some(task::current());
+        // What was asked of it before it had a task it finds in `work`.
+        // SAFETY: the state is the thread's, which lives as long as this function.
+        unsafe { task::set_user(self.state.get(), (&raw const *self).cast()) };
+        // SAFETY: `work` is the thread's first field; the state has just been given to the scheduler.
+        unsafe { arch::enter_user(&frame, self.state.get(), (&raw const *self).cast()) };
+        let used = task::current().used_ticks(true);
+        self.used_before.fetch_add(used, Ordering::Relaxed);
+        *self.handle.lock() = None;
+        let core = CoreIndex(self.core.load(Ordering::Relaxed) as u16);
+        THREADS[core.0 as usize].fetch_sub(1, Ordering::Relaxed);
+        let moves = self.work.load(Ordering::Acquire) & work::EXIT == 0;
+        if moves {
+            // Leaving saved nothing: the registers are still the program's.
+            let masked = arch::mask_interrupts();
+            // SAFETY: this task's switches are the only others that touch the state, and interrupts are masked.
+            unsafe { arch::save_user(self.state.get()) };
+            arch::restore_interrupts(masked);
+            frame = *self.moving.lock();
+        }
+        arch::leave_user_tables();
+        // SAFETY: none.
+        unsafe { task::set_user(core::ptr::null_mut(), core::ptr::null()) };
+        if moves {
+            self.work.fetch_and(!work::MOVE, Ordering::AcqRel);
+            let cores = *self.cores.lock();
+            let target = least_loaded(&cores).unwrap_or(core);
+            self.carry(target, frame);
+        } else {
+            self.finish();
+        }
+    }
+
+    /// What is left to do when the program's thread is over.
+    fn finish(&self) {
+        let process = self.process.clone();
+        process.delist(self);
+    }
+
+    /// Ends this thread, at the end of its system call. What the program is told of its end happens here, while its memory is there.
+    pub fn exit(&self, frame: &UserFrame) -> ! {
+        if !self.process.is_ending() {
+            self.tell_robust_list();
+            let clear = self.clear_at_end.load(Ordering::Relaxed);
+            if clear != 0 && copy::write(clear, &0_u32).is_ok() {
+                self.process.futexes.wake(clear, 1, futex::ANY);
+            }
+        }
+        self.add_work(work::EXIT);
+        // SAFETY: the frame is that of this thread's entry; nothing on this stack is to be dropped.
+        unsafe { arch::leave_user(frame) }
+    }
+
+    /// Marks the locks that the thread holds, so that others do not wait for ever (Linux, robust-futex-ABI).
+    fn tell_robust_list(&self) {
+        let head = self.robust.load(Ordering::Relaxed);
+        let Ok([first, offset, pending]) = copy::read::<[u64; 3]>(head) else { return };
+        if head == 0 {
+            return;
+        }
+        let mut entry = first;
+        for _ in 0..ROBUST_LIST_LIMIT {
+            // The lowest bit says that the lock inherits priorities.
+            let here = entry & !1;
+            if here == head {
+                break;
+            }
+            let next = copy::read::<u64>(here);
+            if entry != pending {
+                self.owner_died(here.wrapping_add(offset));
+            }
+            match next {
+                Ok(next) => entry = next,
+                Err(_) => break,
+            }
+        }
+        if pending != 0 {
+            self.owner_died((pending & !1).wrapping_add(offset));
+        }
+    }
+
+    fn owner_died(&self, lock: u64) {
+        let Ok(word) = copy::load_u32(lock) else { return };
+        if word & FUTEX_TID_MASK != self.id {
+            return;
+        }
+        let after = word & FUTEX_WAITERS | FUTEX_OWNER_DIED;
+        if copy::write(lock, &after).is_ok() && word & FUTEX_WAITERS != 0 {
+            self.process.futexes.wake(lock, 1, futex::ANY);
+        }
+    }
+
+    /// Its number.
+    pub const fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Its process.
+    pub const fn process(&self) -> &Arc<Process> {
+        &self.process
+    }
+
+    /// A reference that can be kept.
+    pub fn shared(&self) -> Arc<Self> {
+        self.myself.lock().as_ref().and_then(alloc::sync::Weak::upgrade).expect("a thread that runs is alive")
+    }
+
+    /// The core that it runs on.
+    pub fn core(&self) -> CoreIndex {
+        CoreIndex(self.core.load(Ordering::Relaxed) as u16)
+    }
+
+    /// Where it may run.
+    pub fn cores(&self) -> CoreSet {
+        *self.cores.lock()
+    }
+
+    /// Says where it may run; it goes there before its program goes on. False if no such core takes tasks.
+    pub fn set_cores(&self, cores: CoreSet) -> bool {
+        if least_loaded(&cores).is_none() {
+            return false;
+        }
+        *self.cores.lock() = cores;
+        if !contains(&cores, self.core()) {
+            self.add_work(work::MOVE);
+            self.kick();
+        }
+        true
+    }
+
+    /// Gives it something to do before its program goes on.
+    pub fn add_work(&self, bits: u32) {
+        self.work.fetch_or(bits, Ordering::AcqRel);
+    }
+
+    pub(super) fn take_work(&self, bits: u32) -> bool {
+        self.work.fetch_and(!bits, Ordering::AcqRel) & bits != 0
+    }
+
+    /// Whether a wait is to be given up.
+    pub fn is_interrupted(&self) -> bool {
+        self.work.load(Ordering::Acquire) & (work::SIGNAL | work::EXIT) != 0
+    }
+
+    /// Wakes it from [`park`](Self::park).
+    pub fn wake(&self) {
+        let handle = self.handle.lock().clone();
+        if let Some(handle) = handle {
+            handle.wake();
+        }
+    }
+
+    /// Makes it look at its work, wherever it is.
+    pub fn kick(&self) {
+        self.wake();
+        if self.core() != percore::this().index() {
+            if let Some(core) = percore::get(self.core()) {
+                core.interrupt();
+            }
+        }
+    }
+
+    /// Waits until woken, or until the counter reaches the deadline: false then.
+    pub fn park(&self, deadline: Option<u64>) -> bool {
+        match deadline {
+            None => task::park(),
+            Some(deadline) => {
+                if crate::time::ticks() >= deadline {
+                    return false;
+                }
+                task::park_until(deadline);
+            }
+        }
+        true
+    }
+
+    /// Ticks of the counter that it has had a core.
+    pub fn used_ticks(&self) -> u64 {
+        let running = self.core() == percore::this().index();
+        let handle = self.handle.lock().clone();
+        handle.map_or(0, |handle| handle.used_ticks(running)) + self.used_before.load(Ordering::Relaxed)
+    }
+
+    /// Saves the program's FP/SIMD registers and gives a copy.
+    pub fn registers(&self) -> UserState {
+        let masked = arch::mask_interrupts();
+        // SAFETY: interrupts are masked, so that no switch touches the state; the registers are this thread's.
+        let state = unsafe {
+            arch::save_user(self.state.get());
+            (*self.state.get()).clone()
+        };
+        arch::restore_interrupts(masked);
+        state
+    }
+}
+
+/// The running program's thread has something to do before it goes on, from `user.S`.
+#[unsafe(no_mangle)]
+extern "C" fn lwk_user_work(frame: &mut UserFrame) {
+    let thread = running(frame);
+    if thread.work.load(Ordering::Acquire) & work::EXIT != 0 {
+        thread.exit(frame);
+    }
+    if thread.work.load(Ordering::Acquire) & work::MOVE != 0 {
+        *thread.moving.lock() = *frame;
+        // SAFETY: the frame is that of this thread's entry, and has been copied.
+        unsafe { arch::leave_user(frame) };
+    }
+    if thread.take_work(work::SIGNAL) {
+        signal::deliver(thread, frame);
+    }
+}
+
+/// The running task's thread, if it has one: where there is no frame at hand.
+pub(super) fn current() -> Option<&'static UserThread> {
+    let thread = task::user_thread()?;
+    // SAFETY: `run` keeps the thread while its task has a program.
+    Some(unsafe { &*thread.cast::<UserThread>() })
+}
+
+/// The thread whose entry made this frame: its address is above the frame.
+pub(super) fn running(frame: &UserFrame) -> &'static UserThread {
+    let place = (&raw const *frame).wrapping_add(1).cast::<*const UserThread>();
+    // SAFETY: `lwk_enter_user` put the thread there, and `run` keeps it until the task has left the program. Nothing that
+    // a system call keeps outlives that.
+    unsafe { &**place }
+}
