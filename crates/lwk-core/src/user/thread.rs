@@ -238,10 +238,10 @@ impl UserThread {
     /// Marks the locks that the thread holds, so that others do not wait for ever (Linux, robust-futex-ABI).
     fn tell_robust_list(&self) {
         let head = self.robust.load(Ordering::Relaxed);
-        let Ok([first, offset, pending]) = copy::read::<[u64; 3]>(head) else { return };
         if head == 0 {
             return;
         }
+        let Ok([first, offset, pending]) = copy::read::<[u64; 3]>(head) else { return };
         let mut entry = first;
         for _ in 0..ROBUST_LIST_LIMIT {
             // The lowest bit says that the lock inherits priorities.

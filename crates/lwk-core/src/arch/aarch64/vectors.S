@@ -57,6 +57,7 @@ lwk_vectors:
     entry   fault, 14
     entry   fault, 15
 
+    .section .text.exceptions, "ax"
 interrupt:
     sub     sp, sp, #FRAME_SIZE
     stp     x0, x1, [sp, #0]
