@@ -11,6 +11,9 @@ use std::{path::Path, process::Command};
 
 /// The package with the board-independent guest kernels.
 const GUESTS: &str = "margay-guest";
+/// The kernels that run programs, native and as a guest. They are built without FP/SIMD of their own.
+const LWK: &str = "lwk";
+const GUEST_LWK: &str = "guest-lwk";
 /// What is a flat binary: one of them, and the firmware for tests.
 const FLAT: [&str; 2] = ["flat", "firmware"];
 
@@ -20,7 +23,7 @@ pub struct Args {
     /// The board to build for, or `all`
     #[arg(long, default_value = "qemu-virt")]
     board: String,
-    /// Build only this image (`hv`, `sched`, `native` or `guest-…`; may be repeated), and no bundle
+    /// Build only this image (`hv`, `sched`, `native`, `lwk` or `guest-…`; may be repeated), and no bundle
     #[arg(long)]
     only: Vec<String>,
 }
@@ -63,7 +66,7 @@ struct Group {
     target: &'static str,
     /// Of the workspace's Cargo.toml.
     profile: &'static str,
-    features: &'static [&'static str],
+    features: Vec<&'static str>,
     programs: Vec<Program>,
 }
 
@@ -72,6 +75,7 @@ pub fn images(board: &'static Board, toolchain: &Toolchain, only: &[String]) -> 
     let own = |bin: &str| Program { package: board.package, bin: bin.into(), image: bin.into() };
     let guests = guest_bins()?
         .into_iter()
+        .filter(|bin| bin != GUEST_LWK)
         .map(|bin| Program { package: GUESTS, image: format!("guest-{bin}"), bin })
         .collect();
     let mut hypervisor = vec![Program { image: "hv".into(), ..own(board.hypervisor) }];
@@ -81,22 +85,36 @@ pub fn images(board: &'static Board, toolchain: &Toolchain, only: &[String]) -> 
             title: "the hypervisor",
             target: toolchain::HYPERVISOR,
             profile: "hypervisor",
-            features: &["--no-default-features", "--features", "hv"],
+            features: vec!["--no-default-features", "--features", "hv"],
             programs: hypervisor,
         },
         Group {
             title: "the lightweight kernel",
             target: toolchain::KERNEL,
             profile: "release",
-            features: &["--no-default-features", "--features", "lwk"],
+            features: vec!["--no-default-features", "--features", "lwk"],
             programs: vec![own("sched"), own("native")],
         },
         Group {
             title: "the guests",
             target: toolchain::KERNEL,
             profile: "release",
-            features: board.guests,
+            features: board.guests.to_vec(),
             programs: guests,
+        },
+        Group {
+            title: "the kernel for programs",
+            target: toolchain::PROGRAMS,
+            profile: "release",
+            features: vec!["--no-default-features", "--features", "programs"],
+            programs: vec![own(LWK)],
+        },
+        Group {
+            title: "the guest for programs",
+            target: toolchain::PROGRAMS,
+            profile: "release",
+            features: board.guests.iter().copied().chain(["--features", "programs"]).collect(),
+            programs: vec![Program { package: GUESTS, bin: GUEST_LWK.into(), image: GUEST_LWK.into() }],
         },
     ];
     if !only.is_empty() {
@@ -120,7 +138,7 @@ pub fn images(board: &'static Board, toolchain: &Toolchain, only: &[String]) -> 
 fn compile(board: &Board, toolchain: &Toolchain, group: &Group) -> Result<()> {
     let package = group.programs[0].package;
     let mut cargo = toolchain.cargo("build", group.target);
-    cargo.args(["--profile", group.profile, "--package", package]).args(group.features);
+    cargo.args(["--profile", group.profile, "--package", package]).args(&group.features);
     for program in &group.programs {
         cargo.args(["--bin", &program.bin]);
     }

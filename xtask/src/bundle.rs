@@ -87,6 +87,9 @@ pub struct File {
     pub size: Option<usize>,
     /// Properties, and tables for child nodes.
     pub tree: Option<toml::Table>,
+    /// What was made elsewhere.
+    #[serde(skip)]
+    pub bytes: Option<Vec<u8>>,
 }
 
 /// The native kernel's part of a board's bundle file.
@@ -104,6 +107,34 @@ impl Spec {
         let own = images.join(board.name).join("bundle.toml");
         let common = images.join("bundle.toml");
         Self::load(if own.exists() { &own } else { &common })
+    }
+
+    /// A bundle with one VM beside the scheduler: the kernel that runs programs, with this command line and root file system.
+    pub fn of_program(name: &str, vcpus: u32, memory_mib: u64, bootargs: &str, root: Vec<u8>) -> Self {
+        const ROOT: &str = "root.cpio";
+        let vm = |name: &str, kernel: &str, bootargs: &str| Vm {
+            name: name.into(),
+            kernel: Some(kernel.into()),
+            ramdisk: None,
+            fdt: None,
+            vcpus: None,
+            memory: None,
+            bootargs: Some(bootargs.into()),
+            copies: None,
+            properties: Properties::new(),
+        };
+        let program = Vm {
+            ramdisk: Some(ROOT.into()),
+            vcpus: Some(vcpus),
+            memory: Some(format!("{memory_mib}M").into()),
+            ..vm(name, "guest-lwk.img", bootargs)
+        };
+        let root = File { name: ROOT.into(), text: String::new(), size: None, tree: None, bytes: Some(root) };
+        Self {
+            vm: vec![vm("sched", "sched.img", "exit-when=all-stopped"), program],
+            file: vec![root],
+            ..Self::default()
+        }
     }
 
     fn load(path: &Path) -> Result<Self> {
@@ -167,6 +198,9 @@ pub fn check(bundle: &[u8], memory: u64) -> std::result::Result<(), String> {
 
 impl File {
     fn content(&self) -> Result<Vec<u8>> {
+        if let Some(bytes) = &self.bytes {
+            return Ok(bytes.clone());
+        }
         let mut content = match &self.tree {
             Some(tree) => manifest::tree(tree).with_context(|| format!("cannot write {}", self.name))?,
             None => self.text.clone().into_bytes(),

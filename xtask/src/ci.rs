@@ -33,7 +33,9 @@ fn bare_metal() -> Vec<Set> {
     let mut sets = Vec::new();
     let mut seen = BTreeSet::new();
     for board in board::BOARDS.iter().filter(|board| seen.insert(board.package)) {
-        for (feature, target) in [("hv", toolchain::HYPERVISOR), ("lwk", toolchain::KERNEL)] {
+        for (feature, target) in
+            [("hv", toolchain::HYPERVISOR), ("lwk", toolchain::KERNEL), ("programs", toolchain::PROGRAMS)]
+        {
             sets.push(Set {
                 name: format!("{}-{feature}", board.name),
                 target,
@@ -45,6 +47,11 @@ fn bare_metal() -> Vec<Set> {
         name: "guests".into(),
         target: toolchain::KERNEL,
         args: vec!["--package", "margay-guest"],
+    });
+    sets.push(Set {
+        name: "guest-programs".into(),
+        target: toolchain::PROGRAMS,
+        args: vec!["--package", "margay-guest", "--features", "programs", "--bin", "guest-lwk"],
     });
     sets
 }

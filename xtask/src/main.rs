@@ -14,6 +14,7 @@ mod fuzz;
 mod image;
 mod linux;
 mod paths;
+mod program;
 mod qemu;
 mod run;
 mod sdcard;

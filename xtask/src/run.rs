@@ -1,15 +1,22 @@
-//! `cargo xtask run`: the workloads on the native kernel, then in isolated VMs, and a table of both.
+//! `cargo xtask run`: the workloads on the native kernel, then in isolated VMs, and a table of both. With `--program`: any static
+//! Linux program, on the kernel itself or in a VM.
 
 use crate::{
     board::{self, Board},
     build,
-    bundle::Spec,
+    bundle::{Spec, parse_size},
     console::{self, Line, Outcome, Said},
+    paths, program,
     qemu::{End, Machine},
     setup, table,
+    toolchain::Toolchain,
 };
-use anyhow::{Result, bail};
-use std::{collections::BTreeMap, time::Duration};
+use anyhow::{Context, Result, bail};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// Arguments of the verb.
 #[derive(clap::Args)]
@@ -29,6 +36,27 @@ pub struct Args {
     /// Start stopped and wait for a debugger
     #[arg(long)]
     gdb: bool,
+    /// Run this static Linux program for AArch64 instead
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+    /// Run the program in a VM rather than on the native kernel
+    #[arg(long, requires = "program")]
+    vm: bool,
+    /// A file for the program, to be found as /NAME (may be repeated)
+    #[arg(long, value_name = "FILE", requires = "program")]
+    with: Vec<PathBuf>,
+    /// A variable for the program (may be repeated)
+    #[arg(long, value_name = "NAME=VALUE", requires = "program")]
+    env: Vec<String>,
+    /// More of the kernel's command line, such as quantum-ms=10 (may be repeated)
+    #[arg(long, value_name = "WORD", requires = "program")]
+    boot: Vec<String>,
+    /// How long the program may take, in seconds
+    #[arg(long, default_value_t = 3600, requires = "program")]
+    limit: u64,
+    /// Arguments of the program
+    #[arg(last = true, requires = "program")]
+    arguments: Vec<String>,
 }
 
 /// What a machine is expected to verify: workloads by who runs them (`None` is the native kernel).
@@ -39,6 +67,9 @@ pub fn verb(args: &Args) -> Result<()> {
     let board = board::find(&args.board)?;
     let toolchain = setup::ensure_toolchain()?;
     setup::ensure_qemu()?;
+    if let Some(file) = &args.program {
+        return run_program(args, board, &toolchain, file);
+    }
     build::everything(board, &toolchain)?;
     let spec = Spec::of_board(board)?;
 
@@ -60,6 +91,69 @@ pub fn verb(args: &Args) -> Result<()> {
     }
     let faults: Vec<String> = [first, second, table.fault].into_iter().flatten().collect();
     if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("; ")) }
+}
+
+/// The VM of a program.
+const PROGRAM_VM: &str = "program";
+/// Memory that the hypervisor and the primary keep for themselves, in MiB.
+const OTHERS_MIB: u64 = 192;
+
+/// Runs one program, with its console as it is; ends with its status.
+fn run_program(args: &Args, board: &'static Board, toolchain: &Toolchain, file: &Path) -> Result<()> {
+    let name = |path: &Path| -> Result<String> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        Ok(name.with_context(|| format!("{} has no name of a file", path.display()))?.to_owned())
+    };
+    let mut files = Vec::new();
+    for path in std::iter::once(file).chain(args.with.iter().map(PathBuf::as_path)) {
+        files.push((name(path)?, paths::read(path)?));
+    }
+    let root = program::root(&files)?;
+    let mut environment = BTreeMap::new();
+    for variable in &args.env {
+        let (name, value) =
+            variable.split_once('=').with_context(|| format!("{variable} is not NAME=VALUE"))?;
+        environment.insert(name.to_owned(), value.to_owned());
+    }
+    let line = program::bootargs(&files[0].0, &environment, &args.arguments)?;
+    let bootargs = args.boot.iter().map(|word| format!("{word} ")).collect::<String>() + &line;
+    let initrd = paths::images(board.name).join("program.cpio");
+    let mut machine;
+    if args.vm {
+        let memory = parse_size(&args.memory).map_or(1024, |bytes| bytes >> 20);
+        let memory = memory.checked_sub(OTHERS_MIB).filter(|mib| *mib >= 64);
+        let memory = memory.with_context(|| format!("{} of memory is too little for VMs", args.memory))?;
+        let spec = Spec::of_program(PROGRAM_VM, args.cores, memory, &bootargs, root);
+        let only = ["hv", "sched", "guest-lwk"].map(str::to_owned);
+        build::images(board, toolchain, &only)?;
+        paths::write(&initrd, &spec.build(&paths::images(board.name))?)?;
+        machine = self::machine(args, board, "hv.img")?;
+    } else {
+        build::images(board, toolchain, &["lwk".to_owned()])?;
+        paths::write(&initrd, &root)?;
+        machine = self::machine(args, board, "lwk.img")?;
+        machine.bootargs = bootargs;
+    }
+    machine.initrd = Some(initrd);
+    machine.limit = Duration::from_secs(args.limit);
+    let prefix = format!("[{PROGRAM_VM}] ");
+    let outcome = machine.run(|line| {
+        println!("{}", line.strip_prefix(&prefix).unwrap_or(line));
+        let fatal = Line::of(line).text.starts_with("fatal: ") || Line::of(line).text.starts_with("panic: ");
+        fatal.then_some(Duration::from_secs(3))
+    })?;
+    let who = args.vm.then_some(PROGRAM_VM);
+    let said = outcome.lines.iter().rev().map(|line| Line::of(line)).filter(|line| line.who == who);
+    let status = said.filter_map(Line::said).find_map(|said| match said {
+        Said::Exit(status) => Some(status),
+        _ => None,
+    });
+    match (&outcome.end, status) {
+        (End::PowerOff, Some(0)) => Ok(()),
+        (End::PowerOff, Some(status)) => std::process::exit(status as i32),
+        (End::PowerOff, None) => bail!("the machine shut down without telling the program's status"),
+        (end, _) => bail!("the machine {}", end.describe(machine.limit)),
+    }
 }
 
 fn machine(args: &Args, board: &'static Board, image: &str) -> Result<Machine> {

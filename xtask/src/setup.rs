@@ -18,6 +18,9 @@ pub const QEMU: &str = "qemu-system-aarch64";
 const COMPILERS: [&str; 4] =
     ["aarch64-linux-gnu-gcc", "aarch64-linux-gnu-g++", "aarch64-linux-gnu-gfortran", "qemu-aarch64-static"];
 
+/// The target of Rust programs for Linux: its library comes with musl, so that nothing else is needed.
+pub const RUST_TARGET: &str = "aarch64-unknown-linux-musl";
+
 /// Runs the verb.
 pub fn verb() -> Result<()> {
     let toolchain = ensure_toolchain()?;
@@ -63,15 +66,17 @@ fn install_toolchain() -> Result<Toolchain> {
 }
 
 fn add_rustup_targets() -> bool {
+    rustup_add(&[toolchain::HYPERVISOR, toolchain::KERNEL])
+}
+
+fn rustup_add(targets: &[&str]) -> bool {
     let rustup = Command::new("rustup").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !rustup.is_ok_and(|status| status.success()) {
         return false;
     }
     let mut command = Command::new("rustup");
-    command
-        .args(["target", "add", toolchain::HYPERVISOR, toolchain::KERNEL])
-        .current_dir(crate::paths::root());
-    step::run_quietly("rustup: adding the bare-metal targets", "rustup", command)
+    command.args(["target", "add"]).args(targets).current_dir(crate::paths::root());
+    step::run_quietly(&format!("rustup: adding {}", targets.join(" and ")), "rustup", command)
         .is_ok_and(|step| step.success)
 }
 
@@ -103,7 +108,7 @@ pub fn ensure_compilers() -> bool {
         status.status().is_ok_and(|status| status.success())
     };
     if COMPILERS.iter().all(there) {
-        return true;
+        return ensure_rust_target();
     }
     let packages = [
         "gcc-aarch64-linux-gnu",
@@ -117,7 +122,16 @@ pub fn ensure_compilers() -> bool {
         println!("{why:#}\nWithout them, the host tests that start real Linux programs are skipped.");
         return false;
     }
-    true
+    ensure_rust_target()
+}
+
+/// Rust's library for Linux programs.
+fn ensure_rust_target() -> bool {
+    if toolchain::has_library(RUST_TARGET) || rustup_add(&[RUST_TARGET]) {
+        return true;
+    }
+    println!("Rust programs for Linux cannot be built: rustup target add {RUST_TARGET}");
+    false
 }
 
 fn qemu_version() -> Option<(String, (u32, u32))> {

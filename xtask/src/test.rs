@@ -193,7 +193,8 @@ fn try_scenario(scenario: &Scenario, keep: bool) -> Verdict {
             Verdict { name, seconds: 0.0, faults: vec![format!("{error:#}")], log: None, remark: None }
         }
         Ok((machine, outcome)) => {
-            let faults = scenario.expect.check(&outcome, machine.limit);
+            let mut faults = scenario.expect.check(&outcome, machine.limit);
+            faults.extend(compare_program(scenario, &outcome));
             let kept = (keep || !faults.is_empty())
                 .then(|| paths::write(&log, (outcome.lines.join("\n") + "\n").as_bytes()).map(|()| log));
             if faults.is_empty() {
@@ -207,6 +208,18 @@ fn try_scenario(scenario: &Scenario, keep: bool) -> Verdict {
                 remark: None,
             }
         }
+    }
+}
+
+/// What a program did otherwise than under the emulator of Linux programs.
+fn compare_program(scenario: &Scenario, outcome: &Outcome) -> Vec<String> {
+    let Some(program) = scenario.program.as_ref().filter(|program| program.compared) else {
+        return Vec::new();
+    };
+    let who = scenario.in_vm.then_some(scenario::PROGRAM_VM);
+    match program.reference() {
+        Ok(reference) => reference.compare(&outcome.lines, who),
+        Err(error) => vec![format!("{error:#}")],
     }
 }
 
@@ -231,7 +244,19 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
     machine.icount = scenario.icount;
     machine.bootargs.clone_from(&scenario.bootargs);
     machine.limit = std::time::Duration::from_secs(scenario.timeout);
-    let spec = if scenario.bundle == "board" { Some(Spec::of_board(board)?) } else { scenario.spec() };
+    let mut spec = if scenario.bundle == "board" { Some(Spec::of_board(board)?) } else { scenario.spec() };
+    if let Some(program) = &scenario.program {
+        let (root, bootargs) = (program.root()?, format!("{} {}", scenario.bootargs, program.bootargs()?));
+        let bootargs = bootargs.trim_start();
+        if scenario.in_vm {
+            let (name, memory) = (scenario::PROGRAM_VM, scenario::PROGRAM_MEMORY);
+            spec = Some(Spec::of_program(name, scenario.cores, memory, bootargs, root));
+        } else {
+            paths::write(bundle, &root)?;
+            machine.initrd = Some(bundle.to_owned());
+            machine.bootargs = bootargs.to_owned();
+        }
+    }
     if let Some(spec) = spec {
         let bytes = spec.build_damaged(&paths::images(board.name), &scenario.damage)?;
         if scenario.card {

@@ -14,6 +14,8 @@ use std::{
 pub const HYPERVISOR: &str = "aarch64-unknown-none-softfloat";
 /// The lightweight kernel's target: applications are linked in and want vectors.
 pub const KERNEL: &str = "aarch64-unknown-none";
+/// The target of the lightweight kernel that runs programs: FP/SIMD registers are theirs alone.
+pub const PROGRAMS: &str = HYPERVISOR;
 /// The oldest compiler that will do, as in the workspace's `rust-version`.
 const OLDEST: (u32, u32) = (1, 95);
 
@@ -174,6 +176,11 @@ pub fn parse_version(text: &str) -> Option<(u32, u32)> {
         let minor = parts.next()?.parse().ok()?;
         Some((major, minor))
     })
+}
+
+/// Whether the active toolchain has a target's library.
+pub fn has_library(target: &str) -> bool {
+    has_core(&active("RUSTC", "rustc"), target)
 }
 
 fn has_core(rustc: &Path, target: &str) -> bool {

@@ -5,6 +5,7 @@ use crate::{
     board,
     bundle::{Damage, File, Form, Properties, Spec, Vm},
     paths,
+    program::Program,
 };
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -55,8 +56,17 @@ pub struct Scenario {
     /// The form of the bundle: `newc` or `old-binary`.
     pub archive: Form,
     pub damage: Vec<Damage>,
+    /// A program to run: on the native kernel, and in a VM.
+    pub program: Option<Program>,
+    /// Of the two, this is the one in a VM.
+    #[serde(skip)]
+    pub in_vm: bool,
     pub expect: Expect,
 }
+
+/// The VM of a scenario's program, and its memory in MiB.
+pub const PROGRAM_VM: &str = "one";
+pub const PROGRAM_MEMORY: u64 = 512;
 
 impl Default for Scenario {
     fn default() -> Self {
@@ -85,12 +95,35 @@ impl Default for Scenario {
             hypervisor: Properties::new(),
             archive: Form::default(),
             damage: Vec::new(),
+            program: None,
+            in_vm: false,
             expect: Expect::default(),
         }
     }
 }
 
 impl Scenario {
+    /// This scenario's program on the native kernel, and in a VM that has as many vCPUs as the machine has cores.
+    fn with_program(self) -> Vec<Self> {
+        let Some(program) = &self.program else { return vec![self] };
+        // What is expected of the program is said by its VM, and the machine ends well.
+        let mut expect = self.expect.clone();
+        for line in expect.lines.iter_mut().chain(&mut expect.also) {
+            *line = format!("[{PROGRAM_VM}] *{line}");
+        }
+        if let Some(status) = expect.status.replace(0) {
+            expect.also.push(format!("[{PROGRAM_VM}] @exit status={status}"));
+        }
+        let in_vm = Self {
+            name: format!("{} (vm)", self.name),
+            in_vm: true,
+            program: Some(program.clone()),
+            expect,
+            ..self.clone()
+        };
+        vec![Self { boot: "lwk".into(), ..self }, in_vm]
+    }
+
     /// The bundle that this scenario writes out, if it does.
     pub fn spec(&self) -> Option<Spec> {
         (!self.vm.is_empty() && self.bundle.is_empty()).then(|| Spec {
@@ -106,7 +139,11 @@ impl Scenario {
         ensure!(!self.about.is_empty(), "`about` does not say what is checked");
         ensure!(["", "board", "none"].contains(&self.bundle.as_str()), "`bundle` is \"board\" or \"none\"");
         ensure!([1, 2].contains(&self.el), "`el` is 1 or 2");
-        ensure!(!self.expect.is_empty(), "`expect` has no `lines` and no `also`: nothing would be checked");
+        let compared = self.program.as_ref().is_some_and(|program| program.compared);
+        ensure!(
+            compared || !self.expect.is_empty(),
+            "`expect` has no `lines` and no `also`: nothing would be checked"
+        );
         for name in self.also_on.iter().filter(|name| *name != "all") {
             board::find(name)?;
         }
@@ -168,7 +205,7 @@ fn cases(stem: &str, text: &str) -> Result<Vec<Scenario>> {
                 all.push(Scenario { name, board: other.into(), ..scenario.clone() });
             }
         }
-        all.push(scenario);
+        all.extend(scenario.with_program());
     }
     Ok(all)
 }

@@ -68,6 +68,7 @@ pub fn killed(thread: &UserThread, frame: &UserFrame, info: &Info) {
     let (x28, x29, x30) = (frame.x[28], frame.x[29], frame.x[30]);
     crate::println!("  x28 {x28:016x}  x29 {x29:016x}  x30 {x30:016x}  sp  {:016x}", frame.sp);
     crate::println!("  at {}", code(frame.pc));
+    crate::println!("  called from {}", code(x30.wrapping_sub(4)));
     let mut record = frame.x[29];
     let mut last = 0;
     for _ in 0..MOST_CALLERS {

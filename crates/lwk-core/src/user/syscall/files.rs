@@ -299,9 +299,19 @@ pub fn readlinkat(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     Ok(count as u64)
 }
 
+/// Without flags: what is in x3 is not an argument.
 pub fn faccessat(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
-    const X_OK: u64 = 1;
+    let [directory, path, mode, ..] = frame.x;
+    access(thread, directory, path, mode, 0)
+}
+
+pub fn faccessat2(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let [directory, path, mode, flags, ..] = frame.x;
+    access(thread, directory, path, mode, flags)
+}
+
+fn access(thread: &UserThread, directory: u64, path: u64, mode: u64, flags: u64) -> Result<u64> {
+    const X_OK: u64 = 1;
     if mode & !7 != 0 {
         return Err(Errno::EINVAL);
     }
