@@ -116,7 +116,8 @@ fn run_program(args: &Args, board: &'static Board, toolchain: &Toolchain, file: 
         environment.insert(name.to_owned(), value.to_owned());
     }
     let line = program::bootargs(&files[0].0, &environment, &args.arguments)?;
-    let bootargs = args.boot.iter().map(|word| format!("{word} ")).collect::<String>() + &line;
+    let words: Vec<&str> = args.boot.iter().map(String::as_str).chain([line.as_str()]).collect();
+    let bootargs = words.join(" ");
     let initrd = paths::images(board.name).join("program.cpio");
     let mut machine;
     if args.vm {

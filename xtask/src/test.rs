@@ -254,7 +254,7 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
         } else {
             paths::write(bundle, &root)?;
             machine.initrd = Some(bundle.to_owned());
-            machine.bootargs = bootargs.to_owned();
+            bootargs.clone_into(&mut machine.bootargs);
         }
     }
     if let Some(spec) = spec {

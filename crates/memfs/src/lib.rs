@@ -318,16 +318,13 @@ impl FileSystem {
         let is_directory = matches!(content, Content::Directory { .. });
         let links = if is_directory { 2 } else { 1 };
         let node = Node { content, permissions, links, opened: 0, modified };
-        let id = match self.free.pop() {
-            Some(free) => {
-                self.nodes[free as usize] = Some(node);
-                NodeId(free)
-            }
-            None => {
-                let id = u32::try_from(self.nodes.len()).map_err(|_| FsError::NoSpace)?;
-                self.nodes.push(Some(node));
-                NodeId(id)
-            }
+        let id = if let Some(free) = self.free.pop() {
+            self.nodes[free as usize] = Some(node);
+            NodeId(free)
+        } else {
+            let id = u32::try_from(self.nodes.len()).map_err(|_| FsError::NoSpace)?;
+            self.nodes.push(Some(node));
+            NodeId(id)
         };
         self.entries_mut(directory)?.insert(name.to_vec(), id);
         if is_directory {
@@ -551,17 +548,8 @@ impl FileSystem {
         if target.name.len() > LONGEST_NAME {
             return Err(FsError::NameTooLong);
         }
-        // A directory cannot go below itself.
-        let mut above = target.directory;
-        while is_directory {
-            if above == node {
-                return Err(FsError::Invalid);
-            }
-            let parent = self.entry(above, b"..")?.unwrap_or(NodeId::ROOT);
-            if parent == above {
-                break;
-            }
-            above = parent;
+        if is_directory && self.is_below(target.directory, node)? {
+            return Err(FsError::Invalid);
         }
         if let Some(old) = self.entry(target.directory, target.name)? {
             if old == node {
@@ -586,6 +574,21 @@ impl FileSystem {
             }
         }
         Ok(())
+    }
+
+    /// Whether a directory is another one, or somewhere below it.
+    fn is_below(&self, directory: NodeId, above: NodeId) -> Result<bool> {
+        let mut here = directory;
+        loop {
+            if here == above {
+                return Ok(true);
+            }
+            let parent = self.entry(here, b"..")?.unwrap_or(NodeId::ROOT);
+            if parent == here {
+                return Ok(false);
+            }
+            here = parent;
+        }
     }
 
     /// Holds a node until it is closed: it outlives its names.

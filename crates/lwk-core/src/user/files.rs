@@ -5,7 +5,7 @@ use super::{
     errno::{Errno, Result},
     process::Process,
     random,
-    thread::UserThread,
+    thread::{self, UserThread},
 };
 use crate::{console, sync::IrqMutex, task::Mutex};
 use alloc::{collections::VecDeque, sync::Arc, vec, vec::Vec};
@@ -183,8 +183,8 @@ impl Drop for Open {
     fn drop(&mut self) {
         match &self.object {
             Object::Node(node) => with_files(|files| files.close(*node)),
-            Object::PipeOut(pipe) => pipe.close(&pipe.readers),
-            Object::PipeIn(pipe) => pipe.close(&pipe.writers),
+            Object::PipeOut(pipe) => close_end(&pipe.readers),
+            Object::PipeIn(pipe) => close_end(&pipe.writers),
             _ => {}
         }
     }
@@ -280,7 +280,7 @@ pub fn wait_until<R>(
         if thread.is_interrupted() {
             break Err(Errno::RESTART);
         }
-        if !thread.park(deadline) {
+        if !thread::park(deadline) {
             break Ok(None);
         }
     };
@@ -300,6 +300,11 @@ fn something_happened() {
     }
 }
 
+fn close_end(ends: &AtomicUsize) {
+    ends.fetch_sub(1, Ordering::AcqRel);
+    something_happened();
+}
+
 /// A pipe.
 #[derive(Debug)]
 pub struct Pipe {
@@ -316,11 +321,6 @@ impl Pipe {
             readers: AtomicUsize::new(1),
             writers: AtomicUsize::new(1),
         })
-    }
-
-    fn close(&self, ends: &AtomicUsize) {
-        ends.fetch_sub(1, Ordering::AcqRel);
-        something_happened();
     }
 
     fn ready_out(&self) -> u16 {

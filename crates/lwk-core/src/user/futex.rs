@@ -6,7 +6,7 @@
 use super::{
     copy,
     errno::{Errno, Result},
-    thread::UserThread,
+    thread::{self, UserThread},
 };
 use crate::sync::IrqMutex;
 use alloc::{sync::Arc, vec::Vec};
@@ -72,7 +72,7 @@ impl Futexes {
                 if thread.is_interrupted() {
                     break Err(Errno::RESTART);
                 }
-                if !thread.park(deadline) {
+                if !thread::park(deadline) {
                     break Err(Errno::ETIMEDOUT);
                 }
             },

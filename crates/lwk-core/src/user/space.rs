@@ -306,11 +306,12 @@ impl Space {
         };
         let lazy = lazy || size > memory::free_bytes() / LARGE;
         self.regions.insert(Region { range: place, access, purpose, lazy })?;
-        if access != NO_ACCESS && !lazy {
-            if let Err(error) = self.back(place, access) {
-                let _ = self.regions.remove(place);
-                return Err(error);
-            }
+        if access != NO_ACCESS
+            && !lazy
+            && let Err(error) = self.back(place, access)
+        {
+            let _ = self.regions.remove(place);
+            return Err(error);
         }
         Ok(place)
     }
@@ -354,6 +355,10 @@ impl Space {
         if self.linear(address).is_none() {
             self.fault(address, true, false);
         }
+        #[expect(
+            clippy::cast_ptr_alignment,
+            reason = "the address has been checked, and the linear map keeps alignment"
+        )]
         let word = self.linear(address).ok_or(Errno::EFAULT)?.cast::<u32>();
         // SAFETY: an aligned word of the space's memory, in the linear map while the space is locked; the program changes
         // it with atomic accesses, if it means well.

@@ -68,8 +68,8 @@ pub struct UserThread {
     myself: IrqMutex<Option<alloc::sync::Weak<Self>>>,
     /// Ticks that it had on cores where it no longer is.
     used_before: AtomicU64,
-    /// Its registers on the way to another core.
-    moving: IrqMutex<UserFrame>,
+    /// Its registers at its start, and on the way to another core.
+    frame: IrqMutex<UserFrame>,
 }
 
 // SAFETY: `state` is touched by the thread itself, and by its task's switches, both on its core; all else is shared safely.
@@ -162,26 +162,27 @@ impl UserThread {
             restarts: AtomicBool::new(false),
             myself: IrqMutex::new(None),
             used_before: AtomicU64::new(0),
-            moving: IrqMutex::new(UserFrame::default()),
+            frame: IrqMutex::new(frame),
         });
         *thread.myself.lock() = Some(Arc::downgrade(&thread));
         if !process.enlist(&thread) {
             return None;
         }
-        thread.clone().carry(core, frame);
+        thread.clone().carry(core);
         Some(thread)
     }
 
-    /// Starts a task on `core` that is this thread.
-    fn carry(self: Arc<Self>, core: CoreIndex, frame: UserFrame) {
+    /// Starts a task on `core` that is this thread; it begins with what is in `frame`.
+    fn carry(self: Arc<Self>, core: CoreIndex) {
         THREADS[core.0 as usize].fetch_add(1, Ordering::Relaxed);
         self.core.store(u32::from(core.0), Ordering::Relaxed);
         let name = format!("{}/{}", self.process.name(), self.id);
-        task::spawn_with_stack(core, name, STACK, move || self.run(frame));
+        task::spawn_with_stack(core, name, STACK, move || self.run());
     }
 
     /// The body of the task.
-    fn run(self: Arc<Self>, mut frame: UserFrame) {
+    fn run(self: Arc<Self>) {
+        let frame = *self.frame.lock();
         *self.handle.lock() = Some(task::current());
         // What was asked of it before it had a task it finds in `work`.
         // SAFETY: the state is the thread's, which lives as long as this function.
@@ -200,7 +201,6 @@ impl UserThread {
             // SAFETY: this task's switches are the only others that touch the state, and interrupts are masked.
             unsafe { arch::save_user(self.state.get()) };
             arch::restore_interrupts(masked);
-            frame = *self.moving.lock();
         }
         arch::leave_user_tables();
         // SAFETY: none.
@@ -209,7 +209,7 @@ impl UserThread {
             self.work.fetch_and(!work::MOVE, Ordering::AcqRel);
             let cores = *self.cores.lock();
             let target = least_loaded(&cores).unwrap_or(core);
-            self.carry(target, frame);
+            self.carry(target);
         } else {
             self.finish();
         }
@@ -337,25 +337,10 @@ impl UserThread {
     /// Makes it look at its work, wherever it is.
     pub fn kick(&self) {
         self.wake();
-        if self.core() != percore::this().index() {
-            if let Some(core) = percore::get(self.core()) {
-                core.interrupt();
-            }
+        let elsewhere = self.core() != percore::this().index();
+        if elsewhere && let Some(core) = percore::get(self.core()) {
+            core.interrupt();
         }
-    }
-
-    /// Waits until woken, or until the counter reaches the deadline: false then.
-    pub fn park(&self, deadline: Option<u64>) -> bool {
-        match deadline {
-            None => task::park(),
-            Some(deadline) => {
-                if crate::time::ticks() >= deadline {
-                    return false;
-                }
-                task::park_until(deadline);
-            }
-        }
-        true
     }
 
     /// Ticks of the counter that it has had a core.
@@ -378,6 +363,16 @@ impl UserThread {
     }
 }
 
+/// Waits until the running thread is [woken](UserThread::wake), or until the counter reaches the deadline: false then.
+pub fn park(deadline: Option<u64>) -> bool {
+    match deadline {
+        None => task::park(),
+        Some(deadline) if crate::time::ticks() >= deadline => return false,
+        Some(deadline) => task::park_until(deadline),
+    }
+    true
+}
+
 /// The running program's thread has something to do before it goes on, from `user.S`.
 #[unsafe(no_mangle)]
 extern "C" fn lwk_user_work(frame: &mut UserFrame) {
@@ -386,7 +381,7 @@ extern "C" fn lwk_user_work(frame: &mut UserFrame) {
         thread.exit(frame);
     }
     if thread.work.load(Ordering::Acquire) & work::MOVE != 0 {
-        *thread.moving.lock() = *frame;
+        *thread.frame.lock() = *frame;
         // SAFETY: the frame is that of this thread's entry, and has been copied.
         unsafe { arch::leave_user(frame) };
     }

@@ -127,7 +127,7 @@ pub fn random() -> Option<u64> {
     }
     // SAFETY: reads RNDR, which the processor has.
     unsafe {
-        asm!("mrs {}, S3_3_C2_C4_0", "cset {}, eq", out(reg) word, out(reg) failed, options(nomem, nostack))
+        asm!("mrs {}, S3_3_C2_C4_0", "cset {}, eq", out(reg) word, out(reg) failed, options(nomem, nostack));
     };
     (failed == 0).then_some(word)
 }

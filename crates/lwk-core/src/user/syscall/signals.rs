@@ -70,7 +70,7 @@ pub fn rt_sigsuspend(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> 
         signals.pending() & !signals.mask != 0
     };
     while !pending(thread) && !thread.process().is_ending() {
-        thread.park(None);
+        crate::user::thread::park(None);
     }
     thread.add_work(crate::user::thread::work::SIGNAL);
     Err(Errno::EINTR)
@@ -94,7 +94,7 @@ pub fn rt_sigtimedwait(thread: &UserThread, frame: &mut UserFrame) -> Result<u64
         if thread.process().is_ending() {
             return Err(Errno::EINTR);
         }
-        if !thread.park(deadline) {
+        if !crate::user::thread::park(deadline) {
             return Err(Errno::EAGAIN);
         }
     }

@@ -96,7 +96,7 @@ pub fn gettimeofday(_: &UserThread, frame: &mut UserFrame) -> Result<u64> {
 
 /// Sleeps; what is left goes to `rest` if a signal comes first.
 fn sleep(thread: &UserThread, deadline: u64, rest: u64) -> Result<u64> {
-    while thread.park(Some(deadline)) {
+    while crate::user::thread::park(Some(deadline)) {
         if thread.is_interrupted() {
             let left = deadline.saturating_sub(time::ticks());
             copy::write_if(rest, &split(time::frequency().ticks_to_ns(left)))?;
