@@ -9,6 +9,7 @@ use crate::{
     bundle::Spec,
     console::{self, Line, Said},
     image, paths,
+    program::Program,
     qemu::{End, Machine},
     setup, table,
     toolchain::Toolchain,
@@ -47,6 +48,9 @@ const SIZE_WITH_GIC: &str = "hypervisor-with-gic-bytes";
 /// lock, and nothing that grows with the number of cores.
 const ON_ANY_CORE: [&str; 3] = ["hypercall-primary", "hypercall-unknown", "run-yield"];
 const LARGE: u32 = 64;
+
+/// The size of the kernel that runs programs.
+const SIZE_OF_LWK: &str = "lwk-bytes";
 
 /// What else is known about a path.
 #[derive(Deserialize)]
@@ -137,6 +141,18 @@ fn measure_all(board: &'static Board, toolchain: &Toolchain) -> Result<Measured>
     let mut figures = measure("native", &native)?;
     figures.extend(measure("stack", &stack(&spec, "bench.cpio")?)?);
 
+    // What the kernel costs a program, native and in a VM.
+    let costs = Program { name: "costs".into(), ..Program::default() };
+    let mut programs = machine(board, "lwk.img")?;
+    let root = paths::images(board.name).join("bench-programs.cpio");
+    paths::write(&root, &costs.root()?)?;
+    (programs.initrd, programs.bootargs) = (Some(root), costs.bootargs()?);
+    figures.extend(measure("programs", &programs)?);
+    let one = Spec::of_program("one", 1, 512, &costs.bootargs()?, costs.root()?);
+    for (path, count) in measure("programs-vm", &stack(&one, "bench-programs-vm.cpio")?)? {
+        figures.insert(format!("guest-{path}"), count);
+    }
+
     // The same machine with the hypervisor that gives VMs a GIC, and a guest that has one.
     let mut virtual_gic = spec.clone();
     virtual_gic.vm[0].bootargs = Some("exit-when=all-stopped".into());
@@ -181,6 +197,8 @@ fn measure_all(board: &'static Board, toolchain: &Toolchain) -> Result<Measured>
     figures.insert(SIZE.into(), image::text_and_rodata(&elf).context("hv.elf")? as f64);
     let elf = paths::read(&build::image_path(board, "hv-gic.elf")?)?;
     figures.insert(SIZE_WITH_GIC.into(), image::text_and_rodata(&elf).context("hv-gic.elf")? as f64);
+    let elf = paths::read(&build::image_path(board, "lwk.elf")?)?;
+    figures.insert(SIZE_OF_LWK.into(), image::text_and_rodata(&elf).context("lwk.elf")? as f64);
     Ok(Measured { figures, known, peers, compiler, uneven })
 }
 

@@ -105,14 +105,14 @@ pub fn images(board: &'static Board, toolchain: &Toolchain, only: &[String]) -> 
         Group {
             title: "the kernel for programs",
             target: toolchain::PROGRAMS,
-            profile: "release",
+            profile: "programs",
             features: vec!["--no-default-features", "--features", "programs"],
             programs: vec![own(LWK)],
         },
         Group {
             title: "the guest for programs",
             target: toolchain::PROGRAMS,
-            profile: "release",
+            profile: "programs",
             features: board.guests.iter().copied().chain(["--features", "programs"]).collect(),
             programs: vec![Program { package: GUESTS, bin: GUEST_LWK.into(), image: GUEST_LWK.into() }],
         },

@@ -203,7 +203,7 @@ proptest! {
                 Step::Rename(from, to) => {
                     let below = to.starts_with(&format!("{from}/"));
                     let fits = match (model.get(&from), model.get(&to)) {
-                        (None, _) => false,
+
                         (Some(_), _) if from == to => true,
                         (Some(_), None) | (Some(Some(_)), Some(Some(_))) => true,
                         (Some(None), Some(None)) => !has_child(&model, &to),

@@ -8,8 +8,8 @@ use heapless::Vec;
 pub const PAGE: u64 = 4096;
 /// Alignments worth having, the largest first: what the translation tables can map with one entry.
 const ALIGNMENTS: [u64; 3] = [1 << 30, 2 << 20, PAGE];
-/// The most ranges that the list holds.
-const MOST: usize = 1024;
+/// The most ranges that the list holds: programs map and unmap what they like.
+const MOST: usize = if cfg!(programs) { 1024 } else { 128 };
 
 /// Free physical memory.
 #[derive(Debug, Default)]

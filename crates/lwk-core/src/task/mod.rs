@@ -70,7 +70,9 @@ mod kernel {
         #[cfg(programs)]
         user_thread: AtomicPtr<()>,
         /// Ticks that it has had its core, up to the last switch, and when it got it the last time.
+        #[cfg(programs)]
         used: AtomicU64,
+        #[cfg(programs)]
         since: AtomicU64,
     }
 
@@ -110,12 +112,14 @@ mod kernel {
         }
 
         /// It gets its core. Only the core itself, in a switch, does this and the next.
+        #[cfg(programs)]
         #[inline]
         pub(super) fn arrives(&self, now: u64) {
             self.since.store(now, Ordering::Relaxed);
         }
 
         /// It leaves its core.
+        #[cfg(programs)]
         #[inline]
         pub(super) fn leaves(&self, now: u64) {
             let ran = now.saturating_sub(self.since.load(Ordering::Relaxed));
@@ -168,6 +172,7 @@ mod kernel {
         }
 
         /// Ticks of the counter that it has had its core; until now, if it runs.
+        #[cfg(programs)]
         pub fn used_ticks(&self, runs: bool) -> u64 {
             let used = self.0.used.load(Ordering::Relaxed);
             let since = self.0.since.load(Ordering::Relaxed);
@@ -221,7 +226,9 @@ mod kernel {
                 user: AtomicPtr::default(),
                 #[cfg(programs)]
                 user_thread: AtomicPtr::default(),
+                #[cfg(programs)]
                 used: AtomicU64::new(0),
+                #[cfg(programs)]
                 since: AtomicU64::new(0),
             });
             // SAFETY: the stack is new, and the task has not run yet.
@@ -354,7 +361,9 @@ mod kernel {
             user: AtomicPtr::default(),
             #[cfg(programs)]
             user_thread: AtomicPtr::default(),
+            #[cfg(programs)]
             used: AtomicU64::new(0),
+            #[cfg(programs)]
             since: AtomicU64::new(0),
         }));
     }

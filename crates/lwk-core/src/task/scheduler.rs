@@ -56,13 +56,26 @@ pub struct Scheduler {
     has_ended: AtomicBool,
 }
 
+/// Which task runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Current {
+    /// None yet.
+    Nobody,
+    /// The idle task.
+    Idle,
+    /// The one with this number.
+    Task(TaskId),
+    /// One that is over, and has not left its stack.
+    Ended,
+}
+
 #[derive(Debug)]
 struct Queue {
     policy: CorePolicy,
     /// The core's tasks, by their number.
     tasks: [Option<Arc<Task>>; MOST_TASKS],
-    /// The running task; `None` before the core has one.
-    current: Option<Arc<Task>>,
+    /// The running task.
+    current: Current,
     /// What runs when nothing is ready.
     idle: Option<Arc<Task>>,
     sleepers: Vec<(u64, Arc<Task>)>,
@@ -74,9 +87,16 @@ struct Queue {
 
 impl Queue {
     fn idles(&self) -> bool {
-        match (&self.current, &self.idle) {
-            (Some(current), Some(idle)) => Arc::ptr_eq(current, idle),
-            _ => false,
+        self.current == Current::Idle
+    }
+
+    #[inline]
+    fn running(&self) -> Option<&Arc<Task>> {
+        match self.current {
+            Current::Nobody => None,
+            Current::Idle => self.idle.as_ref(),
+            Current::Task(number) => self.tasks[number.0 as usize].as_ref(),
+            Current::Ended => self.ended.as_ref(),
         }
     }
 
@@ -120,7 +140,7 @@ impl Scheduler {
             queue: IrqMutex::new(Queue {
                 policy: CorePolicy::new(),
                 tasks: [const { None }; MOST_TASKS],
-                current: None,
+                current: Current::Nobody,
                 idle: None,
                 sleepers: Vec::new(),
                 armed: None,
@@ -140,13 +160,13 @@ impl Scheduler {
     pub(super) fn adopt_idle(&self, idle: Arc<Task>) {
         let mut queue = self.queue.lock();
         idle.with_life(Life::dispatch);
-        queue.current = Some(idle.clone());
+        queue.current = Current::Idle;
         queue.idle = Some(idle);
     }
 
     /// The running task.
     pub(super) fn current(&self) -> Option<Arc<Task>> {
-        self.queue.lock().current.clone()
+        self.queue.lock().running().cloned()
     }
 
     /// Runs `f` with the queue locked.
@@ -271,15 +291,13 @@ impl Scheduler {
 
     /// Marks the running task as over, before it leaves with [`Leave::Finish`]. Its number is free again.
     pub(super) fn mark_finished(&self, task: &Task) {
-        let kept = {
-            let mut queue = self.queue.lock();
-            task.with_life(Life::finish);
-            // The policy knows the running task.
-            let _ = queue.policy.remove(task.number());
-            queue.tasks[task.number().0 as usize].take()
-        };
-        // It is alive still: it is the running task.
-        drop(kept);
+        let mut queue = self.queue.lock();
+        task.with_life(Life::finish);
+        // The policy knows the running task.
+        let _ = queue.policy.remove(task.number());
+        // It is kept until the core is on another stack.
+        queue.ended = queue.tasks[task.number().0 as usize].take();
+        queue.current = Current::Ended;
     }
 
     /// Puts the running task where it belongs and makes another one current: where to save, and what to continue.
@@ -287,53 +305,54 @@ impl Scheduler {
     fn choose(&self, how: Leave) -> Option<Switch> {
         let mut queue = self.queue.lock();
         let queue = &mut *queue;
-        let idles = queue.idles();
-        let others = queue.policy.runnable() > usize::from(!idles);
-        let leaving = queue.current.as_ref()?;
+        let others = queue.policy.runnable() > usize::from(!queue.idles());
         match how {
             Leave::Preempt | Leave::Yield if !others => return None,
             Leave::Preempt => {}
             Leave::Yield => queue.policy.yield_current(),
             Leave::Park { until } => {
+                let leaving = queue.running()?;
                 if !leaving.with_life(Life::park) {
                     return None;
                 }
-                let _ = queue.policy.block(leaving.number());
+                let number = leaving.number();
                 if let Some(deadline) = until {
-                    queue.sleepers.push((deadline, leaving.clone()));
+                    let leaving = leaving.clone();
+                    queue.sleepers.push((deadline, leaving));
                 }
+                let _ = queue.policy.block(number);
             }
-            Leave::Finish => {
-                queue.ended = queue.current.clone();
-                self.has_ended.store(true, Ordering::Relaxed);
-            }
+            Leave::Finish => self.has_ended.store(true, Ordering::Relaxed),
         }
         let now = platform().counter();
-        let next = match queue.policy.pick_next(now) {
-            Some(number) => queue.tasks[number.0 as usize].as_ref(),
-            None => queue.idle.as_ref(),
-        };
-        let next = next.expect("the policy picks a task of this core, and every core has an idle task");
-        let leaving = queue.current.as_ref()?;
-        if Arc::ptr_eq(next, leaving) {
+        let chosen = queue.policy.pick_next(now).map_or(Current::Idle, Current::Task);
+        if chosen == queue.current {
             queue.arm(now);
             return None;
         }
+        let leaving = core::ptr::from_ref::<Task>(queue.running()?);
+        queue.current = chosen;
+        queue.arm(now);
+        let next =
+            queue.running().expect("the policy picks a task of this core, and every core has an idle task");
+        // SAFETY: the queue keeps the task that leaves: among its tasks, as the idle one, or as the one that has ended.
+        let leaving = unsafe { &*leaving };
         leaving.with_life(|life| {
             if life.state() == State::Running {
                 life.preempt();
             }
         });
         next.with_life(Life::dispatch);
-        leaving.leaves(now);
-        next.arrives(now);
+        #[cfg(programs)]
+        {
+            leaving.leaves(now);
+            next.arrives(now);
+        }
         let save = leaving.context();
         #[cfg(programs)]
         let user = leaving.user();
         // SAFETY: the task does not run, so its saved context is not being written.
         let restore = unsafe { *next.context() };
-        queue.current = Some(next.clone());
-        queue.arm(now);
         Some(Switch {
             save,
             restore,

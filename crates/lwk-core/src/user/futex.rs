@@ -112,7 +112,10 @@ impl Futexes {
                 let at =
                     waiters.iter().position(|waiter| waiter.address == address && waiter.bits & bits != 0);
                 let Some(at) = at else { break };
-                let waiter = waiters.remove(at);
+                // Most lists have one waiter: nothing has to move up.
+                let last = at + 1 == waiters.len();
+                let waiter = if last { waiters.pop() } else { Some(waiters.remove(at)) };
+                let Some(waiter) = waiter else { break };
                 waiter.thread.waiting.woken.store(true, Ordering::Release);
                 waiter
             };

@@ -514,7 +514,7 @@ impl Space {
             let count = rest.len().min((piece.range.len() - offset) as usize);
             let to = piece.phys.linear().wrapping_add(offset as usize);
             // SAFETY: the piece is mapped memory of this space, which the linear map holds, and `count` fits.
-            unsafe { core::ptr::copy_nonoverlapping(rest.as_ptr(), to, count) };
+            unsafe { arch::copy_to_memory(to, &rest[..count]) };
             rest = &rest[count..];
             address = UserAddr::new(address.get() + count as u64);
         }

@@ -328,8 +328,7 @@ impl UserThread {
 
     /// Wakes it from [`park`](Self::park).
     pub fn wake(&self) {
-        let handle = self.handle.lock().clone();
-        if let Some(handle) = handle {
+        if let Some(handle) = &*self.handle.lock() {
             handle.wake();
         }
     }

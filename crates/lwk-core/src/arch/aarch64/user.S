@@ -92,13 +92,12 @@ user_synchronous:
     save_user
     mrs     x1, esr_el1
     lsr     w9, w1, #26
-    mov     x0, sp
     cmp     w9, #SVC
     b.ne    1f
     msr     daifclr, #6
-    bl      lwk_syscall
-    b       lwk_return_to_user
-1:  mrs     x2, far_el1
+    b       lwk_syscall
+1:  mov     x0, sp
+    mrs     x2, far_el1
     msr     daifclr, #6
     bl      lwk_user_exception
     b       lwk_return_to_user
@@ -285,8 +284,10 @@ lwk_zero:
     mov     x3, #4
     lsl     x2, x3, x2
     add     x1, x0, x1
-4:  dc      zva, x0
+4:  .rept   2                           // pages are whole, and a block has 2 KiB at most
+    dc      zva, x0
     add     x0, x0, x2
+    .endr
     cmp     x0, x1
     b.lo    4b
     ret
@@ -295,3 +296,28 @@ lwk_zero:
     cmp     x0, x1
     b.lo    6b
     ret
+
+// lwk_copy(to, from, bytes): from anywhere to anywhere that is the kernel's, without overlap.
+    .global lwk_copy
+lwk_copy:
+    subs    x2, x2, #64
+    b.lo    8f
+7:  ldp     x4, x5, [x1, #0]
+    ldp     x6, x7, [x1, #16]
+    ldp     x8, x9, [x1, #32]
+    ldp     x10, x11, [x1, #48]
+    stp     x4, x5, [x0, #0]
+    stp     x6, x7, [x0, #16]
+    stp     x8, x9, [x0, #32]
+    stp     x10, x11, [x0, #48]
+    add     x0, x0, #64
+    add     x1, x1, #64
+    subs    x2, x2, #64
+    b.hs    7b
+8:  adds    x2, x2, #64
+    b.eq    10f
+9:  ldrb    w4, [x1], #1
+    strb    w4, [x0], #1
+    subs    x2, x2, #1
+    b.ne    9b
+10: ret

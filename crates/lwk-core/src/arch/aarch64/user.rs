@@ -18,6 +18,7 @@ unsafe extern "C" {
     fn lwk_save_fp(state: *mut UserState);
     fn lwk_restore_fp(state: *const UserState);
     fn lwk_zero(start: *mut u8, bytes: usize);
+    fn lwk_copy(to: *mut u8, from: *const u8, bytes: usize);
 }
 
 /// A program's general registers while its thread is in the kernel.
@@ -183,6 +184,15 @@ pub unsafe fn zero_pages(start: *mut u8, bytes: usize) {
     }
 }
 
+/// Copies to memory of a program, by the kernel's own address of it.
+///
+/// # Safety
+/// `to` is writable for as many bytes, and no Rust reference is to them.
+pub unsafe fn copy_to_memory(to: *mut u8, from: &[u8]) {
+    // SAFETY: the caller's duty.
+    unsafe { lwk_copy(to, from.as_ptr(), from.len()) };
+}
+
 /// Makes changes of an address space's tables take effect on all cores.
 pub fn invalidate_space(asid: u16) {
     let operand = u64::from(asid) << 48;
@@ -209,7 +219,12 @@ pub fn invalidate_pages(asid: u16, start: u64, pages: u64) {
 /// Makes what was written to memory visible to instruction fetches on all cores.
 pub fn synchronise_code(start: *const u8, bytes: usize) {
     let start = start.addr();
-    for line in (start & !15..start + bytes).step_by(16) {
+    let caches: usize;
+    // SAFETY: reads an identification register.
+    unsafe { asm!("mrs {}, ctr_el0", out(reg) caches, options(nomem, nostack, preserves_flags)) };
+    // CTR_EL0.DminLine: words, as a power of two.
+    let size = 4 << (caches >> 16 & 15);
+    for line in (start & !(size - 1)..start + bytes).step_by(size) {
         // SAFETY: cleaning a line of mapped memory changes nothing that code can see.
         unsafe { asm!("dc cvau, {}", in(reg) line, options(nostack, preserves_flags)) };
     }

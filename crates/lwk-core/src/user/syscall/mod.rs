@@ -14,14 +14,17 @@ mod time;
 
 use super::{
     errno::{Errno, Result},
-    thread::{self, UserThread, work},
+    thread::{UserThread, work},
 };
 use crate::{arch::UserFrame, sync::IrqMutex};
 use core::sync::atomic::Ordering;
 use syscalls::aarch64::Sysno;
 
 /// What a system call is given: its thread, and the program's registers. Arguments are in x0 to x5.
-pub(super) type Call = fn(&UserThread, &mut UserFrame) -> Result<u64>;
+type Call = fn(&UserThread, &mut UserFrame) -> Result<u64>;
+
+/// The same as `user.S` calls it: what comes back is for x0, an error as a negative number.
+type RawCall = extern "C" fn(&UserThread, &mut UserFrame) -> u64;
 
 /// More than the highest number.
 const NUMBERS: usize = 512;
@@ -31,13 +34,19 @@ const OWN: usize = 0x4d00;
 
 macro_rules! table {
     ($($name:ident => $call:expr),* $(,)?) => {{
-        let mut table = [unknown as Call; NUMBERS];
-        $(table[Sysno::$name as usize] = $call;)*
+        let mut table = [lwk_unknown_call as RawCall; NUMBERS];
+        $({
+            extern "C" fn call(thread: &UserThread, frame: &mut UserFrame) -> u64 {
+                in_register($call(thread, frame))
+            }
+            table[Sysno::$name as usize] = call;
+        })*
         table
     }};
 }
 
-static TABLE: [Call; NUMBERS] = table! {
+/// All calls, for `user.S`.
+static LWK_SYSTEM_CALLS: [RawCall; NUMBERS] = table! {
     // Memory.
     brk => memory::brk,
     mmap => memory::mmap,
@@ -160,27 +169,36 @@ fn unknown(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     Err(Errno::ENOSYS)
 }
 
-/// A system call, from `user.S`.
-#[unsafe(no_mangle)]
-extern "C" fn lwk_syscall(frame: &mut UserFrame) {
-    let thread = thread::running(frame);
-    let number = frame.x[8] as usize;
-    let call = match TABLE.get(number) {
-        Some(call) => *call,
-        None => physical::find(number.wrapping_sub(OWN)).unwrap_or(unknown),
-    };
-    frame.x[0] = match call(thread, frame) {
+#[inline]
+fn in_register(result: Result<u64>) -> u64 {
+    match result {
         Ok(value) => value,
-        Err(Errno::RESTART) => interrupted(thread, frame),
         Err(error) => error.in_register(),
-    };
+    }
 }
 
-/// A call that a signal interrupted: what comes of it is decided when the signal is delivered.
+/// A number that is not in the table, or has no call there.
+extern "C" fn lwk_unknown_call(thread: &UserThread, frame: &mut UserFrame) -> u64 {
+    let number = frame.x[8] as usize;
+    let call = physical::find(number.wrapping_sub(OWN)).unwrap_or(unknown);
+    in_register(call(thread, frame))
+}
+
+/// A call that a signal interrupted ([`Errno::RESTART`]), from `user.S`: what comes of it is decided when the signal is
+/// delivered.
 #[cold]
-fn interrupted(thread: &UserThread, frame: &UserFrame) -> u64 {
+extern "C" fn lwk_interrupted_call(thread: &UserThread, frame: &mut UserFrame) {
     thread.argument.store(frame.x[0], Ordering::Relaxed);
     thread.restarts.store(true, Ordering::Relaxed);
     thread.add_work(work::SIGNAL);
-    Errno::EINTR.in_register()
+    frame.x[0] = Errno::EINTR.in_register();
 }
+
+core::arch::global_asm!(
+    include_str!("../../arch/aarch64/syscall.S"),
+    CALLS = sym LWK_SYSTEM_CALLS,
+    NUMBERS = const NUMBERS,
+    UNKNOWN = sym lwk_unknown_call,
+    INTERRUPTED = sym lwk_interrupted_call,
+    RESTART = const 512,
+);
