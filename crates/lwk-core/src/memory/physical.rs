@@ -52,6 +52,18 @@ pub(crate) fn take(size: u64) -> Option<Phys> {
     FREE.lock().allocate(size)
 }
 
+/// What programs leave to the kernel: for translation tables, threads and files of theirs, in bytes.
+#[cfg(programs)]
+const RESERVE: u64 = 16 << 20;
+
+/// Takes `size` bytes for a program, unless too little would be left for the kernel.
+#[cfg(programs)]
+pub(crate) fn take_for_program(size: u64) -> Option<Phys> {
+    let mut free = FREE.lock();
+    let left = free.free_bytes().checked_sub(size)?;
+    if left < RESERVE { None } else { free.allocate(size) }
+}
+
 /// Gives whole pages back.
 #[cfg(programs)]
 pub(crate) fn give(range: Range<u64>) {

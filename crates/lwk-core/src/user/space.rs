@@ -1,7 +1,7 @@
 //! The memory of a process: regions, the tables that make them true, and the physical memory behind them.
 //!
 //! Memory is there before it is used: a region gets contiguous physical memory when it is made, in the largest pages.
-//! Only what asks to be lazy (`MAP_NORESERVE`, or more than there is) gets its memory where it is touched. What nobody
+//! Only what asks to be lazy (`MAP_NORESERVE`) gets its memory where it is touched. What nobody
 //! may read has none until it is made readable, so that reserved ranges cost nothing.
 
 use super::errno::{Errno, Result};
@@ -34,8 +34,6 @@ pub const STACK_TOP: UserAddr = UserAddr::new(0x7fff_0000_0000);
 pub const VDSO: UserAddr = UserAddr::new(0x7fff_4000_0000);
 /// One past the last address.
 const END: UserAddr = UserAddr::new(1 << 47);
-/// More than this part of the free memory at once is given only where it is touched.
-const LARGE: u64 = 2;
 /// How many pages are invalidated one by one.
 const FEW: u64 = 16;
 
@@ -304,7 +302,6 @@ impl Space {
             Some(start) => range(start, start.checked_add(size).ok_or(Errno::EINVAL)?),
             None => self.regions.free_place(size, wish).ok_or(Errno::ENOMEM)?,
         };
-        let lazy = lazy || size > memory::free_bytes() / LARGE;
         self.regions.insert(Region { range: place, access, purpose, lazy })?;
         if access != NO_ACCESS
             && !lazy
@@ -593,7 +590,7 @@ fn take_for(hole: UserRange, taken: &mut Vec<(UserRange, Phys)>) -> bool {
             end - at
         };
         let phys = loop {
-            match memory::take(size) {
+            match memory::take_for_program(size) {
                 Some(phys) => break phys,
                 None if size > PAGE => {
                     let unit = if size > BLOCK { BLOCK } else { PAGE };

@@ -37,7 +37,7 @@ fn query(_: &UserThread, frame: &mut UserFrame) -> Result<u64> {
 /// `allocate(size) -> physical address`: contiguous, zeroed, aligned as large pages want it.
 fn allocate(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let size = frame.x[0].max(1).checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
-    let phys = memory::take(size).ok_or(Errno::ENOMEM)?;
+    let phys = memory::take_for_program(size).ok_or(Errno::ENOMEM)?;
     // SAFETY: whole pages, just taken from free memory.
     unsafe { crate::arch::zero_pages(phys.linear(), size as usize) };
     BLOCKS.lock().insert(phys.0, (size, thread.process().id()));
