@@ -38,11 +38,10 @@ mod kernel {
     };
     use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
     #[cfg(programs)]
-    use core::sync::atomic::AtomicPtr;
+    use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
     use core::{
         cell::{Cell, UnsafeCell},
         fmt,
-        sync::atomic::{AtomicU64, Ordering},
     };
     use sched_policies::TaskId;
 

@@ -88,6 +88,17 @@ pub fn text(thread: &UserThread, path: &[u8]) -> Option<Vec<u8>> {
         Some(b"comm") => {
             let _ = writeln!(text, "{}", process.name());
         }
+        _ if path == b"/proc/interrupts" => {
+            let cores = || percore::all().iter().filter(|core| core.is_online());
+            for core in cores() {
+                let _ = write!(text, "{:>7}{:<4}", "CPU", core.index().0);
+            }
+            text.push_str("\nall:");
+            for core in cores() {
+                let _ = write!(text, "{:>11}", core.interrupts());
+            }
+            text.push('\n');
+        }
         _ if path == b"/proc/meminfo" => {
             let free = memory::free_bytes() >> 10;
             let total = super::memory_bytes() >> 10;
