@@ -202,7 +202,7 @@ fn cases(stem: &str, text: &str) -> Result<Vec<Scenario>> {
         for other in board::BOARDS.iter().map(|board| board.name).filter(|name| *name != scenario.board) {
             if others.iter().any(|name| name == "all" || name == other) {
                 let name = format!("{} ({other})", scenario.name);
-                all.push(Scenario { name, board: other.into(), ..scenario.clone() });
+                all.extend(Scenario { name, board: other.into(), ..scenario.clone() }.with_program());
             }
         }
         all.extend(scenario.with_program());
