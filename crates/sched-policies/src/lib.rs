@@ -22,20 +22,42 @@
 //!
 //! * [`RoundRobin`]: tasks take turns, in the order in which they became runnable, with a long quantum.
 //! * [`Pinned`]: one task owns the core.
+//! * [`Fifo`]: fixed priorities, first in, first out among equals.
+//! * [`Edf`]: reserved bandwidth, earliest deadline first, with admission control; other tasks in the background.
+//! * [`Share`]: processor time in proportion to weights.
+//! * [`Gang`]: the virtual processors of a VM run at the same time on all their cores, as [`Gangs`] says.
 //!
-//! One policy object serves one core, so there are no locks. Every operation takes constant time and touches at most
-//! three tasks' entries, whatever the number of tasks.
+//! One policy object serves one core, so there are no locks. Operations of [`RoundRobin`], [`Pinned`] and [`Fifo`] take
+//! constant time, whatever the number of tasks. [`Edf`], [`Share`] and [`Gang`] look at each ready task once or twice.
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod edf;
+mod fifo;
+mod gang;
+mod levels;
 mod pinned;
 mod queue;
 mod round_robin;
+mod share;
 
 use core::{error, fmt};
 
+pub use edf::{AdmissionError, Bandwidth, Edf, Reservation};
+pub use fifo::{DEFAULT_PRIORITY, Fifo, Priority};
+pub use gang::{Column, CoreId, EmptyPlace, Gang, GangError, GangId, Gangs, Rotation};
 pub use pinned::Pinned;
 pub use round_robin::{DEFAULT_QUANTUM, RoundRobin};
+pub use share::{DEFAULT_WEIGHT, Share};
+
+/// What a policy that keeps its current task in its queue knows of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Unknown,
+    Blocked,
+    /// Ready or current.
+    Runnable,
+}
 
 /// A task's number on its core: an index, below the capacity of the policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +72,12 @@ impl Nanos {
     #[must_use]
     pub const fn saturating_add(self, length: Self) -> Self {
         Self(self.0.saturating_add(length.0))
+    }
+
+    /// The time since `earlier`; 0 if that is still to come.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Self {
+        Self(self.0.saturating_sub(earlier.0))
     }
 }
 
@@ -108,22 +136,42 @@ pub trait Policy {
     /// [`PolicyError::Unknown`].
     fn wake(&mut self, task: TaskId) -> Result<bool>;
 
+    /// [`Self::wake`] at `now`. Returns whether the task may preempt the current one, so that [`Self::pick_next`] has
+    /// to be asked.
+    ///
+    /// # Errors
+    /// [`PolicyError::Unknown`].
+    fn wake_preempts(&mut self, task: TaskId, now: Nanos) -> Result<bool> {
+        let woken = self.wake(task)?;
+        self.advance(now);
+        Ok(woken && self.on_tick(now))
+    }
+
     /// The current task lets all others go first; there is no current task until the next one is picked.
     fn yield_current(&mut self);
 
-    /// Chooses the task to run from `now` on: the current one, if it may go on. `None`: no task is runnable.
+    /// It is `now`: accounts for the time since the last call of this or [`Self::pick_next`], which does so too. What
+    /// the policy is told in between counts as happening at the later of the two. Policies that do not keep accounts
+    /// ignore it.
+    fn advance(&mut self, now: Nanos) {
+        let _ = now;
+    }
+
+    /// Chooses the task to run from `now` on: the current one, if it may go on. `None`: no task may run now.
     fn pick_next(&mut self, now: Nanos) -> Option<TaskId>;
 
-    /// The timer went off, or any other moment: whether [`Self::pick_next`] would now choose another task.
+    /// The timer went off, or any other moment: whether [`Self::pick_next`] has to be asked, because it may choose
+    /// another task. While this is false it would choose the current one.
     fn on_tick(&self, now: Nanos) -> bool;
 
-    /// When the policy has to be asked again if nothing else happens: not before `now`. `None`: never, so no timer is
-    /// needed.
+    /// When the policy has to be asked again if nothing else happens: not before `now`, and later if [`Self::on_tick`]
+    /// is false. `None`: never, so no timer is needed. Holds while the core idles, too.
     fn next_deadline(&self, now: Nanos) -> Option<Nanos>;
 
     /// The current task.
     fn current(&self) -> Option<TaskId>;
 
-    /// How many tasks are ready or current.
+    /// How many tasks are ready or current. One that has to let time pass before it may run (its budget is used up, or
+    /// another gang has the core) is not counted, as of the last [`Self::advance`] or [`Self::pick_next`].
     fn runnable(&self) -> usize;
 }

@@ -1,14 +1,20 @@
 //! A first-in, first-out queue of tasks whose links are in an array: every operation takes constant time.
 
 use crate::TaskId;
+use core::iter::successors;
 
 /// A link to no task. No task has this number, because the capacity is at most `u32::MAX`.
-const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u32 = u32::MAX;
 
+/// A task's neighbours in its queue.
 #[derive(Clone, Copy, Debug)]
-struct Links {
-    next: u32,
-    previous: u32,
+pub(crate) struct Links {
+    pub(crate) next: u32,
+    pub(crate) previous: u32,
+}
+
+impl Links {
+    pub(crate) const NONE: Self = Self { next: NONE, previous: NONE };
 }
 
 /// A queue of tasks with numbers below `N`, each in it at most once.
@@ -23,11 +29,24 @@ pub(crate) struct Queue<const N: usize> {
 impl<const N: usize> Queue<N> {
     pub(crate) const fn new() -> Self {
         const { assert!(N <= NONE as usize) };
-        Self { links: [Links { next: NONE, previous: NONE }; N], head: NONE, tail: NONE, len: 0 }
+        Self { links: [Links::NONE; N], head: NONE, tail: NONE, len: 0 }
     }
 
     pub(crate) const fn len(&self) -> usize {
         self.len
+    }
+
+    /// The task that has been in the queue for longest.
+    pub(crate) fn first(&self) -> Option<TaskId> {
+        (self.head != NONE).then_some(TaskId(self.head))
+    }
+
+    /// All, the one that has been there for longest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = TaskId> + Clone + '_ {
+        successors(self.first(), |task| {
+            let next = self.links[task.0 as usize].next;
+            (next != NONE).then_some(TaskId(next))
+        })
     }
 
     /// Appends a task that is not in the queue.
@@ -43,7 +62,7 @@ impl<const N: usize> Queue<N> {
 
     /// Takes the task that has been in the queue for longest.
     pub(crate) fn pop(&mut self) -> Option<TaskId> {
-        let task = (self.head != NONE).then_some(TaskId(self.head))?;
+        let task = self.first()?;
         self.unlink(task);
         Some(task)
     }
@@ -60,5 +79,11 @@ impl<const N: usize> Queue<N> {
             next => self.links[next as usize].previous = previous,
         }
         self.len -= 1;
+    }
+
+    /// Moves a task that is in the queue to its end.
+    pub(crate) fn requeue(&mut self, task: TaskId) {
+        self.unlink(task);
+        self.push(task);
     }
 }
