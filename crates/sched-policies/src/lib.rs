@@ -151,8 +151,8 @@ pub trait Policy {
     fn yield_current(&mut self);
 
     /// It is `now`: accounts for the time since the last call of this or [`Self::pick_next`], which does so too. What
-    /// the policy is told in between counts as happening at the later of the two. Policies that do not keep accounts
-    /// ignore it.
+    /// the policy is told in between counts as happening at the later of the two: so a task that blocks pays for the
+    /// time until then. Policies that do not keep accounts ignore it.
     fn advance(&mut self, now: Nanos) {
         let _ = now;
     }

@@ -261,6 +261,7 @@ impl<const N: usize> Edf<N> {
         } else {
             if self.background.first() == Some(task) {
                 self.turn_used = Nanos(0);
+                self.on_core = self.on_core.filter(|on_core| *on_core != task);
             }
             self.background.unlink(task);
         }
@@ -366,11 +367,11 @@ impl<const N: usize> Policy for Edf<N> {
         let Some(task) = self.current.take() else { return };
         if let Some(server) = &mut self.entries[task.0 as usize].server {
             server.forfeit();
-            // Its budget is gone already.
-            self.on_core = None;
         } else {
             self.rotate();
         }
+        // Its budget or turn is gone already.
+        self.on_core = None;
     }
 
     fn advance(&mut self, now: Nanos) {
@@ -403,10 +404,12 @@ impl<const N: usize> Policy for Edf<N> {
 
     fn pick_next(&mut self, now: Nanos) -> Option<TaskId> {
         self.advance(now);
-        if self.turn_used >= self.quantum && self.background.len() > 1 {
-            self.rotate();
-        }
         self.current = self.choose();
+        let in_background = self.current.is_some() && self.current == self.background.first();
+        if in_background && self.turn_used >= self.quantum && self.background.len() > 1 {
+            self.rotate();
+            self.current = self.background.first();
+        }
         self.on_core = self.current;
         self.current
     }

@@ -9,6 +9,8 @@
 //!   bandwidth until then. Otherwise a new period starts (Abeni and Buttazzo). If the deadline is shorter than the
 //!   period the rest is cut down to the bandwidth instead, as a new period would come too early.
 //! * A task that wakes between its deadline and its next period waits for the latter.
+//!
+//! A period of which nothing has been used binds nobody: a wake-up starts a new one.
 
 use super::Reservation;
 use crate::Nanos;
@@ -78,18 +80,21 @@ impl Server {
         let resumes = self.resumes();
         if self.is_depleted() && now >= resumes {
             // Not from `now`, however late it is: the task is entitled to its deadline.
-            self.start_period(resumes, Nanos(self.used.0 % self.reservation.runtime.0.max(1)));
+            self.start_period(resumes, self.debt());
         }
     }
 
     /// The task wakes.
     pub(super) fn wake(&mut self, now: Nanos) {
-        self.replenish(now);
-        if self.is_depleted() {
-            return;
-        }
         let Reservation { runtime, deadline, period } = self.reservation;
-        if now >= self.next {
+        if self.is_depleted() {
+            let resumes = self.resumes();
+            if now >= resumes {
+                // A further period without work pays for what is left of a debt.
+                let debt = if now.since(resumes) < period { self.debt() } else { Nanos(0) };
+                self.start_period(now, debt);
+            }
+        } else if now >= self.next || self.used == Nanos(0) {
             self.start_period(now, Nanos(0));
         } else if now >= self.deadline {
             self.forfeit();
@@ -106,6 +111,11 @@ impl Server {
                 self.used = runtime.since(Nanos(rest as u64));
             }
         }
+    }
+
+    /// What is left of an overrun when the budget is back.
+    fn debt(&self) -> Nanos {
+        Nanos(self.used.0 % self.reservation.runtime.0.max(1))
     }
 
     fn start_period(&mut self, start: Nanos, used: Nanos) {
