@@ -26,14 +26,16 @@ const QUANTUM_MS: u64 = 100;
 /// Stack of the application's first task.
 const MAIN_STACK: usize = 1 << 20;
 
-/// The scheduling policy: `policy=round-robin|pinned`, `quantum-ms=`.
+/// The scheduling policy: `policy=round-robin|pinned|fifo|share|edf`, `quantum-ms=`.
 fn policy(line: CommandLine<'_>) -> PolicyKind {
+    let ms = line.number("quantum-ms").unwrap_or(QUANTUM_MS);
+    let quantum = time::frequency().ns_to_ticks(ms.saturating_mul(1_000_000));
     match line.get("policy") {
+        Some("round-robin") | None => PolicyKind::RoundRobin { quantum },
         Some("pinned") => PolicyKind::Pinned,
-        Some("round-robin") | None => {
-            let ms = line.number("quantum-ms").unwrap_or(QUANTUM_MS);
-            PolicyKind::RoundRobin { quantum: time::frequency().ns_to_ticks(ms.saturating_mul(1_000_000)) }
-        }
+        Some("fifo") => PolicyKind::Fifo,
+        Some("share") => PolicyKind::Share { quantum },
+        Some("edf") => PolicyKind::Edf { quantum },
         Some(other) => fatal(format_args!("there is no scheduling policy {other}")),
     }
 }
@@ -103,13 +105,12 @@ extern "C" fn lwk_boot(dtb: u64, image: u64, entry_ticks: u64) -> ! {
     }
     percore::init(arch::mpidr(), cores(&machine, line));
     let policy = policy(line);
-    for core in percore::all() {
-        core.scheduler.set_policy(policy);
-    }
-
     let core = percore::this();
     if let Err(error) = platform.init_core(core.mpidr()) {
         fatal(format_args!("core {}: {error}", core.index()));
+    }
+    for core in percore::all() {
+        core.scheduler.set_policy(core, policy).expect("a policy takes no tasks at all");
     }
     task::adopt_idle(core);
     #[cfg(programs)]

@@ -64,6 +64,12 @@ pub(crate) fn take_for_program(size: u64) -> Option<Phys> {
     if left < RESERVE { None } else { free.allocate(size) }
 }
 
+/// Whether one more thread, with its kernel stack, leaves enough of the reserve for what must not fail.
+#[cfg(programs)]
+pub(crate) fn has_room_for_thread() -> bool {
+    free_bytes() > RESERVE / 2
+}
+
 /// Gives whole pages back.
 #[cfg(programs)]
 pub(crate) fn give(range: Range<u64>) {

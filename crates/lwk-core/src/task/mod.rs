@@ -18,7 +18,7 @@ use life::Life;
 #[cfg(programs)]
 pub use mutex::Mutex;
 #[cfg(target_os = "none")]
-pub use policy::PolicyKind;
+pub use policy::{ParameterError, Parameters, PolicyKind};
 #[cfg(target_os = "none")]
 pub use scheduler::Scheduler;
 
@@ -43,7 +43,7 @@ mod kernel {
         cell::{Cell, UnsafeCell},
         fmt,
     };
-    use sched_policies::TaskId;
+    use sched_policies::{PolicyError, TaskId};
 
     /// Size of a task's stack, unless it asks for another one.
     pub const STACK_SIZE: usize = 256 << 10;
@@ -154,6 +154,14 @@ mod kernel {
             self.0.core.scheduler.wake(self.0.core, &self.0);
         }
 
+        /// Gives the task what its core's policy goes by.
+        ///
+        /// # Errors
+        /// See [`ParameterError`](super::ParameterError).
+        pub fn set_parameters(&self, parameters: super::Parameters) -> Result<(), super::ParameterError> {
+            self.0.core.scheduler.set_parameters(self.0.core, &self.0, parameters)
+        }
+
         /// Waits until the task has ended.
         pub fn join(&self) {
             let me = current();
@@ -207,6 +215,25 @@ mod kernel {
         size: usize,
         entry: impl FnOnce() + Send + 'static,
     ) -> Handle {
+        match try_spawn(core, name, size, entry) {
+            Ok(task) => task,
+            Err(error) => panic!("core {core} takes no more tasks: {error}"),
+        }
+    }
+
+    /// As [`spawn_with_stack`], if the core takes one more task.
+    ///
+    /// # Errors
+    /// Its policy does not.
+    ///
+    /// # Panics
+    /// If there is no such core, or if there is no memory for a stack.
+    pub fn try_spawn(
+        core: CoreIndex,
+        name: impl Into<String>,
+        size: usize,
+        entry: impl FnOnce() + Send + 'static,
+    ) -> Result<Handle, PolicyError> {
         let core = percore::get(core).expect("a task is for a core that exists");
         let stack = Stack::new(size);
         let top = stack.top();
@@ -234,10 +261,7 @@ mod kernel {
             unsafe { *task.context.get() = arch::prepare_stack(top) };
             task
         };
-        match core.scheduler.add(core, make) {
-            Ok(task) => Handle(task),
-            Err(error) => panic!("core {} takes no more tasks: {error}", core.index()),
-        }
+        core.scheduler.add(core, make).map(Handle)
     }
 
     /// The first Rust function of a task, from `switch.S`, interrupts masked.
@@ -330,6 +354,15 @@ mod kernel {
         while platform().counter() < deadline {
             park_until(deadline);
         }
+    }
+
+    /// Gives a core another policy, with the tasks that it has.
+    ///
+    /// # Errors
+    /// There is no such core, or the policy does not take as many tasks.
+    pub fn set_policy(core: CoreIndex, kind: super::PolicyKind) -> Result<(), PolicyError> {
+        let core = percore::get(core).ok_or(PolicyError::NoRoom(TaskId(0)))?;
+        core.scheduler.set_policy(core, kind)
     }
 
     /// How many tasks a core has that are ready or running.

@@ -3,10 +3,16 @@
 //! Policies only compare and add times, so the kernel gives them ticks of its counter where they say nanoseconds: that
 //! saves a division on every switch.
 
-use sched_policies::{Nanos, Pinned, Policy, Result, RoundRobin, TaskId};
+use alloc::boxed::Box;
+use core::{fmt, num::NonZeroU32};
+use sched_policies::{
+    Edf, Fifo, Nanos, Pinned, Policy, Priority, Reservation, Result, RoundRobin, Share, TaskId,
+};
 
 /// How many tasks a core can have.
 pub(super) const MOST_TASKS: usize = 256;
+/// How many it can have under policies that know more of each task: they are made on a stack.
+const FEWER_TASKS: usize = 64;
 
 /// Which policy a core has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,14 +24,96 @@ pub enum PolicyKind {
     },
     /// One task owns the core; a second one is refused.
     Pinned,
+    /// Fixed priorities; equals in the order in which they became ready, without quanta.
+    Fifo,
+    /// Time in proportion to weights.
+    Share {
+        /// Ticks.
+        quantum: u64,
+    },
+    /// Reservations, earliest deadline first; other tasks in the background.
+    Edf {
+        /// Of those in the background, in ticks.
+        quantum: u64,
+    },
 }
 
-/// A core's policy.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one a core, and nothing is allocated to switch")]
+/// What a task may be given, each by one policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parameters {
+    /// Of [`PolicyKind::Fifo`]: the higher number goes first.
+    Priority(u8),
+    /// Of [`PolicyKind::Share`].
+    Weight(NonZeroU32),
+    /// Of [`PolicyKind::Edf`], in ticks; or none.
+    Reservation(Option<Reservation>),
+}
+
+/// Why a task is not given parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParameterError {
+    /// The core has another policy.
+    OtherPolicy,
+    /// They make no sense.
+    Invalid,
+    /// There is not so much of the core left.
+    Full,
+}
+
+/// A core's policy. What is usual is in its place; the others, which know more of each task, are allocated.
+#[expect(clippy::large_enum_variant, reason = "one a core")]
 pub(super) enum CorePolicy {
     RoundRobin(RoundRobin<MOST_TASKS>),
     Pinned(Pinned),
+    Other(Box<dyn WithParameters>),
+}
+
+impl fmt::Debug for CorePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::RoundRobin(_) => "round-robin",
+            Self::Pinned(_) => "pinned",
+            Self::Other(_) => "with parameters",
+        })
+    }
+}
+
+/// A policy whose tasks have parameters.
+pub(super) trait WithParameters: Policy + Send {
+    /// Gives a task parameters.
+    fn set_parameters(&mut self, task: TaskId, parameters: Parameters) -> Given;
+}
+
+type Given = core::result::Result<(), ParameterError>;
+
+fn invalid<E>(_: E) -> ParameterError {
+    ParameterError::Invalid
+}
+
+impl WithParameters for Fifo<FEWER_TASKS> {
+    fn set_parameters(&mut self, task: TaskId, parameters: Parameters) -> Given {
+        let Parameters::Priority(priority) = parameters else { return Err(ParameterError::OtherPolicy) };
+        self.set_priority(task, Priority(priority)).map_err(invalid)
+    }
+}
+
+impl WithParameters for Share<FEWER_TASKS> {
+    fn set_parameters(&mut self, task: TaskId, parameters: Parameters) -> Given {
+        let Parameters::Weight(weight) = parameters else { return Err(ParameterError::OtherPolicy) };
+        self.set_weight(task, weight).map_err(invalid)
+    }
+}
+
+impl WithParameters for Edf<FEWER_TASKS> {
+    fn set_parameters(&mut self, task: TaskId, parameters: Parameters) -> Given {
+        let Parameters::Reservation(reservation) = parameters else {
+            return Err(ParameterError::OtherPolicy);
+        };
+        if reservation.is_some_and(|reservation| !reservation.is_valid()) {
+            return Err(ParameterError::Invalid);
+        }
+        self.reserve(task, reservation).map_err(|_| ParameterError::Full)
+    }
 }
 
 /// Calls the policy, whichever it is.
@@ -34,6 +122,7 @@ macro_rules! each {
         match $self {
             Self::RoundRobin($policy) => $call,
             Self::Pinned($policy) => $call,
+            Self::Other($policy) => $call,
         }
     };
 }
@@ -44,12 +133,28 @@ impl CorePolicy {
         Self::RoundRobin(RoundRobin::new(Nanos(u64::MAX)))
     }
 
-    /// Another policy, for a core without tasks.
-    pub(super) const fn of(kind: PolicyKind) -> Self {
+    /// A policy without tasks.
+    pub(super) fn of(kind: PolicyKind) -> Self {
         match kind {
             PolicyKind::RoundRobin { quantum } => Self::RoundRobin(RoundRobin::new(Nanos(quantum))),
             PolicyKind::Pinned => Self::Pinned(Pinned::new()),
+            PolicyKind::Fifo => Self::Other(Box::new(Fifo::new())),
+            PolicyKind::Share { quantum } => Self::Other(Box::new(Share::new(Nanos(quantum)))),
+            PolicyKind::Edf { quantum } => Self::Other(Box::new(Edf::new(Nanos(quantum)))),
         }
+    }
+
+    /// Gives a task parameters.
+    pub(super) fn set_parameters(&mut self, task: TaskId, parameters: Parameters) -> Given {
+        match self {
+            Self::RoundRobin(_) | Self::Pinned(_) => Err(ParameterError::OtherPolicy),
+            Self::Other(policy) => policy.set_parameters(task, parameters),
+        }
+    }
+
+    /// Accounts for the time until now.
+    pub(super) fn advance(&mut self, now: u64) {
+        each!(self, policy => policy.advance(Nanos(now)));
     }
 
     pub(super) fn add(&mut self, task: TaskId) -> Result {

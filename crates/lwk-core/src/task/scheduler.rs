@@ -10,7 +10,7 @@
 use super::{
     Life, Task,
     life::State,
-    policy::{CorePolicy, MOST_TASKS, PolicyKind},
+    policy::{CorePolicy, MOST_TASKS, ParameterError, Parameters, PolicyKind},
 };
 use crate::{
     arch,
@@ -102,7 +102,7 @@ impl Queue {
 
     /// Sets the timer to what comes first, or off.
     fn arm(&mut self, now: u64) {
-        let policy = if self.idles() { None } else { self.policy.next_deadline(now) };
+        let policy = self.policy.next_deadline(now);
         let sleeper = self.sleepers.iter().map(|&(deadline, _)| deadline).min();
         let next = match (sleeper, policy) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -151,9 +151,40 @@ impl Scheduler {
         }
     }
 
-    /// Gives the core a policy, before it has tasks.
-    pub(crate) fn set_policy(&self, kind: PolicyKind) {
-        self.queue.lock().policy = CorePolicy::of(kind);
+    /// Gives the core a policy. Its tasks are ready or wait as before; parameters are those of new tasks.
+    ///
+    /// # Errors
+    /// The policy does not take as many tasks; the old one stays.
+    pub(crate) fn set_policy(&self, core: &PerCore, kind: PolicyKind) -> Result<(), PolicyError> {
+        let mut new = CorePolicy::of(kind);
+        let old = {
+            let mut queue = self.queue.lock();
+            for task in queue.tasks.iter().flatten() {
+                new.add(task.number())?;
+                if task.with_life(|life| life.state() == State::Parked) {
+                    new.block(task.number())?;
+                }
+            }
+            core::mem::replace(&mut queue.policy, new)
+        };
+        drop(old);
+        self.look_from_anywhere(core);
+        Ok(())
+    }
+
+    /// Gives a task of this core parameters.
+    ///
+    /// # Errors
+    /// See [`ParameterError`].
+    pub(super) fn set_parameters(
+        &self,
+        core: &PerCore,
+        task: &Task,
+        parameters: Parameters,
+    ) -> Result<(), ParameterError> {
+        self.queue.lock().policy.set_parameters(task.number(), parameters)?;
+        self.look_from_anywhere(core);
+        Ok(())
     }
 
     /// Makes what executes now on this core its idle task. The policy does not know it.
@@ -228,7 +259,9 @@ impl Scheduler {
                 self.due.store(true, Ordering::Relaxed);
             }
         } else {
+            // If another task is to run at once, the timer says so at once.
             let now = platform().counter();
+            queue.policy.advance(now);
             queue.arm(now);
         }
     }
@@ -307,7 +340,7 @@ impl Scheduler {
         let queue = &mut *queue;
         let others = queue.policy.runnable() > usize::from(!queue.idles());
         match how {
-            Leave::Preempt | Leave::Yield if !others => return None,
+            Leave::Yield if !others => return None,
             Leave::Preempt => {}
             Leave::Yield => queue.policy.yield_current(),
             Leave::Park { until } => {

@@ -2,14 +2,15 @@
 
 use super::{
     copy, futex,
-    process::Process,
+    process::{End, Process},
     signal::{self, ThreadSignals},
 };
 use crate::{
     arch::{self, UserFrame, UserState},
+    memory,
     percore::{self, CoreIndex},
     sync::IrqMutex,
-    task::{self, Handle},
+    task::{self, Handle, ParameterError, Parameters},
 };
 use alloc::{format, sync::Arc};
 use core::{
@@ -168,23 +169,35 @@ impl UserThread {
         if !process.enlist(&thread) {
             return None;
         }
-        thread.clone().carry(core);
-        Some(thread)
+        if thread.carry(core) {
+            return Some(thread);
+        }
+        process.delist(&thread);
+        None
     }
 
-    /// Starts a task on `core` that is this thread; it begins with what is in `frame`.
-    fn carry(self: Arc<Self>, core: CoreIndex) {
+    /// Starts a task on `core` that is this thread; it begins with what is in `frame`. False if the core takes no more.
+    fn carry(self: &Arc<Self>, core: CoreIndex) -> bool {
+        if !memory::has_room_for_thread() {
+            return false;
+        }
         THREADS[core.0 as usize].fetch_add(1, Ordering::Relaxed);
         self.core.store(u32::from(core.0), Ordering::Relaxed);
         let name = format!("{}/{}", self.process.name(), self.id);
-        task::spawn_with_stack(core, name, STACK, move || self.run());
+        // It is known by its task before it runs: others may want to wake it, or tell its priority.
+        let mut handle = self.handle.lock();
+        let thread = self.clone();
+        *handle = task::try_spawn(core, name, STACK, move || thread.run()).ok();
+        let started = handle.is_some();
+        if !started {
+            THREADS[core.0 as usize].fetch_sub(1, Ordering::Relaxed);
+        }
+        started
     }
 
     /// The body of the task.
     fn run(self: Arc<Self>) {
         let frame = *self.frame.lock();
-        *self.handle.lock() = Some(task::current());
-        // What was asked of it before it had a task it finds in `work`.
         // SAFETY: the state is the thread's, which lives as long as this function.
         unsafe { task::set_user(self.state.get(), (&raw const *self).cast()) };
         // SAFETY: `work` is the thread's first field; the state has just been given to the scheduler.
@@ -209,10 +222,13 @@ impl UserThread {
             self.work.fetch_and(!work::MOVE, Ordering::AcqRel);
             let cores = *self.cores.lock();
             let target = least_loaded(&cores).unwrap_or(core);
-            self.carry(target);
-        } else {
-            self.finish();
+            if self.carry(target) || self.carry(core) {
+                return;
+            }
+            log::error!("{} ends: no core takes its thread {}", self.process.name(), self.id);
+            self.process.end(End::Killed(signal::SIGKILL));
         }
+        self.finish();
     }
 
     /// What is left to do when the program's thread is over.
@@ -310,6 +326,15 @@ impl UserThread {
             self.kick();
         }
         true
+    }
+
+    /// Gives it what its core's policy goes by; another core knows nothing of that.
+    pub fn set_parameters(&self, parameters: Parameters) -> Result<(), ParameterError> {
+        match &*self.handle.lock() {
+            Some(handle) => handle.set_parameters(parameters),
+            // It is on its way to another core.
+            None => Err(ParameterError::OtherPolicy),
+        }
     }
 
     /// Gives it something to do before its program goes on.

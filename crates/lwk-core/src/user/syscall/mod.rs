@@ -8,6 +8,7 @@ mod files;
 mod identity;
 mod memory;
 mod physical;
+mod policies;
 mod signals;
 mod threads;
 mod time;
@@ -118,8 +119,12 @@ static LWK_SYSTEM_CALLS: [RawCall; NUMBERS] = table! {
     sched_getaffinity => threads::sched_getaffinity,
     sched_getscheduler => threads::sched_getscheduler,
     sched_getparam => threads::sched_getparam,
-    sched_get_priority_max => threads::no_priorities,
-    sched_get_priority_min => threads::no_priorities,
+    sched_setscheduler => policies::sched_setscheduler,
+    sched_setparam => policies::sched_setparam,
+    sched_setattr => policies::sched_setattr,
+    setpriority => policies::setpriority,
+    sched_get_priority_max => policies::priority_max,
+    sched_get_priority_min => policies::priority_min,
     getcpu => threads::getcpu,
     // Signals.
     rt_sigaction => signals::rt_sigaction,
@@ -150,6 +155,9 @@ static LWK_SYSTEM_CALLS: [RawCall; NUMBERS] = table! {
 
 pub(super) use physical::release as release_physical;
 
+/// Names of all numbers, separated by blanks.
+const NAMES: &str = include_str!(concat!(env!("OUT_DIR"), "/system-calls.txt"));
+
 /// Numbers that have been named on the console.
 static NAMED: IrqMutex<[u64; NUMBERS / 64]> = IrqMutex::new([0; NUMBERS / 64]);
 
@@ -163,7 +171,8 @@ fn unknown(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
         known
     });
     if !known {
-        let name = Sysno::new(number).map_or("a call without a name", |call| call.name());
+        let name =
+            NAMES.split(' ').nth(number).filter(|name| !name.is_empty()).unwrap_or("a call without a name");
         log::warn!("{} wants {name} (system call {number}), which there is not", thread.process().name());
     }
     Err(Errno::ENOSYS)

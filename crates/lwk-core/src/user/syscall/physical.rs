@@ -24,6 +24,7 @@ pub fn find(number: usize) -> Option<Call> {
         1 => allocate,
         2 => map,
         3 => free,
+        4 => super::policies::set_policy,
         _ => return None,
     })
 }

@@ -277,10 +277,6 @@ pub fn sched_getparam(thread: &UserThread, frame: &mut UserFrame) -> Result<u64>
     Ok(0)
 }
 
-pub fn no_priorities(_: &UserThread, frame: &mut UserFrame) -> Result<u64> {
-    if frame.x[0] == 0 { Ok(0) } else { Err(Errno::EINVAL) }
-}
-
 pub fn getcpu(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     copy::write_if(frame.x[0], &u32::from(thread.core().0))?;
     copy::write_if(frame.x[1], &0_u32)?;
