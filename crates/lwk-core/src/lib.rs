@@ -22,6 +22,7 @@
 //! | `task`, `team` | kernel tasks, and all cores at one job |
 //! | `console`, `fault`, `backtrace` | what a person sees |
 //! | `primary` | partitions, and one task for each vCPU |
+//! | `user` | unmodified static Linux programs at EL0, in kernels built without FP/SIMD of their own |
 //!
 //! The kernel proper exists on bare-metal AArch64 only; the pure modules everywhere.
 //!

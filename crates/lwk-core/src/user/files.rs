@@ -3,7 +3,6 @@
 use super::{
     copy,
     errno::{Errno, Result},
-    process::Process,
     random,
     thread::{self, UserThread},
 };
@@ -117,7 +116,7 @@ impl Open {
         let count = match &self.object {
             // Nobody types here.
             Object::Console => {
-                thread.process().output.lock().flush(thread.process());
+                thread.process().output.lock().flush();
                 0
             }
             Object::Null => 0,
@@ -147,7 +146,7 @@ impl Open {
             Object::PipeOut(_) => Err(Errno::EBADF),
             Object::PipeIn(pipe) => pipe.write(thread, from, size, self.has(O_NONBLOCK)),
             Object::Console => chunks(from, size, |bytes| {
-                thread.process().output.lock().write(thread.process(), bytes);
+                thread.process().output.lock().write(bytes);
                 Ok(())
             }),
             Object::Node(node) => {
@@ -241,17 +240,17 @@ pub struct Output {
 
 impl Output {
     /// Puts whole lines on the console, and keeps the rest.
-    fn write(&mut self, process: &Process, bytes: &[u8]) {
+    fn write(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.line.extend_from_slice(piece);
             if piece.ends_with(b"\n") || self.line.len() >= LINE {
-                self.flush(process);
+                self.flush();
             }
         }
     }
 
     /// Puts the rest on the console.
-    pub fn flush(&mut self, _process: &Process) {
+    pub fn flush(&mut self) {
         if !self.line.is_empty() {
             console::print_bytes(&self.line);
             self.line.clear();

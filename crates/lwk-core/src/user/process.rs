@@ -82,7 +82,7 @@ pub struct Process {
     space: Mutex<Option<Space>>,
     tables: u64,
     pub(super) files: Mutex<Descriptors>,
-    pub(super) output: IrqMutex<Output>,
+    pub(super) output: Mutex<Output>,
     pub(super) signals: IrqMutex<ProcessSignals>,
     pub(super) futexes: Futexes,
     threads: IrqMutex<Vec<Arc<UserThread>>>,
@@ -175,7 +175,7 @@ impl Process {
             most_backed: AtomicU64::new(space.backed()),
             space: Mutex::new(Some(space)),
             files: Mutex::new(Descriptors::standard()),
-            output: IrqMutex::new(Output::default()),
+            output: Mutex::new(Output::default()),
             signals: IrqMutex::new(ProcessSignals::new()),
             futexes: Futexes::new(),
             threads: IrqMutex::new(Vec::new()),
@@ -302,7 +302,7 @@ impl Process {
         drop(files);
         drop(self.space.lock().take());
         super::syscall::release_physical(self.id);
-        self.output.lock().flush(self);
+        self.output.lock().flush();
         self.ended.store(time::stopwatch(), Ordering::Relaxed);
         self.over.store(true, Ordering::Release);
         for handle in core::mem::take(&mut *self.waiting_for_end.lock()) {

@@ -36,7 +36,7 @@ fn name(signal: u32) -> String {
 /// Says that a signal ends a program; with all that helps to find out why, if it is a fault.
 pub fn killed(thread: &UserThread, frame: &UserFrame, info: &Info) {
     let process = thread.process();
-    process.output.lock().flush(process);
+    process.output.lock().flush();
     let (who, signal) = (process.name(), name(info.number));
     crate::println!("{who} (process {}, thread {}) ends by {signal}", process.id(), thread.id());
     if info.syndrome != 0 {

@@ -216,7 +216,7 @@ impl UserThread {
             arch::restore_interrupts(masked);
         }
         arch::leave_user_tables();
-        // SAFETY: none.
+        // SAFETY: from here on the task has no program: there is nothing to save or restore.
         unsafe { task::set_user(core::ptr::null_mut(), core::ptr::null()) };
         if moves {
             self.work.fetch_and(!work::MOVE, Ordering::AcqRel);
