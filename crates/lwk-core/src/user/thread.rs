@@ -198,26 +198,27 @@ impl UserThread {
     /// The body of the task.
     fn run(self: Arc<Self>) {
         let frame = *self.frame.lock();
+        // A switch must not find the state half taken over: what it saved would be another thread's.
+        let masked = arch::mask_interrupts();
         // SAFETY: the state is the thread's, which lives as long as this function.
         unsafe { task::set_user(self.state.get(), (&raw const *self).cast()) };
         // SAFETY: `work` is the thread's first field; the state has just been given to the scheduler.
         unsafe { arch::enter_user(&frame, self.state.get(), (&raw const *self).cast()) };
+        let moves = self.work.load(Ordering::Acquire) & work::EXIT == 0;
+        if moves {
+            // Leaving saved nothing: the registers are still the program's.
+            // SAFETY: this task's switches are the only others that touch the state, and interrupts are masked.
+            unsafe { arch::save_user(self.state.get()) };
+        }
+        arch::leave_user_tables();
+        // SAFETY: from here on the task has no program: there is nothing to save or restore.
+        unsafe { task::set_user(core::ptr::null_mut(), core::ptr::null()) };
+        arch::restore_interrupts(masked);
         let used = task::current().used_ticks(true);
         self.used_before.fetch_add(used, Ordering::Relaxed);
         *self.handle.lock() = None;
         let core = CoreIndex(self.core.load(Ordering::Relaxed) as u16);
         THREADS[core.0 as usize].fetch_sub(1, Ordering::Relaxed);
-        let moves = self.work.load(Ordering::Acquire) & work::EXIT == 0;
-        if moves {
-            // Leaving saved nothing: the registers are still the program's.
-            let masked = arch::mask_interrupts();
-            // SAFETY: this task's switches are the only others that touch the state, and interrupts are masked.
-            unsafe { arch::save_user(self.state.get()) };
-            arch::restore_interrupts(masked);
-        }
-        arch::leave_user_tables();
-        // SAFETY: from here on the task has no program: there is nothing to save or restore.
-        unsafe { task::set_user(core::ptr::null_mut(), core::ptr::null()) };
         if moves {
             self.work.fetch_and(!work::MOVE, Ordering::AcqRel);
             let cores = *self.cores.lock();
