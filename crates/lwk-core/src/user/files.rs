@@ -53,17 +53,6 @@ pub fn with_files<R>(f: impl FnOnce(&mut FileSystem) -> R) -> R {
     f(&mut FILES.get().expect("there is a root file system").lock())
 }
 
-/// All of a file, for ever: as in the archive, or a copy of what was written.
-pub fn whole_file(path: &[u8]) -> Result<&'static [u8]> {
-    with_files(|files| {
-        let node = files.find(Start::Root, path, true)?;
-        match files.archived(node) {
-            Some(bytes) => Ok(bytes),
-            None => Ok(&*Vec::leak(files.bytes(node)?.to_vec())),
-        }
-    })
-}
-
 /// What a descriptor stands for.
 #[derive(Debug)]
 pub enum Object {
@@ -292,7 +281,8 @@ pub fn wait_until<R>(
     outcome
 }
 
-fn something_happened() {
+/// Has all of them look again.
+pub fn something_happened() {
     let waiters = WAITERS.lock().clone();
     for thread in waiters {
         thread.wake();
@@ -382,7 +372,13 @@ impl Pipe {
             match wait_until(thread, None, attempt) {
                 Ok(count) => done += count.unwrap_or(0),
                 Err(Errno::EPIPE) => {
-                    let _ = super::signal::send(thread.process(), Some(thread), super::signal::SIGPIPE, 0);
+                    let _ = super::signal::send(
+                        thread.process().id(),
+                        thread.process(),
+                        Some(thread),
+                        super::signal::SIGPIPE,
+                        0,
+                    );
                     return Err(Errno::EPIPE);
                 }
                 Err(error) if done == 0 => return Err(error),
@@ -448,6 +444,17 @@ impl Descriptors {
     pub fn close_on_exec(&mut self, number: u64) -> Result<&mut bool> {
         let slot = self.slots.get_mut(number as u32 as usize).and_then(Option::as_mut);
         slot.map(|slot| &mut slot.close_on_exec).ok_or(Errno::EBADF)
+    }
+
+    /// The same open files for another process.
+    pub fn duplicate(&self) -> Self {
+        Self { slots: self.slots.clone(), directory: self.directory }
+    }
+
+    /// Takes those that `execve` closes.
+    pub fn close_for_exec(&mut self) -> impl Sized + use<> {
+        let closes = |slot: &&mut Option<Slot>| slot.as_ref().is_some_and(|slot| slot.close_on_exec);
+        self.slots.iter_mut().filter(closes).map(Option::take).collect::<Vec<_>>()
     }
 
     /// Takes all of them.

@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | `process`, `thread` | address space and files of a program; its threads, each a kernel task of one core |
+//! | `processes`, `image` | who started whom; what a process runs, loaded from its file |
 //! | `space` | its memory: regions, tables, physical memory |
 //! | `syscall` | the system calls; [`docs/lwk.md`] lists them with their limits |
 //! | `signal`, `futex`, `files`, `proc` | what several of them share |
@@ -19,8 +20,10 @@ mod errno;
 mod fault;
 mod files;
 mod futex;
+mod image;
 mod proc;
 mod process;
+mod processes;
 mod random;
 mod report;
 mod signal;
@@ -36,8 +39,9 @@ use crate::{
     time,
 };
 use alloc::{vec, vec::Vec};
+use image::{Command, Loaded};
 use memfs::FileSystem;
-use process::{Command, End, Process};
+use process::Process;
 use spin::Once;
 
 /// The virtual counter when the kernel's image was entered: when programs' monotonic clock was 0.
@@ -113,26 +117,15 @@ pub fn main(app: &App) -> Status {
     mount_root(app);
     let mut arguments = vec![path.as_bytes().to_vec()];
     arguments.extend(line.arguments().map(|argument| argument.as_bytes().to_vec()));
-    let command = Command {
-        path: path.as_bytes().to_vec(),
-        arguments,
-        environment: environment(app),
-        cores: thread::all_cores(),
+    let command = Command { path: path.as_bytes().to_vec(), arguments, environment: environment(app) };
+    let loaded = match Loaded::new(memfs::Start::Root, &command) {
+        Ok(loaded) => loaded,
+        Err(error) => fatal(format_args!("{path}: {error}")),
     };
-    let process = match Process::start(&command, 0) {
-        Ok(process) => process,
-        Err(error) => fatal(format_args!("{error}")),
+    let Some(first) = Process::start(loaded, thread::all_cores()) else {
+        fatal(format_args!("{path}: none of its cores takes a thread"));
     };
-    let (end, ns) = process.join();
-    let (how, number) = match end {
-        End::Exited(status) => ("exited with status", u32::from(status)),
-        End::Killed(signal) => ("was ended by signal", signal),
-    };
-    log::info!(
-        "{} {how} {number} after {}.{:06} s",
-        process.name(),
-        ns / 1_000_000_000,
-        ns / 1000 % 1_000_000
-    );
+    let end = first.join();
+    processes::end_others(first.id());
     Status(end.status())
 }

@@ -63,7 +63,9 @@ pub fn text(thread: &UserThread, path: &[u8]) -> Option<Vec<u8>> {
                 let access = region.access;
                 let (r, w, x) = (flag(access.read, 'r'), flag(access.write, 'w'), flag(access.execute, 'x'));
                 let what = match region.purpose {
-                    address_space::Purpose::Program => String::from_utf8_lossy(process.path()).into_owned(),
+                    address_space::Purpose::Program => {
+                        String::from_utf8_lossy(&process.image().path).into_owned()
+                    }
                     address_space::Purpose::Heap => "[heap]".into(),
                     address_space::Purpose::Stack => "[stack]".into(),
                     address_space::Purpose::Kernel if access.execute => "[vdso]".into(),

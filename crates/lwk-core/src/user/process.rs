@@ -4,39 +4,24 @@ use super::{
     errno::{Errno, Result},
     files::{Descriptors, Output},
     futex::Futexes,
+    image::{Image, Loaded},
+    processes,
     signal::{Info, ProcessSignals},
-    space::{self, Space, range},
+    space::Space,
     thread::{self, CoreSet, Start, UserThread, work},
 };
 use crate::{
-    arch,
-    memory::Phys,
     sync::IrqMutex,
     task::{self, Handle, Mutex},
     time,
 };
-use address_space::{PAGE, Purpose};
-use alloc::{
-    string::{String, ToString},
-    sync::Arc,
-    vec,
-    vec::Vec,
-};
+use alloc::{string::String, sync::Arc, vec::Vec};
 use core::{
     fmt,
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
-use linux_program::{
-    Access, Credentials, Hwcaps, InitialStack, Limits, MIN_SIGNAL_STACK, Placed, Program, UserAddr,
-    UserRange,
-    vdso::{Clock, IMAGE},
-};
+use linux_program::vdso::Clock;
 use spin::Once;
-
-/// Size of the first thread's stack, unless the program says otherwise.
-pub const STACK: u64 = 8 << 20;
-/// What arguments and environment may take of it.
-const STRINGS: u64 = 2 << 20;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,35 +42,24 @@ impl End {
     }
 }
 
-/// What to run.
-#[derive(Clone, Debug)]
-pub struct Command {
-    /// Its file in the root file system.
-    pub path: Vec<u8>,
-    /// `argv`.
-    pub arguments: Vec<Vec<u8>>,
-    /// `envp`, each `NAME=value`.
-    pub environment: Vec<Vec<u8>>,
-    /// Where its threads may run.
-    pub cores: CoreSet,
-}
-
 /// A process.
 pub struct Process {
     id: u32,
-    parent: u32,
-    name: String,
-    path: Vec<u8>,
-    /// The file, for names of functions.
-    file: &'static [u8],
-    bias: u64,
-    space: Mutex<Option<Space>>,
-    tables: u64,
+    /// Who started it; 0: the kernel, also if that one is over.
+    parent: AtomicU32,
+    image: IrqMutex<Arc<Image>>,
+    /// Shared with its parent between `vfork` and `execve`.
+    space: IrqMutex<Option<Arc<Mutex<Space>>>>,
+    tables: AtomicU64,
+    /// The thread of its parent that waits for it to have an address space of its own, or to end.
+    lender: IrqMutex<Option<Arc<UserThread>>>,
     pub(super) files: Mutex<Descriptors>,
     pub(super) output: Mutex<Output>,
     pub(super) signals: IrqMutex<ProcessSignals>,
     pub(super) futexes: Futexes,
     threads: IrqMutex<Vec<Arc<UserThread>>>,
+    /// The thread that waits to be the only one.
+    alone: IrqMutex<Option<Arc<UserThread>>>,
     ending: AtomicBool,
     /// How it ends: bit 16 set once that is known, bit 15 for a signal.
     end: AtomicU32,
@@ -95,6 +69,8 @@ pub struct Process {
     ended: AtomicU64,
     /// Ticks that threads had which are over.
     used_by_ended: AtomicU64,
+    /// Ticks of processes that it started and has waited for.
+    pub(super) used_by_children: AtomicU64,
     /// The most bytes that it had.
     pub(super) most_backed: AtomicU64,
     pub(super) umask: AtomicU32,
@@ -102,19 +78,14 @@ pub struct Process {
 
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Process({} {})", self.id, self.name)
+        write!(f, "Process({} {})", self.id, self.name())
     }
 }
 
 const KNOWN: u32 = 1 << 16;
 const BY_SIGNAL: u32 = 1 << 15;
 
-fn hwcaps() -> Hwcaps {
-    static CAPS: Once<Hwcaps> = Once::new();
-    *CAPS.call_once(|| Hwcaps::of(&arch::identification(), linux_program::hwcap::Allowed::default()))
-}
-
-/// The clock of all programs, and the page that they read it from.
+/// The clock of all programs.
 pub fn clock() -> &'static Clock {
     static CLOCK: Once<Clock> = Once::new();
     CLOCK.call_once(|| {
@@ -123,75 +94,124 @@ pub fn clock() -> &'static Clock {
     })
 }
 
-fn clock_page() -> Phys {
-    static PAGE_OF_CLOCK: Once<Phys> = Once::new();
-    *PAGE_OF_CLOCK.call_once(|| {
-        let mut block = crate::memory::allocate(PAGE).expect("no memory for the clock's page");
-        block.as_slice::<u8>()[..Clock::SIZE].copy_from_slice(&clock().encode());
-        Phys::of_linear(block.leak().as_ptr()).expect("blocks are in the linear map")
-    })
-}
-
-fn vdso_page() -> Phys {
-    static PAGE_OF_VDSO: Once<Phys> = Once::new();
-    *PAGE_OF_VDSO.call_once(|| {
-        let mut block = crate::memory::allocate(PAGE).expect("no memory for the vDSO");
-        block.as_slice::<u8>().copy_from_slice(&IMAGE.0);
-        let page = block.leak();
-        arch::synchronise_code(page.as_ptr(), page.len());
-        Phys::of_linear(page.as_ptr()).expect("blocks are in the linear map")
-    })
-}
-
 impl Process {
-    /// Loads a program and starts its first thread.
-    ///
-    /// # Errors
-    /// A sentence that says what is wrong with the program, or missing.
-    pub fn start(command: &Command, parent: u32) -> core::result::Result<Arc<Self>, String> {
-        let name =
-            String::from_utf8_lossy(command.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default());
-        let path = String::from_utf8_lossy(&command.path);
-        let wrong = |why: &dyn fmt::Display| alloc::format!("{path}: {why}");
-        let file = super::files::whole_file(&command.path).map_err(|_| wrong(&"there is no such file"))?;
-        let program = Program::parse(file).map_err(|why| wrong(&why))?;
-        let limits = Limits {
-            addresses: range(space::LOWEST, UserAddr::new(1 << 35)),
-            memory: crate::memory::free_bytes(),
+    /// What it is made of; it runs nothing yet.
+    fn new(
+        parent: u32,
+        image: Arc<Image>,
+        space: Arc<Mutex<Space>>,
+        files: Descriptors,
+        signals: ProcessSignals,
+        umask: u32,
+    ) -> Self {
+        let (tables, backed) = {
+            let space = space.lock();
+            (space.tables(), space.backed())
         };
-        let placed = program.place(space::PROGRAM, &limits).map_err(|why| wrong(&why))?;
-        let too_little = |_| wrong(&"there is not enough memory for it");
-        let mut space = Space::new().ok_or_else(|| wrong(&"there are too many processes"))?;
-        load(&mut space, &placed).map_err(too_little)?;
-        let sp = make_stack(&mut space, &placed, command).map_err(too_little)?;
-        let process = Arc::new(Self {
+        Self {
             id: thread::next_id(),
-            parent,
-            name: name.to_string(),
-            path: command.path.clone(),
-            file,
-            bias: placed.bias(),
-            tables: space.tables(),
-            most_backed: AtomicU64::new(space.backed()),
-            space: Mutex::new(Some(space)),
-            files: Mutex::new(Descriptors::standard()),
+            parent: AtomicU32::new(parent),
+            image: IrqMutex::new(image),
+            tables: AtomicU64::new(tables),
+            most_backed: AtomicU64::new(backed),
+            space: IrqMutex::new(Some(space)),
+            lender: IrqMutex::new(None),
+            files: Mutex::new(files),
             output: Mutex::new(Output::default()),
-            signals: IrqMutex::new(ProcessSignals::new()),
+            signals: IrqMutex::new(signals),
             futexes: Futexes::new(),
             threads: IrqMutex::new(Vec::new()),
+            alone: IrqMutex::new(None),
             ending: AtomicBool::new(false),
             end: AtomicU32::new(0),
             over: AtomicBool::new(false),
             waiting_for_end: IrqMutex::new(Vec::new()),
             started: time::stopwatch(),
             used_by_ended: AtomicU64::new(0),
+            used_by_children: AtomicU64::new(0),
             ended: AtomicU64::new(0),
-            umask: AtomicU32::new(0o022),
-        });
-        let first = Start::first(placed.entry().get(), sp.get(), command.cores);
-        UserThread::start(&process, process.id, first)
-            .ok_or_else(|| wrong(&"none of its cores takes a thread"))?;
-        Ok(process)
+            umask: AtomicU32::new(umask),
+        }
+    }
+
+    /// Runs a program as the kernel's own process. `None` if no core takes a thread.
+    pub fn start(loaded: Loaded, cores: CoreSet) -> Option<Arc<Self>> {
+        let Loaded { image, space, entry, sp } = loaded;
+        let space = Arc::new(Mutex::new(space));
+        let new = Self::new(0, Arc::new(image), space, Descriptors::standard(), ProcessSignals::new(), 0o022);
+        let process = Arc::new(new);
+        processes::enter(&process).ok()?;
+        process.begin(Start::first(entry.get(), sp.get(), cores)).ok()?;
+        Some(process)
+    }
+
+    /// A process that has this one's memory, and a copy of everything else, until it has a program of its own: what `vfork`
+    /// makes. The calling thread waits meanwhile.
+    pub fn lend(&self, thread: &UserThread, start: Start, default_signals: bool) -> Result<Arc<Self>> {
+        let space = self.space.lock().clone().ok_or(Errno::ESRCH)?;
+        let files = self.files.lock().duplicate();
+        let signals = self.signals.lock().copied(default_signals);
+        let umask = self.umask.load(Ordering::Relaxed);
+        let child = Arc::new(Self::new(self.id, self.image(), space, files, signals, umask));
+        *child.lender.lock() = Some(thread.shared());
+        processes::enter(&child)?;
+        child.begin(start)?;
+        while child.lender.lock().is_some() && !thread.must_end() {
+            task::park();
+        }
+        Ok(child)
+    }
+
+    /// Starts the first thread.
+    fn begin(self: &Arc<Self>, start: Start) -> Result<()> {
+        if UserThread::start(self, self.id, start).is_none() {
+            processes::leave(self.id);
+            return Err(Errno::EAGAIN);
+        }
+        Ok(())
+    }
+
+    /// Ends all threads but the calling one, and waits for that. False if the caller is to end too.
+    pub fn keep_only(&self, thread: &UserThread) -> bool {
+        loop {
+            let others: Vec<_> = self
+                .threads()
+                .into_iter()
+                .filter(|other| !core::ptr::eq(&raw const **other, thread))
+                .collect();
+            if others.is_empty() || thread.must_end() {
+                return !thread.must_end();
+            }
+            *self.alone.lock() = Some(thread.shared());
+            for other in others {
+                other.add_work(work::EXIT);
+                other.kick();
+            }
+            task::park();
+        }
+    }
+
+    /// Runs another program from now on, in its own address space; returns the old one, in which the calling thread, the
+    /// only one, still is.
+    pub fn replace(&self, image: Image, space: Space) -> Option<Arc<Mutex<Space>>> {
+        let (tables, backed) = (space.tables(), space.backed());
+        *self.image.lock() = Arc::new(image);
+        let old = self.space.lock().replace(Arc::new(Mutex::new(space)));
+        self.tables.store(tables, Ordering::Relaxed);
+        self.most_backed.store(backed, Ordering::Relaxed);
+        self.signals.lock().forget_handlers();
+        let closed = self.files.lock().close_for_exec();
+        drop(closed);
+        super::syscall::release_physical(self.id);
+        old
+    }
+
+    /// Lets the parent's thread go on that has lent its memory.
+    pub fn release_lender(&self) {
+        let lender = self.lender.lock().take();
+        if let Some(lender) = lender {
+            lender.wake();
+        }
     }
 
     /// Its number.
@@ -200,35 +220,35 @@ impl Process {
     }
 
     /// The number of the process that started it; 0: the kernel.
-    pub const fn parent(&self) -> u32 {
-        self.parent
+    pub fn parent(&self) -> u32 {
+        self.parent.load(Ordering::Relaxed)
     }
 
-    /// The last part of its path.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// Says whose child it is from now on.
+    pub(super) fn set_parent(&self, parent: u32) {
+        self.parent.store(parent, Ordering::Relaxed);
     }
 
-    /// The path of its program.
-    pub fn path(&self) -> &[u8] {
-        &self.path
+    /// What it runs.
+    pub fn image(&self) -> Arc<Image> {
+        self.image.lock().clone()
     }
 
-    /// Names of its functions.
-    pub fn symbols(&self) -> Option<linux_program::Symbols<'static>> {
-        linux_program::Symbols::new(self.file, self.bias)
+    /// The last part of its program's path.
+    pub fn name(&self) -> String {
+        self.image().name.clone()
     }
 
     /// What [`Space::tables`] says.
-    pub const fn tables(&self) -> u64 {
-        self.tables
+    pub fn tables(&self) -> u64 {
+        self.tables.load(Ordering::Relaxed)
     }
 
     /// Works with its address space; `ESRCH` once it has none any more.
     pub fn with_space<R>(&self, f: impl FnOnce(&mut Space) -> Result<R>) -> Result<R> {
-        let mut space = self.space.lock();
-        let space = space.as_mut().ok_or(Errno::ESRCH)?;
-        let result = f(space);
+        let space = self.space.lock().clone().ok_or(Errno::ESRCH)?;
+        let mut space = space.lock();
+        let result = f(&mut space);
         self.most_backed.fetch_max(space.backed(), Ordering::Relaxed);
         result
     }
@@ -253,6 +273,18 @@ impl Process {
         drop(gone);
         if last {
             self.finish();
+        } else if let Some(waiter) = &*self.alone.lock() {
+            waiter.wake();
+        }
+    }
+
+    /// Takes out a thread that no core has taken. A process without threads has not begun.
+    pub(super) fn refuse(&self, thread: &UserThread) {
+        if self.threads.lock().len() > 1 {
+            self.delist(thread);
+        } else {
+            let gone = self.threads.lock().pop();
+            drop(gone);
         }
     }
 
@@ -300,11 +332,16 @@ impl Process {
         let _ = self.end.compare_exchange(0, KNOWN, Ordering::AcqRel, Ordering::Relaxed);
         let files = self.files.lock().take();
         drop(files);
-        drop(self.space.lock().take());
+        let space = self.space.lock().take();
+        drop(space);
+        *self.alone.lock() = None;
         super::syscall::release_physical(self.id);
         self.output.lock().flush();
         self.ended.store(time::stopwatch(), Ordering::Relaxed);
+        self.report();
         self.over.store(true, Ordering::Release);
+        self.release_lender();
+        processes::ended(self);
         for handle in core::mem::take(&mut *self.waiting_for_end.lock()) {
             handle.wake();
         }
@@ -320,13 +357,36 @@ impl Process {
         })
     }
 
-    /// Waits until it is over. How it ended, and how long it ran in nanoseconds.
-    pub fn join(&self) -> (End, u64) {
+    /// Whether nothing of it is left but how it ended.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// Ticks that all its threads have had.
+    pub fn used_ticks(&self) -> u64 {
+        self.threads().iter().map(|thread| thread.used_ticks()).sum::<u64>() + self.used_by_ended()
+    }
+
+    /// Says how it ended, and how long it ran.
+    fn report(&self) {
+        let ns =
+            time::frequency().ticks_to_ns(self.ended.load(Ordering::Relaxed).saturating_sub(self.started));
+        let (how, number) = match self.how() {
+            Some(End::Killed(signal)) => ("was ended by signal", signal),
+            Some(End::Exited(status)) => ("exited with status", u32::from(status)),
+            None => ("ended with", 0),
+        };
+        let (seconds, us) = (ns / 1_000_000_000, ns / 1000 % 1_000_000);
+        log::info!("{} (process {}) {how} {number} after {seconds}.{us:06} s", self.name(), self.id);
+    }
+
+    /// Waits until it is over.
+    pub fn join(&self) -> End {
         let me = task::current();
         loop {
             {
                 let mut waiting = self.waiting_for_end.lock();
-                if self.over.load(Ordering::Acquire) {
+                if self.is_over() {
                     break;
                 }
                 if !waiting.contains(&me) {
@@ -335,8 +395,7 @@ impl Process {
             }
             task::park();
         }
-        let ticks = self.ended.load(Ordering::Relaxed).saturating_sub(self.started);
-        (self.how().unwrap_or(End::Exited(0)), time::frequency().ticks_to_ns(ticks))
+        self.how().unwrap_or(End::Exited(0))
     }
 
     /// Sends a signal to the process: to a thread that takes it, if there is one.
@@ -347,53 +406,4 @@ impl Process {
             thread.signal(info);
         }
     }
-}
-
-/// Puts a program's segments into an address space, with vDSO and heap.
-fn load(space: &mut Space, placed: &Placed<'_>) -> Result<()> {
-    for segment in placed.segments() {
-        let UserRange { start, .. } = segment.pages;
-        // Written before the program may only read it.
-        space.map(segment.pages.len(), Some(start), true, segment.access, Purpose::Program, false)?;
-        space.write(segment.range.start, segment.contents)?;
-        if segment.access.execute {
-            space.synchronise_code(segment.pages);
-        }
-    }
-    space.set_heap(placed.heap());
-    let read = Access { read: true, write: false, execute: false };
-    let clock_at = UserAddr::new(space::VDSO.get() - PAGE);
-    space.map_kernel(clock_at, clock_page(), PAGE, read)?;
-    space.map_kernel(space::VDSO, vdso_page(), PAGE, Access { execute: true, ..read })
-}
-
-/// Makes the first thread's stack; returns its stack pointer.
-fn make_stack(space: &mut Space, placed: &Placed<'_>, command: &Command) -> Result<UserAddr> {
-    let wanted = placed.program().stack().size.unwrap_or(STACK);
-    let size = wanted.max(4 * PAGE).checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
-    let data = Access { read: true, write: true, execute: false };
-    let bottom = space::STACK_TOP.get().checked_sub(size).ok_or(Errno::ENOMEM)?;
-    space.map(size, Some(UserAddr::new(bottom)), true, data, Purpose::Stack, false)?;
-    let mut random = [0; 16];
-    super::random::fill(&mut random);
-    let first = InitialStack {
-        arguments: command.arguments.iter().map(Vec::as_slice),
-        environment: command.environment.iter().map(Vec::as_slice),
-        file_name: &command.path,
-        program: placed,
-        random,
-        hwcaps: hwcaps(),
-        credentials: Credentials::default(),
-        vdso: Some(space::VDSO),
-        min_signal_stack: MIN_SIGNAL_STACK,
-    };
-    let needed = first.size().map_err(|_| Errno::EINVAL)? as u64;
-    if needed > STRINGS.min(size / 2) {
-        return Err(Errno::E2BIG);
-    }
-    let mut memory = vec![0; needed as usize];
-    let sp = first.write(space::STACK_TOP, &mut memory).map_err(|_| Errno::E2BIG)?;
-    let used = (space::STACK_TOP.get() - sp.get()) as usize;
-    space.write(sp, &memory[memory.len() - used..])?;
-    Ok(sp)
 }

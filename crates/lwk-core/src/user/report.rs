@@ -48,11 +48,13 @@ pub fn killed(thread: &UserThread, frame: &UserFrame, info: &Info) {
     } else if info.number != super::signal::SIGABRT {
         return;
     }
-    let symbols = process.symbols();
-    let code = |address: u64| match symbols.as_ref().and_then(|symbols| symbols.find(UserAddr::new(address)))
-    {
-        Some(place) => format!("{address:#x} {}+{:#x}", place.function, place.offset),
-        None => format!("{address:#x}"),
+    let image = process.image();
+    let code = |address: u64| {
+        let name = image.with_symbols(|symbols| {
+            let place = symbols?.find(UserAddr::new(address))?;
+            Some(format!(" {}+{:#x}", place.function, place.offset))
+        });
+        format!("{address:#x}{}", name.unwrap_or_default())
     };
     for (row, values) in frame.x[..28].chunks(4).enumerate() {
         let n = row * 4;

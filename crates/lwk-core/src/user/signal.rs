@@ -22,6 +22,7 @@ pub const SIGBUS: u32 = 7;
 pub const SIGFPE: u32 = 8;
 pub const SIGILL: u32 = 4;
 pub const SIGKILL: u32 = 9;
+pub const SIGCHLD: u32 = 17;
 pub const SIGPIPE: u32 = 13;
 pub const SIGSEGV: u32 = 11;
 pub const SIGSTOP: u32 = 19;
@@ -31,6 +32,7 @@ const IGNORED: [u32; 7] = [17, 18, 20, 21, 22, 23, 28];
 
 const SIG_DFL: u64 = 0;
 const SIG_IGN: u64 = 1;
+const SA_NOCLDWAIT: u64 = 2;
 const SA_SIGINFO: u64 = 4;
 const SA_RESTORER: u64 = 0x0400_0000;
 const SA_ONSTACK: u64 = 0x0800_0000;
@@ -96,6 +98,29 @@ impl ProcessSignals {
         Ok(old)
     }
 
+    /// The actions of a new process: these, or without handlers.
+    pub fn copied(&self, without_handlers: bool) -> Self {
+        let mut copy = Self { actions: self.actions };
+        if without_handlers {
+            copy.forget_handlers();
+        }
+        copy
+    }
+
+    /// The default for what has a handler: their code is gone.
+    pub fn forget_handlers(&mut self) {
+        for action in &mut self.actions {
+            let handler = if action.handler == SIG_IGN { SIG_IGN } else { SIG_DFL };
+            *action = Action { handler, ..Action::default() };
+        }
+    }
+
+    /// Whether nobody will wait for children.
+    pub fn forgets_children(&self) -> bool {
+        let action = &self.actions[SIGCHLD as usize];
+        action.handler == SIG_IGN || action.flags & SA_NOCLDWAIT != 0
+    }
+
     fn ignores(&self, number: u32) -> bool {
         match self.actions[number as usize].handler {
             SIG_IGN => true,
@@ -151,6 +176,11 @@ impl ThreadSignals {
             })?;
         let at = self.pending.iter().position(|info| info.number == number)?;
         Some(self.pending.remove(at))
+    }
+
+    /// As with a new program: what is pending and the mask stay, the stack is gone.
+    pub fn renew(&mut self) {
+        (self.saved_mask, self.stack) = (None, NO_STACK);
     }
 
     /// Takes one of a set, blocked or not (`rt_sigtimedwait`).
@@ -448,15 +478,15 @@ pub fn leave_handler(thread: &UserThread, frame: &mut UserFrame) -> Result<()> {
     Ok(())
 }
 
-/// Whether there is a process that a signal can be sent to, and the signal.
-pub fn send(process: &Process, thread: Option<&UserThread>, number: u32, code: i32) -> Result<()> {
+/// Sends a signal of the process `from` to a process, or to a thread of it.
+pub fn send(from: u32, process: &Process, thread: Option<&UserThread>, number: u32, code: i32) -> Result<()> {
     if number > MOST {
         return Err(Errno::EINVAL);
     }
     if number == 0 {
         return Ok(());
     }
-    let info = Info { number, code, value: u64::from(process.id()), syndrome: 0 };
+    let info = Info { number, code, value: u64::from(from), syndrome: 0 };
     match thread {
         Some(thread) => thread.signal(info),
         None => process.signal(info),

@@ -49,7 +49,8 @@ pub mod work {
 pub struct UserThread {
     /// Bits of [`work`]. `user.S` looks at it: it is the first field.
     work: AtomicU32,
-    id: u32,
+    /// That of its process, if it is the first or the only one.
+    id: AtomicU32,
     process: Arc<Process>,
     /// The thread's alone, and of the switches of its task.
     state: UnsafeCell<UserState>,
@@ -80,7 +81,7 @@ unsafe impl Send for UserThread {}
 
 impl fmt::Debug for UserThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "UserThread({} of {:?})", self.id, self.process)
+        write!(f, "UserThread({} of {:?})", self.id(), self.process)
     }
 }
 
@@ -136,8 +137,12 @@ pub struct Start {
 impl Start {
     /// A program's first thread.
     pub fn first(pc: u64, sp: u64, cores: CoreSet) -> Self {
-        let state = UserState { q: [0; 32], fpsr: 0, fpcr: 0, thread_pointer: 0, tables: 0 };
-        Self { frame: UserFrame::new(pc, sp), state, mask: 0, cores, clear_at_end: 0 }
+        Self { frame: UserFrame::new(pc, sp), state: Self::state(0), mask: 0, cores, clear_at_end: 0 }
+    }
+
+    /// FP/SIMD registers and thread pointer of a new program.
+    const fn state(tables: u64) -> UserState {
+        UserState { q: [0; 32], fpsr: 0, fpcr: 0, thread_pointer: 0, tables }
     }
 }
 
@@ -149,7 +154,7 @@ impl UserThread {
         let core = least_loaded(&cores)?;
         let thread = Arc::new(Self {
             work: AtomicU32::new(0),
-            id,
+            id: AtomicU32::new(id),
             process: process.clone(),
             state: UnsafeCell::new(state),
             handle: IrqMutex::new(None),
@@ -172,7 +177,7 @@ impl UserThread {
         if thread.carry(core) {
             return Some(thread);
         }
-        process.delist(&thread);
+        process.refuse(&thread);
         None
     }
 
@@ -183,7 +188,7 @@ impl UserThread {
         }
         THREADS[core.0 as usize].fetch_add(1, Ordering::Relaxed);
         self.core.store(u32::from(core.0), Ordering::Relaxed);
-        let name = format!("{}/{}", self.process.name(), self.id);
+        let name = format!("{}/{}", self.process.name(), self.id());
         // It is known by its task before it runs: others may want to wake it, or tell its priority.
         let mut handle = self.handle.lock();
         let thread = self.clone();
@@ -226,7 +231,7 @@ impl UserThread {
             if self.carry(target) || self.carry(core) {
                 return;
             }
-            log::error!("{} ends: no core takes its thread {}", self.process.name(), self.id);
+            log::error!("{} ends: no core takes its thread {}", self.process.name(), self.id());
             self.process.end(End::Killed(signal::SIGKILL));
         }
         self.finish();
@@ -282,7 +287,7 @@ impl UserThread {
 
     fn owner_died(&self, lock: u64) {
         let Ok(word) = copy::load_u32(lock) else { return };
-        if word & FUTEX_TID_MASK != self.id {
+        if word & FUTEX_TID_MASK != self.id() {
             return;
         }
         let after = word & FUTEX_WAITERS | FUTEX_OWNER_DIED;
@@ -292,8 +297,31 @@ impl UserThread {
     }
 
     /// Its number.
-    pub const fn id(&self) -> u32 {
-        self.id
+    pub fn id(&self) -> u32 {
+        self.id.load(Ordering::Relaxed)
+    }
+
+    /// Begins another program, in the address space with these tables: the only thread of its process.
+    pub fn begin_again(&self, frame: &mut UserFrame, entry: u64, sp: u64) {
+        self.id.store(self.process.id(), Ordering::Relaxed);
+        self.clear_at_end.store(0, Ordering::Relaxed);
+        self.robust.store(0, Ordering::Relaxed);
+        self.signals.lock().renew();
+        *frame = UserFrame::new(entry, sp);
+        let state = Start::state(self.process.tables());
+        let masked = arch::mask_interrupts();
+        // SAFETY: interrupts are masked, so that no switch touches the state; it is this thread's, and its address space is its
+        // process's, which lives as long as the thread.
+        unsafe {
+            *self.state.get() = state;
+            arch::restore_user(self.state.get());
+        }
+        arch::restore_interrupts(masked);
+    }
+
+    /// Whether it is on its way out.
+    pub fn must_end(&self) -> bool {
+        self.work.load(Ordering::Acquire) & work::EXIT != 0
     }
 
     /// Its process.

@@ -14,7 +14,7 @@ use core::sync::atomic::Ordering;
 use memfs::{Kind, NodeId, Start, Stat};
 use zerocopy::{Immutable, IntoBytes};
 
-const AT_FDCWD: i32 = -100;
+pub(super) const AT_FDCWD: i32 = -100;
 const AT_SYMLINK_NOFOLLOW: u64 = 0x100;
 const AT_REMOVEDIR: u64 = 0x200;
 const AT_EMPTY_PATH: u64 = 0x1000;
@@ -32,7 +32,7 @@ fn open_file(thread: &UserThread, number: u64) -> Result<Arc<Open>> {
 }
 
 /// Where a path begins that belongs to a directory's descriptor.
-fn start(thread: &UserThread, directory: u64, path: &[u8]) -> Result<Start> {
+pub(super) fn start(thread: &UserThread, directory: u64, path: &[u8]) -> Result<Start> {
     if path.starts_with(b"/") {
         return Ok(Start::Root);
     }
@@ -46,8 +46,8 @@ fn start(thread: &UserThread, directory: u64, path: &[u8]) -> Result<Start> {
 }
 
 /// `/proc/self/exe` leads to the program's file.
-fn own(thread: &UserThread, path: Vec<u8>) -> Vec<u8> {
-    if path == b"/proc/self/exe" { thread.process().path().to_vec() } else { path }
+pub(super) fn own(thread: &UserThread, path: Vec<u8>) -> Vec<u8> {
+    if path == b"/proc/self/exe" { thread.process().image().path.clone() } else { path }
 }
 
 pub fn openat(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
@@ -286,7 +286,7 @@ pub fn readlinkat(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     }
     let path = copy::read_string(path)?;
     let target = if path == b"/proc/self/exe" {
-        thread.process().path().to_vec()
+        thread.process().image().path.clone()
     } else {
         let start = start(thread, directory, &path)?;
         with_files(|files| {

@@ -6,7 +6,7 @@ use crate::{
     user::{
         copy,
         errno::{Errno, Result},
-        files, process, random,
+        files, image, process, random,
         thread::UserThread,
     },
 };
@@ -65,7 +65,7 @@ pub fn prlimit64(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let limit = match resource {
-        RLIMIT_STACK => process::STACK,
+        RLIMIT_STACK => image::STACK,
         RLIMIT_CORE => 0,
         RLIMIT_NOFILE => files::MOST_OPEN as u64,
         _ => RLIM_INFINITY,
@@ -117,7 +117,8 @@ pub fn prctl(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
         PR_SET_NAME | PR_SET_VMA => Ok(0),
         PR_GET_NAME => {
             let mut name = [0; 16];
-            let own = thread.process().name().as_bytes();
+            let own = thread.process().name();
+            let own = own.as_bytes();
             let count = own.len().min(15);
             name[..count].copy_from_slice(&own[..count]);
             copy::write_bytes(frame.x[1], &name)?;

@@ -9,6 +9,7 @@ mod identity;
 mod memory;
 mod physical;
 mod policies;
+mod processes;
 mod signals;
 mod threads;
 mod time;
@@ -126,6 +127,10 @@ static LWK_SYSTEM_CALLS: [RawCall; NUMBERS] = table! {
     sched_get_priority_max => policies::priority_max,
     sched_get_priority_min => policies::priority_min,
     getcpu => threads::getcpu,
+    // Processes.
+    execve => processes::execve,
+    wait4 => processes::wait4,
+    waitid => processes::waitid,
     // Signals.
     rt_sigaction => signals::rt_sigaction,
     rt_sigprocmask => signals::rt_sigprocmask,

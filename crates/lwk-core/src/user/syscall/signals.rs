@@ -6,6 +6,8 @@ use crate::{
     user::{
         copy,
         errno::{Errno, Result},
+        process::Process,
+        processes,
         signal::{self, Action, AltStack, SI_TKILL, SI_USER, UNBLOCKABLE},
         thread::UserThread,
     },
@@ -108,14 +110,23 @@ pub fn sigaltstack(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     Ok(0)
 }
 
-/// There is no other process that a program knows of.
+/// To one process, or, with -1, to all but the caller. There are no groups: 0 is the caller's.
 pub fn kill(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
-    let [process, number, ..] = frame.x;
+    let [target, number, ..] = frame.x;
     let own = thread.process();
-    if process as i32 > 0 && process as u32 != own.id() {
-        return Err(Errno::ESRCH);
+    let send = |process: &Process| signal::send(own.id(), process, None, number as u32, SI_USER);
+    match target as i32 {
+        0 => send(own)?,
+        -1 => {
+            let others = processes::all();
+            let mut others =
+                others.iter().filter(|process| process.id() != own.id() && !process.is_over()).peekable();
+            others.peek().ok_or(Errno::ESRCH)?;
+            others.try_for_each(|process| send(process))?;
+        }
+        // A number below is that of a group, and each process is the only one of its own.
+        id => send(&*processes::get(id.unsigned_abs()).ok_or(Errno::ESRCH)?)?,
     }
-    signal::send(own, None, number as u32, SI_USER)?;
     Ok(0)
 }
 
@@ -124,7 +135,12 @@ pub fn tkill(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     if id as i32 <= 0 {
         return Err(Errno::EINVAL);
     }
-    signal::send(thread.process(), Some(&*find(thread, id)?), number as u32, SI_TKILL)?;
+    send_to_thread(thread, id, number)
+}
+
+fn send_to_thread(thread: &UserThread, id: u64, number: u64) -> Result<u64> {
+    let target = find(thread, id)?;
+    signal::send(thread.process().id(), target.process(), Some(&*target), number as u32, SI_TKILL)?;
     Ok(0)
 }
 
@@ -133,9 +149,8 @@ pub fn tgkill(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     if process as i32 <= 0 || id as i32 <= 0 {
         return Err(Errno::EINVAL);
     }
-    if process as u32 != thread.process().id() {
+    if find(thread, id)?.process().id() != process as u32 {
         return Err(Errno::ESRCH);
     }
-    signal::send(thread.process(), Some(&*find(thread, id)?), number as u32, SI_TKILL)?;
-    Ok(0)
+    send_to_thread(thread, id, number)
 }

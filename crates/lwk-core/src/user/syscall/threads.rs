@@ -8,6 +8,7 @@ use crate::{
         errno::{Errno, Result},
         futex::ANY,
         process::End,
+        processes,
         thread::{self, CoreSet, Start, UserThread},
     },
 };
@@ -23,7 +24,10 @@ const CLONE_SETTLS: u64 = 0x8_0000;
 const CLONE_PARENT_SETTID: u64 = 0x10_0000;
 const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
 const CLONE_CHILD_SETTID: u64 = 0x100_0000;
-/// What a new thread shares; a new process (`fork`) there is not.
+const CLONE_VFORK: u64 = 0x4000;
+const CLONE_PARENT: u64 = 0x8000;
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// What a new thread shares.
 const THREAD: u64 = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD;
 
 const FUTEX_WAIT: u64 = 0;
@@ -45,12 +49,18 @@ struct Request {
     tls: u64,
 }
 
-fn clone_thread(thread: &UserThread, frame: &UserFrame, request: &Request) -> Result<u64> {
+/// A thread; or a process that has its parent's memory until it has a program of its own (`vfork`, `posix_spawn`). A copy of
+/// the whole address space (`fork`) there is not.
+fn clone_any(thread: &UserThread, frame: &UserFrame, request: &Request) -> Result<u64> {
     let has = |flag| request.flags & flag != 0;
-    if request.flags & THREAD != THREAD {
-        return Err(Errno::ENOSYS);
+    let is_thread = request.flags & THREAD == THREAD;
+    if !is_thread {
+        let shared = CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_PARENT;
+        if request.flags & (CLONE_VM | CLONE_VFORK) != CLONE_VM | CLONE_VFORK || has(shared) {
+            return Err(Errno::ENOSYS);
+        }
     }
-    let id = thread::next_id();
+    let id = if is_thread { thread::next_id() } else { 0 };
     let mut child = *frame;
     child.x[0] = 0;
     if request.stack != 0 {
@@ -60,10 +70,10 @@ fn clone_thread(thread: &UserThread, frame: &UserFrame, request: &Request) -> Re
     if has(CLONE_SETTLS) {
         state.thread_pointer = request.tls;
     }
-    if has(CLONE_PARENT_SETTID) {
+    if is_thread && has(CLONE_PARENT_SETTID) {
         copy::write(request.parent_tid, &id)?;
     }
-    if has(CLONE_CHILD_SETTID) {
+    if is_thread && has(CLONE_CHILD_SETTID) {
         copy::write(request.child_tid, &id)?;
     }
     let start = Start {
@@ -73,13 +83,20 @@ fn clone_thread(thread: &UserThread, frame: &UserFrame, request: &Request) -> Re
         cores: thread.cores(),
         clear_at_end: if has(CLONE_CHILD_CLEARTID) { request.child_tid } else { 0 },
     };
+    if !is_thread {
+        let child = thread.process().lend(thread, start, has(CLONE_CLEAR_SIGHAND))?;
+        if has(CLONE_PARENT_SETTID) {
+            copy::write(request.parent_tid, &child.id())?;
+        }
+        return Ok(u64::from(child.id()));
+    }
     let started = UserThread::start(thread.process(), id, start);
     started.map(|_| u64::from(id)).ok_or(Errno::EAGAIN)
 }
 
 pub fn clone(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let [flags, stack, parent_tid, tls, child_tid, ..] = frame.x;
-    clone_thread(thread, frame, &Request { flags: flags & !0xff, stack, parent_tid, child_tid, tls })
+    clone_any(thread, frame, &Request { flags: flags & !0xff, stack, parent_tid, child_tid, tls })
 }
 
 pub fn clone3(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
@@ -94,7 +111,7 @@ pub fn clone3(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     }
     let [flags, _, child_tid, parent_tid, _, stack, stack_size, tls] = copy::read::<[u64; 8]>(arguments)?;
     let stack = stack.checked_add(stack_size).ok_or(Errno::EINVAL)?;
-    clone_thread(thread, frame, &Request { flags, stack, parent_tid, child_tid, tls })
+    clone_any(thread, frame, &Request { flags, stack, parent_tid, child_tid, tls })
 }
 
 pub fn futex(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
@@ -229,12 +246,13 @@ pub fn sched_yield(_: &UserThread, _: &mut UserFrame) -> Result<u64> {
     Ok(0)
 }
 
-/// A thread of the same process, by number; 0 is the caller.
+/// A thread of any process, by number; 0 is the caller.
 pub(super) fn find(thread: &UserThread, id: u64) -> Result<Arc<UserThread>> {
     if id == 0 || id == u64::from(thread.id()) {
         return Ok(thread.shared());
     }
-    thread.process().thread(id as u32).ok_or(Errno::ESRCH)
+    let own = thread.process().thread(id as u32);
+    own.or_else(|| processes::thread(id as u32)).ok_or(Errno::ESRCH)
 }
 
 pub fn sched_setaffinity(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {

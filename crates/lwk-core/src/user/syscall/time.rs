@@ -10,6 +10,7 @@ use crate::{
         thread::UserThread,
     },
 };
+use core::sync::atomic::Ordering;
 
 const SECOND: u64 = 1_000_000_000;
 const CLOCK_REALTIME: u64 = 0;
@@ -36,8 +37,12 @@ fn real() -> u64 {
 
 /// Nanoseconds that a process has had its cores: what its threads have run, taken together.
 fn used(thread: &UserThread) -> u64 {
-    let ticks = thread.process().threads().iter().map(|thread| thread.used_ticks()).sum::<u64>();
-    time::frequency().ticks_to_ns(ticks + thread.process().used_by_ended())
+    time::frequency().ticks_to_ns(thread.process().used_ticks())
+}
+
+/// What a process's children have had that it has waited for.
+fn used_by_children(thread: &UserThread) -> u64 {
+    time::frequency().ticks_to_ns(thread.process().used_by_children.load(Ordering::Relaxed))
 }
 
 fn now(thread: &UserThread, clock: u64) -> Result<u64> {
@@ -126,7 +131,7 @@ pub fn clock_nanosleep(thread: &UserThread, frame: &mut UserFrame) -> Result<u64
 
 pub fn times(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let ticks = |ns: u64| ns / (SECOND / CLOCK_TICKS);
-    copy::write_if(frame.x[0], &[ticks(used(thread)), 0, 0, 0])?;
+    copy::write_if(frame.x[0], &[ticks(used(thread)), 0, ticks(used_by_children(thread)), 0])?;
     Ok(ticks(monotonic()))
 }
 
@@ -138,13 +143,17 @@ pub fn getrusage(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let ns = match who as i32 {
         RUSAGE_SELF => used(thread),
         RUSAGE_THREAD => time::frequency().ticks_to_ns(thread.used_ticks()),
-        RUSAGE_CHILDREN => 0,
+        RUSAGE_CHILDREN => used_by_children(thread),
         _ => return Err(Errno::EINVAL),
     };
-    // `struct rusage`: user time, system time (told as the program's), the most memory in KiB, and what is 0 here.
-    let mut words = [0_u64; 18];
-    (words[0], words[1]) = (ns / SECOND, ns % SECOND / 1000);
-    words[4] = thread.process().most_backed.load(core::sync::atomic::Ordering::Relaxed) >> 10;
-    copy::write(to, &words)?;
+    let most = thread.process().most_backed.load(Ordering::Relaxed) >> 10;
+    copy::write(to, &rusage(ns, most))?;
     Ok(0)
+}
+
+/// `struct rusage`: user time, system time (told as the program's), the most memory in KiB, and what is 0 here.
+pub fn rusage(ns: u64, most: u64) -> [u64; 18] {
+    let mut words = [0; 18];
+    (words[0], words[1], words[4]) = (ns / SECOND, ns % SECOND / 1000, most);
+    words
 }

@@ -1,0 +1,229 @@
+//! What a process runs: a file of the root file system, loaded into an address space.
+
+use super::{
+    errno::{Errno, Result},
+    files::with_files,
+    process::clock,
+    space::{self, Space, range},
+};
+use crate::{arch, memory::Phys};
+use address_space::{PAGE, Purpose};
+use alloc::{
+    string::{String, ToString},
+    vec,
+    vec::Vec,
+};
+use core::fmt;
+use linux_program::{
+    Access, Credentials, ElfError, Hwcaps, InitialStack, Limits, MIN_SIGNAL_STACK, Placed, Program, Symbols,
+    UserAddr, UserRange, vdso::IMAGE,
+};
+use memfs::{NodeId, Start};
+use spin::Once;
+
+/// Size of the first thread's stack, unless the program says otherwise.
+pub const STACK: u64 = 8 << 20;
+/// What arguments and environment may take of it.
+pub const STRINGS: u64 = 2 << 20;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Command {
+    /// Its file in the root file system.
+    pub path: Vec<u8>,
+    /// `argv`.
+    pub arguments: Vec<Vec<u8>>,
+    /// `envp`, each `NAME=value`.
+    pub environment: Vec<Vec<u8>>,
+}
+
+/// Why a program cannot be loaded.
+#[derive(Debug)]
+pub enum LoadError {
+    /// It cannot be found.
+    File(Errno),
+    /// Its file is no program that runs here.
+    Program(ElfError),
+    /// It does not fit.
+    Memory(Errno),
+    /// There are as many address spaces as can be.
+    Spaces,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(_) => f.write_str("there is no such file"),
+            Self::Program(error) => error.fmt(f),
+            Self::Memory(_) => f.write_str("there is not enough memory for it"),
+            Self::Spaces => f.write_str("there are too many processes"),
+        }
+    }
+}
+
+impl From<LoadError> for Errno {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::File(error) | LoadError::Memory(error) => error,
+            LoadError::Program(_) => Self::ENOEXEC,
+            LoadError::Spaces => Self::EAGAIN,
+        }
+    }
+}
+
+/// A file that stays as long as something runs it, even if its name goes.
+#[derive(Debug)]
+struct Kept(NodeId);
+
+impl Kept {
+    fn new(start: Start, path: &[u8]) -> Result<Self> {
+        with_files(|files| {
+            let node = files.find(start, path, true)?;
+            match files.kind(node) {
+                memfs::Kind::File => {}
+                _ => return Err(Errno::EACCES),
+            }
+            files.open(node)?;
+            Ok(Self(node))
+        })
+    }
+
+    /// Works with its bytes.
+    fn with_bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
+        // What is in the archive never changes: nobody else has to wait.
+        match with_files(|files| files.archived(self.0)) {
+            Some(bytes) => f(bytes),
+            None => with_files(|files| f(files.bytes(self.0).unwrap_or_default())),
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        with_files(|files| files.close(self.0));
+    }
+}
+
+/// What a process runs, for people.
+#[derive(Debug)]
+pub struct Image {
+    /// The last part of its path.
+    pub name: String,
+    /// The path of its program.
+    pub path: Vec<u8>,
+    file: Kept,
+    bias: u64,
+}
+
+impl Image {
+    /// Works with the names of its functions.
+    pub fn with_symbols<R>(&self, f: impl FnOnce(Option<Symbols<'_>>) -> R) -> R {
+        self.file.with_bytes(|bytes| f(Symbols::new(bytes, self.bias)))
+    }
+}
+
+/// A program in an address space of its own, with its first stack.
+#[derive(Debug)]
+pub struct Loaded {
+    pub image: Image,
+    pub space: Space,
+    pub entry: UserAddr,
+    pub sp: UserAddr,
+}
+
+impl Loaded {
+    /// Loads a program, whose path may begin at a directory.
+    pub fn new(start: Start, command: &Command) -> core::result::Result<Self, LoadError> {
+        let path = &command.path;
+        let file = Kept::new(start, path).map_err(LoadError::File)?;
+        let (space, entry, sp, bias) = file.with_bytes(|bytes| {
+            let program = Program::parse(bytes).map_err(LoadError::Program)?;
+            let limits = Limits {
+                addresses: range(space::LOWEST, UserAddr::new(1 << 35)),
+                memory: crate::memory::free_bytes(),
+            };
+            let placed = program.place(space::PROGRAM, &limits).map_err(LoadError::Program)?;
+            let mut space = Space::new().ok_or(LoadError::Spaces)?;
+            load(&mut space, &placed).map_err(LoadError::Memory)?;
+            let sp = make_stack(&mut space, &placed, command).map_err(LoadError::Memory)?;
+            Ok((space, placed.entry(), sp, placed.bias()))
+        })?;
+        let name = String::from_utf8_lossy(path.rsplit(|byte| *byte == b'/').next().unwrap_or_default());
+        let image = Image { name: name.to_string(), path: path.clone(), file, bias };
+        Ok(Self { image, space, entry, sp })
+    }
+}
+
+fn hwcaps() -> Hwcaps {
+    static CAPS: Once<Hwcaps> = Once::new();
+    *CAPS.call_once(|| Hwcaps::of(&arch::identification(), linux_program::hwcap::Allowed::default()))
+}
+
+fn clock_page() -> Phys {
+    static PAGE_OF_CLOCK: Once<Phys> = Once::new();
+    *PAGE_OF_CLOCK.call_once(|| {
+        let mut block = crate::memory::allocate(PAGE).expect("no memory for the clock's page");
+        block.as_slice::<u8>()[..linux_program::vdso::Clock::SIZE].copy_from_slice(&clock().encode());
+        Phys::of_linear(block.leak().as_ptr()).expect("blocks are in the linear map")
+    })
+}
+
+fn vdso_page() -> Phys {
+    static PAGE_OF_VDSO: Once<Phys> = Once::new();
+    *PAGE_OF_VDSO.call_once(|| {
+        let mut block = crate::memory::allocate(PAGE).expect("no memory for the vDSO");
+        block.as_slice::<u8>().copy_from_slice(&IMAGE.0);
+        let page = block.leak();
+        arch::synchronise_code(page.as_ptr(), page.len());
+        Phys::of_linear(page.as_ptr()).expect("blocks are in the linear map")
+    })
+}
+
+/// Puts a program's segments into an address space, with vDSO and heap.
+fn load(space: &mut Space, placed: &Placed<'_>) -> Result<()> {
+    for segment in placed.segments() {
+        let UserRange { start, .. } = segment.pages;
+        // Written before the program may only read it.
+        space.map(segment.pages.len(), Some(start), true, segment.access, Purpose::Program, false)?;
+        space.write(segment.range.start, segment.contents)?;
+        if segment.access.execute {
+            space.synchronise_code(segment.pages);
+        }
+    }
+    space.set_heap(placed.heap());
+    let read = Access { read: true, write: false, execute: false };
+    let clock_at = UserAddr::new(space::VDSO.get() - PAGE);
+    space.map_kernel(clock_at, clock_page(), PAGE, read)?;
+    space.map_kernel(space::VDSO, vdso_page(), PAGE, Access { execute: true, ..read })
+}
+
+/// Makes the first thread's stack; returns its stack pointer.
+fn make_stack(space: &mut Space, placed: &Placed<'_>, command: &Command) -> Result<UserAddr> {
+    let wanted = placed.program().stack().size.unwrap_or(STACK);
+    let size = wanted.max(4 * PAGE).checked_next_multiple_of(PAGE).ok_or(Errno::ENOMEM)?;
+    let data = Access { read: true, write: true, execute: false };
+    let bottom = space::STACK_TOP.get().checked_sub(size).ok_or(Errno::ENOMEM)?;
+    space.map(size, Some(UserAddr::new(bottom)), true, data, Purpose::Stack, false)?;
+    let mut random = [0; 16];
+    super::random::fill(&mut random);
+    let first = InitialStack {
+        arguments: command.arguments.iter().map(Vec::as_slice),
+        environment: command.environment.iter().map(Vec::as_slice),
+        file_name: &command.path,
+        program: placed,
+        random,
+        hwcaps: hwcaps(),
+        credentials: Credentials::default(),
+        vdso: Some(space::VDSO),
+        min_signal_stack: MIN_SIGNAL_STACK,
+    };
+    let needed = first.size().map_err(|_| Errno::EINVAL)? as u64;
+    if needed > STRINGS.min(size / 2) {
+        return Err(Errno::E2BIG);
+    }
+    let mut memory = vec![0; needed as usize];
+    let sp = first.write(space::STACK_TOP, &mut memory).map_err(|_| Errno::E2BIG)?;
+    let used = (space::STACK_TOP.get() - sp.get()) as usize;
+    space.write(sp, &memory[memory.len() - used..])?;
+    Ok(sp)
+}

@@ -1,0 +1,141 @@
+//! All processes, and who started whom.
+
+use super::{
+    errno::{Errno, Result},
+    files,
+    process::{End, Process},
+    signal::{self, Info},
+    thread::UserThread,
+};
+use crate::{memory, sync::IrqMutex};
+use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use core::sync::atomic::Ordering;
+
+/// The most processes at a time, those included that are over and have not been waited for.
+const MOST: usize = 1024;
+
+/// `si_code` of SIGCHLD.
+pub const CLD_EXITED: i32 = 1;
+pub const CLD_KILLED: i32 = 2;
+
+static ALL: IrqMutex<BTreeMap<u32, Arc<Process>>> = IrqMutex::new(BTreeMap::new());
+
+/// Takes a process on.
+pub fn enter(process: &Arc<Process>) -> Result<()> {
+    let mut all = ALL.lock();
+    if all.len() >= MOST || !memory::has_room_for_thread() {
+        return Err(Errno::EAGAIN);
+    }
+    all.insert(process.id(), process.clone());
+    Ok(())
+}
+
+/// Forgets a process.
+pub fn leave(id: u32) {
+    let gone = ALL.lock().remove(&id);
+    drop(gone);
+}
+
+/// All processes.
+pub fn all() -> Vec<Arc<Process>> {
+    ALL.lock().values().cloned().collect()
+}
+
+/// A process by its number.
+pub fn get(id: u32) -> Option<Arc<Process>> {
+    ALL.lock().get(&id).cloned()
+}
+
+/// A thread of any process.
+pub fn thread(id: u32) -> Option<Arc<UserThread>> {
+    if let Some(thread) = get(id).and_then(|process| process.thread(id)) {
+        return Some(thread);
+    }
+    all().iter().find_map(|process| process.thread(id))
+}
+
+/// The first process: it inherits the children of those that are over.
+fn first() -> Option<Arc<Process>> {
+    let first = ALL.lock().first_key_value().map(|(_, process)| process.clone());
+    first.filter(|process| process.parent() == 0 && !process.is_over())
+}
+
+/// A process is over: its children get another parent, and its own is told.
+pub fn ended(process: &Process) {
+    let heir = first().filter(|heir| heir.id() != process.id());
+    for child in all().iter().filter(|child| child.parent() == process.id()) {
+        child.set_parent(heir.as_ref().map_or(0, |heir| heir.id()));
+        if child.is_over() {
+            tell_parent(child);
+        }
+    }
+    tell_parent(process);
+}
+
+/// Tells a process's parent that it is over; whoever has none, or one that does not care, is forgotten.
+fn tell_parent(process: &Process) {
+    let parent = get(process.parent()).filter(|parent| !parent.is_over());
+    match parent {
+        Some(parent) if !parent.signals.lock().forgets_children() => {
+            let code = match process.how() {
+                Some(End::Killed(_)) => CLD_KILLED,
+                _ => CLD_EXITED,
+            };
+            parent.signal(Info {
+                number: signal::SIGCHLD,
+                code,
+                value: u64::from(process.id()),
+                syndrome: 0,
+            });
+        }
+        _ => leave(process.id()),
+    }
+    files::something_happened();
+}
+
+/// Ends all processes but one.
+pub fn end_others(but: u32) {
+    let others: Vec<_> = all().into_iter().filter(|process| process.id() != but).collect();
+    for process in &others {
+        process.end(End::Killed(signal::SIGKILL));
+    }
+    for process in &others {
+        process.join();
+    }
+}
+
+/// A child that is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    pub id: u32,
+    pub end: End,
+    /// Ticks that it has had cores.
+    pub used: u64,
+}
+
+/// Waits for a child, the one with a number or any, to be over. `None` if it is not and the caller does not want to wait.
+pub fn wait(thread: &UserThread, which: Option<u32>, now: bool, keep: bool) -> Result<Option<Ended>> {
+    let own = thread.process();
+    let attempt = || {
+        let is_meant =
+            |child: &&Arc<Process>| child.parent() == own.id() && which.is_none_or(|id| id == child.id());
+        let children = all();
+        let mut children = children.iter().filter(is_meant).peekable();
+        if children.peek().is_none() {
+            return Err(Errno::ECHILD);
+        }
+        let Some(child) = children.find(|child| child.is_over()) else {
+            // As if it had been found, and nobody.
+            return Ok(now.then_some(None));
+        };
+        let used = child.used_ticks() + child.used_by_children.load(Ordering::Relaxed);
+        let ended = Ended { id: child.id(), end: child.how().unwrap_or(End::Exited(0)), used };
+        if !keep {
+            let Some(gone) = ALL.lock().remove(&child.id()) else { return Ok(None) };
+            drop(gone);
+            own.used_by_children.fetch_add(used, Ordering::Relaxed);
+        }
+        Ok(Some(Some(ended)))
+    };
+    Ok(files::wait_until(thread, None, attempt)?.flatten())
+}
