@@ -19,7 +19,7 @@ fn main() {
         let Some(program) = path.file_stem().and_then(|stem| Path::to_str(stem.as_ref())) else { continue };
         let (feature, script) = match program {
             "native" | "sched" => ("LWK", &kernel),
-            "lwk" => ("PROGRAMS", &kernel),
+            "lwk" | "primary" => ("PROGRAMS", &kernel),
             "firmware" => ("HV", &flat),
             _ => ("HV", &hypervisor),
         };

@@ -3,7 +3,7 @@
 use crate::{
     board::{self, Board},
     bundle::Spec,
-    image, paths, setup, step,
+    control, image, paths, setup, step,
     toolchain::{self, Toolchain, host_cargo},
 };
 use anyhow::{Context, Result, bail, ensure};
@@ -13,6 +13,7 @@ use std::{path::Path, process::Command};
 const GUESTS: &str = "margay-guest";
 /// The kernels that run programs, native and as a guest. They are built without FP/SIMD of their own.
 const LWK: &str = "lwk";
+const PRIMARY: &str = "primary";
 const GUEST_LWK: &str = "guest-lwk";
 /// What is a flat binary: one of them, and the firmware for tests.
 const FLAT: [&str; 2] = ["flat", "firmware"];
@@ -23,7 +24,7 @@ pub struct Args {
     /// The board to build for, or `all`
     #[arg(long, default_value = "qemu-virt")]
     board: String,
-    /// Build only this image (`hv`, `sched`, `native`, `lwk` or `guest-…`; may be repeated), and no bundle
+    /// Build only this image (`hv`, `sched`, `native`, `lwk`, `primary` or `guest-…`; may be repeated), and no bundle
     #[arg(long)]
     only: Vec<String>,
 }
@@ -45,6 +46,7 @@ pub fn verb(args: &Args) -> Result<()> {
 pub fn everything(board: &'static Board, toolchain: &Toolchain) -> Result<()> {
     images(board, toolchain, &[])?;
     let dir = paths::images(board.name);
+    control::prepare(toolchain, &dir)?;
     let bundle = Spec::of_board(board)?.build(&dir)?;
     let path = dir.join("bundle.cpio");
     paths::write(&path, &bundle)?;
@@ -107,7 +109,7 @@ pub fn images(board: &'static Board, toolchain: &Toolchain, only: &[String]) -> 
             target: toolchain::PROGRAMS,
             profile: "programs",
             features: vec!["--no-default-features", "--features", "programs"],
-            programs: vec![own(LWK)],
+            programs: vec![own(LWK), own(PRIMARY)],
         },
         Group {
             title: "the guest for programs",

@@ -77,6 +77,23 @@ pub struct Vm {
     pub properties: Properties,
 }
 
+impl Vm {
+    /// A VM with a kernel and its command line.
+    fn new(name: &str, kernel: &str, bootargs: &str) -> Self {
+        Self {
+            name: name.into(),
+            kernel: Some(kernel.into()),
+            ramdisk: None,
+            fdt: None,
+            vcpus: None,
+            memory: None,
+            bootargs: Some(bootargs.into()),
+            copies: None,
+            properties: Properties::new(),
+        }
+    }
+}
+
 /// A file given by its content, by its size alone (zeroes), or as a device tree.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -112,29 +129,24 @@ impl Spec {
     /// A bundle with one VM beside the scheduler: the kernel that runs programs, with this command line and root file system.
     pub fn of_program(name: &str, vcpus: u32, memory_mib: u64, bootargs: &str, root: Vec<u8>) -> Self {
         const ROOT: &str = "root.cpio";
-        let vm = |name: &str, kernel: &str, bootargs: &str| Vm {
-            name: name.into(),
-            kernel: Some(kernel.into()),
-            ramdisk: None,
-            fdt: None,
-            vcpus: None,
-            memory: None,
-            bootargs: Some(bootargs.into()),
-            copies: None,
-            properties: Properties::new(),
-        };
         let program = Vm {
             ramdisk: Some(ROOT.into()),
             vcpus: Some(vcpus),
             memory: Some(format!("{memory_mib}M").into()),
-            ..vm(name, "guest-lwk.img", bootargs)
+            ..Vm::new(name, "guest-lwk.img", bootargs)
         };
-        let root = File { name: ROOT.into(), text: String::new(), size: None, tree: None, bytes: Some(root) };
         Self {
-            vm: vec![vm("sched", "sched.img", "exit-when=all-stopped"), program],
-            file: vec![root],
+            vm: vec![Vm::new("sched", "sched.img", "exit-when=all-stopped"), program],
+            file: vec![File::made(ROOT, root)],
             ..Self::default()
         }
+    }
+
+    /// A bundle with nothing but the primary, which runs this program in the control task's place.
+    pub fn of_primary_program(name: &str, bootargs: &str, root: Vec<u8>) -> Self {
+        const ROOT: &str = "root.cpio";
+        let primary = Vm { ramdisk: Some(ROOT.into()), ..Vm::new(name, "primary.img", bootargs) };
+        Self { vm: vec![primary], file: vec![File::made(ROOT, root)], ..Self::default() }
     }
 
     fn load(path: &Path) -> Result<Self> {
@@ -197,6 +209,11 @@ pub fn check(bundle: &[u8], memory: u64) -> std::result::Result<(), String> {
 }
 
 impl File {
+    /// With what was made elsewhere.
+    pub fn made(name: &str, bytes: Vec<u8>) -> Self {
+        Self { name: name.into(), text: String::new(), size: None, tree: None, bytes: Some(bytes) }
+    }
+
     fn content(&self) -> Result<Vec<u8>> {
         if let Some(bytes) = &self.bytes {
             return Ok(bytes.clone());

@@ -10,6 +10,7 @@ mod build;
 mod bundle;
 mod ci;
 mod console;
+mod control;
 mod fuzz;
 mod image;
 mod linux;

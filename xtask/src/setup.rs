@@ -126,7 +126,7 @@ pub fn ensure_compilers() -> bool {
 }
 
 /// Rust's library for Linux programs.
-fn ensure_rust_target() -> bool {
+pub fn ensure_rust_target() -> bool {
     if toolchain::has_library(RUST_TARGET) || rustup_add(&[RUST_TARGET]) {
         return true;
     }

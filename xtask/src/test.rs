@@ -7,14 +7,14 @@ mod scenario;
 
 use crate::{
     bench, board, build,
-    bundle::Spec,
-    linux, paths,
+    bundle::{File, Spec},
+    control, linux, paths,
     qemu::{Machine, Outcome},
     sdcard, setup, tree,
 };
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use scenario::Scenario;
+use scenario::{Place, Scenario};
 use std::{
     collections::BTreeSet,
     fs,
@@ -216,7 +216,7 @@ fn compare_program(scenario: &Scenario, outcome: &Outcome) -> Vec<String> {
     let Some(program) = scenario.program.as_ref().filter(|program| program.compared) else {
         return Vec::new();
     };
-    let who = scenario.in_vm.then_some(scenario::PROGRAM_VM);
+    let who = scenario.program_vm();
     match program.reference() {
         Ok(reference) => reference.compare(&outcome.lines, who),
         Err(error) => vec![format!("{error:#}")],
@@ -248,14 +248,26 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
     if let Some(program) = &scenario.program {
         let (root, bootargs) = (program.root()?, format!("{} {}", scenario.bootargs, program.bootargs()?));
         let bootargs = bootargs.trim_start();
-        if scenario.in_vm {
-            let (name, memory) = (scenario::PROGRAM_VM, scenario::PROGRAM_MEMORY);
-            spec = Some(Spec::of_program(name, scenario.cores, memory, bootargs, root));
-        } else {
-            paths::write(bundle, &root)?;
-            machine.initrd = Some(bundle.to_owned());
-            bootargs.clone_into(&mut machine.bootargs);
+        match scenario.place {
+            Place::Native => {
+                paths::write(bundle, &root)?;
+                machine.initrd = Some(bundle.to_owned());
+                bootargs.clone_into(&mut machine.bootargs);
+            }
+            Place::Primary => {
+                spec = Some(Spec::of_primary_program(scenario::PROGRAM_PRIMARY, bootargs, root));
+            }
+            Place::Secondary => {
+                let (name, memory) = (scenario::PROGRAM_VM, scenario::PROGRAM_MEMORY);
+                spec = Some(Spec::of_program(name, scenario.cores, memory, bootargs, root));
+            }
         }
+    }
+    if !scenario.script.is_empty()
+        && let Some(spec) = &mut spec
+    {
+        let root = control::with_script(&paths::images(board.name), &scenario.script)?;
+        spec.file.push(File::made(control::ROOT, root));
     }
     if let Some(spec) = spec {
         let bytes = spec.build_damaged(&paths::images(board.name), &scenario.damage)?;

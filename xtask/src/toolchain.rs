@@ -60,6 +60,11 @@ impl Toolchain {
 
     /// `cargo <verb>` for a bare-metal target.
     pub fn cargo(&self, verb: &str, target: &str) -> Command {
+        self.cargo_with(verb, target, "core,alloc,compiler_builtins")
+    }
+
+    /// As [`cargo`](Self::cargo), with these parts of the library made from source if it has to be.
+    pub fn cargo_with(&self, verb: &str, target: &str, library: &str) -> Command {
         let mut cargo = match self {
             Self::Installed | Self::FromSource => host_cargo(),
             Self::Distribution(bin) => {
@@ -77,10 +82,10 @@ impl Toolchain {
         };
         cargo.arg(verb).args(["--target", target]);
         if *self != Self::Installed {
-            cargo.env("RUSTC_BOOTSTRAP", "1").args([
-                "-Zbuild-std=core,alloc,compiler_builtins",
-                "-Zbuild-std-features=compiler-builtins-mem",
-            ]);
+            cargo.env("RUSTC_BOOTSTRAP", "1").arg(format!("-Zbuild-std={library}"));
+            if !library.starts_with("std") {
+                cargo.arg("-Zbuild-std-features=compiler-builtins-mem");
+            }
             if let Some(linker) = self.linker() {
                 let target = target.to_uppercase().replace('-', "_");
                 cargo.env(format!("CARGO_TARGET_{target}_LINKER"), linker);

@@ -41,7 +41,8 @@ pub(crate) const MAX_MEMORY: u64 = 1 << 40;
 pub const MAX_REGIONS: usize = 512;
 
 /// Margay's own properties of a VM node; everything else with its prefix is a mistake.
-const OWN_PROPERTIES: [&str; 4] = ["margay,bootargs", "margay,kind", "margay,gic", OWN_TIME];
+const OWN_PROPERTIES: [&str; 5] =
+    ["margay,bootargs", "margay,control", "margay,kind", "margay,gic", OWN_TIME];
 const OWN_TIME: &str = "margay,time-from-start";
 /// Margay's own property of the hypervisor's node.
 const FORWARD: &str = "margay,forward-interrupts";
@@ -98,6 +99,8 @@ pub struct VmSpec<'a> {
     pub mem_size: Option<u64>,
     /// The kernel command line, for a device tree that the hypervisor makes.
     pub bootargs: Option<&'a str>,
+    /// How it is to be run, in words for the primary (`margay,control`).
+    pub control: Option<&'a str>,
     /// The SMC function ids that it may use.
     pub smc_whitelist: Cells<'a>,
     /// Whether calls outside of `smc_whitelist` are let through as well.
@@ -244,7 +247,7 @@ impl<'a> Manifest<'a> {
         }
         let is_partition = place.flag("is_ffa_partition")?;
         // The primary has all cores and all remaining memory; it and the super-secondary have the machine's own tree.
-        let denied = ["fdt_filename", "mem_size", "vcpu_count"];
+        let denied = ["fdt_filename", "mem_size", "vcpu_count", "margay,control"];
         let denied = match kind {
             Kind::Primary if is_partition => &denied[1..],
             Kind::Primary => &denied,
@@ -284,6 +287,7 @@ impl<'a> Manifest<'a> {
             vcpu_count,
             mem_size,
             bootargs: place.text("margay,bootargs")?,
+            control: place.text("margay,control")?,
             smc_whitelist: place.cells("smc_whitelist", 1)?,
             smc_whitelist_permissive: place.flag("smc_whitelist_permissive")?,
             partition: None,

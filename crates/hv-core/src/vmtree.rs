@@ -306,7 +306,7 @@ pub(crate) fn super_secondary(
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PrimaryTree<'a> {
     /// The other VMs: id and name, for people.
-    pub(crate) others: &'a [(u16, &'a str)],
+    pub(crate) others: &'a [(u16, &'a str, &'a str)],
     pub(crate) regions: &'a [Region],
     pub(crate) bootargs: &'a str,
     /// First address, and the one after the last.
@@ -415,7 +415,7 @@ fn ramdisk(fdt: &mut Writer, ramdisk: Option<(u64, u64)>) {
 }
 
 /// The node that says who is below, and to the primary, whom it is to run.
-fn hypervisor(fdt: &mut Writer, vm_name: Option<&str>, others: &[(u16, &str)]) {
+fn hypervisor(fdt: &mut Writer, vm_name: Option<&str>, others: &[(u16, &str, &str)]) {
     fdt.begin("hypervisor");
     fdt.text("compatible", "margay,hypervisor");
     if let Some(name) = vm_name {
@@ -425,10 +425,11 @@ fn hypervisor(fdt: &mut Writer, vm_name: Option<&str>, others: &[(u16, &str)]) {
         fdt.cells("#address-cells", &[1]);
         fdt.cells("#size-cells", &[0]);
     }
-    for (id, name) in others {
+    for (id, name, control) in others {
         fdt.begin_at("vm", u64::from(*id));
         fdt.cells("reg", &[u32::from(*id)]);
         fdt.text("margay,vm-name", name);
+        fdt.text("margay,control", control);
         fdt.end();
     }
     fdt.end();
@@ -712,7 +713,7 @@ mod tests {
     }
 
     const PRIMARY: PrimaryTree<'_> = PrimaryTree {
-        others: &[(2, "compute1"), (3, "compute2")],
+        others: &[(2, "compute1", ""), (3, "compute2", "autostart cores=1")],
         regions: &[Region::new(0x4010_0000, 0x1000_0000), Region::new(0x6000_0000, 0x1_8000_0000)],
         bootargs: "run all",
         ramdisk: Some((0x6000_0000, 0x6000_0100)),
@@ -743,6 +744,8 @@ mod tests {
         assert!(property(fdt, "/timer", "interrupt-parent").is_none());
         assert_eq!(bytes(fdt, "/hypervisor", "compatible"), b"margay,hypervisor\0");
         assert_eq!(bytes(fdt, "/hypervisor/vm@3", "margay,vm-name"), b"compute2\0");
+        assert_eq!(bytes(fdt, "/hypervisor/vm@2", "margay,control"), b"\0");
+        assert_eq!(bytes(fdt, "/hypervisor/vm@3", "margay,control"), b"autostart cores=1\0");
 
         let chosen: Vec<_> =
             fdt.find_node("/chosen").unwrap().properties().map(|p| p.name().to_string()).collect();

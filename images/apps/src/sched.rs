@@ -47,7 +47,7 @@ pub fn main(app: &App) -> Status {
     for partition in &partitions {
         println!("{} is {}, {} vCPUs", partition.id, partition.name, partition.vcpus);
     }
-    let machines = Machines::new(partitions);
+    let machines = Machines::new(partitions, app.cores());
     if line.has("bench") {
         let entry = app.entry_ticks();
         match line.number("bench-core").filter(|core: &u64| *core != 0) {
@@ -70,7 +70,7 @@ pub fn main(app: &App) -> Status {
         registers::private::primary(500, VcpuId { vm: vm.id(), index: VcpuIndex(0) });
     }
     let limit = line.number("stop-after-ms").map(|ms: u64| time::after_ns(ms.saturating_mul(1_000_000)));
-    machines.start(app.cores());
+    machines.start();
     wait(machines, limit, line.get("exit-when") == Some("all-stopped"));
     if machines.iter().any(|vm| !vm.is_over()) {
         println!("stopped after the time that stop-after-ms= gives");

@@ -56,15 +56,32 @@ pub struct Scenario {
     /// The form of the bundle: `newc` or `old-binary`.
     pub archive: Form,
     pub damage: Vec<Damage>,
+    /// Orders for the control task: `/script` in `control.cpio`.
+    pub script: String,
+    /// Whether the program runs in the primary VM, too.
+    pub in_primary: bool,
     /// A program to run: on the native kernel, and in a VM.
     pub program: Option<Program>,
-    /// Of the two, this is the one in a VM.
+    /// Where this one runs it.
     #[serde(skip)]
-    pub in_vm: bool,
+    pub place: Place,
     pub expect: Expect,
 }
 
-/// The VM of a scenario's program, and its memory in MiB.
+/// Where a scenario's program runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// On the native kernel.
+    #[default]
+    Native,
+    /// In the primary VM, in the control task's place.
+    Primary,
+    /// In a secondary VM.
+    Secondary,
+}
+
+/// The VMs of a scenario's program, and its memory in MiB.
+pub const PROGRAM_PRIMARY: &str = "primary";
 pub const PROGRAM_VM: &str = "one";
 pub const PROGRAM_MEMORY: u64 = 512;
 
@@ -95,33 +112,48 @@ impl Default for Scenario {
             hypervisor: Properties::new(),
             archive: Form::default(),
             damage: Vec::new(),
+            script: String::new(),
+            in_primary: false,
             program: None,
-            in_vm: false,
+            place: Place::Native,
             expect: Expect::default(),
         }
     }
 }
 
 impl Scenario {
-    /// This scenario's program on the native kernel, and in a VM that has as many vCPUs as the machine has cores.
+    /// This scenario's program on the native kernel, in a VM that has as many vCPUs as the machine has cores, and perhaps in the primary.
     fn with_program(self) -> Vec<Self> {
-        let Some(program) = &self.program else { return vec![self] };
-        // What is expected of the program is said by its VM, and the machine ends well.
+        if self.program.is_none() {
+            return vec![self];
+        }
+        let mut all = vec![self.in_vm(Place::Secondary, "vm", PROGRAM_VM)];
+        if let Some(status) = all[0].expect.status.replace(0) {
+            all[0].expect.also.push(format!("[{PROGRAM_VM}] @exit status={status}"));
+        }
+        if self.in_primary {
+            all.push(self.in_vm(Place::Primary, "primary", PROGRAM_PRIMARY));
+        }
+        all.insert(0, Self { boot: "lwk".into(), ..self });
+        all
+    }
+
+    /// The same in a VM, which says what is expected of the program.
+    fn in_vm(&self, place: Place, title: &str, vm: &str) -> Self {
         let mut expect = self.expect.clone();
         for line in expect.lines.iter_mut().chain(&mut expect.also) {
-            *line = format!("[{PROGRAM_VM}] *{line}");
+            *line = format!("[{vm}] *{line}");
         }
-        if let Some(status) = expect.status.replace(0) {
-            expect.also.push(format!("[{PROGRAM_VM}] @exit status={status}"));
+        Self { name: format!("{} ({title})", self.name), place, expect, ..self.clone() }
+    }
+
+    /// The VM that says what the program says.
+    pub fn program_vm(&self) -> Option<&'static str> {
+        match self.place {
+            Place::Native => None,
+            Place::Primary => Some(PROGRAM_PRIMARY),
+            Place::Secondary => Some(PROGRAM_VM),
         }
-        let in_vm = Self {
-            name: format!("{} (vm)", self.name),
-            in_vm: true,
-            program: Some(program.clone()),
-            expect,
-            ..self.clone()
-        };
-        vec![Self { boot: "lwk".into(), ..self }, in_vm]
     }
 
     /// The bundle that this scenario writes out, if it does.

@@ -154,7 +154,7 @@ pub(super) fn primary(bundle: &Bundle<'_>, plan: &Plan, machine: &Machine<'_>) -
     let bootargs = vm.bootargs.or(machine.bootargs()).unwrap_or_default();
     let mut others = Vec::new();
     for vm in bundle.secondaries() {
-        others.push((vm.index, vm.debug_name));
+        others.push((vm.index, vm.debug_name, vm.control.unwrap_or_default()));
     }
     let tree = vmtree::PrimaryTree { others: &others, regions: &place.regions, bootargs, ramdisk };
     let room = bundle.primary_needs(machine.dtb().len()).tree;

@@ -294,7 +294,7 @@ fn is_refused(vcpu: &'static Vcpu, call: &[u64], code: ffa::Error) {
 pub fn rewrite_trees(machine_dtb: &[u8]) {
     let regions = [crate::plan::Region::new(0x4000_0000, 0x1000_0000)];
     let (bootargs, ramdisk) = ("a=b", Some((0x4800_0000, 0x4810_0000)));
-    let primary = vmtree::PrimaryTree { others: &[(2, "two")], regions: &regions, bootargs, ramdisk };
+    let primary = vmtree::PrimaryTree { others: &[(2, "two", "")], regions: &regions, bootargs, ramdisk };
     let secondary = vmtree::SecondaryTree {
         memory_base: 0x4000_0000,
         memory_len: 0x1000_0000,

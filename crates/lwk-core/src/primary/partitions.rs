@@ -21,6 +21,8 @@ pub struct Partition {
     pub name: String,
     /// How many vCPUs it has.
     pub vcpus: u16,
+    /// What its manifest says of how it is to be run (`margay,control`).
+    pub settings: String,
 }
 
 /// Asks the hypervisor for all partitions but this one. Once: it registers this VM's mailbox.
@@ -41,8 +43,9 @@ pub fn discover(app: &App) -> Result<Vec<Partition>, ffa::Error> {
         .filter(|info| info.id != VmId::PRIMARY.0)
         .map(|info| {
             let id = VmId(info.id);
-            let name = name_of(app, id).unwrap_or_else(|| format!("{id}"));
-            Partition { id, name, vcpus: info.execution_contexts }
+            let name = text_of(app, id, "margay,vm-name").unwrap_or_else(|| format!("{id}"));
+            let settings = text_of(app, id, "margay,control").unwrap_or_default();
+            Partition { id, name, vcpus: info.execution_contexts, settings }
         })
         .collect();
     // One that has several services is there several times.
@@ -51,14 +54,14 @@ pub fn discover(app: &App) -> Result<Vec<Partition>, ffa::Error> {
     Ok(partitions)
 }
 
-/// The name of a VM: `margay,vm-name` of the child of `/hypervisor` whose `reg` is its id.
-fn name_of(app: &App, id: VmId) -> Option<String> {
+/// A text of a VM: a property of the child of `/hypervisor` whose `reg` is its id.
+fn text_of(app: &App, id: VmId, property: &str) -> Option<String> {
     let tree = Fdt::new(app.machine().dtb()).ok()?;
     let node = tree.find_node("/hypervisor")?;
     let vm = node.children().find(|child| {
         let reg = child.property("reg").and_then(|reg| reg.value().first_chunk::<4>().copied());
         reg.map(u32::from_be_bytes) == Some(u32::from(id.0))
     })?;
-    let name = vm.property("margay,vm-name")?;
-    core::str::from_utf8(name.value().strip_suffix(&[0])?).ok().map(String::from)
+    let text = vm.property(property)?;
+    core::str::from_utf8(text.value().strip_suffix(&[0])?).ok().map(String::from)
 }

@@ -1,19 +1,47 @@
 //! The body of a vCPU's task: run it, act on why it stopped running, again.
 
 use super::{Ending, Machines, Vm};
-use crate::{fault::vm_report, task, time};
+use crate::{
+    arch,
+    fault::vm_report,
+    percore::{self, CoreIndex},
+    task, time,
+};
 use hv_abi::{exit::Exit, ffa, guest, ids::VcpuId};
 
 /// How long to leave a vCPU alone that another core is just putting down.
 const BUSY_NS: u64 = 20_000;
 
-/// Runs a vCPU until its VM is over.
+/// Why a vCPU's task has nothing more to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The VM is over.
+    Over,
+    /// The vCPU is to run on another core.
+    Moves(CoreIndex),
+}
+
+/// Runs a vCPU until its VM is over, or it is to run elsewhere.
 ///
-/// Interrupts for the primary end `FFA_RUN`, and have been handled when it has returned, because interrupts are not
-/// masked here. If the vCPU's quantum was over, another task ran then too.
-pub(super) fn until_over(machines: &Machines, vm: &Vm, vcpu: VcpuId) {
+/// Interrupts for the primary end `FFA_RUN`, and have been handled when they are unmasked behind it. If the vCPU's quantum was over,
+/// another task ran then too.
+pub(super) fn until_over(machines: &Machines, vm: &Vm, vcpu: VcpuId) -> Outcome {
+    let here = percore::this().index();
     while vm.ending() == Ending::None {
-        let Ok((about, exit)) = guest::run(vcpu) else {
+        // What says otherwise from here on comes with an interrupt, which ends the run, because it has not been handled before.
+        let masked = arch::mask_interrupts();
+        let place = vm.place(vcpu.index.0);
+        if vm.is_paused() || place != Some(here) {
+            arch::restore_interrupts(masked);
+            match place {
+                Some(core) if core != here => return Outcome::Moves(core),
+                _ => machines.rest(vm),
+            }
+            continue;
+        }
+        let ran = guest::run(vcpu);
+        arch::restore_interrupts(masked);
+        let Ok((about, exit)) = ran else {
             log::error!("the hypervisor answered FFA_RUN of {} with something that is no exit", vm.name());
             vm.end(Ending::Aborted);
             break;
@@ -58,4 +86,5 @@ pub(super) fn until_over(machines: &Machines, vm: &Vm, vcpu: VcpuId) {
             }
         }
     }
+    Outcome::Over
 }

@@ -5,6 +5,7 @@ use super::{
     errno::{Errno, Result},
     random,
     thread::{self, UserThread},
+    vms,
 };
 use crate::{console, sync::IrqMutex, task::Mutex};
 use alloc::{collections::VecDeque, sync::Arc, vec, vec::Vec};
@@ -39,6 +40,7 @@ pub const ZERO: Device = Device(2);
 pub const FULL: Device = Device(3);
 pub const RANDOM: Device = Device(4);
 pub const CONSOLE: Device = Device(5);
+pub const VMS: Device = Device(6);
 
 /// The root file system.
 static FILES: Once<Mutex<FileSystem>> = Once::new();
@@ -67,6 +69,8 @@ pub enum Object {
     Text(Vec<u8>),
     PipeOut(Arc<Pipe>),
     PipeIn(Arc<Pipe>),
+    /// `/dev/margay`.
+    Vms(vms::Device),
 }
 
 /// An open file: descriptors that were duplicated share it.
@@ -114,6 +118,7 @@ impl Open {
             Object::Text(text) => copy_part(text, offset, to, size)?,
             Object::PipeOut(pipe) => pipe.read(thread, to, size, self.has(O_NONBLOCK))?,
             Object::PipeIn(_) => return Err(Errno::EBADF),
+            Object::Vms(device) => device.read(thread, to, size, self.has(O_NONBLOCK))?,
             Object::Node(node) => match with_files(|files| files.archived(*node)) {
                 Some(bytes) => copy_part(bytes, offset, to, size)?,
                 None => with_files(|files| copy_part(files.bytes(*node)?, offset, to, size))?,
@@ -133,6 +138,7 @@ impl Open {
             Object::Full => Err(Errno::ENOSPC),
             Object::Text(_) => Err(Errno::EROFS),
             Object::PipeOut(_) => Err(Errno::EBADF),
+            Object::Vms(_) => Err(Errno::EINVAL),
             Object::PipeIn(pipe) => pipe.write(thread, from, size, self.has(O_NONBLOCK)),
             Object::Console => chunks(from, size, |bytes| {
                 thread.process().output.lock().write(bytes);
@@ -162,6 +168,7 @@ impl Open {
         match &self.object {
             Object::PipeOut(pipe) => pipe.ready_out(),
             Object::PipeIn(pipe) => pipe.ready_in(),
+            Object::Vms(device) => u16::from(device.is_ready()),
             _ => 1 | 4,
         }
     }
@@ -503,6 +510,7 @@ pub fn open(thread: &UserThread, start: Start, path: &[u8], flags: u32, mode: u3
         Kind::Device(FULL) => Object::Full,
         Kind::Device(RANDOM) => Object::Random,
         Kind::Device(CONSOLE) => Object::Console,
+        Kind::Device(VMS) => vms::open(thread)?,
         Kind::Device(_) => return Err(Errno::ENODEV),
         _ => Object::Node(node),
     };

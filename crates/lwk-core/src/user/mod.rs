@@ -8,6 +8,7 @@
 //! | `syscall` | the system calls; [`docs/lwk.md`] lists them with their limits |
 //! | `signal`, `futex`, `files`, `proc` | what several of them share |
 //! | `copy` | the only way to a program's memory |
+//! | `vms` | `/dev/margay`: VMs, for the control task of a primary |
 //! | `fault`, `report` | what a program did wrong, and how that is told |
 //!
 //! Programs exist in kernels that are built without FP/SIMD of their own (`aarch64-unknown-none-softfloat`): a system call
@@ -30,6 +31,7 @@ mod signal;
 mod space;
 mod syscall;
 mod thread;
+mod vms;
 
 use crate::{
     app::{App, Status},
@@ -41,8 +43,11 @@ use crate::{
 use alloc::{vec, vec::Vec};
 use image::{Command, Loaded};
 use memfs::FileSystem;
-use process::Process;
+use process::{End, Process};
 use spin::Once;
+
+pub(crate) use files::something_happened;
+pub(crate) use vms::had_device;
 
 /// The virtual counter when the kernel's image was entered: when programs' monotonic clock was 0.
 static BOOT: Once<u64> = Once::new();
@@ -107,14 +112,30 @@ pub(crate) fn init_core() {
     arch::init_programs();
 }
 
-/// Runs the program that `init=` names from the initrd to its end: the main function of an image without one of its own.
-pub fn main(app: &App) -> Status {
-    let line = app.command_line();
+/// How the first process has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FirstEnded {
+    /// Its number.
+    pub(crate) id: u32,
+    /// As a shell tells it.
+    pub(crate) status: Status,
+    /// By a signal.
+    pub(crate) crashed: bool,
+}
+
+/// Makes ready for programs: once, before the first.
+pub(crate) fn set_up(app: &App) {
     BOOT.call_once(|| app.entry_ticks());
-    EPOCH.call_once(|| line.number::<u64>("epoch").unwrap_or(0).saturating_mul(1_000_000_000));
+    let epoch = app.command_line().number::<u64>("epoch").unwrap_or(0);
+    EPOCH.call_once(|| epoch.saturating_mul(1_000_000_000));
     MEMORY.call_once(|| app.machine().memory().map(|region| region.size).sum());
-    let path = line.get("init").unwrap_or("/init");
     mount_root(app);
+}
+
+/// Runs the program that `init=` names from the initrd to its end.
+pub(crate) fn run_first(app: &App) -> FirstEnded {
+    let line = app.command_line();
+    let path = line.get("init").unwrap_or("/init");
     let mut arguments = vec![path.as_bytes().to_vec()];
     arguments.extend(line.arguments().map(|argument| argument.as_bytes().to_vec()));
     let command = Command { path: path.as_bytes().to_vec(), arguments, environment: environment(app) };
@@ -127,5 +148,11 @@ pub fn main(app: &App) -> Status {
     };
     let end = first.join();
     processes::end_others(first.id());
-    Status(end.status())
+    FirstEnded { id: first.id(), status: Status(end.status()), crashed: matches!(end, End::Killed(_)) }
+}
+
+/// The main function of an image without one of its own: runs the first program, and ends with it.
+pub fn main(app: &App) -> Status {
+    set_up(app);
+    run_first(app).status
 }

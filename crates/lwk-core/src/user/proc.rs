@@ -1,10 +1,11 @@
 //! What `/proc`, `/sys` and `/dev` tell run-times: processors, memory, the program itself.
 
 use super::{
-    files::{CONSOLE, FULL, NULL, RANDOM, ZERO},
+    files::{CONSOLE, FULL, NULL, RANDOM, VMS, ZERO},
     thread::UserThread,
+    vms,
 };
-use crate::{memory, percore};
+use crate::{memory, percore, primary};
 use alloc::{format, string::String, vec::Vec};
 use core::fmt::Write as _;
 use memfs::{FileSystem, Start};
@@ -26,7 +27,8 @@ pub fn provide(files: &mut FileSystem) -> memfs::Result<()> {
         (b"/dev/stdout", CONSOLE),
         (b"/dev/stderr", CONSOLE),
     ];
-    for (path, device) in devices {
+    let vms = primary::machines().map(|_| (vms::PATH, VMS));
+    for (path, device) in devices.into_iter().chain(vms) {
         if files.find(Start::Root, path, false).is_err() {
             files.create_device(Start::Root, path, device, 0o666)?;
         }

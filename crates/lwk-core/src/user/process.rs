@@ -141,6 +141,7 @@ impl Process {
         let new = Self::new(0, Arc::new(image), space, Descriptors::standard(), ProcessSignals::new(), 0o022);
         let process = Arc::new(new);
         processes::enter(&process).ok()?;
+        processes::set_first(process.id());
         process.begin(Start::first(entry.get(), sp.get(), cores)).ok()?;
         Some(process)
     }

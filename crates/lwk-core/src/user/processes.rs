@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{memory, sync::IrqMutex};
 use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// The most processes at a time, those included that are over and have not been waited for.
 const MOST: usize = 1024;
@@ -54,10 +54,22 @@ pub fn thread(id: u32) -> Option<Arc<UserThread>> {
     all().iter().find_map(|process| process.thread(id))
 }
 
-/// The first process: it inherits the children of those that are over.
+/// The number of the first process, which the kernel has started.
+static FIRST: AtomicU32 = AtomicU32::new(0);
+
+/// Says which process is the first.
+pub fn set_first(id: u32) {
+    FIRST.store(id, Ordering::Release);
+}
+
+/// Whether a process is the first.
+pub fn is_first(id: u32) -> bool {
+    FIRST.load(Ordering::Acquire) == id
+}
+
+/// The first process, if it is not over: it inherits the children of those that are.
 fn first() -> Option<Arc<Process>> {
-    let first = ALL.lock().first_key_value().map(|(_, process)| process.clone());
-    first.filter(|process| process.parent() == 0 && !process.is_over())
+    get(FIRST.load(Ordering::Acquire)).filter(|process| !process.is_over())
 }
 
 /// A process is over: its children get another parent, and its own is told.

@@ -1,0 +1,292 @@
+//! Orders, in words: what a script has line by line, and what others will say to the control task.
+
+use crate::kernel::{Kernel, Order};
+use std::{fmt, io, time::Duration};
+use vm_control::{
+    Policy, Scheduling, VmState,
+    request::{Target, VmInfo},
+    settings::scheduling_word,
+};
+
+/// An order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `list`: how all VMs stand.
+    List,
+    /// `cores`: how all cores stand.
+    Cores,
+    /// `start VM`, `stop VM`, `pause VM`, `resume VM`.
+    Order(Order, String),
+    /// `restart VM`: stops it if it runs, and starts it.
+    Restart(String),
+    /// `assign VM VCPU CORE`.
+    Assign(String, u16, u32),
+    /// `schedule VM policy=… …`: the words of the manifest.
+    Schedule(String, Scheduling),
+    /// `crash VM`: why it was stopped.
+    Crash(String),
+    /// `statistics`: what the hypervisor has counted.
+    Statistics,
+    /// `sleep MS`.
+    Sleep(Duration),
+    /// `await VM STATE`.
+    Await(String, VmState),
+    /// `say …`: prints the words.
+    Say(String),
+    /// `fail`: the control task crashes, as if it had a bug.
+    Fail,
+    /// `quit STATUS`: the machine is switched off.
+    Quit(u8),
+}
+
+/// Why a line is no order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadCommand {
+    /// Nobody knows its first word.
+    Unknown(String),
+    /// There are too many words or too few, or one means nothing.
+    Words(String),
+}
+
+impl fmt::Display for BadCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(word) => write!(f, "nobody knows the order {word}"),
+            Self::Words(line) => write!(f, "\"{line}\" is not how that order is given"),
+        }
+    }
+}
+
+impl std::error::Error for BadCommand {}
+
+impl Command {
+    /// Reads a line; `None` if there is nothing on it, or a remark (`#`).
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(line: &str) -> Result<Option<Self>, BadCommand> {
+        let line = line.trim();
+        let mut words = line.split_ascii_whitespace();
+        let Some(first) = words.next().filter(|first| !first.starts_with('#')) else { return Ok(None) };
+        let words: Vec<&str> = words.collect();
+        let bad = || BadCommand::Words(line.to_owned());
+        let order = |order| match words[..] {
+            [vm] => Ok(Self::Order(order, vm.to_owned())),
+            _ => Err(bad()),
+        };
+        let command = match (first, &words[..]) {
+            ("list", []) => Self::List,
+            ("cores", []) => Self::Cores,
+            ("statistics", []) => Self::Statistics,
+            ("fail", []) => Self::Fail,
+            ("start", _) => order(Order::Start)?,
+            ("stop", _) => order(Order::Stop)?,
+            ("pause", _) => order(Order::Pause)?,
+            ("resume", _) => order(Order::Resume)?,
+            ("restart", [vm]) => Self::Restart((*vm).to_owned()),
+            ("crash", [vm]) => Self::Crash((*vm).to_owned()),
+            ("assign", [vm, vcpu, core]) => Self::Assign(
+                (*vm).to_owned(),
+                vcpu.parse().map_err(|_| bad())?,
+                core.parse().map_err(|_| bad())?,
+            ),
+            ("schedule", [vm, rest @ ..]) if !rest.is_empty() => {
+                let mut scheduling = None;
+                for word in rest {
+                    let (key, value) = word.split_once('=').ok_or_else(bad)?;
+                    scheduling_word(&mut scheduling, key, value).ok_or_else(bad)?;
+                }
+                Self::Schedule((*vm).to_owned(), scheduling.ok_or_else(bad)?)
+            }
+            ("sleep", [ms]) => Self::Sleep(Duration::from_millis(ms.parse().map_err(|_| bad())?)),
+            ("await", [vm, state]) => {
+                let state = (0..).map_while(VmState::from_number).find(|known| known.word() == *state);
+                Self::Await((*vm).to_owned(), state.ok_or_else(bad)?)
+            }
+            ("say", _) => Self::Say(words.join(" ")),
+            ("quit", []) => Self::Quit(0),
+            ("quit", [status]) => Self::Quit(status.parse().map_err(|_| bad())?),
+            _ => {
+                const ALL: [&str; 16] = [
+                    "list",
+                    "cores",
+                    "statistics",
+                    "fail",
+                    "start",
+                    "stop",
+                    "pause",
+                    "resume",
+                    "restart",
+                    "crash",
+                    "assign",
+                    "schedule",
+                    "sleep",
+                    "await",
+                    "say",
+                    "quit",
+                ];
+                return Err(if ALL.contains(&first) { bad() } else { BadCommand::Unknown(first.to_owned()) });
+            }
+        };
+        Ok(Some(command))
+    }
+}
+
+/// The VM with a name, or as `vm2`.
+pub fn find(vms: &[VmInfo], name: &str) -> io::Result<VmInfo> {
+    let by_number = || {
+        let id = name.strip_prefix("vm")?.parse().ok()?;
+        vms.iter().find(|vm| vm.vm == id)
+    };
+    let found = vms.iter().find(|vm| vm.name() == name).or_else(by_number);
+    found.copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no VM {name}")))
+}
+
+fn target(vm: &VmInfo) -> Target {
+    Target { vm: vm.vm, ..Target::default() }
+}
+
+/// A VM's state, in a word.
+pub fn state(vm: &VmInfo) -> Option<VmState> {
+    VmState::from_number(vm.state)
+}
+
+/// Carries out what can be done at once; what it has to say, line by line.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn carry_out(kernel: &mut impl Kernel, command: &Command) -> io::Result<Vec<String>> {
+    let vms = kernel.vms()?;
+    match command {
+        Command::List => list(kernel, &vms),
+        Command::Cores => cores(kernel),
+        Command::Statistics => statistics(kernel, &vms),
+        Command::Order(order, vm) => {
+            kernel.order(*order, target(&find(&vms, vm)?))?;
+            Ok(Vec::new())
+        }
+        Command::Restart(vm) => {
+            let vm = find(&vms, vm)?;
+            if state(&vm).is_some_and(VmState::is_alive) {
+                kernel.order(Order::Stop, target(&vm))?;
+            }
+            kernel.order(Order::Start, target(&vm))?;
+            Ok(Vec::new())
+        }
+        Command::Assign(vm, vcpu, core) => {
+            let vm = find(&vms, vm)?.vm;
+            kernel.order(Order::Assign, Target { vm, vcpu: *vcpu, core: *core })?;
+            Ok(Vec::new())
+        }
+        Command::Schedule(vm, scheduling) => {
+            kernel.schedule(find(&vms, vm)?.vm, *scheduling)?;
+            Ok(Vec::new())
+        }
+        Command::Crash(vm) => {
+            let crash = kernel.crash(find(&vms, vm)?.vm)?;
+            Ok(vec![format!(
+                "{vm}: vCPU {}, ESR_EL2 {:#x}, FAR_EL2 {:#x}, IPA {:#x}, PC {:#x}",
+                crash.vcpu, crash.syndrome, crash.address, crash.ipa, crash.pc
+            )])
+        }
+        Command::Say(words) => Ok(vec![words.clone()]),
+        // For whoever has the loop.
+        Command::Sleep(_) | Command::Await(..) | Command::Fail | Command::Quit(_) => Ok(Vec::new()),
+    }
+}
+
+fn list(kernel: &mut impl Kernel, vms: &[VmInfo]) -> io::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for vm in vms {
+        let mut places = Vec::new();
+        for index in 0..vm.vcpus {
+            let core = kernel.vcpu(vm.vm, index)?.core;
+            places.push(if core == u32::MAX { "-".to_owned() } else { core.to_string() });
+        }
+        let word = state(vm).map_or("unknown", VmState::word);
+        let policy = Policy::from_number(vm.policy).map_or("", Policy::word);
+        let policy = if policy.is_empty() { String::new() } else { format!(", {policy}") };
+        lines.push(format!(
+            "vm{} {}: {word}, started {} times, vCPUs on cores {}{policy}",
+            vm.vm,
+            vm.name(),
+            vm.starts,
+            places.join(" ")
+        ));
+    }
+    Ok(lines)
+}
+
+fn cores(kernel: &mut impl Kernel) -> io::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    while let Some(core) = kernel.core(lines.len() as u32)? {
+        let is = if core.online == 0 { "off" } else { "online" };
+        lines.push(format!("core {}: {is}, {} vCPUs, load {}", core.core, core.vcpus, core.load));
+    }
+    Ok(lines)
+}
+
+/// As `docs/console-protocol.md` has it.
+fn statistics(kernel: &mut impl Kernel, vms: &[VmInfo]) -> io::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for vm in vms {
+        for index in 0..vm.vcpus {
+            let vcpu = kernel.vcpu(vm.vm, index)?;
+            lines.push(format!(
+                "@statistics vm={} vcpu={index} us={} entries={} yields={} waits={} messages={} interrupts={} other={}",
+                vm.name(),
+                vcpu.ran_ns / 1000,
+                vcpu.entries,
+                vcpu.yields,
+                vcpu.waits,
+                vcpu.messages,
+                vcpu.interrupts,
+                vcpu.others
+            ));
+        }
+    }
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn orders_are_understood() {
+        let parse = |line| Command::parse(line).unwrap();
+        assert_eq!(parse("  # a remark"), None);
+        assert_eq!(parse(""), None);
+        assert_eq!(parse(" start one "), Some(Command::Order(Order::Start, "one".into())));
+        assert_eq!(parse("assign one 2 3"), Some(Command::Assign("one".into(), 2, 3)));
+        assert_eq!(parse("await one paused"), Some(Command::Await("one".into(), VmState::Paused)));
+        assert_eq!(parse("say hello  you"), Some(Command::Say("hello you".into())));
+        assert_eq!(parse("quit"), Some(Command::Quit(0)));
+        let fifo = Scheduling { parameter: 3, ..Scheduling::of(Policy::Fifo) };
+        assert_eq!(parse("schedule one policy=fifo priority=3"), Some(Command::Schedule("one".into(), fifo)));
+    }
+
+    #[test]
+    fn what_is_no_order_is_told_from_one_that_is_wrong() {
+        assert_eq!(Command::parse("stomp one"), Err(BadCommand::Unknown("stomp".into())));
+        for line in [
+            "start",
+            "start a b",
+            "assign one x 1",
+            "await one asleep",
+            "quit 256",
+            "schedule one",
+            "list all",
+        ] {
+            assert_eq!(Command::parse(line), Err(BadCommand::Words(line.into())), "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(line in ".*") {
+            let _ = Command::parse(&line);
+        }
+    }
+}
