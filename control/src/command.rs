@@ -29,6 +29,8 @@ pub enum Command {
     Statistics,
     /// `sleep MS`.
     Sleep(Duration),
+    /// `watch VM MS`: how much it runs meanwhile. That is known when it has left its cores.
+    Watch(String, Duration),
     /// `await VM STATE`.
     Await(String, VmState),
     /// `say …`: prints the words.
@@ -99,6 +101,9 @@ impl Command {
                 Self::Schedule((*vm).to_owned(), scheduling.ok_or_else(bad)?)
             }
             ("sleep", [ms]) => Self::Sleep(Duration::from_millis(ms.parse().map_err(|_| bad())?)),
+            ("watch", [vm, ms]) => {
+                Self::Watch((*vm).to_owned(), Duration::from_millis(ms.parse().map_err(|_| bad())?))
+            }
             ("await", [vm, state]) => {
                 let state = (0..).map_while(VmState::from_number).find(|known| known.word() == *state);
                 Self::Await((*vm).to_owned(), state.ok_or_else(bad)?)
@@ -107,7 +112,7 @@ impl Command {
             ("quit", []) => Self::Quit(0),
             ("quit", [status]) => Self::Quit(status.parse().map_err(|_| bad())?),
             _ => {
-                const ALL: [&str; 16] = [
+                const ALL: [&str; 17] = [
                     "list",
                     "cores",
                     "statistics",
@@ -122,6 +127,7 @@ impl Command {
                     "schedule",
                     "sleep",
                     "await",
+                    "watch",
                     "say",
                     "quit",
                 ];
@@ -144,6 +150,15 @@ pub fn find(vms: &[VmInfo], name: &str) -> io::Result<VmInfo> {
 
 fn target(vm: &VmInfo) -> Target {
     Target { vm: vm.vm, ..Target::default() }
+}
+
+/// Nanoseconds that a VM's vCPUs have run, as far as that is known.
+///
+/// # Errors
+/// The kernel cannot be asked, or there is no such VM.
+pub fn ran_ns(kernel: &mut impl Kernel, name: &str) -> io::Result<u64> {
+    let vm = find(&kernel.vms()?, name)?;
+    (0..vm.vcpus).map(|index| Ok(kernel.vcpu(vm.vm, index)?.ran_ns)).sum()
 }
 
 /// A VM's state, in a word.
@@ -191,7 +206,9 @@ pub fn carry_out(kernel: &mut impl Kernel, command: &Command) -> io::Result<Vec<
         }
         Command::Say(words) => Ok(vec![words.clone()]),
         // For whoever has the loop.
-        Command::Sleep(_) | Command::Await(..) | Command::Fail | Command::Quit(_) => Ok(Vec::new()),
+        Command::Sleep(_) | Command::Watch(..) | Command::Await(..) | Command::Fail | Command::Quit(_) => {
+            Ok(Vec::new())
+        }
     }
 }
 

@@ -12,8 +12,10 @@ use std::{collections::VecDeque, fs, io, path::PathBuf, time::Duration};
 #[derive(Debug, Default)]
 pub struct Script {
     rest: VecDeque<(usize, Command)>,
-    /// When a `sleep` is over.
+    /// When a `sleep` or `watch` is over.
     until: Option<Duration>,
+    /// What a watched VM had run at its beginning.
+    ran_ns: u64,
     /// Where the number of the last line that was begun is written.
     mark: Option<PathBuf>,
 }
@@ -57,7 +59,7 @@ impl Script {
                 rest.push_back((number, command));
             }
         }
-        Ok(Self { rest, until: None, mark: None })
+        Ok(Self { rest, ..Self::default() })
     }
 
     /// Carries out what can be now.
@@ -67,8 +69,13 @@ impl Script {
     pub fn go_on(&mut self, kernel: &mut impl Kernel, say: &mut impl FnMut(&str)) -> io::Result<Step> {
         while let Some((number, command)) = self.rest.front().cloned() {
             match &command {
-                Command::Sleep(time) => {
+                Command::Sleep(time) | Command::Watch(_, time) => {
                     let now = kernel.now();
+                    if self.until.is_none()
+                        && let Command::Watch(vm, _) = &command
+                    {
+                        self.ran_ns = command::ran_ns(kernel, vm).unwrap_or(0);
+                    }
                     let until = *self.until.get_or_insert(now + *time);
                     if now < until {
                         return Ok(Step::Wait(Some(until - now)));
@@ -92,6 +99,11 @@ impl Script {
                     std::process::abort();
                 }
                 Command::Quit(status) => return Ok(Step::Quit(status)),
+                Command::Watch(vm, _) => match command::ran_ns(kernel, &vm) {
+                    Ok(ran) if ran == self.ran_ns => say(&format!("{vm} did not run")),
+                    Ok(ran) => say(&format!("{vm} ran {} us", (ran - self.ran_ns) / 1000)),
+                    Err(error) => say(&format!("line {number}: {error}")),
+                },
                 command => match command::carry_out(kernel, &command) {
                     Ok(lines) => lines.iter().for_each(|line| say(line)),
                     Err(error) => say(&format!("line {number}: {error}")),

@@ -58,8 +58,8 @@ pub struct Scenario {
     pub damage: Vec<Damage>,
     /// Orders for the control task: `/script` in `control.cpio`.
     pub script: String,
-    /// Whether the program runs in the primary VM, too.
-    pub in_primary: bool,
+    /// Where the program runs.
+    pub places: Vec<Place>,
     /// A program to run: on the native kernel, and in a VM.
     pub program: Option<Program>,
     /// Where this one runs it.
@@ -69,7 +69,8 @@ pub struct Scenario {
 }
 
 /// Where a scenario's program runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Place {
     /// On the native kernel.
     #[default]
@@ -77,6 +78,7 @@ pub enum Place {
     /// In the primary VM, in the control task's place.
     Primary,
     /// In a secondary VM.
+    #[serde(rename = "vm")]
     Secondary,
 }
 
@@ -113,7 +115,7 @@ impl Default for Scenario {
             archive: Form::default(),
             damage: Vec::new(),
             script: String::new(),
-            in_primary: false,
+            places: vec![Place::Native, Place::Secondary],
             program: None,
             place: Place::Native,
             expect: Expect::default(),
@@ -122,20 +124,25 @@ impl Default for Scenario {
 }
 
 impl Scenario {
-    /// This scenario's program on the native kernel, in a VM that has as many vCPUs as the machine has cores, and perhaps in the primary.
+    /// This scenario's program wherever it is to run: on the native kernel, in a VM that has as many vCPUs as the machine has cores, in the
+    /// primary.
     fn with_program(self) -> Vec<Self> {
         if self.program.is_none() {
             return vec![self];
         }
-        let mut all = vec![self.in_vm(Place::Secondary, "vm", PROGRAM_VM)];
-        if let Some(status) = all[0].expect.status.replace(0) {
-            all[0].expect.also.push(format!("[{PROGRAM_VM}] @exit status={status}"));
-        }
-        if self.in_primary {
-            all.push(self.in_vm(Place::Primary, "primary", PROGRAM_PRIMARY));
-        }
-        all.insert(0, Self { boot: "lwk".into(), ..self });
-        all
+        let at = |place: &Place| match place {
+            Place::Native => Self { boot: "lwk".into(), ..self.clone() },
+            Place::Primary => self.in_vm(Place::Primary, "primary", PROGRAM_PRIMARY),
+            Place::Secondary => {
+                let mut inside = self.in_vm(Place::Secondary, "vm", PROGRAM_VM);
+                // The machine ends well, whatever becomes of the VM.
+                if let Some(status) = inside.expect.status.replace(0) {
+                    inside.expect.also.push(format!("[{PROGRAM_VM}] @exit status={status}"));
+                }
+                inside
+            }
+        };
+        self.places.iter().map(at).collect()
     }
 
     /// The same in a VM, which says what is expected of the program.
