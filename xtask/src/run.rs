@@ -42,6 +42,9 @@ pub struct Args {
     /// Run the program in a VM rather than on the native kernel
     #[arg(long, requires = "program")]
     vm: bool,
+    /// Run the program in the primary VM, in the control task's place
+    #[arg(long, requires = "program", conflicts_with = "vm")]
+    primary: bool,
     /// A file for the program, to be found as /NAME (may be repeated)
     #[arg(long, value_name = "FILE", requires = "program")]
     with: Vec<PathBuf>,
@@ -129,6 +132,11 @@ fn run_program(args: &Args, board: &'static Board, toolchain: &Toolchain, file: 
         build::images(board, toolchain, &only)?;
         paths::write(&initrd, &spec.build(&paths::images(board.name))?)?;
         machine = self::machine(args, board, "hv.img")?;
+    } else if args.primary {
+        let spec = Spec::of_primary_program(PROGRAM_VM, &bootargs, root);
+        build::images(board, toolchain, &["hv", "primary"].map(str::to_owned))?;
+        paths::write(&initrd, &spec.build(&paths::images(board.name))?)?;
+        machine = self::machine(args, board, "hv.img")?;
     } else {
         build::images(board, toolchain, &["lwk".to_owned()])?;
         paths::write(&initrd, &root)?;
@@ -143,7 +151,7 @@ fn run_program(args: &Args, board: &'static Board, toolchain: &Toolchain, file: 
         let fatal = Line::of(line).text.starts_with("fatal: ") || Line::of(line).text.starts_with("panic: ");
         fatal.then_some(Duration::from_secs(3))
     })?;
-    let who = args.vm.then_some(PROGRAM_VM);
+    let who = (args.vm || args.primary).then_some(PROGRAM_VM);
     let said = outcome.lines.iter().rev().map(|line| Line::of(line)).filter(|line| line.who == who);
     let status = said.filter_map(Line::said).find_map(|said| match said {
         Said::Exit(status) => Some(status),

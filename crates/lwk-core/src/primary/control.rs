@@ -32,6 +32,7 @@ pub fn main(app: &App) -> Status {
         }
         Err(error) => fatal(format_args!("the hypervisor does not say which VMs there are: {error:?}")),
     }
+    user::provide_device();
     user::set_up(app);
     loop {
         let started = time::ticks();

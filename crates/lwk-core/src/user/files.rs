@@ -5,11 +5,13 @@ use super::{
     errno::{Errno, Result},
     random,
     thread::{self, UserThread},
-    vms,
 };
 use crate::{console, sync::IrqMutex, task::Mutex};
-use alloc::{collections::VecDeque, sync::Arc, vec, vec::Vec};
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec, vec::Vec};
+use core::{
+    fmt,
+    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+};
 use memfs::{Device, FileSystem, FsError, Kind, NodeId, Start};
 use spin::Once;
 
@@ -40,7 +42,8 @@ pub const ZERO: Device = Device(2);
 pub const FULL: Device = Device(3);
 pub const RANDOM: Device = Device(4);
 pub const CONSOLE: Device = Device(5);
-pub const VMS: Device = Device(6);
+/// What the image provides: [`provide`].
+pub const OF_IMAGE: Device = Device(6);
 
 /// The root file system.
 static FILES: Once<Mutex<FileSystem>> = Once::new();
@@ -53,6 +56,32 @@ pub fn mount(files: FileSystem) {
 /// Works with the file system.
 pub fn with_files<R>(f: impl FnOnce(&mut FileSystem) -> R) -> R {
     f(&mut FILES.get().expect("there is a root file system").lock())
+}
+
+/// A device that not every image has, open.
+pub trait Special: Send + Sync + fmt::Debug {
+    /// Reads into the program's memory; `now`: or fails with `EAGAIN`.
+    fn read(&self, thread: &UserThread, to: u64, size: usize, now: bool) -> Result<u64>;
+    /// Does a request.
+    fn ioctl(&self, request: u32, argument: u64) -> Result<u64>;
+    /// Whether there is something to read.
+    fn is_ready(&self) -> bool;
+}
+
+/// Opens a [`Special`].
+pub type OpenSpecial = fn(&UserThread) -> Result<Box<dyn Special>>;
+
+/// The path of the image's device, and what opens it. Images without it do not link what is behind it.
+static SPECIAL: Once<(&'static [u8], OpenSpecial)> = Once::new();
+
+/// Adds the image's device, before the file system is made.
+pub fn provide(path: &'static [u8], open: OpenSpecial) {
+    SPECIAL.call_once(|| (path, open));
+}
+
+/// The path of the image's device.
+pub fn special() -> Option<&'static [u8]> {
+    SPECIAL.get().map(|(path, _)| *path)
 }
 
 /// What a descriptor stands for.
@@ -69,8 +98,8 @@ pub enum Object {
     Text(Vec<u8>),
     PipeOut(Arc<Pipe>),
     PipeIn(Arc<Pipe>),
-    /// `/dev/margay`.
-    Vms(vms::Device),
+    /// The image's device.
+    Special(Box<dyn Special>),
 }
 
 /// An open file: descriptors that were duplicated share it.
@@ -118,7 +147,7 @@ impl Open {
             Object::Text(text) => copy_part(text, offset, to, size)?,
             Object::PipeOut(pipe) => pipe.read(thread, to, size, self.has(O_NONBLOCK))?,
             Object::PipeIn(_) => return Err(Errno::EBADF),
-            Object::Vms(device) => device.read(thread, to, size, self.has(O_NONBLOCK))?,
+            Object::Special(device) => device.read(thread, to, size, self.has(O_NONBLOCK))?,
             Object::Node(node) => match with_files(|files| files.archived(*node)) {
                 Some(bytes) => copy_part(bytes, offset, to, size)?,
                 None => with_files(|files| copy_part(files.bytes(*node)?, offset, to, size))?,
@@ -138,7 +167,7 @@ impl Open {
             Object::Full => Err(Errno::ENOSPC),
             Object::Text(_) => Err(Errno::EROFS),
             Object::PipeOut(_) => Err(Errno::EBADF),
-            Object::Vms(_) => Err(Errno::EINVAL),
+            Object::Special(_) => Err(Errno::EINVAL),
             Object::PipeIn(pipe) => pipe.write(thread, from, size, self.has(O_NONBLOCK)),
             Object::Console => chunks(from, size, |bytes| {
                 thread.process().output.lock().write(bytes);
@@ -168,7 +197,7 @@ impl Open {
         match &self.object {
             Object::PipeOut(pipe) => pipe.ready_out(),
             Object::PipeIn(pipe) => pipe.ready_in(),
-            Object::Vms(device) => u16::from(device.is_ready()),
+            Object::Special(device) => u16::from(device.is_ready()),
             _ => 1 | 4,
         }
     }
@@ -510,7 +539,10 @@ pub fn open(thread: &UserThread, start: Start, path: &[u8], flags: u32, mode: u3
         Kind::Device(FULL) => Object::Full,
         Kind::Device(RANDOM) => Object::Random,
         Kind::Device(CONSOLE) => Object::Console,
-        Kind::Device(VMS) => vms::open(thread)?,
+        Kind::Device(OF_IMAGE) => {
+            let (_, open) = SPECIAL.get().ok_or(Errno::ENODEV)?;
+            Object::Special(open(thread)?)
+        }
         Kind::Device(_) => return Err(Errno::ENODEV),
         _ => Object::Node(node),
     };

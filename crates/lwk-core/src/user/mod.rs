@@ -47,7 +47,7 @@ use process::{End, Process};
 use spin::Once;
 
 pub(crate) use files::something_happened;
-pub(crate) use vms::had_device;
+pub(crate) use vms::{had_device, provide as provide_device};
 
 /// The virtual counter when the kernel's image was entered: when programs' monotonic clock was 0.
 static BOOT: Once<u64> = Once::new();

@@ -1,19 +1,18 @@
 //! What `/proc`, `/sys` and `/dev` tell run-times: processors, memory, the program itself.
 
 use super::{
-    files::{CONSOLE, FULL, NULL, RANDOM, VMS, ZERO},
+    files::{self, CONSOLE, FULL, NULL, OF_IMAGE, RANDOM, ZERO},
     thread::UserThread,
-    vms,
 };
-use crate::{memory, percore, primary};
+use crate::{memory, percore};
 use alloc::{format, string::String, vec::Vec};
 use core::fmt::Write as _;
 use memfs::{FileSystem, Start};
 
 /// Adds the files that stay as they are.
-pub fn provide(files: &mut FileSystem) -> memfs::Result<()> {
+pub fn provide(root: &mut FileSystem) -> memfs::Result<()> {
     for directory in [&b"/dev/shm"[..], b"/proc/self", b"/tmp", b"/sys/devices/system/cpu", b"/etc"] {
-        files.provide_directory(directory)?;
+        root.provide_directory(directory)?;
     }
     let devices = [
         (&b"/dev/null"[..], NULL),
@@ -27,27 +26,27 @@ pub fn provide(files: &mut FileSystem) -> memfs::Result<()> {
         (b"/dev/stdout", CONSOLE),
         (b"/dev/stderr", CONSOLE),
     ];
-    let vms = primary::machines().map(|_| (vms::PATH, VMS));
-    for (path, device) in devices.into_iter().chain(vms) {
-        if files.find(Start::Root, path, false).is_err() {
-            files.create_device(Start::Root, path, device, 0o666)?;
+    let own = files::special().map(|path| (path, OF_IMAGE));
+    for (path, device) in devices.into_iter().chain(own) {
+        if root.find(Start::Root, path, false).is_err() {
+            root.create_device(Start::Root, path, device, 0o666)?;
         }
     }
     let cores = percore::all().iter().filter(|core| core.is_online()).count();
     let list = if cores == 1 { String::from("0\n") } else { format!("0-{}\n", cores - 1) };
     for name in ["online", "possible", "present"] {
-        files.provide(format!("/sys/devices/system/cpu/{name}").as_bytes(), list.as_bytes())?;
+        root.provide(format!("/sys/devices/system/cpu/{name}").as_bytes(), list.as_bytes())?;
     }
     let mut text = String::new();
     for core in 0..cores {
-        files.provide_directory(format!("/sys/devices/system/cpu/cpu{core}").as_bytes())?;
+        root.provide_directory(format!("/sys/devices/system/cpu/cpu{core}").as_bytes())?;
         let _ = writeln!(text, "processor\t: {core}\n");
     }
-    files.provide(b"/proc/cpuinfo", text.as_bytes())?;
-    files.provide(b"/proc/sys/vm/overcommit_memory", b"1\n")?;
-    files.provide(b"/proc/sys/kernel/osrelease", concat!(env!("CARGO_PKG_VERSION"), "\n").as_bytes())?;
+    root.provide(b"/proc/cpuinfo", text.as_bytes())?;
+    root.provide(b"/proc/sys/vm/overcommit_memory", b"1\n")?;
+    root.provide(b"/proc/sys/kernel/osrelease", concat!(env!("CARGO_PKG_VERSION"), "\n").as_bytes())?;
     let version = concat!("Margay LWK ", env!("CARGO_PKG_VERSION"), "\n");
-    files.provide(b"/proc/version", version.as_bytes())
+    root.provide(b"/proc/version", version.as_bytes())
 }
 
 /// The text of a file that is made when it is opened.

@@ -3,7 +3,7 @@
 use super::{
     copy,
     errno::{Errno, Result},
-    files::{self, Object},
+    files::{self, Special},
     process::clock,
     processes,
     thread::UserThread,
@@ -14,6 +14,7 @@ use crate::{
     task::{self, Mutex, Parameters, PolicyKind},
     time,
 };
+use alloc::boxed::Box;
 use core::{
     num::NonZeroU32,
     sync::atomic::{AtomicU32, Ordering},
@@ -27,7 +28,7 @@ use vm_control::{
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 /// Its file.
-pub const PATH: &[u8] = b"/dev/margay";
+const PATH: &[u8] = b"/dev/margay";
 /// A turn's length unless something else is said.
 const QUANTUM_NS: u64 = 100_000_000;
 /// What an unknown policy is told as.
@@ -42,7 +43,7 @@ static ORDERS: Mutex<()> = Mutex::new(());
 
 /// The device, open.
 #[derive(Debug)]
-pub struct Device(&'static Machines);
+struct Device(&'static Machines);
 
 impl Drop for Device {
     fn drop(&mut self) {
@@ -55,8 +56,13 @@ pub fn had_device(process: u32) -> bool {
     LAST.load(Ordering::Acquire) == process
 }
 
+/// Gives programs the device; before the first.
+pub fn provide() {
+    files::provide(PATH, open);
+}
+
 /// Opens it, for the first process, once at a time.
-pub fn open(thread: &UserThread) -> Result<Object> {
+fn open(thread: &UserThread) -> Result<Box<dyn Special>> {
     let machines = primary::machines().ok_or(Errno::ENODEV)?;
     let id = thread.process().id();
     if !processes::is_first(id) {
@@ -65,7 +71,7 @@ pub fn open(thread: &UserThread) -> Result<Object> {
     HOLDER.compare_exchange(0, id, Ordering::AcqRel, Ordering::Relaxed).map_err(|_| Errno::EBUSY)?;
     LAST.store(id, Ordering::Release);
     machines.events().clear();
-    Ok(Object::Vms(Device(machines)))
+    Ok(Box::new(Device(machines)))
 }
 
 impl From<Refusal> for Errno {
@@ -98,14 +104,13 @@ fn ns(ticks: u64) -> u64 {
     time::frequency().ticks_to_ns(ticks)
 }
 
-impl Device {
-    /// Whether there is something to read.
-    pub fn is_ready(&self) -> bool {
+impl Special for Device {
+    fn is_ready(&self) -> bool {
         !self.0.events().is_empty()
     }
 
     /// Events, as many as there are and fit.
-    pub fn read(&self, thread: &UserThread, to: u64, size: usize, now: bool) -> Result<u64> {
+    fn read(&self, thread: &UserThread, to: u64, size: usize, now: bool) -> Result<u64> {
         const ONE: usize = size_of::<Event>();
         if size < ONE {
             return Err(Errno::EINVAL);
@@ -130,13 +135,7 @@ impl Device {
         Ok(done as u64)
     }
 
-    fn vm(&self, id: u16) -> Result<&'static Vm> {
-        let machines: &'static Machines = self.0;
-        machines.by_id(VmId(id)).ok_or(Errno::ENXIO)
-    }
-
-    /// Does a request.
-    pub fn ioctl(&self, request: u32, argument: u64) -> Result<u64> {
+    fn ioctl(&self, request: u32, argument: u64) -> Result<u64> {
         match request {
             request::VERSION => copy::write(argument, &request::VERSION_NOW)?,
             request::VM_INFO => answer(argument, |info| self.vm_info(info))?,
@@ -147,6 +146,13 @@ impl Device {
             _ => return self.order(request, argument),
         }
         Ok(0)
+    }
+}
+
+impl Device {
+    fn vm(&self, id: u16) -> Result<&'static Vm> {
+        let machines: &'static Machines = self.0;
+        machines.by_id(VmId(id)).ok_or(Errno::ENXIO)
     }
 
     fn order(&self, request: u32, argument: u64) -> Result<u64> {

@@ -221,7 +221,7 @@ fn of_object(object: &Object) -> LinuxStat {
         Object::Node(node) => of_node(&with_files(|files| files.stat(*node))),
         Object::Console => LinuxStat { special: 0x105, block_size: 1024, ..other(CHARACTER | 0o620, 0) },
         Object::Null | Object::Zero | Object::Full | Object::Random => other(CHARACTER | 0o666, 0),
-        Object::Vms(_) => other(CHARACTER | 0o600, 0),
+        Object::Special(_) => other(CHARACTER | 0o600, 0),
         Object::Text(text) => other(REGULAR | 0o444, text.len() as u64),
         Object::PipeIn(_) | Object::PipeOut(_) => other(FIFO | 0o600, 0),
     }
@@ -440,7 +440,7 @@ pub fn ioctl(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
             Ok(0)
         }
         request => match &open.object {
-            Object::Vms(device) => device.ioctl(request as u32, argument),
+            Object::Special(device) => device.ioctl(request as u32, argument),
             _ => Err(Errno::ENOTTY),
         },
     }
