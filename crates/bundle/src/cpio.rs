@@ -4,6 +4,7 @@
 //! (`newc`) or 2 bytes (old binary). The last entry is named `TRAILER!!!`.
 
 use core::fmt;
+use plain_numbers::Dec;
 
 /// Longest name of a file, in bytes.
 const NAME_MAX: usize = 255;
@@ -58,9 +59,9 @@ impl fmt::Display for ArchiveError<'_> {
         match self.name {
             Some(name) => {
                 f.write_str(name)?;
-                write!(f, " (at byte {}): ", self.at)?;
+                write!(f, " (at byte {}): ", Dec(self.at as u64))?;
             }
-            None => write!(f, "at byte {}: ", self.at)?,
+            None => write!(f, "at byte {}: ", Dec(self.at as u64))?,
         }
         f.write_str(match self.problem {
             ArchiveProblem::Magic => "no entry of a cpio archive begins here",

@@ -3,6 +3,7 @@
 use crate::{ArchiveError, ImageError, manifest};
 use alloc::boxed::Box;
 use core::fmt::{self, Write};
+use plain_numbers::{Dec, Hex};
 
 /// Why a bundle cannot be booted: file, node, property, and what is wrong.
 ///
@@ -212,7 +213,7 @@ impl fmt::Display for BundleError<'_> {
         for byte in self.problem.sentence().bytes() {
             match (byte, &self.cause) {
                 (b'$', _) => f.write_str(self.text)?,
-                (b'#', _) => write!(f, "{:#x}", numbers.next().unwrap_or(&0))?,
+                (b'#', _) => Hex(*numbers.next().unwrap_or(&0)).fmt(f)?,
                 (b'^', Some(Cause::Archive(why))) => why.fmt(f)?,
                 (b'^', Some(Cause::Tree(why))) => why.fmt(f)?,
                 (b'^', Some(Cause::Kernel(why))) => why.fmt(f)?,
@@ -230,7 +231,7 @@ impl fmt::Display for At<'_> {
         match self {
             Self::Root => f.write_str("/"),
             Self::Hypervisor => f.write_str("/hypervisor"),
-            Self::Vm(number) => write!(f, "/hypervisor/vm{}", u64::from(*number)),
+            Self::Vm(number) => write!(f, "/hypervisor/vm{}", Dec((*number).into())),
             Self::Child(node, child) => {
                 f.write_str("/")?;
                 f.write_str(node)?;

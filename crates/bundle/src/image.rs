@@ -4,6 +4,7 @@
 //! byte 8, `image_size` at 16, `flags` at 24, three reserved fields from 32, and the magic `ARM\x64` at 56.
 
 use core::fmt;
+use plain_numbers::Hex;
 
 const HEADER: usize = 64;
 const MAGIC: &[u8] = b"ARM\x64";
@@ -62,14 +63,16 @@ impl fmt::Display for ImageError {
             Self::Size { stated, file } => {
                 write!(
                     f,
-                    "its arm64 header's image_size {stated:#x} is impossible for a file of {file:#x} bytes"
+                    "its arm64 header's image_size {} is impossible for a file of {} bytes",
+                    Hex(*stated),
+                    Hex(*file)
                 )
             }
             Self::TextOffset(offset) => {
-                write!(f, "its arm64 header's text_offset {offset:#x} is not a page below 2 MiB")
+                write!(f, "its arm64 header's text_offset {} is not a page below 2 MiB", Hex(*offset))
             }
             Self::Flags(flags) => {
-                write!(f, "its arm64 header's flags {flags:#x} ask for big-endian or large pages")
+                write!(f, "its arm64 header's flags {} ask for big-endian or large pages", Hex(*flags))
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What can be wrong with a tree.
 
 use core::fmt;
+use plain_numbers::Dec;
 
 /// Why a device tree was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +29,15 @@ impl fmt::Display for Error {
         match self {
             Self::NotADeviceTree => f.write_str("this is not a device tree"),
             Self::Truncated { total, given } => {
-                write!(f, "the device tree is {total} bytes long but only {given} are there")
+                write!(
+                    f,
+                    "the device tree is {} bytes long but only {} are there",
+                    Dec(*total as u64),
+                    Dec(*given as u64)
+                )
             }
             Self::Malformed { problem, offset } => {
-                write!(f, "the device tree is malformed at byte {offset}: ")?;
+                write!(f, "the device tree is malformed at byte {}: ", Dec(*offset as u64))?;
                 f.write_str(problem)
             }
         }

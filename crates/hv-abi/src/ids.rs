@@ -1,6 +1,7 @@
 //! Identifiers and addresses.
 
 use core::fmt;
+use plain_numbers::{Dec, Hex};
 
 /// FF-A partition id of a VM (DEN0077A, section 2.8). 0 is the hypervisor, 1 the primary VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,7 +18,7 @@ impl VmId {
 
 impl fmt::Display for VmId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "vm{}", u64::from(self.0))
+        write!(f, "vm{}", Dec(self.0.into()))
     }
 }
 
@@ -49,7 +50,7 @@ impl VcpuId {
 
 impl fmt::Display for VcpuId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.vm, u64::from(self.index.0))
+        write!(f, "{}:{}", self.vm, Dec(self.index.0.into()))
     }
 }
 
@@ -63,13 +64,13 @@ pub struct Pa(pub u64);
 
 impl fmt::Display for Ipa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}", self.0)
+        Hex(self.0).fmt(f)
     }
 }
 
 impl fmt::Display for Pa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}", self.0)
+        Hex(self.0).fmt(f)
     }
 }
 

@@ -25,6 +25,7 @@ use hv_abi::{
     ids::{Pa, VmId},
     layout::{BLOCK, PAGE},
 };
+use plain_numbers::{Dec, Hex};
 
 const GIB: u64 = 1 << 30;
 const PAGE_ZERO: Region = Region::new(0, PAGE);
@@ -90,7 +91,7 @@ impl Region {
 
 impl fmt::Display for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}..{:#x}", self.base, self.end())
+        write!(f, "{}..{}", Hex(self.base), Hex(self.end()))
     }
 }
 
@@ -149,25 +150,29 @@ impl fmt::Display for Error {
             Self::BadRam(r) => {
                 write!(
                     f,
-                    "the device tree describes RAM of {} bytes at {:#x}, which cannot be",
-                    r.len, r.base
+                    "the device tree describes RAM of {} bytes at {}, which cannot be",
+                    Dec(r.len),
+                    Hex(r.base)
                 )
             }
             Self::RamOverlaps(a, b) => write!(f, "the device tree describes RAM twice: {a} and {b} overlap"),
             Self::BadReservation(r) => {
-                write!(f, "the {} bytes reserved at {:#x} end beyond the last address", r.len, r.base)
+                write!(f, "the {} bytes reserved at {} end beyond the last address", Dec(r.len), Hex(r.base))
             }
             Self::LoadedOver { loaded, hypervisor } => write!(
                 f,
                 "the boot loader put the bundle or the device tree at {loaded}, over the hypervisor at {hypervisor}"
             ),
             Self::BadSize { vm, purpose, wanted } => {
-                write!(f, "{} cannot be {wanted} bytes", Wanted(vm, purpose))
+                write!(f, "{} cannot be {} bytes", Wanted(vm, purpose), Dec(wanted))
             }
             Self::NoRoom { vm, purpose, wanted, left, largest } => write!(
                 f,
-                "{} needs {wanted} contiguous bytes, but {left} are free, {largest} of them in one block",
-                Wanted(vm, purpose)
+                "{} needs {} contiguous bytes, but {} are free, {} of them in one block",
+                Wanted(vm, purpose),
+                Dec(wanted),
+                Dec(left),
+                Dec(largest)
             ),
         }
     }

@@ -6,6 +6,7 @@ use core::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 use hv_abi::psci;
+use plain_numbers::{Dec, Hex};
 
 /// How firmware switches the machine off: 0 unknown, 1 SMC.
 static POWER: AtomicU64 = AtomicU64::new(0);
@@ -41,11 +42,11 @@ pub(crate) fn unexpected(vector: usize, registers: &Snapshot) -> ! {
     }
     let [esr, elr, far, spsr] = arch::el2_fault();
     let line = console::print_at_once;
-    line(format_args!("panic: an exception in the hypervisor, vector {vector}"));
-    line(format_args!("  pc {elr:#018x}  esr {esr:#x}  far {far:#018x}  spsr {spsr:#x}"));
-    for (number, value) in registers.iter().enumerate() {
+    line(format_args!("panic: an exception in the hypervisor, vector {}", Dec(vector as u64)));
+    line(format_args!("  pc {}  esr {}  far {}  spsr {}", Hex(elr), Hex(esr), Hex(far), Hex(spsr)));
+    for (number, value) in (0..).zip(registers) {
         // The last one is the stack pointer.
-        line(format_args!("  x{number:<2} {value:#018x}"));
+        line(format_args!("  x{} {}", Dec(number), Hex(*value)));
     }
     backtrace(elr, registers[31]);
     power_off()
@@ -56,10 +57,10 @@ pub(crate) fn unexpected(vector: usize, registers: &Snapshot) -> ! {
 pub(crate) fn backtrace(pc: u64, sp: u64) {
     let text = arch::image_layout();
     console::print_at_once(format_args!("  addresses of code on the stack, as linked:"));
-    console::print_at_once(format_args!("    {pc:#x}"));
+    console::print_at_once(format_args!("    {}", Hex(pc)));
     let words = (sp.next_multiple_of(8)..).step_by(8).map_while(arch::stack_word);
     for address in words.filter(|word| (text.start..text.text_end).contains(word)).take(24) {
-        console::print_at_once(format_args!("    {:#x}", address - 4));
+        console::print_at_once(format_args!("    {}", Hex(address - 4)));
     }
 }
 

@@ -206,7 +206,7 @@ impl Routes {
         let owner = owner(route);
         let vm = System::get().vm(owner.vm).filter(|_| route & ENABLED != 0);
         let Some(vcpu) = vm.and_then(|vm| vm.vcpus.get(usize::from(owner.index.0))) else {
-            console::info!("interrupt {} has no owner: disabled", u64::from(intid));
+            console::info!("interrupt {} has no owner: disabled", plain_numbers::Dec(intid.into()));
             return None;
         };
         vcpu.vm().device_irqs[intid as usize / 64].fetch_or(1 << (intid % 64), Ordering::SeqCst);

@@ -13,6 +13,7 @@ use hv_abi::{
     ids::Ipa,
     registers::{self, Group, Seen},
 };
+use plain_numbers::{Dec, Hex};
 
 // Exception classes (Arm ARM, ESR_ELx).
 const EC_WF: u64 = 0x01;
@@ -176,7 +177,7 @@ fn unexpected(current: &Loaded, esr: u64) -> Next {
 /// A physical SError while the VM ran: an error of the machine, or of what the VM may touch. The VM is stopped.
 pub(crate) fn serror(current: &Loaded, esr: u64) -> Next {
     if current.vm().is_primary() {
-        crate::report::fatal(format_args!("SError in the primary VM, syndrome {esr:#x}"));
+        crate::report::fatal(format_args!("SError in the primary VM, syndrome {}", Hex(esr)));
     }
     stop(current, fault(esr, false))
 }
@@ -197,14 +198,14 @@ fn fault(esr: u64, memory: bool) -> Fault {
 fn stop(current: &Loaded, fault: Fault) -> Next {
     let (vm, vcpu) = (current.vm(), current.vcpu());
     crate::console::info!(
-        "{} ({}) vcpu {} stopped at {:#x}: syndrome {:#x}, address {:#x}, ipa {:#x}",
+        "{} ({}) vcpu {} stopped at {}: syndrome {}, address {}, ipa {}",
         crate::console::Text(vm.name),
         vm.id,
-        u64::from(vcpu.index().0),
-        fault.pc,
-        fault.syndrome,
-        fault.address,
-        fault.ipa,
+        Dec(vcpu.index().0.into()),
+        Hex(fault.pc),
+        Hex(fault.syndrome),
+        Hex(fault.address),
+        Hex(fault.ipa),
     );
     vm.abort(vcpu.index(), fault);
     run::stop(current)

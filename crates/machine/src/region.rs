@@ -1,5 +1,6 @@
 //! Ranges of physical addresses.
 use core::fmt;
+use plain_numbers::Hex;
 
 /// A range of CPU physical addresses that does not wrap around.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,6 +35,6 @@ impl Region {
 
 impl fmt::Debug for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}..{:#x}", self.base, self.base.wrapping_add(self.size))
+        write!(f, "{}..{}", Hex(self.base), Hex(self.base.wrapping_add(self.size)))
     }
 }

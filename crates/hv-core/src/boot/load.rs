@@ -15,6 +15,7 @@ use ::bundle::{Kind, VmSpec};
 use alloc::{boxed::Box, vec, vec::Vec};
 use hv_abi::{ids::Pa, layout};
 use machine::Machine;
+use plain_numbers::Dec;
 
 /// Where a VM's first vCPU starts, and what it finds in x0.
 pub(super) type Start = (u64, u64);
@@ -135,7 +136,10 @@ fn checked(tree: Result<Vec<u8>, vmtree::Error>, vm: &VmSpec<'_>, room: u64) -> 
     let name = Text(vm.debug_name);
     match tree {
         Ok(tree) if tree.len() as u64 <= room => tree,
-        Ok(tree) => fail!("the device tree of {name} has {} bytes, more than its {room}", tree.len()),
+        Ok(tree) => {
+            let (bytes, room) = (Dec(tree.len() as u64), Dec(room));
+            fail!("the device tree of {name} has {bytes} bytes, more than its {room}")
+        }
         Err(why) => fail!("no device tree for {name}: {why}"),
     }
 }

@@ -35,6 +35,7 @@ use hv_abi::{
 };
 use machine::{Conduit, Machine};
 use page_ownership::Ownership;
+use plain_numbers::{Dec, Hex};
 use stage2_mmu::{Access, IpaWidth, MemoryType};
 
 /// How much of the device tree's surroundings the early tables map.
@@ -69,7 +70,7 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     console::info!(
         concat!("Margay ", env!("CARGO_PKG_VERSION"), " on {}, cores: {}"),
         Text(machine.model().unwrap_or("an unnamed machine")),
-        cores.len()
+        Dec(cores.len() as u64)
     );
     let (virtual_timer, physical_timer) = timers(&machine);
     TIMERS.set(virtual_timer, physical_timer);
@@ -184,7 +185,7 @@ fn read_machine(tree: u64) -> Machine<'static> {
     let bytes = unsafe { core::slice::from_raw_parts(tree as *const u8, mapped as usize) };
     match Machine::from_dtb(bytes) {
         Ok(machine) => machine,
-        Err(why) => fail!("the device tree at {tree:#x} cannot be used: {why}"),
+        Err(why) => fail!("the device tree at {} cannot be used: {why}", Hex(tree as u64)),
     }
 }
 
@@ -195,7 +196,7 @@ fn regions(what: &str, found: &mut dyn Iterator<Item = Region>) -> heapless::Vec
     let mut regions = heapless::Vec::new();
     for region in found {
         if regions.push(region).is_err() {
-            fail!("the device tree has more than {MAX_REGIONS} ranges of {}", Text(what));
+            fail!("the device tree has more than {} ranges of {}", Dec(MAX_REGIONS as u64), Text(what));
         }
     }
     regions
@@ -211,7 +212,7 @@ fn cores(machine: &Machine<'_>) -> heapless::Vec<u64, 128> {
     let mut cores = heapless::Vec::new();
     for core in machine.cores().filter(|core| core.enabled) {
         if cores.push(core.mpidr.raw()).is_err() {
-            fail!("the machine has more than {} cores", cores.capacity());
+            fail!("the machine has more than {} cores", Dec(cores.capacity() as u64));
         }
     }
     if cores.is_empty() {
@@ -239,7 +240,7 @@ fn initrd(machine: &Machine<'_>, ram: &[Region]) -> Region {
     };
     let region = Region::new(initrd.base, initrd.size);
     if !ram.iter().any(|r| r.intersect(region) == Some(region)) {
-        fail!("the bundle at {:#x}, {} bytes, is not in memory", region.base, region.len);
+        fail!("the bundle at {}, {} bytes, is not in memory", Hex(region.base), Dec(region.len));
     }
     region
 }
@@ -302,7 +303,7 @@ fn ownership(ram: &[Region], plan: &Plan, vms: &[Vm]) -> Ownership {
     let mut ownership = Ownership::new(ram.iter().map(whole), vms.iter().map(|vm| vm.id));
     let mut assign = |vm, pa, bytes: u64| {
         if !ownership.assign(vm, pa, bytes / layout::PAGE) {
-            fail!("memory at {:#x} has been planned for two", pa.0);
+            fail!("memory at {} has been planned for two", Hex(pa.0));
         }
     };
     for region in &plan.primary.regions {
@@ -459,7 +460,7 @@ fn ipa_width(bundle: &Bundle<'_>, plan: &Plan, devices: &Devices<'_>) -> IpaWidt
     // 39 bits, which one root table translates, leave much room for memory that VMs receive.
     match IpaWidth::new(bits.max(39.min(arch::pa_bits()))) {
         Some(width) if bits <= arch::pa_bits() => width,
-        _ => fail!("memory up to {limit:#x} is beyond stage-2 tables"),
+        _ => fail!("memory up to {} is beyond stage-2 tables", Hex(limit)),
     }
 }
 
