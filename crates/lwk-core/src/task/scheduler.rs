@@ -182,7 +182,12 @@ impl Scheduler {
         task: &Task,
         parameters: Parameters,
     ) -> Result<(), ParameterError> {
-        self.queue.lock().policy.set_parameters(task.number(), parameters)?;
+        {
+            let mut queue = self.queue.lock();
+            // What it has run so far counts with what it had.
+            queue.policy.advance(platform().counter());
+            queue.policy.set_parameters(task.number(), parameters)?;
+        }
         self.look_from_anywhere(core);
         Ok(())
     }
