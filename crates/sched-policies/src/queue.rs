@@ -67,6 +67,22 @@ impl<const N: usize> Queue<N> {
         Some(task)
     }
 
+    /// Takes the task that has been in the queue for longest, and appends another one that is not in it.
+    #[inline]
+    pub(crate) fn exchange(&mut self, task: TaskId) -> Option<TaskId> {
+        let first = self.first()?;
+        let next = self.links[first.0 as usize].next;
+        let (head, previous) = if next == NONE { (task.0, NONE) } else { (next, self.tail) };
+        // The same entry twice if one is left: then it is the second that counts.
+        self.links[head as usize].previous = NONE;
+        if previous != NONE {
+            self.links[previous as usize].next = task.0;
+        }
+        self.links[task.0 as usize] = Links { next: NONE, previous };
+        (self.head, self.tail) = (head, task.0);
+        Some(first)
+    }
+
     /// Takes a task that is in the queue.
     pub(crate) fn unlink(&mut self, task: TaskId) {
         let Links { next, previous } = self.links[task.0 as usize];

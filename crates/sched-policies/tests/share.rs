@@ -322,13 +322,15 @@ proptest! {
                 0 | 1 => core.policy.block(task).unwrap(),
                 2 => core.policy.yield_current(),
                 3 => core.policy.set_weight(task, core.policy.weight(task).unwrap()).unwrap(),
-                _ => drop(core.policy.wake(task).unwrap()),
+                _ => assert!(core.policy.wake(task).is_ok()),
             }
             if core.policy.current().is_none() {
                 core.policy.pick_next(Nanos(core.now));
             }
         }
-        (0..weights.len() as u32).for_each(|task| drop(core.policy.wake(TaskId(task)).unwrap()));
+        for task in 0..weights.len() as u32 {
+            core.policy.wake(TaskId(task)).unwrap();
+        }
         core.policy.pick_next(Nanos(core.now));
         let all: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
         // Long enough for the lightest. Debts and credits from before are settled in this time.

@@ -178,6 +178,25 @@ impl CorePolicy {
         each!(self, policy => policy.yield_current());
     }
 
+    /// Whether another task may run if the running one yields.
+    #[inline(always)]
+    pub(super) fn has_others(&self) -> bool {
+        match self {
+            // Without a current task the idle task runs.
+            Self::RoundRobin(policy) => policy.has_ready(),
+            Self::Pinned(_) => false,
+            Self::Other(policy) => policy.runnable() > usize::from(policy.current().is_some()),
+        }
+    }
+
+    /// The fast way of a yield, where the policy has one: who runs next, and until when at most.
+    #[inline(always)]
+    pub(super) fn pass_on(&mut self, now: u64) -> Option<(TaskId, u64)> {
+        let Self::RoundRobin(policy) = self else { return None };
+        let next = policy.pass_on(Nanos(now))?;
+        Some((next, policy.quantum_end().0))
+    }
+
     #[inline]
     pub(super) fn pick_next(&mut self, now: u64) -> Option<TaskId> {
         each!(self, policy => policy.pick_next(Nanos(now)))

@@ -101,6 +101,9 @@ impl Queue {
     }
 
     /// Sets the timer to what comes first, or off.
+    ///
+    /// While tasks take turns, one that is set to an earlier time stays: turns end early again and again, and the timer is
+    /// looked at when it fires. Where the policy needs no timer, it is exact, so that who is alone is left alone.
     fn arm(&mut self, now: u64) {
         let policy = self.policy.next_deadline(now);
         let sleeper = self.sleepers.iter().map(|&(deadline, _)| deadline).min();
@@ -108,10 +111,30 @@ impl Queue {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        if next != self.armed {
+        let fires_before = policy.is_some() && self.armed.is_some() && self.armed <= next;
+        if next != self.armed && !fires_before {
             self.armed = next;
             platform().set_timer(next);
         }
+    }
+
+    /// The running task yields to the next one, if the policy has a fast way for that.
+    #[inline(always)]
+    fn pass_on(&mut self) -> Option<Switch> {
+        let Current::Task(number) = self.current else { return None };
+        let leaving = self.tasks.get(number.0 as usize)?.as_ref()?;
+        let now = platform().counter();
+        let (chosen, until) = self.policy.pass_on(now)?;
+        // The policy's tasks are there; if not, nothing is lost but this turn.
+        let next = self.tasks.get(chosen.0 as usize)?.as_ref()?;
+        self.current = Current::Task(chosen);
+        leaving.with_life(Life::preempt);
+        let switch = Switch::between(leaving, next, now);
+        // See `arm`; nobody has gone to sleep.
+        if self.armed.is_none_or(|armed| armed > until) {
+            self.arm(now);
+        }
+        Some(switch)
     }
 
     /// Wakes a task if it is parked. Returns whether it was.
@@ -293,15 +316,34 @@ impl Scheduler {
 
     /// Gives this core up. Returns when the running task has it again; interrupts are masked before and after.
     pub(super) fn leave(&self, how: Leave) {
-        let Some(Switch {
+        if let Some(to) = self.choose(how) {
+            self.switch(to);
+        }
+    }
+
+    /// [`Leave::Yield`]: the short way, for threads that wait for each other by yielding.
+    #[inline(always)]
+    pub(super) fn yield_core(&self) {
+        let mut queue = self.queue.lock();
+        if !queue.policy.has_others() {
+            return;
+        }
+        let to = queue.pass_on();
+        drop(queue);
+        match to {
+            Some(to) => self.switch(to),
+            None => self.leave(Leave::Yield),
+        }
+    }
+
+    #[inline(always)]
+    fn switch(&self, to: Switch) {
+        let Switch {
             save,
             restore,
             #[cfg(programs)]
             user,
-        }) = self.choose(how)
-        else {
-            return;
-        };
+        } = to;
         #[cfg(programs)]
         if !user.is_null() {
             // SAFETY: the state is the running task's, see `task::set_user`.
@@ -319,12 +361,20 @@ impl Scheduler {
     }
 
     /// After every switch, on the stack of the task that has arrived.
+    #[inline(always)]
     pub(super) fn arrived(&self) {
         if self.has_ended.load(Ordering::Relaxed) {
-            self.has_ended.store(false, Ordering::Relaxed);
-            let ended = self.queue.lock().ended.take();
-            drop(ended);
+            self.bury();
         }
+    }
+
+    /// Drops the task that has ended, now that nobody is on its stack.
+    #[cold]
+    #[inline(never)]
+    fn bury(&self) {
+        self.has_ended.store(false, Ordering::Relaxed);
+        let ended = self.queue.lock().ended.take();
+        drop(ended);
     }
 
     /// Marks the running task as over, before it leaves with [`Leave::Finish`]. Its number is free again.
@@ -380,22 +430,28 @@ impl Scheduler {
                 life.preempt();
             }
         });
+        Some(Switch::between(leaving, next, now))
+    }
+}
+
+impl Switch {
+    /// From a task that has been put where it belongs to another one, at `now`.
+    #[inline(always)]
+    fn between(leaving: &Task, next: &Task, now: u64) -> Self {
         next.with_life(Life::dispatch);
         #[cfg(programs)]
         {
             leaving.leaves(now);
             next.arrives(now);
         }
-        let save = leaving.context();
-        #[cfg(programs)]
-        let user = leaving.user();
-        // SAFETY: the task does not run, so its saved context is not being written.
-        let restore = unsafe { *next.context() };
-        Some(Switch {
-            save,
-            restore,
+        #[cfg(not(programs))]
+        let _ = now;
+        Self {
+            save: leaving.context(),
+            // SAFETY: the task does not run, so its saved context is not being written.
+            restore: unsafe { *next.context() },
             #[cfg(programs)]
-            user,
-        })
+            user: leaving.user(),
+        }
     }
 }
