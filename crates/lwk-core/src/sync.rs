@@ -9,6 +9,18 @@ use core::{
 /// A spin lock that masks interrupts on its core while it is held.
 pub type IrqMutex<T> = lock_api::Mutex<RawIrqLock, T>;
 
+/// Releases a lock, but interrupts stay masked. Returns what to restore later.
+#[inline(always)]
+pub fn release_masked<T>(guard: lock_api::MutexGuard<'_, RawIrqLock, T>) -> u64 {
+    let lock = lock_api::MutexGuard::mutex(&guard);
+    core::mem::forget(guard);
+    // SAFETY: the guard has been forgotten, so the lock is held, and nobody but this releases it.
+    let raw = unsafe { lock.raw() };
+    let before = raw.before.get();
+    raw.locked.store(false, Ordering::Release);
+    before
+}
+
 /// The lock itself. Locks nest; they are released in the opposite order.
 #[derive(Debug)]
 pub struct RawIrqLock {

@@ -336,7 +336,7 @@ mod kernel {
     /// Lets other ready tasks of this core run first.
     #[inline]
     pub fn yield_now() {
-        masked(|scheduler| scheduler.yield_core());
+        percore::this().scheduler.yield_core();
     }
 
     /// Waits until woken. Returns at once if that has happened since the last time.

@@ -78,6 +78,21 @@ impl fmt::Debug for CorePolicy {
     }
 }
 
+/// What a yield comes to.
+pub(super) enum PassOn {
+    /// Nobody else is ready.
+    Alone,
+    /// Another task is current since now.
+    To {
+        next: TaskId,
+        now: u64,
+        /// When its turn is over.
+        until: u64,
+    },
+    /// Nothing has changed: [`CorePolicy::yield_current`] and [`CorePolicy::pick_next`].
+    TheLongWay,
+}
+
 /// A policy whose tasks have parameters.
 pub(super) trait WithParameters: Policy + Send {
     /// Gives a task parameters.
@@ -178,23 +193,25 @@ impl CorePolicy {
         each!(self, policy => policy.yield_current());
     }
 
-    /// Whether another task may run if the running one yields.
-    #[inline(always)]
-    pub(super) fn has_others(&self) -> bool {
-        match self {
-            // Without a current task the idle task runs.
-            Self::RoundRobin(policy) => policy.has_ready(),
-            Self::Pinned(_) => false,
-            Self::Other(policy) => policy.runnable() > usize::from(policy.current().is_some()),
-        }
+    /// Whether another task may run if the running one yields. Without a current task the idle task runs.
+    fn has_others(&self) -> bool {
+        each!(self, policy => policy.runnable() > usize::from(policy.current().is_some()))
     }
 
-    /// The fast way of a yield, where the policy has one: who runs next, and until when at most.
+    /// The fast way of a yield, for what is usual.
     #[inline(always)]
-    pub(super) fn pass_on(&mut self, now: u64) -> Option<(TaskId, u64)> {
-        let Self::RoundRobin(policy) = self else { return None };
-        let next = policy.pass_on(Nanos(now))?;
-        Some((next, policy.quantum_end().0))
+    pub(super) fn pass_on(&mut self, now: impl FnOnce() -> u64) -> PassOn {
+        let Self::RoundRobin(policy) = self else {
+            return if self.has_others() { PassOn::TheLongWay } else { PassOn::Alone };
+        };
+        if !policy.has_ready() {
+            return PassOn::Alone;
+        }
+        let now = now();
+        match policy.pass_on(Nanos(now)) {
+            Some(next) => PassOn::To { next, now, until: policy.quantum_end().0 },
+            None => PassOn::TheLongWay,
+        }
     }
 
     #[inline]

@@ -10,13 +10,13 @@
 use super::{
     Life, Task,
     life::State,
-    policy::{CorePolicy, MOST_TASKS, ParameterError, Parameters, PolicyKind},
+    policy::{CorePolicy, MOST_TASKS, ParameterError, Parameters, PassOn, PolicyKind},
 };
 use crate::{
     arch,
     percore::{self, PerCore},
     platform::platform,
-    sync::IrqMutex,
+    sync::{self, IrqMutex},
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -118,15 +118,13 @@ impl Queue {
         }
     }
 
-    /// The running task yields to the next one, if the policy has a fast way for that.
+    /// The running task has yielded to another one, whose turn it is until `until`. `None` if the policy picks a task
+    /// that is not of this core, which it never does.
     #[inline(always)]
-    fn pass_on(&mut self) -> Option<Switch> {
+    fn pass_on(&mut self, chosen: TaskId, now: u64, until: u64) -> Option<Switch> {
         let Current::Task(number) = self.current else { return None };
-        let leaving = self.tasks.get(number.0 as usize)?.as_ref()?;
-        let now = platform().counter();
-        let (chosen, until) = self.policy.pass_on(now)?;
-        // The policy's tasks are there; if not, nothing is lost but this turn.
-        let next = self.tasks.get(chosen.0 as usize)?.as_ref()?;
+        let leaving = self.tasks.get(number.0 as usize)?.as_deref()?;
+        let next = self.tasks.get(chosen.0 as usize)?.as_deref()?;
         self.current = Current::Task(chosen);
         leaving.with_life(Life::preempt);
         let switch = Switch::between(leaving, next, now);
@@ -321,19 +319,21 @@ impl Scheduler {
         }
     }
 
-    /// [`Leave::Yield`]: the short way, for threads that wait for each other by yielding.
+    /// [`Leave::Yield`] by the short way, for threads that wait for each other by yielding. Interrupts need not be masked.
     #[inline(always)]
     pub(super) fn yield_core(&self) {
         let mut queue = self.queue.lock();
-        if !queue.policy.has_others() {
-            return;
-        }
-        let to = queue.pass_on();
-        drop(queue);
+        let to = match queue.policy.pass_on(|| platform().counter()) {
+            PassOn::Alone => return,
+            PassOn::To { next, now, until } => queue.pass_on(next, now, until),
+            PassOn::TheLongWay => None,
+        };
+        let before = sync::release_masked(queue);
         match to {
             Some(to) => self.switch(to),
             None => self.leave(Leave::Yield),
         }
+        arch::restore_interrupts(before);
     }
 
     #[inline(always)]
