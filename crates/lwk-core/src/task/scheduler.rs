@@ -346,17 +346,15 @@ impl Scheduler {
         } = to;
         #[cfg(programs)]
         if !user.is_null() {
-            // SAFETY: the state is the running task's, see `task::set_user`.
-            unsafe { arch::save_user(user) };
+            // SAFETY: as below; the state is the running task's, see `task::set_user`.
+            unsafe { arch::switch_user(save, restore, user) };
+            // SAFETY: as above; the task has its core again.
+            unsafe { arch::restore_user(user) };
+            return self.arrived();
         }
         // SAFETY: `restore` is the saved context of a task of this core that does not run, `save` the running task's
         // place for its own; both tasks are kept alive by the queue or, if it has ended, by `ended`.
         unsafe { arch::switch(save, restore) };
-        #[cfg(programs)]
-        if !user.is_null() {
-            // SAFETY: as above; the task has its core again.
-            unsafe { arch::restore_user(user) };
-        }
         self.arrived();
     }
 

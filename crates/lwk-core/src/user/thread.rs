@@ -136,7 +136,7 @@ pub struct Start {
 impl Start {
     /// A program's first thread.
     pub fn first(pc: u64, sp: u64, cores: CoreSet) -> Self {
-        let state = UserState { q: [0; 32], fpsr: 0, fpcr: 0, thread_pointer: 0, tables: 0 };
+        let state = UserState { fpsr: 0, fpcr: 0, thread_pointer: 0, tables: 0, q: [0; 32] };
         Self { frame: UserFrame::new(pc, sp), state, mask: 0, cores, clear_at_end: 0 }
     }
 }
