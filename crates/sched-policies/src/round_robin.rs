@@ -1,17 +1,9 @@
 //! Tasks take turns.
 
-use crate::{Nanos, Policy, PolicyError, Result, TaskId, queue::Queue};
+use crate::{Nanos, Policy, PolicyError, Result, State, TaskId, queue::Queue};
 
 /// The quantum if none is given: 100 ms. Long, because a switch costs caches and TLBs, and HPC tasks seldom share a core.
 pub const DEFAULT_QUANTUM: Nanos = Nanos(100_000_000);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Unknown,
-    Blocked,
-    Ready,
-    Current,
-}
 
 /// Tasks take turns, in the order in which they became runnable.
 ///
@@ -62,8 +54,6 @@ impl<const N: usize> RoundRobin<N> {
     pub fn pass_on(&mut self, now: Nanos) -> Option<TaskId> {
         let task = self.current?;
         let next = self.ready.exchange(task)?;
-        self.states[task.0 as usize] = State::Ready;
-        self.states[next.0 as usize] = State::Current;
         self.current = Some(next);
         self.quantum_end = now.saturating_add(self.quantum);
         Some(next)
@@ -83,15 +73,15 @@ impl<const N: usize> RoundRobin<N> {
     }
 
     fn enqueue(&mut self, task: TaskId) {
-        self.states[task.0 as usize] = State::Ready;
+        self.states[task.0 as usize] = State::Runnable;
         self.ready.push(task);
     }
 
     /// Takes a task away from wherever it is.
     fn detach(&mut self, task: TaskId, then: State) -> Result {
         match self.known(task)? {
-            State::Ready => self.ready.unlink(task),
-            State::Current => self.current = None,
+            State::Runnable if self.current == Some(task) => self.current = None,
+            State::Runnable => self.ready.unlink(task),
             State::Blocked | State::Unknown => {}
         }
         self.states[task.0 as usize] = then;
@@ -135,7 +125,7 @@ impl<const N: usize> Policy for RoundRobin<N> {
 
     fn yield_current(&mut self) {
         if let Some(task) = self.current.take() {
-            self.enqueue(task);
+            self.ready.push(task);
         }
     }
 
@@ -145,7 +135,6 @@ impl<const N: usize> Policy for RoundRobin<N> {
         }
         if self.current.is_none() {
             let task = self.ready.pop()?;
-            self.states[task.0 as usize] = State::Current;
             self.current = Some(task);
             self.quantum_end = now.saturating_add(self.quantum);
         }
