@@ -28,7 +28,8 @@ const MAIN_STACK: usize = 1 << 20;
 
 /// The scheduling policy: `policy=round-robin|pinned|fifo|share|edf`, `quantum-ms=`.
 fn policy(line: CommandLine<'_>) -> PolicyKind {
-    let ms = line.number("quantum-ms").unwrap_or(QUANTUM_MS);
+    // A quantum of nothing would be nothing but interrupts.
+    let ms = line.number("quantum-ms").unwrap_or(QUANTUM_MS).max(1);
     let quantum = time::frequency().ns_to_ticks(ms.saturating_mul(1_000_000));
     match line.get("policy") {
         Some("round-robin") | None => PolicyKind::RoundRobin { quantum },

@@ -228,6 +228,15 @@ impl CorePolicy {
         each!(self, policy => policy.next_deadline(Nanos(now))).map(|at| at.0)
     }
 
+    /// How much later than a turn's end the timer may be: where turns end early again and again, it is then seldom set.
+    #[inline(always)]
+    pub(super) fn slack(&self) -> u64 {
+        match self {
+            Self::RoundRobin(policy) => policy.quantum().0 / 16,
+            Self::Pinned(_) | Self::Other(_) => 0,
+        }
+    }
+
     #[inline]
     pub(super) fn runnable(&self) -> usize {
         each!(self, policy => policy.runnable())

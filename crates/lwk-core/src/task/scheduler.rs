@@ -56,6 +56,9 @@ pub struct Scheduler {
     has_ended: AtomicBool,
 }
 
+/// Of a timer that is off: a moment that does not come.
+const NEVER: u64 = u64::MAX;
+
 /// Which task runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Current {
@@ -79,8 +82,8 @@ struct Queue {
     /// What runs when nothing is ready.
     idle: Option<Arc<Task>>,
     sleepers: Vec<(u64, Arc<Task>)>,
-    /// What the timer is set to.
-    armed: Option<u64>,
+    /// What the timer is set to, or [`NEVER`].
+    armed: u64,
     /// The task that has just ended, on whose stack the core still was when it left.
     ended: Option<Arc<Task>>,
 }
@@ -101,20 +104,30 @@ impl Queue {
     }
 
     /// Sets the timer to what comes first, or off.
-    ///
-    /// While tasks take turns, one that is set to an earlier time stays: turns end early again and again, and the timer is
-    /// looked at when it fires. Where the policy needs no timer, it is exact, so that who is alone is left alone.
     fn arm(&mut self, now: u64) {
         let policy = self.policy.next_deadline(now);
-        let sleeper = self.sleepers.iter().map(|&(deadline, _)| deadline).min();
-        let next = match (sleeper, policy) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        self.arm_for(policy);
+    }
+
+    /// As [`arm`](Self::arm), after a turn that has ended early: the timer may be a little late for the end of the next
+    /// one, which will end early too. So it is not set again at each switch, and never fires before there is something
+    /// to do.
+    fn arm_late(&mut self, now: u64) {
+        let policy = self.policy.next_deadline(now);
+        let slack = self.policy.slack();
+        let late = |end: u64| {
+            let latest = if end > now { end.saturating_add(slack) } else { end };
+            if (end..=latest).contains(&self.armed) { self.armed } else { latest }
         };
-        let fires_before = policy.is_some() && self.armed.is_some() && self.armed <= next;
-        if next != self.armed && !fires_before {
+        self.arm_for(policy.map(late));
+    }
+
+    fn arm_for(&mut self, policy: Option<u64>) {
+        let sleeper = self.sleepers.iter().map(|&(deadline, _)| deadline).min();
+        let next = sleeper.unwrap_or(NEVER).min(policy.unwrap_or(NEVER));
+        if next != self.armed {
             self.armed = next;
-            platform().set_timer(next);
+            platform().set_timer((next != NEVER).then_some(next));
         }
     }
 
@@ -128,9 +141,9 @@ impl Queue {
         self.current = Current::Task(chosen);
         leaving.with_life(Life::preempt);
         let switch = Switch::between(leaving, next, now);
-        // See `arm`; nobody has gone to sleep.
-        if self.armed.is_none_or(|armed| armed > until) {
-            self.arm(now);
+        // What `arm_late` asks, in short.
+        if self.armed.wrapping_sub(until) > self.policy.slack() {
+            self.arm_late(now);
         }
         Some(switch)
     }
@@ -164,7 +177,7 @@ impl Scheduler {
                 current: Current::Nobody,
                 idle: None,
                 sleepers: Vec::new(),
-                armed: None,
+                armed: NEVER,
                 ended: None,
             }),
             due: AtomicBool::new(false),
@@ -288,7 +301,7 @@ impl Scheduler {
             // If another task is to run at once, the timer says so at once.
             let now = platform().counter();
             queue.policy.advance(now);
-            queue.arm(now);
+            queue.arm_late(now);
         }
     }
 
@@ -296,7 +309,7 @@ impl Scheduler {
     pub(crate) fn timer(&self, now: u64) {
         let mut queue = self.queue.lock();
         // It fired, and a hypervisor may have masked it: it counts as off, and is silent until it is set anew.
-        queue.armed = None;
+        queue.armed = NEVER;
         platform().set_timer(None);
         queue.wake_sleepers(now);
         if queue.policy.on_tick(now) {
@@ -418,7 +431,11 @@ impl Scheduler {
         }
         let leaving = core::ptr::from_ref::<Task>(queue.running()?);
         queue.current = chosen;
-        queue.arm(now);
+        if matches!(how, Leave::Preempt) {
+            queue.arm(now)
+        } else {
+            queue.arm_late(now)
+        }
         let next =
             queue.running().expect("the policy picks a task of this core, and every core has an idle task");
         // SAFETY: the queue keeps the task that leaves: among its tasks, as the idle one, or as the one that has ended.
