@@ -32,11 +32,13 @@ impl<const N: usize> Queue<N> {
         Self { links: [Links::NONE; N], head: NONE, tail: NONE, len: 0 }
     }
 
+    #[inline]
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
     /// The task that has been in the queue for longest.
+    #[inline]
     pub(crate) fn first(&self) -> Option<TaskId> {
         (self.head != NONE).then_some(TaskId(self.head))
     }
@@ -50,6 +52,7 @@ impl<const N: usize> Queue<N> {
     }
 
     /// Appends a task that is not in the queue.
+    #[inline]
     pub(crate) fn push(&mut self, task: TaskId) {
         self.links[task.0 as usize] = Links { next: NONE, previous: self.tail };
         match self.tail {
@@ -61,6 +64,7 @@ impl<const N: usize> Queue<N> {
     }
 
     /// Takes the task that has been in the queue for longest.
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<TaskId> {
         let task = self.first()?;
         self.unlink(task);
@@ -84,6 +88,7 @@ impl<const N: usize> Queue<N> {
     }
 
     /// Takes a task that is in the queue.
+    #[inline]
     pub(crate) fn unlink(&mut self, task: TaskId) {
         let Links { next, previous } = self.links[task.0 as usize];
         match previous {

@@ -88,6 +88,8 @@ pub(super) enum PassOn {
         now: u64,
         /// When its turn is over.
         until: u64,
+        /// See [`CorePolicy::slack`].
+        slack: u64,
     },
     /// Nothing has changed: [`CorePolicy::yield_current`] and [`CorePolicy::pick_next`].
     TheLongWay,
@@ -131,6 +133,10 @@ impl WithParameters for Edf<FEWER_TASKS> {
     }
 }
 
+const fn slack_of(quantum: Nanos) -> u64 {
+    quantum.0 / 16
+}
+
 /// Calls the policy, whichever it is.
 macro_rules! each {
     ($self:ident, $policy:ident => $call:expr) => {
@@ -168,6 +174,7 @@ impl CorePolicy {
     }
 
     /// Accounts for the time until now.
+    #[inline(always)]
     pub(super) fn advance(&mut self, now: u64) {
         each!(self, policy => policy.advance(Nanos(now)));
     }
@@ -180,15 +187,17 @@ impl CorePolicy {
         each!(self, policy => policy.remove(task))
     }
 
+    #[inline(always)]
     pub(super) fn block(&mut self, task: TaskId) -> Result {
         each!(self, policy => policy.block(task))
     }
 
+    #[inline(always)]
     pub(super) fn wake(&mut self, task: TaskId) -> Result<bool> {
         each!(self, policy => policy.wake(task))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn yield_current(&mut self) {
         each!(self, policy => policy.yield_current());
     }
@@ -209,12 +218,14 @@ impl CorePolicy {
         }
         let now = now();
         match policy.pass_on(Nanos(now)) {
-            Some(next) => PassOn::To { next, now, until: policy.quantum_end().0 },
+            Some(next) => {
+                PassOn::To { next, now, until: policy.quantum_end().0, slack: slack_of(policy.quantum()) }
+            }
             None => PassOn::TheLongWay,
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn pick_next(&mut self, now: u64) -> Option<TaskId> {
         each!(self, policy => policy.pick_next(Nanos(now)))
     }
@@ -223,7 +234,7 @@ impl CorePolicy {
         each!(self, policy => policy.on_tick(Nanos(now)))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn next_deadline(&self, now: u64) -> Option<u64> {
         each!(self, policy => policy.next_deadline(Nanos(now))).map(|at| at.0)
     }
@@ -232,12 +243,12 @@ impl CorePolicy {
     #[inline(always)]
     pub(super) fn slack(&self) -> u64 {
         match self {
-            Self::RoundRobin(policy) => policy.quantum().0 / 16,
+            Self::RoundRobin(policy) => slack_of(policy.quantum()),
             Self::Pinned(_) | Self::Other(_) => 0,
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn runnable(&self) -> usize {
         each!(self, policy => policy.runnable())
     }

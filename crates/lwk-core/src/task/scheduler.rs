@@ -112,6 +112,7 @@ impl Queue {
     /// As [`arm`](Self::arm), after a turn that has ended early: the timer may be a little late for the end of the next
     /// one, which will end early too. So it is not set again at each switch, and never fires before there is something
     /// to do.
+    #[unsafe(link_section = ".text.hot")]
     fn arm_late(&mut self, now: u64) {
         let policy = self.policy.next_deadline(now);
         let slack = self.policy.slack();
@@ -122,6 +123,7 @@ impl Queue {
         self.arm_for(policy.map(late));
     }
 
+    #[unsafe(link_section = ".text.hot")]
     fn arm_for(&mut self, policy: Option<u64>) {
         let sleeper = self.sleepers.iter().map(|&(deadline, _)| deadline).min();
         let next = sleeper.unwrap_or(NEVER).min(policy.unwrap_or(NEVER));
@@ -134,7 +136,7 @@ impl Queue {
     /// The running task has yielded to another one, whose turn it is until `until`. `None` if the policy picks a task
     /// that is not of this core, which it never does.
     #[inline(always)]
-    fn pass_on(&mut self, chosen: TaskId, now: u64, until: u64) -> Option<Switch> {
+    fn pass_on(&mut self, chosen: TaskId, now: u64, until: u64, slack: u64) -> Option<Switch> {
         let Current::Task(number) = self.current else { return None };
         let leaving = self.tasks.get(number.0 as usize)?.as_deref()?;
         let next = self.tasks.get(chosen.0 as usize)?.as_deref()?;
@@ -142,13 +144,14 @@ impl Queue {
         leaving.with_life(Life::preempt);
         let switch = Switch::between(leaving, next, now);
         // What `arm_late` asks, in short.
-        if self.armed.wrapping_sub(until) > self.policy.slack() {
+        if self.armed.wrapping_sub(until) > slack {
             self.arm_late(now);
         }
         Some(switch)
     }
 
     /// Wakes a task if it is parked. Returns whether it was.
+    #[unsafe(link_section = ".text.hot")]
     fn wake(&mut self, task: &Task) -> bool {
         let woken = task.with_life(Life::wake);
         if woken {
@@ -275,6 +278,7 @@ impl Scheduler {
     }
 
     /// Wakes a task of this core, from any core.
+    #[unsafe(link_section = ".text.hot")]
     pub(super) fn wake(&self, core: &PerCore, task: &Task) {
         let woken = self.queue.lock().wake(task);
         if woken {
@@ -291,6 +295,7 @@ impl Scheduler {
     }
 
     /// On this core: something may have changed in the queue.
+    #[unsafe(link_section = ".text.hot")]
     pub(crate) fn look(&self) {
         let mut queue = self.queue.lock();
         if queue.idles() {
@@ -306,6 +311,7 @@ impl Scheduler {
     }
 
     /// On this core: the timer has fired.
+    #[unsafe(link_section = ".text.hot")]
     pub(crate) fn timer(&self, now: u64) {
         let mut queue = self.queue.lock();
         // It fired, and a hypervisor may have masked it: it counts as off, and is silent until it is set anew.
@@ -326,6 +332,7 @@ impl Scheduler {
     }
 
     /// Gives this core up. Returns when the running task has it again; interrupts are masked before and after.
+    #[unsafe(link_section = ".text.hot")]
     pub(super) fn leave(&self, how: Leave) {
         if let Some(to) = self.choose(how) {
             self.switch(to);
@@ -338,7 +345,7 @@ impl Scheduler {
         let mut queue = self.queue.lock();
         let to = match queue.policy.pass_on(|| platform().counter()) {
             PassOn::Alone => return,
-            PassOn::To { next, now, until } => queue.pass_on(next, now, until),
+            PassOn::To { next, now, until, slack } => queue.pass_on(next, now, until, slack),
             PassOn::TheLongWay => None,
         };
         let before = sync::release_masked(queue);
@@ -401,6 +408,7 @@ impl Scheduler {
 
     /// Puts the running task where it belongs and makes another one current: where to save, and what to continue.
     /// `None` if the running task goes on.
+    #[inline(always)]
     fn choose(&self, how: Leave) -> Option<Switch> {
         let mut queue = self.queue.lock();
         let queue = &mut *queue;

@@ -353,6 +353,7 @@ impl UserThread {
     }
 
     /// Wakes it from [`park`](Self::park).
+    #[unsafe(link_section = ".text.hot")]
     pub fn wake(&self) {
         if let Some(handle) = &*self.handle.lock() {
             handle.wake();
@@ -389,6 +390,7 @@ impl UserThread {
 }
 
 /// Waits until the running thread is [woken](UserThread::wake), or until the counter reaches the deadline: false then.
+#[inline(always)]
 pub fn park(deadline: Option<u64>) -> bool {
     match deadline {
         None => task::park(),
