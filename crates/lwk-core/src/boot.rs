@@ -11,7 +11,7 @@ use crate::{
     platform::{self, PlatformError},
     smp,
     task::{self, PolicyKind},
-    time,
+    time, watch,
 };
 use alloc::{boxed::Box, vec::Vec};
 use core::fmt::Arguments;
@@ -104,6 +104,7 @@ extern "C" fn lwk_boot(dtb: u64, image: u64, entry_ticks: u64) -> ! {
     if !time::init(machine.timer().and_then(|timer| timer.clock_frequency)) {
         fatal(format_args!("the counter's frequency is not known"));
     }
+    watch::init(line.number("watch-ms").unwrap_or(watch::PATIENCE_MS));
     percore::init(arch::mpidr(), cores(&machine, line));
     let policy = policy(line);
     let core = percore::this();

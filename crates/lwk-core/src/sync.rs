@@ -32,6 +32,25 @@ pub struct RawIrqLock {
 // SAFETY: `before` is only touched by the holder of the lock.
 unsafe impl Sync for RawIrqLock {}
 
+/// After so many looks at a lock its holder is taken for stuck: some seconds on any machine.
+const TOO_MANY: u64 = 1 << 30;
+
+impl RawIrqLock {
+    /// Waits until the lock may be free.
+    #[cold]
+    #[inline(never)]
+    fn wait(&self) {
+        let mut looks = 0;
+        while self.locked.load(Ordering::Relaxed) {
+            core::hint::spin_loop();
+            looks += 1;
+            if looks == TOO_MANY {
+                crate::watch::lock_is_stuck();
+            }
+        }
+    }
+}
+
 // SAFETY: `locked` is taken by compare-and-swap with acquire ordering and given back with release ordering.
 unsafe impl lock_api::RawMutex for RawIrqLock {
     const INIT: Self = Self { locked: AtomicBool::new(false), before: Cell::new(0) };
@@ -42,9 +61,7 @@ unsafe impl lock_api::RawMutex for RawIrqLock {
     fn lock(&self) {
         let before = arch::mask_interrupts();
         while self.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            while self.locked.load(Ordering::Relaxed) {
-                core::hint::spin_loop();
-            }
+            self.wait();
         }
         self.before.set(before);
     }

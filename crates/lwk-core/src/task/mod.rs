@@ -96,6 +96,10 @@ mod kernel {
             result
         }
 
+        pub(super) fn name(&self) -> &str {
+            &self.name
+        }
+
         pub(super) const fn number(&self) -> TaskId {
             self.number
         }

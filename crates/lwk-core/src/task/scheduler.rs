@@ -248,6 +248,12 @@ impl Scheduler {
         f()
     }
 
+    /// Tells the running task's name, from any core, unless the queue is locked.
+    pub(crate) fn with_running_name<R>(&self, f: impl FnOnce(&str) -> R) -> Option<R> {
+        let task = self.queue.try_lock()?.running().cloned();
+        Some(f(task.as_ref().map_or("nothing", |task| task.name())))
+    }
+
     /// Whether a task waits for the core.
     pub(super) fn has_ready(&self) -> bool {
         self.queue.lock().policy.runnable() > 0

@@ -11,9 +11,10 @@ use super::{
 use crate::{
     arch,
     memory::Phys,
+    percore,
     sync::IrqMutex,
     task::{self, Handle, Mutex},
-    time,
+    time, watch,
 };
 use address_space::{PAGE, Purpose};
 use alloc::{
@@ -293,6 +294,8 @@ impl Process {
             thread.add_work(work::EXIT);
             thread.kick();
         }
+        // Who waits does so with less patience now.
+        self.waiting_for_end.lock().iter().for_each(Handle::wake);
     }
 
     /// After its last thread: memory and files are free again, and whoever waits is told.
@@ -333,7 +336,19 @@ impl Process {
                     waiting.push(me.clone());
                 }
             }
-            task::park();
+            if self.is_ending() {
+                // Its threads leave at once, unless a core is stuck.
+                let patience = watch::deadline();
+                task::park_until(patience);
+                if time::ticks() >= patience {
+                    self.threads()
+                        .iter()
+                        .filter_map(|thread| percore::get(thread.core()))
+                        .for_each(watch::tell);
+                }
+            } else {
+                task::park();
+            }
         }
         let ticks = self.ended.load(Ordering::Relaxed).saturating_sub(self.started);
         (self.how().unwrap_or(End::Exited(0)), time::frequency().ticks_to_ns(ticks))
