@@ -53,7 +53,7 @@ pub(crate) fn run(kind: &str) -> bool {
 fn stuck() -> bool {
     static MASKED: AtomicBool = AtomicBool::new(false);
     let Some(core) = lwk_core::percore::get(CoreIndex(1)) else { return false };
-    task::spawn(core.index(), "runaway", runs_away);
+    task::spawn(core.index(), "runaway", || runs_away());
     time::sleep_ms(50);
     watch::tell(core);
     time::sleep_ms(50);
@@ -61,6 +61,7 @@ fn stuck() -> bool {
     MASKED.store(true, Ordering::Relaxed);
     return asks(core);
 
+    #[inline(never)]
     fn runs_away() {
         while !MASKED.load(Ordering::Relaxed) {
             core::hint::spin_loop();
