@@ -4,6 +4,7 @@ use crate::{
     arch,
     platform::platform,
     task::Scheduler,
+    time,
     watch::{self, Watch},
 };
 use alloc::{boxed::Box, vec::Vec};
@@ -103,7 +104,7 @@ impl PerCore {
 
     /// Interrupts the core: it looks at its queue. If it has not done so for long, that is told.
     pub fn interrupt(&self) {
-        if let Some(since) = self.watch.ask(platform().counter()) {
+        if let Some(since) = self.watch.ask(time::stopwatch()) {
             watch::overdue(self, since);
         }
         platform().send_ipi(self.index(), self.mpidr());

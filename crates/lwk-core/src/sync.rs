@@ -9,6 +9,17 @@ use core::{
 /// A spin lock that masks interrupts on its core while it is held.
 pub type IrqMutex<T> = lock_api::Mutex<RawIrqLock, T>;
 
+/// Takes a lock, without a call where it is free: on the path of every switch and wake-up.
+#[inline(always)]
+pub fn lock_in_place<T>(mutex: &IrqMutex<T>) -> lock_api::MutexGuard<'_, RawIrqLock, T> {
+    use lock_api::RawMutex;
+    // SAFETY: the lock is taken, and given back by the guard that is made for it.
+    unsafe {
+        mutex.raw().lock();
+        mutex.make_guard_unchecked()
+    }
+}
+
 /// Releases a lock, but interrupts stay masked. Returns what to restore later.
 #[inline(always)]
 pub fn release_masked<T>(guard: lock_api::MutexGuard<'_, RawIrqLock, T>) -> u64 {
@@ -57,7 +68,7 @@ unsafe impl lock_api::RawMutex for RawIrqLock {
 
     type GuardMarker = lock_api::GuardNoSend;
 
-    #[inline]
+    #[inline(always)]
     fn lock(&self) {
         let before = arch::mask_interrupts();
         while self.locked.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {

@@ -71,7 +71,6 @@ mod kernel {
         backtrace::Code,
         console::print_urgently,
         percore::{self, PerCore},
-        platform::platform,
         time,
     };
 
@@ -93,7 +92,7 @@ mod kernel {
     #[cold]
     #[inline(never)]
     pub(crate) fn overdue(core: &PerCore, since: u64) {
-        let now = platform().counter();
+        let now = time::stopwatch();
         if !core.watch.is_news(since, now, PATIENCE.load(Ordering::Relaxed)) {
             return;
         }

@@ -286,7 +286,7 @@ impl Scheduler {
     /// Wakes a task of this core, from any core.
     #[unsafe(link_section = ".text.hot")]
     pub(super) fn wake(&self, core: &PerCore, task: &Task) {
-        let woken = self.queue.lock().wake(task);
+        let woken = sync::lock_in_place(&self.queue).wake(task);
         if woken {
             self.look_from_anywhere(core);
         }
@@ -303,7 +303,7 @@ impl Scheduler {
     /// On this core: something may have changed in the queue.
     #[unsafe(link_section = ".text.hot")]
     pub(crate) fn look(&self) {
-        let mut queue = self.queue.lock();
+        let mut queue = sync::lock_in_place(&self.queue);
         if queue.idles() {
             if queue.policy.runnable() > 0 {
                 self.due.store(true, Ordering::Relaxed);
@@ -348,7 +348,7 @@ impl Scheduler {
     /// [`Leave::Yield`] by the short way, for threads that wait for each other by yielding. Interrupts need not be masked.
     #[inline(always)]
     pub(super) fn yield_core(&self) {
-        let mut queue = self.queue.lock();
+        let mut queue = sync::lock_in_place(&self.queue);
         let to = match queue.policy.pass_on(|| platform().counter()) {
             PassOn::Alone => return,
             PassOn::To { next, now, until, slack } => queue.pass_on(next, now, until, slack),
@@ -416,7 +416,7 @@ impl Scheduler {
     /// `None` if the running task goes on.
     #[inline(always)]
     fn choose(&self, how: Leave) -> Option<Switch> {
-        let mut queue = self.queue.lock();
+        let mut queue = sync::lock_in_place(&self.queue);
         let queue = &mut *queue;
         let others = queue.policy.runnable() > usize::from(!queue.idles());
         match how {
