@@ -2,7 +2,7 @@
 //!
 //! Nobody looks at a core that is left alone. An interrupt to another core is a question, and its handler the answer: who
 //! asks a core that has owed an answer for too long says so, with the task that it runs. Who waits in vain for what
-//! tasks of a core do, such as the end of a process, has it [tell](tell) where it is; a core that cannot, because its
+//! tasks of a core do, such as the end of a process, has it tell where it is; a core that cannot, because its
 //! interrupts are masked, owes an answer then. Who waits for a lock for too long says that.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};

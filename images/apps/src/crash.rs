@@ -48,39 +48,36 @@ pub(crate) fn run(kind: &str) -> bool {
     false
 }
 
-/// Core 1 runs for ever: with interrupts, where it can tell where, and then without. The others are not disturbed.
-/// Returns whether there are two cores.
+/// The runaway of [`stuck`] is to mask its interrupts.
+static MASKED: AtomicBool = AtomicBool::new(false);
+
+/// Core 1 runs for ever: with interrupts, where it can tell where, and then without, where it is noticed that it does not
+/// answer. The others are not disturbed. Returns whether there are two cores.
 fn stuck() -> bool {
-    static MASKED: AtomicBool = AtomicBool::new(false);
     let Some(core) = lwk_core::percore::get(CoreIndex(1)) else { return false };
-    task::spawn(core.index(), "runaway", || runs_away());
+    task::spawn(core.index(), "runaway", runs_away);
     time::sleep_ms(50);
     watch::tell(core);
     time::sleep_ms(50);
     println!("@check name=stuck-core-tells ok=yes");
     MASKED.store(true, Ordering::Relaxed);
-    return asks(core);
-
-    #[inline(never)]
-    fn runs_away() {
-        while !MASKED.load(Ordering::Relaxed) {
-            core::hint::spin_loop();
-        }
-        arch::mask_interrupts();
-        loop {
-            core::hint::spin_loop();
-        }
-    }
-}
-
-/// Asks a core for half a second. It is told once that it does not answer.
-fn asks(core: &lwk_core::percore::PerCore) -> bool {
     for _ in 0..10 {
         time::sleep_ms(50);
         core.interrupt();
     }
     println!("@check name=stuck-core-is-noticed ok=yes");
     true
+}
+
+#[inline(never)]
+fn runs_away() {
+    while !MASKED.load(Ordering::Relaxed) {
+        core::hint::spin_loop();
+    }
+    arch::mask_interrupts();
+    loop {
+        core::hint::spin_loop();
+    }
 }
 
 /// Goes down until there is no stack left.

@@ -36,6 +36,7 @@ pub(super) enum Leave {
 }
 
 /// A switch to another task.
+#[derive(Clone, Copy)]
 struct Switch {
     /// Where the running task's context goes.
     save: *mut usize,
@@ -446,9 +447,9 @@ impl Scheduler {
         let leaving = core::ptr::from_ref::<Task>(queue.running()?);
         queue.current = chosen;
         if matches!(how, Leave::Preempt) {
-            queue.arm(now)
+            queue.arm(now);
         } else {
-            queue.arm_late(now)
+            queue.arm_late(now);
         }
         let next =
             queue.running().expect("the policy picks a task of this core, and every core has an idle task");
