@@ -11,7 +11,7 @@ use crate::{
     platform::{self, PlatformError},
     smp,
     task::{self, PolicyKind},
-    time,
+    time, watch,
 };
 use alloc::{boxed::Box, vec::Vec};
 use core::fmt::Arguments;
@@ -28,7 +28,8 @@ const MAIN_STACK: usize = 1 << 20;
 
 /// The scheduling policy: `policy=round-robin|pinned|fifo|share|edf`, `quantum-ms=`.
 fn policy(line: CommandLine<'_>) -> PolicyKind {
-    let ms = line.number("quantum-ms").unwrap_or(QUANTUM_MS);
+    // A quantum of nothing would be nothing but interrupts.
+    let ms = line.number("quantum-ms").unwrap_or(QUANTUM_MS).max(1);
     let quantum = time::frequency().ns_to_ticks(ms.saturating_mul(1_000_000));
     match line.get("policy") {
         Some("round-robin") | None => PolicyKind::RoundRobin { quantum },
@@ -103,6 +104,7 @@ extern "C" fn lwk_boot(dtb: u64, image: u64, entry_ticks: u64) -> ! {
     if !time::init(machine.timer().and_then(|timer| timer.clock_frequency)) {
         fatal(format_args!("the counter's frequency is not known"));
     }
+    watch::init(line.number("watch-ms").unwrap_or(watch::PATIENCE_MS));
     percore::init(arch::mpidr(), cores(&machine, line));
     let policy = policy(line);
     let core = percore::this();

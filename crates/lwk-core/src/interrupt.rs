@@ -3,7 +3,7 @@
 use crate::{
     percore,
     platform::{Interrupt, platform},
-    primary, task,
+    primary, task, watch,
 };
 use core::sync::atomic::Ordering;
 
@@ -20,7 +20,12 @@ extern "C" fn lwk_interrupt() {
                 core.last_timer.store(now, Ordering::Relaxed);
                 core.scheduler.timer(now);
             }
-            Interrupt::Ipi => core.scheduler.look(),
+            Interrupt::Ipi => {
+                if core.watch.answer() {
+                    watch::tell_here(core);
+                }
+                core.scheduler.look();
+            }
             Interrupt::Schedule => primary::ring(),
             Interrupt::Unknown(number) => log::warn!("interrupt {number} is nobody's"),
         }

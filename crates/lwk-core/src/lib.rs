@@ -39,6 +39,7 @@ pub mod primary;
 pub mod symbols;
 pub mod syndrome;
 pub mod task;
+pub mod watch;
 
 // What needs the processor.
 #[cfg(target_os = "none")]

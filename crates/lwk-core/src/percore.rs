@@ -1,6 +1,12 @@
 //! What each core has for itself.
 
-use crate::{arch, platform::platform, task::Scheduler};
+use crate::{
+    arch,
+    platform::platform,
+    task::Scheduler,
+    time,
+    watch::{self, Watch},
+};
 use alloc::{boxed::Box, vec::Vec};
 use core::{
     fmt,
@@ -33,6 +39,8 @@ pub struct PerCore {
     pub(crate) interrupts: AtomicU64,
     /// The counter when the last timer interrupt was handled, for measurements.
     pub(crate) last_timer: AtomicU64,
+    /// What it owes to cores that ask.
+    pub(crate) watch: Watch,
     /// The core's tasks.
     pub(crate) scheduler: Scheduler,
 }
@@ -60,6 +68,7 @@ impl PerCore {
             reporting: AtomicBool::new(false),
             interrupts: AtomicU64::new(0),
             last_timer: AtomicU64::new(0),
+            watch: Watch::new(),
             scheduler: Scheduler::new(),
         }
     }
@@ -93,8 +102,11 @@ impl PerCore {
         self.last_timer.load(Ordering::Relaxed)
     }
 
-    /// Interrupts the core: it looks at its queue.
+    /// Interrupts the core: it looks at its queue. If it has not done so for long, that is told.
     pub fn interrupt(&self) {
+        if let Some(since) = self.watch.ask(time::stopwatch()) {
+            watch::overdue(self, since);
+        }
         platform().send_ipi(self.index(), self.mpidr());
     }
 }

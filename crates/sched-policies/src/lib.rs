@@ -50,7 +50,7 @@ pub use pinned::Pinned;
 pub use round_robin::{DEFAULT_QUANTUM, RoundRobin};
 pub use share::{DEFAULT_WEIGHT, Share};
 
-/// What a policy that keeps its current task in its queue knows of a task.
+/// What a policy knows of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Unknown,

@@ -32,11 +32,13 @@ impl<const N: usize> Queue<N> {
         Self { links: [Links::NONE; N], head: NONE, tail: NONE, len: 0 }
     }
 
+    #[inline]
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
     /// The task that has been in the queue for longest.
+    #[inline]
     pub(crate) fn first(&self) -> Option<TaskId> {
         (self.head != NONE).then_some(TaskId(self.head))
     }
@@ -50,6 +52,7 @@ impl<const N: usize> Queue<N> {
     }
 
     /// Appends a task that is not in the queue.
+    #[inline]
     pub(crate) fn push(&mut self, task: TaskId) {
         self.links[task.0 as usize] = Links { next: NONE, previous: self.tail };
         match self.tail {
@@ -61,13 +64,31 @@ impl<const N: usize> Queue<N> {
     }
 
     /// Takes the task that has been in the queue for longest.
+    #[inline]
     pub(crate) fn pop(&mut self) -> Option<TaskId> {
         let task = self.first()?;
         self.unlink(task);
         Some(task)
     }
 
+    /// Takes the task that has been in the queue for longest, and appends another one that is not in it.
+    #[inline]
+    pub(crate) fn exchange(&mut self, task: TaskId) -> Option<TaskId> {
+        let first = self.first()?;
+        let next = self.links[first.0 as usize].next;
+        let (head, previous) = if next == NONE { (task.0, NONE) } else { (next, self.tail) };
+        // The same entry twice if one is left: then it is the second that counts.
+        self.links[head as usize].previous = NONE;
+        if previous != NONE {
+            self.links[previous as usize].next = task.0;
+        }
+        self.links[task.0 as usize] = Links { next: NONE, previous };
+        (self.head, self.tail) = (head, task.0);
+        Some(first)
+    }
+
     /// Takes a task that is in the queue.
+    #[inline]
     pub(crate) fn unlink(&mut self, task: TaskId) {
         let Links { next, previous } = self.links[task.0 as usize];
         match previous {

@@ -7,6 +7,10 @@
 //! Each task has a virtual time, which goes by as the task runs, and the slower the heavier the task is. The core's
 //! virtual time is the mean of those of its runnable tasks, by weight. A task that is not ahead of it is eligible; of
 //! these, the one runs whose quantum would be over first in its own virtual time.
+//!
+//! What a task is behind, in time that it should have had, is its *lag*; of one that is ahead it is a debt, below 0. A task takes
+//! its lag with it when it blocks, and has it again when it wakes, whatever the others did meanwhile: neither is a debt
+//! paid by a nap, nor does sleep earn anything. The others bear it while it is away, and have it back afterwards.
 
 use crate::{DEFAULT_QUANTUM, Nanos, Policy, PolicyError, Result, State, TaskId, queue::Queue};
 use core::num::NonZeroU32;
@@ -14,8 +18,26 @@ use core::num::NonZeroU32;
 /// The weight of a task that is added without one: room for smaller and larger ones.
 pub const DEFAULT_WEIGHT: NonZeroU32 = NonZeroU32::new(1024).expect("not 0");
 
-/// Virtual times are in 2^-16 ns at weight 1.
-const FRACTION_BITS: u32 = 16;
+/// Virtual times are in 2^-31 ns at weight 1, so that rounding is below a few nanoseconds at any weight.
+const FRACTION_BITS: u32 = 31;
+
+/// Where virtual time begins: further from 0 than a task can be behind.
+const BEGINNING: u128 = 1 << 96;
+
+/// What a task's virtual time is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Its own.
+    Here,
+    /// Its own, but it has yielded since the policy was last told the time.
+    Yielding,
+    /// Not set yet: it has become runnable since then, with its `lag`.
+    Arriving,
+    /// Its own until the policy is told the time: it has blocked since then.
+    Departing,
+    /// None: it has `lag` instead.
+    Away,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
@@ -27,8 +49,9 @@ struct Entry {
     remainder: u64,
     /// When its quantum is over, in its virtual time.
     deadline: u128,
-    /// It has become runnable or has yielded since the policy was last told the time: its virtual time is not set yet.
-    arriving: bool,
+    place: Place,
+    /// What it is behind: virtual time by weight. Of tasks that arrive or are away.
+    lag: i128,
 }
 
 impl Entry {
@@ -38,7 +61,8 @@ impl Entry {
         time: 0,
         remainder: 0,
         deadline: 0,
-        arriving: false,
+        place: Place::Away,
+        lag: 0,
     };
 
     /// The virtual time of so many nanoseconds, and the remainder.
@@ -61,6 +85,29 @@ impl Entry {
 
     fn start_quantum(&mut self, quantum: Nanos) {
         self.deadline = self.time.saturating_add(self.virtual_time(quantum, 0).0);
+    }
+
+    /// Sets its virtual time, and begins a quantum.
+    fn start_at(&mut self, time: u128, quantum: Nanos) {
+        self.time = time;
+        self.place = Place::Here;
+        self.start_quantum(quantum);
+    }
+
+    fn has_time(&self) -> bool {
+        matches!(self.place, Place::Here | Place::Yielding | Place::Departing)
+    }
+
+    /// What it is behind on a core whose virtual time is `time`.
+    fn lag_at(&self, time: u128) -> i128 {
+        let weight = i128::from(self.weight.get());
+        // Both are far below the sign.
+        (time as i128).saturating_sub(self.time as i128).saturating_mul(weight)
+    }
+
+    /// The virtual time of a task with this lag, on a core whose virtual time is `time` with the task there.
+    fn time_behind(&self, time: u128, lag: i128) -> u128 {
+        time.saturating_add_signed(-(lag / i128::from(self.weight.get())))
     }
 }
 
@@ -95,19 +142,28 @@ impl Mean {
     fn time(&self) -> u128 {
         self.base.saturating_add(self.sum / self.weight.max(1))
     }
+
+    /// The core's virtual time when tasks come that are behind by `lag` altogether: so that they are.
+    fn time_with(&self, lag: i128) -> u128 {
+        self.time().saturating_add_signed(-(lag / (self.weight.max(1) as i128)))
+    }
 }
 
 /// Processor time in proportion to weights.
 ///
 /// A task runs until it yields or blocks, or until its quantum is over and another task is ready; a task that wakes does
-/// not preempt it. One that slept gets nothing for its sleep, nor for what it was behind when it went to sleep; what it
-/// was ahead it still is, unless the others have caught up. A task that yields lets another one go first, and gives up
-/// what it is behind. `N` is the capacity; tasks are numbered below it.
+/// not preempt it. One that slept gets nothing for its sleep: what it was ahead or behind when it went to sleep it still
+/// is, but never more than a quantum behind. On a core where nobody is ready all begins anew. A task that yields lets
+/// another one go first, and gives up what it is behind. `N` is the capacity; tasks are numbered below it.
 #[derive(Clone, Debug)]
 pub struct Share<const N: usize> {
     entries: [Entry; N],
     /// Ready tasks, and the current one.
     runnable: Queue<N>,
+    /// Those that have blocked since the policy was last told the time.
+    departing: Queue<N>,
+    /// Some task's virtual time is to be set.
+    unsettled: bool,
     current: Option<TaskId>,
     /// Who has had the core since `since`. It may have blocked meanwhile.
     on_core: Option<TaskId>,
@@ -116,7 +172,7 @@ pub struct Share<const N: usize> {
     quantum: Nanos,
     /// When the current task's turn is over.
     turn_end: Nanos,
-    /// The core's virtual time.
+    /// The core's virtual time, for when nobody is left.
     time: u128,
     /// Lets another one go first.
     yielded: Option<TaskId>,
@@ -128,12 +184,14 @@ impl<const N: usize> Share<N> {
         Self {
             entries: [Entry::UNKNOWN; N],
             runnable: Queue::new(),
+            departing: Queue::new(),
+            unsettled: false,
             current: None,
             on_core: None,
             since: Nanos(0),
             quantum,
             turn_end: Nanos(0),
-            time: 0,
+            time: BEGINNING,
             yielded: None,
         }
     }
@@ -170,18 +228,35 @@ impl<const N: usize> Share<N> {
         self.known(task).map(|entry| entry.weight)
     }
 
-    /// Changes a task's weight. What it has run since the policy was last told the time counts with the new one.
+    /// Changes a task's weight. What it is behind or ahead stays as it is; what it has run since the policy was last
+    /// told the time counts with the new one.
     ///
     /// # Errors
     /// [`PolicyError::Unknown`].
     pub fn set_weight(&mut self, task: TaskId, weight: NonZeroU32) -> Result {
-        self.known(task)?;
+        let before = *self.known(task)?;
+        let mean = |with: bool| {
+            let others = self.present().filter(|other| *other != task || with);
+            Mean::of(others.map(|other| &self.entries[other.0 as usize]))
+        };
+        // As if it left and came back.
+        let lag = mean(true).filter(|_| before.has_time()).map_or(0, |mean| before.lag_at(mean.time()));
+        let with = mean(false).map(|mean| mean.time_with(lag));
         let quantum = self.quantum;
         let entry = &mut self.entries[task.0 as usize];
         entry.weight = weight;
         entry.remainder = 0;
+        if let Some(time) = with.filter(|_| entry.has_time()) {
+            entry.time = entry.time_behind(time, lag);
+        }
         entry.start_quantum(quantum);
         Ok(())
+    }
+
+    /// Those that have a virtual time.
+    fn present(&self) -> impl Iterator<Item = TaskId> + Clone + '_ {
+        let all = self.runnable.iter().chain(self.departing.iter());
+        all.filter(|task| self.entries[task.0 as usize].has_time())
     }
 
     fn known(&self, task: TaskId) -> Result<&Entry> {
@@ -194,20 +269,77 @@ impl<const N: usize> Share<N> {
     /// Makes a task runnable that is not.
     fn enqueue(&mut self, task: TaskId) {
         let entry = &mut self.entries[task.0 as usize];
-        (entry.state, entry.arriving) = (State::Runnable, true);
+        entry.state = State::Runnable;
+        if entry.place == Place::Departing {
+            // It has not been away for any time.
+            entry.place = Place::Here;
+            self.departing.unlink(task);
+        } else {
+            entry.place = Place::Arriving;
+            self.unsettled = true;
+        }
         self.runnable.push(task);
     }
 
     /// Takes a task away from wherever it is.
     fn detach(&mut self, task: TaskId, then: State) -> Result {
-        if self.known(task)?.state == State::Runnable {
-            self.runnable.unlink(task);
+        let entry = self.known(task)?;
+        let departs = then == State::Blocked && entry.has_time();
+        match entry.state {
+            State::Runnable => self.runnable.unlink(task),
+            _ if entry.place == Place::Departing && !departs => self.departing.unlink(task),
+            _ => {}
+        }
+        let entry = &mut self.entries[task.0 as usize];
+        if departs && entry.place != Place::Departing {
+            entry.place = Place::Departing;
+            self.departing.push(task);
+            self.unsettled = true;
+        } else if !departs {
+            entry.place = Place::Away;
         }
         let others = |other: &TaskId| *other != task;
         self.current = self.current.filter(others);
         self.yielded = self.yielded.filter(others);
         self.entries[task.0 as usize].state = then;
         Ok(())
+    }
+
+    /// Notes the lag of those that have blocked, and gives those that have woken or yielded their virtual times.
+    #[inline(never)]
+    fn settle(&mut self) {
+        self.unsettled = false;
+        let quantum = self.quantum;
+        if let Some(mean) = Mean::of(self.present().map(|task| &self.entries[task.0 as usize])) {
+            self.time = mean.time();
+        }
+        while let Some(task) = self.departing.pop() {
+            let entry = &mut self.entries[task.0 as usize];
+            let most = i128::from(quantum.0) << FRACTION_BITS;
+            (entry.lag, entry.place) = (entry.lag_at(self.time).min(most), Place::Away);
+        }
+        let Self { entries, runnable, .. } = self;
+        let here = |entries: &[Entry; N]| {
+            let here = runnable.iter().map(|task| &entries[task.0 as usize]);
+            Mean::of(here.filter(|entry| entry.place == Place::Here))
+        };
+        for task in runnable.iter().filter(|task| self.yielded == Some(*task)) {
+            let others = here(entries).map_or(0, |mean| mean.time());
+            let entry = &mut entries[task.0 as usize];
+            if entry.place == Place::Yielding {
+                entry.start_at(entry.time.max(others), quantum);
+            }
+        }
+        let arriving = |entry: &Entry| entry.place == Place::Arriving;
+        let lags = runnable.iter().map(|task| &entries[task.0 as usize]).filter(|entry| arriving(entry));
+        let lag = lags.fold(0_i128, |sum, entry| sum.saturating_add(entry.lag));
+        let time = here(entries).map_or(self.time, |mean| mean.time_with(lag));
+        for task in runnable.iter() {
+            let entry = &mut entries[task.0 as usize];
+            if arriving(entry) {
+                entry.start_at(entry.time_behind(time, entry.lag), quantum);
+            }
+        }
     }
 
     /// Of the tasks that are eligible, the one with the earliest deadline, and of these the one that waits for longest.
@@ -255,7 +387,8 @@ impl<const N: usize> Policy for Share<N> {
     fn yield_current(&mut self) {
         if let Some(task) = self.current.take() {
             self.runnable.requeue(task);
-            self.entries[task.0 as usize].arriving = true;
+            self.entries[task.0 as usize].place = Place::Yielding;
+            self.unsettled = true;
             self.yielded = Some(task);
         }
     }
@@ -264,24 +397,11 @@ impl<const N: usize> Policy for Share<N> {
         let ran = now.since(self.since);
         self.since = self.since.max(now);
         if let Some(task) = self.on_core {
-            let entry = &mut self.entries[task.0 as usize];
-            entry.charge(ran, self.quantum);
-            // Stands if nobody is left.
-            self.time = self.time.max(entry.time);
+            self.entries[task.0 as usize].charge(ran, self.quantum);
         }
         self.on_core = self.current;
-        let Self { entries, runnable, .. } = self;
-        let here = runnable.iter().map(|task| &entries[task.0 as usize]).filter(|entry| !entry.arriving);
-        if let Some(mean) = Mean::of(here) {
-            self.time = mean.time();
-        }
-        for task in runnable.iter() {
-            let entry = &mut entries[task.0 as usize];
-            if entry.arriving {
-                entry.arriving = false;
-                entry.time = entry.time.max(self.time);
-                entry.start_quantum(self.quantum);
-            }
+        if self.unsettled {
+            self.settle();
         }
     }
 

@@ -13,6 +13,7 @@ enum Op {
     Block(u32),
     Wake(u32),
     Yield,
+    PassOn,
     Pick,
     Quantum(u64),
 }
@@ -26,6 +27,7 @@ fn ops() -> impl Strategy<Value = Vec<(Op, u64)>> {
         2 => task.clone().prop_map(Op::Block),
         3 => task.prop_map(Op::Wake),
         1 => Just(Op::Yield),
+        2 => Just(Op::PassOn),
         6 => Just(Op::Pick),
         1 => (0u64..50).prop_map(Op::Quantum),
     ];
@@ -121,6 +123,16 @@ proptest! {
                     policy.yield_current();
                     model.ready.extend(model.current.take());
                 }
+                Op::PassOn => {
+                    prop_assert_eq!(policy.has_ready(), !model.ready.is_empty());
+                    let passes = model.current.is_some() && !model.ready.is_empty();
+                    if passes {
+                        model.ready.extend(model.current.take());
+                    }
+                    let next = if passes { model.pick(now) } else { None };
+                    prop_assert_eq!(policy.pass_on(Nanos(now)), next.map(TaskId));
+                    prop_assert!(!passes || policy.quantum_end() == Nanos(model.end));
+                }
                 Op::Pick => {
                     let (before, tick) = (policy.current(), policy.on_tick(Nanos(now)));
                     let picked = policy.pick_next(Nanos(now));
@@ -208,7 +220,7 @@ proptest! {
                     prop_assert_eq!(woken.unwrap_or(false), owner == Some(task) && !runnable);
                     runnable |= owner == Some(task);
                 }
-                Op::Yield => policy.yield_current(),
+                Op::Yield | Op::PassOn => policy.yield_current(),
                 Op::Pick | Op::Quantum(_) => {
                     let expected = owner.filter(|_| runnable).map(TaskId);
                     prop_assert_eq!(policy.on_tick(now), policy.current() != expected);

@@ -2,8 +2,11 @@
 //!
 //! Each ends in a report and `@exit status=1`; one that goes on says `@check name=crash ok=no`.
 
-use core::hint::black_box;
-use lwk_core::println;
+use core::{
+    hint::black_box,
+    sync::atomic::{AtomicBool, Ordering},
+};
+use lwk_core::{arch, percore::CoreIndex, println, task, time, watch};
 
 /// A constant, in read-only memory.
 static CONSTANT: u64 = 0x1234_5678;
@@ -38,10 +41,43 @@ pub(crate) fn run(kind: &str) -> bool {
             // SAFETY: none: an undefined instruction, and that is the point.
             unsafe { core::arch::asm!("udf #0") };
         }
+        "stuck" => return stuck(),
         _ => return false,
     }
     println!("@check name=crash ok=no kind={kind}");
     false
+}
+
+/// The runaway of [`stuck`] is to mask its interrupts.
+static MASKED: AtomicBool = AtomicBool::new(false);
+
+/// Core 1 runs for ever: with interrupts, where it can tell where, and then without, where it is noticed that it does not
+/// answer. The others are not disturbed. Returns whether there are two cores.
+fn stuck() -> bool {
+    let Some(core) = lwk_core::percore::get(CoreIndex(1)) else { return false };
+    task::spawn(core.index(), "runaway", runs_away);
+    time::sleep_ms(50);
+    watch::tell(core);
+    time::sleep_ms(50);
+    println!("@check name=stuck-core-tells ok=yes");
+    MASKED.store(true, Ordering::Relaxed);
+    for _ in 0..10 {
+        time::sleep_ms(50);
+        core.interrupt();
+    }
+    println!("@check name=stuck-core-is-noticed ok=yes");
+    true
+}
+
+#[inline(never)]
+fn runs_away() {
+    while !MASKED.load(Ordering::Relaxed) {
+        core::hint::spin_loop();
+    }
+    arch::mask_interrupts();
+    loop {
+        core::hint::spin_loop();
+    }
 }
 
 /// Goes down until there is no stack left.

@@ -96,6 +96,10 @@ mod kernel {
             result
         }
 
+        pub(super) fn name(&self) -> &str {
+            &self.name
+        }
+
         pub(super) const fn number(&self) -> TaskId {
             self.number
         }
@@ -336,7 +340,7 @@ mod kernel {
     /// Lets other ready tasks of this core run first.
     #[inline]
     pub fn yield_now() {
-        masked(|scheduler| scheduler.leave(Leave::Yield));
+        percore::this().scheduler.yield_core();
     }
 
     /// Waits until woken. Returns at once if that has happened since the last time.

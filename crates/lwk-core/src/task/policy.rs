@@ -78,6 +78,23 @@ impl fmt::Debug for CorePolicy {
     }
 }
 
+/// What a yield comes to.
+pub(super) enum PassOn {
+    /// Nobody else is ready.
+    Alone,
+    /// Another task is current since now.
+    To {
+        next: TaskId,
+        now: u64,
+        /// When its turn is over.
+        until: u64,
+        /// See [`CorePolicy::slack`].
+        slack: u64,
+    },
+    /// Nothing has changed: [`CorePolicy::yield_current`] and [`CorePolicy::pick_next`].
+    TheLongWay,
+}
+
 /// A policy whose tasks have parameters.
 pub(super) trait WithParameters: Policy + Send {
     /// Gives a task parameters.
@@ -114,6 +131,10 @@ impl WithParameters for Edf<FEWER_TASKS> {
         }
         self.reserve(task, reservation).map_err(|_| ParameterError::Full)
     }
+}
+
+const fn slack_of(quantum: Nanos) -> u64 {
+    quantum.0 / 16
 }
 
 /// Calls the policy, whichever it is.
@@ -153,6 +174,7 @@ impl CorePolicy {
     }
 
     /// Accounts for the time until now.
+    #[inline(always)]
     pub(super) fn advance(&mut self, now: u64) {
         each!(self, policy => policy.advance(Nanos(now)));
     }
@@ -165,20 +187,45 @@ impl CorePolicy {
         each!(self, policy => policy.remove(task))
     }
 
+    #[inline(always)]
     pub(super) fn block(&mut self, task: TaskId) -> Result {
         each!(self, policy => policy.block(task))
     }
 
+    #[inline(always)]
     pub(super) fn wake(&mut self, task: TaskId) -> Result<bool> {
         each!(self, policy => policy.wake(task))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn yield_current(&mut self) {
         each!(self, policy => policy.yield_current());
     }
 
-    #[inline]
+    /// Whether another task may run if the running one yields. Without a current task the idle task runs.
+    fn has_others(&self) -> bool {
+        each!(self, policy => policy.runnable() > usize::from(policy.current().is_some()))
+    }
+
+    /// The fast way of a yield, for what is usual.
+    #[inline(always)]
+    pub(super) fn pass_on(&mut self, now: impl FnOnce() -> u64) -> PassOn {
+        let Self::RoundRobin(policy) = self else {
+            return if self.has_others() { PassOn::TheLongWay } else { PassOn::Alone };
+        };
+        if !policy.has_ready() {
+            return PassOn::Alone;
+        }
+        let now = now();
+        match policy.pass_on(Nanos(now)) {
+            Some(next) => {
+                PassOn::To { next, now, until: policy.quantum_end().0, slack: slack_of(policy.quantum()) }
+            }
+            None => PassOn::TheLongWay,
+        }
+    }
+
+    #[inline(always)]
     pub(super) fn pick_next(&mut self, now: u64) -> Option<TaskId> {
         each!(self, policy => policy.pick_next(Nanos(now)))
     }
@@ -187,12 +234,21 @@ impl CorePolicy {
         each!(self, policy => policy.on_tick(Nanos(now)))
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn next_deadline(&self, now: u64) -> Option<u64> {
         each!(self, policy => policy.next_deadline(Nanos(now))).map(|at| at.0)
     }
 
-    #[inline]
+    /// How much later than a turn's end the timer may be: where turns end early again and again, it is then seldom set.
+    #[inline(always)]
+    pub(super) fn slack(&self) -> u64 {
+        match self {
+            Self::RoundRobin(policy) => slack_of(policy.quantum()),
+            Self::Pinned(_) | Self::Other(_) => 0,
+        }
+    }
+
+    #[inline(always)]
     pub(super) fn runnable(&self) -> usize {
         each!(self, policy => policy.runnable())
     }

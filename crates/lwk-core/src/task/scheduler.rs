@@ -10,13 +10,13 @@
 use super::{
     Life, Task,
     life::State,
-    policy::{CorePolicy, MOST_TASKS, ParameterError, Parameters, PolicyKind},
+    policy::{CorePolicy, MOST_TASKS, ParameterError, Parameters, PassOn, PolicyKind},
 };
 use crate::{
     arch,
     percore::{self, PerCore},
     platform::platform,
-    sync::IrqMutex,
+    sync::{self, IrqMutex},
 };
 use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +36,7 @@ pub(super) enum Leave {
 }
 
 /// A switch to another task.
+#[derive(Clone, Copy)]
 struct Switch {
     /// Where the running task's context goes.
     save: *mut usize,
@@ -55,6 +56,9 @@ pub struct Scheduler {
     /// There is a task in [`Queue::ended`]. Only this core asks, with interrupts masked.
     has_ended: AtomicBool,
 }
+
+/// Of a timer that is off: a moment that does not come.
+const NEVER: u64 = u64::MAX;
 
 /// Which task runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +83,8 @@ struct Queue {
     /// What runs when nothing is ready.
     idle: Option<Arc<Task>>,
     sleepers: Vec<(u64, Arc<Task>)>,
-    /// What the timer is set to.
-    armed: Option<u64>,
+    /// What the timer is set to, or [`NEVER`].
+    armed: u64,
     /// The task that has just ended, on whose stack the core still was when it left.
     ended: Option<Arc<Task>>,
 }
@@ -103,18 +107,52 @@ impl Queue {
     /// Sets the timer to what comes first, or off.
     fn arm(&mut self, now: u64) {
         let policy = self.policy.next_deadline(now);
-        let sleeper = self.sleepers.iter().map(|&(deadline, _)| deadline).min();
-        let next = match (sleeper, policy) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+        self.arm_for(policy);
+    }
+
+    /// As [`arm`](Self::arm), after a turn that has ended early: the timer may be a little late for the end of the next
+    /// one, which will end early too. So it is not set again at each switch, and never fires before there is something
+    /// to do.
+    #[unsafe(link_section = ".text.hot")]
+    fn arm_late(&mut self, now: u64) {
+        let policy = self.policy.next_deadline(now);
+        let slack = self.policy.slack();
+        let late = |end: u64| {
+            let latest = if end > now { end.saturating_add(slack) } else { end };
+            if (end..=latest).contains(&self.armed) { self.armed } else { latest }
         };
+        self.arm_for(policy.map(late));
+    }
+
+    #[unsafe(link_section = ".text.hot")]
+    fn arm_for(&mut self, policy: Option<u64>) {
+        let sleeper = self.sleepers.iter().map(|&(deadline, _)| deadline).min();
+        let next = sleeper.unwrap_or(NEVER).min(policy.unwrap_or(NEVER));
         if next != self.armed {
             self.armed = next;
-            platform().set_timer(next);
+            platform().set_timer((next != NEVER).then_some(next));
         }
     }
 
+    /// The running task has yielded to another one, whose turn it is until `until`. `None` if the policy picks a task
+    /// that is not of this core, which it never does.
+    #[inline(always)]
+    fn pass_on(&mut self, chosen: TaskId, now: u64, until: u64, slack: u64) -> Option<Switch> {
+        let Current::Task(number) = self.current else { return None };
+        let leaving = self.tasks.get(number.0 as usize)?.as_deref()?;
+        let next = self.tasks.get(chosen.0 as usize)?.as_deref()?;
+        self.current = Current::Task(chosen);
+        leaving.with_life(Life::preempt);
+        let switch = Switch::between(leaving, next, now);
+        // What `arm_late` asks, in short.
+        if self.armed.wrapping_sub(until) > slack {
+            self.arm_late(now);
+        }
+        Some(switch)
+    }
+
     /// Wakes a task if it is parked. Returns whether it was.
+    #[unsafe(link_section = ".text.hot")]
     fn wake(&mut self, task: &Task) -> bool {
         let woken = task.with_life(Life::wake);
         if woken {
@@ -143,7 +181,7 @@ impl Scheduler {
                 current: Current::Nobody,
                 idle: None,
                 sleepers: Vec::new(),
-                armed: None,
+                armed: NEVER,
                 ended: None,
             }),
             due: AtomicBool::new(false),
@@ -182,7 +220,12 @@ impl Scheduler {
         task: &Task,
         parameters: Parameters,
     ) -> Result<(), ParameterError> {
-        self.queue.lock().policy.set_parameters(task.number(), parameters)?;
+        {
+            let mut queue = self.queue.lock();
+            // What it has run so far counts with what it had.
+            queue.policy.advance(platform().counter());
+            queue.policy.set_parameters(task.number(), parameters)?;
+        }
         self.look_from_anywhere(core);
         Ok(())
     }
@@ -204,6 +247,12 @@ impl Scheduler {
     pub(super) fn with_lock<R>(&self, f: impl FnOnce() -> R) -> R {
         let _queue = self.queue.lock();
         f()
+    }
+
+    /// Tells the running task's name, from any core, unless the queue is locked.
+    pub(crate) fn with_running_name<R>(&self, f: impl FnOnce(&str) -> R) -> Option<R> {
+        let task = self.queue.try_lock()?.running().cloned();
+        Some(f(task.as_ref().map_or("nothing", |task| task.name())))
     }
 
     /// Whether a task waits for the core.
@@ -236,8 +285,9 @@ impl Scheduler {
     }
 
     /// Wakes a task of this core, from any core.
+    #[unsafe(link_section = ".text.hot")]
     pub(super) fn wake(&self, core: &PerCore, task: &Task) {
-        let woken = self.queue.lock().wake(task);
+        let woken = sync::lock_in_place(&self.queue).wake(task);
         if woken {
             self.look_from_anywhere(core);
         }
@@ -252,8 +302,9 @@ impl Scheduler {
     }
 
     /// On this core: something may have changed in the queue.
+    #[unsafe(link_section = ".text.hot")]
     pub(crate) fn look(&self) {
-        let mut queue = self.queue.lock();
+        let mut queue = sync::lock_in_place(&self.queue);
         if queue.idles() {
             if queue.policy.runnable() > 0 {
                 self.due.store(true, Ordering::Relaxed);
@@ -262,15 +313,16 @@ impl Scheduler {
             // If another task is to run at once, the timer says so at once.
             let now = platform().counter();
             queue.policy.advance(now);
-            queue.arm(now);
+            queue.arm_late(now);
         }
     }
 
     /// On this core: the timer has fired.
+    #[unsafe(link_section = ".text.hot")]
     pub(crate) fn timer(&self, now: u64) {
         let mut queue = self.queue.lock();
         // It fired, and a hypervisor may have masked it: it counts as off, and is silent until it is set anew.
-        queue.armed = None;
+        queue.armed = NEVER;
         platform().set_timer(None);
         queue.wake_sleepers(now);
         if queue.policy.on_tick(now) {
@@ -287,39 +339,67 @@ impl Scheduler {
     }
 
     /// Gives this core up. Returns when the running task has it again; interrupts are masked before and after.
+    #[unsafe(link_section = ".text.hot")]
     pub(super) fn leave(&self, how: Leave) {
-        let Some(Switch {
+        if let Some(to) = self.choose(how) {
+            self.switch(to);
+        }
+    }
+
+    /// [`Leave::Yield`] by the short way, for threads that wait for each other by yielding. Interrupts need not be masked.
+    #[inline(always)]
+    pub(super) fn yield_core(&self) {
+        let mut queue = sync::lock_in_place(&self.queue);
+        let to = match queue.policy.pass_on(|| platform().counter()) {
+            PassOn::Alone => return,
+            PassOn::To { next, now, until, slack } => queue.pass_on(next, now, until, slack),
+            PassOn::TheLongWay => None,
+        };
+        let before = sync::release_masked(queue);
+        match to {
+            Some(to) => self.switch(to),
+            None => self.leave(Leave::Yield),
+        }
+        arch::restore_interrupts(before);
+    }
+
+    #[inline(always)]
+    fn switch(&self, to: Switch) {
+        let Switch {
             save,
             restore,
             #[cfg(programs)]
             user,
-        }) = self.choose(how)
-        else {
-            return;
-        };
+        } = to;
         #[cfg(programs)]
         if !user.is_null() {
-            // SAFETY: the state is the running task's, see `task::set_user`.
-            unsafe { arch::save_user(user) };
+            // SAFETY: as below; the state is the running task's, see `task::set_user`.
+            unsafe { arch::switch_user(save, restore, user) };
+            // SAFETY: as above; the task has its core again.
+            unsafe { arch::restore_user(user) };
+            return self.arrived();
         }
         // SAFETY: `restore` is the saved context of a task of this core that does not run, `save` the running task's
         // place for its own; both tasks are kept alive by the queue or, if it has ended, by `ended`.
         unsafe { arch::switch(save, restore) };
-        #[cfg(programs)]
-        if !user.is_null() {
-            // SAFETY: as above; the task has its core again.
-            unsafe { arch::restore_user(user) };
-        }
         self.arrived();
     }
 
     /// After every switch, on the stack of the task that has arrived.
+    #[inline(always)]
     pub(super) fn arrived(&self) {
         if self.has_ended.load(Ordering::Relaxed) {
-            self.has_ended.store(false, Ordering::Relaxed);
-            let ended = self.queue.lock().ended.take();
-            drop(ended);
+            self.bury();
         }
+    }
+
+    /// Drops the task that has ended, now that nobody is on its stack.
+    #[cold]
+    #[inline(never)]
+    fn bury(&self) {
+        self.has_ended.store(false, Ordering::Relaxed);
+        let ended = self.queue.lock().ended.take();
+        drop(ended);
     }
 
     /// Marks the running task as over, before it leaves with [`Leave::Finish`]. Its number is free again.
@@ -335,8 +415,9 @@ impl Scheduler {
 
     /// Puts the running task where it belongs and makes another one current: where to save, and what to continue.
     /// `None` if the running task goes on.
+    #[inline(always)]
     fn choose(&self, how: Leave) -> Option<Switch> {
-        let mut queue = self.queue.lock();
+        let mut queue = sync::lock_in_place(&self.queue);
         let queue = &mut *queue;
         let others = queue.policy.runnable() > usize::from(!queue.idles());
         match how {
@@ -365,7 +446,11 @@ impl Scheduler {
         }
         let leaving = core::ptr::from_ref::<Task>(queue.running()?);
         queue.current = chosen;
-        queue.arm(now);
+        if matches!(how, Leave::Preempt) {
+            queue.arm(now);
+        } else {
+            queue.arm_late(now);
+        }
         let next =
             queue.running().expect("the policy picks a task of this core, and every core has an idle task");
         // SAFETY: the queue keeps the task that leaves: among its tasks, as the idle one, or as the one that has ended.
@@ -375,22 +460,28 @@ impl Scheduler {
                 life.preempt();
             }
         });
+        Some(Switch::between(leaving, next, now))
+    }
+}
+
+impl Switch {
+    /// From a task that has been put where it belongs to another one, at `now`.
+    #[inline(always)]
+    fn between(leaving: &Task, next: &Task, now: u64) -> Self {
         next.with_life(Life::dispatch);
         #[cfg(programs)]
         {
             leaving.leaves(now);
             next.arrives(now);
         }
-        let save = leaving.context();
-        #[cfg(programs)]
-        let user = leaving.user();
-        // SAFETY: the task does not run, so its saved context is not being written.
-        let restore = unsafe { *next.context() };
-        Some(Switch {
-            save,
-            restore,
+        #[cfg(not(programs))]
+        let _ = now;
+        Self {
+            save: leaving.context(),
+            // SAFETY: the task does not run, so its saved context is not being written.
+            restore: unsafe { *next.context() },
             #[cfg(programs)]
-            user,
-        })
+            user: leaving.user(),
+        }
     }
 }

@@ -49,6 +49,7 @@ impl Futexes {
     }
 
     /// Waits until woken, if the word is what is expected; at most until the counter reaches the deadline.
+    #[unsafe(link_section = ".text.hot")]
     pub fn wait(
         &self,
         thread: &UserThread,
@@ -84,6 +85,7 @@ impl Futexes {
     }
 
     /// Takes a waiter out of its list. Whether it was still there.
+    #[unsafe(link_section = ".text.hot")]
     fn leave(&self, thread: &UserThread) -> bool {
         loop {
             let address = thread.waiting.address.load(Ordering::Relaxed);
@@ -104,6 +106,7 @@ impl Futexes {
     }
 
     /// Wakes up to `most` waiters that share a bit; returns how many.
+    #[unsafe(link_section = ".text.hot")]
     pub fn wake(&self, address: u64, most: u32, bits: u32) -> u64 {
         let mut count = 0;
         while count < u64::from(most) {

@@ -11,9 +11,10 @@ use super::{
     thread::{self, CoreSet, Start, UserThread, work},
 };
 use crate::{
+    percore,
     sync::IrqMutex,
     task::{self, Handle, Mutex},
-    time,
+    time, watch,
 };
 use alloc::{string::String, sync::Arc, vec::Vec};
 use core::{
@@ -326,6 +327,8 @@ impl Process {
             thread.add_work(work::EXIT);
             thread.kick();
         }
+        // Who waits does so with less patience now.
+        self.waiting_for_end.lock().iter().for_each(Handle::wake);
     }
 
     /// After its last thread: memory and files are free again, and whoever waits is told.
@@ -394,7 +397,19 @@ impl Process {
                     waiting.push(me.clone());
                 }
             }
-            task::park();
+            if self.is_ending() {
+                // Its threads leave at once, unless a core is stuck.
+                let patience = watch::deadline();
+                task::park_until(patience);
+                if time::ticks() >= patience {
+                    self.threads()
+                        .iter()
+                        .filter_map(|thread| percore::get(thread.core()))
+                        .for_each(watch::tell);
+                }
+            } else {
+                task::park();
+            }
         }
         self.how().unwrap_or(End::Exited(0))
     }

@@ -468,7 +468,8 @@ pub fn leave_handler(thread: &UserThread, frame: &mut UserFrame) -> Result<()> {
         let mut state = thread.registers();
         state.q = context.q;
         (state.fpsr, state.fpcr) = (u64::from(context.fpsr), u64::from(context.fpcr));
-        arch::restore_fp(&state);
+        // SAFETY: all but FP/SIMD registers is the thread's own as it is.
+        unsafe { arch::restore_user(&raw const state) };
     }
     frame.x = context.x;
     frame.sp = context.sp;

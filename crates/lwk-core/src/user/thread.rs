@@ -142,7 +142,7 @@ impl Start {
 
     /// FP/SIMD registers and thread pointer of a new program.
     const fn state(tables: u64) -> UserState {
-        UserState { q: [0; 32], fpsr: 0, fpcr: 0, thread_pointer: 0, tables }
+        UserState { fpsr: 0, fpcr: 0, thread_pointer: 0, tables, q: [0; 32] }
     }
 }
 
@@ -381,6 +381,7 @@ impl UserThread {
     }
 
     /// Wakes it from [`park`](Self::park).
+    #[unsafe(link_section = ".text.hot")]
     pub fn wake(&self) {
         if let Some(handle) = &*self.handle.lock() {
             handle.wake();
@@ -417,6 +418,7 @@ impl UserThread {
 }
 
 /// Waits until the running thread is [woken](UserThread::wake), or until the counter reaches the deadline: false then.
+#[inline(always)]
 pub fn park(deadline: Option<u64>) -> bool {
     match deadline {
         None => task::park(),

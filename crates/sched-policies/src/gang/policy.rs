@@ -211,8 +211,10 @@ impl<const N: usize, const SLOTS: usize> Policy for Gang<N, SLOTS> {
         let chosen = self.choose(now);
         let turn = self.turn_at(now);
         self.advance(now);
+        // Its place in the queue is for its next turn, and for the next member if its gang has several here.
         if let Some(before) = self.current
             && self.turn != turn
+            && chosen != Some(before)
         {
             self.runnable.requeue(before);
         }

@@ -131,3 +131,8 @@ pub fn random() -> Option<u64> {
     };
     (failed == 0).then_some(word)
 }
+
+/// Where an interrupt came in: in its handler, before others are let in.
+pub fn interrupted_pc() -> u64 {
+    aarch64_cpu::registers::ELR_EL1.get()
+}

@@ -226,54 +226,75 @@ lwk_leave_user:
 
     .arch_extension fp
     .arch_extension simd
-// lwk_save_fp(state), lwk_restore_fp(state): q0 to q31, FPSR, FPCR.
-    .global lwk_save_fp
-lwk_save_fp:
-    stp     q0, q1, [x0, #0]
-    stp     q2, q3, [x0, #32]
-    stp     q4, q5, [x0, #64]
-    stp     q6, q7, [x0, #96]
-    stp     q8, q9, [x0, #128]
-    stp     q10, q11, [x0, #160]
-    stp     q12, q13, [x0, #192]
-    stp     q14, q15, [x0, #224]
-    stp     q16, q17, [x0, #256]
-    stp     q18, q19, [x0, #288]
-    stp     q20, q21, [x0, #320]
-    stp     q22, q23, [x0, #352]
-    stp     q24, q25, [x0, #384]
-    stp     q26, q27, [x0, #416]
-    stp     q28, q29, [x0, #448]
-    stp     q30, q31, [x0, #480]
-    mrs     x1, fpsr
-    mrs     x2, fpcr
-    add     x0, x0, #512
-    stp     x1, x2, [x0]
+// What stays in the processor (UserState): FPSR, FPCR, TPIDR_EL0, TTBR0_EL1, and q0 to q31 from 32 on.
+    .macro  save_state state, a, b
+    mrs     \a, fpsr
+    mrs     \b, fpcr
+    stp     \a, \b, [\state, #0]
+    mrs     \a, tpidr_el0
+    str     \a, [\state, #16]          // the address space does not change behind the kernel's back
+    stp     q0, q1, [\state, #32]
+    stp     q2, q3, [\state, #64]
+    stp     q4, q5, [\state, #96]
+    stp     q6, q7, [\state, #128]
+    stp     q8, q9, [\state, #160]
+    stp     q10, q11, [\state, #192]
+    stp     q12, q13, [\state, #224]
+    stp     q14, q15, [\state, #256]
+    stp     q16, q17, [\state, #288]
+    stp     q18, q19, [\state, #320]
+    stp     q20, q21, [\state, #352]
+    stp     q22, q23, [\state, #384]
+    stp     q24, q25, [\state, #416]
+    stp     q26, q27, [\state, #448]
+    stp     q28, q29, [\state, #480]
+    stp     q30, q31, [\state, #512]
+    .endm
+
+// lwk_save_user(state)
+    .global lwk_save_user
+lwk_save_user:
+    save_state x0, x1, x2
     ret
 
-    .global lwk_restore_fp
-lwk_restore_fp:
-    ldp     q0, q1, [x0, #0]
-    ldp     q2, q3, [x0, #32]
-    ldp     q4, q5, [x0, #64]
-    ldp     q6, q7, [x0, #96]
-    ldp     q8, q9, [x0, #128]
-    ldp     q10, q11, [x0, #160]
-    ldp     q12, q13, [x0, #192]
-    ldp     q14, q15, [x0, #224]
-    ldp     q16, q17, [x0, #256]
-    ldp     q18, q19, [x0, #288]
-    ldp     q20, q21, [x0, #320]
-    ldp     q22, q23, [x0, #352]
-    ldp     q24, q25, [x0, #384]
-    ldp     q26, q27, [x0, #416]
-    ldp     q28, q29, [x0, #448]
-    ldp     q30, q31, [x0, #480]
-    add     x0, x0, #512
-    ldp     x1, x2, [x0]
+// lwk_switch_user(save, restore, state): lwk_switch, of a task with a program.
+    .global lwk_switch_user
+lwk_switch_user:
+    save_state x2, x3, x4
+    b       lwk_switch
+
+// lwk_restore_user(state)
+    .global lwk_restore_user
+lwk_restore_user:
+    ldp     x1, x2, [x0, #0]
+    ldp     x3, x4, [x0, #16]
+    mrs     x5, ttbr0_el1
     msr     fpsr, x1
     msr     fpcr, x2
+    msr     tpidr_el0, x3
+    cmp     x4, x5
+    b.ne    12f
+11:
+    ldp     q0, q1, [x0, #32]
+    ldp     q2, q3, [x0, #64]
+    ldp     q4, q5, [x0, #96]
+    ldp     q6, q7, [x0, #128]
+    ldp     q8, q9, [x0, #160]
+    ldp     q10, q11, [x0, #192]
+    ldp     q12, q13, [x0, #224]
+    ldp     q14, q15, [x0, #256]
+    ldp     q16, q17, [x0, #288]
+    ldp     q18, q19, [x0, #320]
+    ldp     q20, q21, [x0, #352]
+    ldp     q22, q23, [x0, #384]
+    ldp     q24, q25, [x0, #416]
+    ldp     q26, q27, [x0, #448]
+    ldp     q28, q29, [x0, #480]
+    ldp     q30, q31, [x0, #512]
     ret
+12: msr     ttbr0_el1, x4
+    isb
+    b       11b
 
 // lwk_zero(start, bytes): pages, by the processor's own block of zeros.
     .global lwk_zero

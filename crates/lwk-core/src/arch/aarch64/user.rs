@@ -15,8 +15,9 @@ unsafe extern "C" {
     fn lwk_load_user_u32(from: u64) -> u64;
     fn lwk_enter_user(frame: *const UserFrame, thread: *const ());
     fn lwk_leave_user(frame: *const UserFrame) -> !;
-    fn lwk_save_fp(state: *mut UserState);
-    fn lwk_restore_fp(state: *const UserState);
+    fn lwk_save_user(state: *mut UserState);
+    fn lwk_switch_user(save: *mut usize, restore: usize, state: *mut UserState);
+    fn lwk_restore_user(state: *const UserState);
     fn lwk_zero(start: *mut u8, bytes: usize);
     fn lwk_copy(to: *mut u8, from: *const u8, bytes: usize);
 }
@@ -41,8 +42,6 @@ const _: () = assert!(size_of::<UserFrame>() == 272);
 #[repr(C, align(16))]
 #[derive(Clone, Debug)]
 pub struct UserState {
-    /// q0 to q31.
-    pub q: [u128; 32],
     /// `FPSR`.
     pub fpsr: u64,
     /// `FPCR`.
@@ -51,9 +50,17 @@ pub struct UserState {
     pub thread_pointer: u64,
     /// `TTBR0_EL1`: the address space.
     pub tables: u64,
+    /// q0 to q31.
+    pub q: [u128; 32],
 }
 
-const _: () = assert!(core::mem::offset_of!(UserState, fpsr) == 512);
+// For `user.S`.
+const _: () = {
+    use core::mem::offset_of;
+    assert!(offset_of!(UserState, fpsr) == 0 && offset_of!(UserState, fpcr) == 8);
+    assert!(offset_of!(UserState, thread_pointer) == 16 && offset_of!(UserState, tables) == 24);
+    assert!(offset_of!(UserState, q) == 32);
+};
 
 /// Condition flags: all of PSTATE that a program can set with `rt_sigreturn`.
 const USER_PSTATE: u64 = 0xf000_0000;
@@ -77,10 +84,17 @@ impl UserFrame {
 #[inline]
 pub unsafe fn save_user(state: *mut UserState) {
     // SAFETY: the caller's duty.
-    unsafe {
-        (*state).thread_pointer = TPIDR_EL0.get();
-        lwk_save_fp(state);
-    }
+    unsafe { lwk_save_user(state) };
+}
+
+/// [`save_user`], then [`switch`](super::switch).
+///
+/// # Safety
+/// As of both.
+#[inline]
+pub unsafe fn switch_user(save: *mut usize, restore: usize, state: *mut UserState) {
+    // SAFETY: the caller's duty.
+    unsafe { lwk_switch_user(save, restore, state) };
 }
 
 /// Restores all of it.
@@ -90,30 +104,12 @@ pub unsafe fn save_user(state: *mut UserState) {
 #[inline]
 pub unsafe fn restore_user(state: *const UserState) {
     // SAFETY: the caller's duty.
-    unsafe {
-        TPIDR_EL0.set((*state).thread_pointer);
-        if TTBR0_EL1.get() != (*state).tables {
-            set_user_tables((*state).tables);
-        }
-        lwk_restore_fp(state);
-    }
+    unsafe { lwk_restore_user(state) };
 }
 
 /// The running thread's pointer to its own data.
 pub fn thread_pointer() -> u64 {
     TPIDR_EL0.get()
-}
-
-/// Saves FP/SIMD registers.
-pub fn save_fp(state: &mut UserState) {
-    // SAFETY: the state is exclusively borrowed.
-    unsafe { lwk_save_fp(state) };
-}
-
-/// Sets FP/SIMD registers, which are the running thread's program's.
-pub fn restore_fp(state: &UserState) {
-    // SAFETY: the state is borrowed; the kernel itself has nothing in these registers.
-    unsafe { lwk_restore_fp(state) };
 }
 
 /// The value of `TTBR0_EL1` for a root table and an address space number.

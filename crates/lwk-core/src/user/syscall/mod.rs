@@ -35,9 +35,10 @@ const NUMBERS: usize = 512;
 const OWN: usize = 0x4d00;
 
 macro_rules! table {
-    ($($name:ident => $call:expr),* $(,)?) => {{
+    ($($(#[$attribute:meta])* $name:ident => $call:expr),* $(,)?) => {{
         let mut table = [lwk_unknown_call as RawCall; NUMBERS];
         $({
+            $(#[$attribute])*
             extern "C" fn call(thread: &UserThread, frame: &mut UserFrame) -> u64 {
                 in_register($call(thread, frame))
             }
@@ -107,6 +108,7 @@ static LWK_SYSTEM_CALLS: [RawCall; NUMBERS] = table! {
     // Threads.
     clone => threads::clone,
     clone3 => threads::clone3,
+    #[unsafe(link_section = ".text.hot")]
     futex => threads::futex,
     set_tid_address => threads::set_tid_address,
     set_robust_list => threads::set_robust_list,
@@ -115,6 +117,7 @@ static LWK_SYSTEM_CALLS: [RawCall; NUMBERS] = table! {
     gettid => threads::gettid,
     exit => threads::exit,
     exit_group => threads::exit_group,
+    #[unsafe(link_section = ".text.hot")]
     sched_yield => threads::sched_yield,
     sched_setaffinity => threads::sched_setaffinity,
     sched_getaffinity => threads::sched_getaffinity,

@@ -34,11 +34,14 @@ impl From<ParameterError> for Errno {
     }
 }
 
+/// Shorter turns would be nothing but interrupts.
+const LEAST_QUANTUM_NS: u64 = 100_000;
+
 /// `policy(core, kind, quantum_ns)`: another policy for a core, with the tasks that it has. Kinds are 0 for round-robin,
 /// 1 pinned, 2 fifo, 3 share, 4 edf.
 pub fn set_policy(_: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let [core, kind, quantum, ..] = frame.x;
-    let quantum = time::frequency().ns_to_ticks(quantum).max(1);
+    let quantum = time::frequency().ns_to_ticks(quantum.max(LEAST_QUANTUM_NS));
     let kind = match kind {
         0 => PolicyKind::RoundRobin { quantum },
         1 => PolicyKind::Pinned,
