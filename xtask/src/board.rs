@@ -86,7 +86,7 @@ pub const BOARDS: &[Board] = &[
         name: "raspi3",
         package: "margay-raspi3",
         hypervisor: "hv",
-        others: &[],
+        others: &[WITH_GIC],
         guests: &[],
         timer: None,
         machine: Hardware {

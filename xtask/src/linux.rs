@@ -8,18 +8,48 @@ use crate::{
 use anyhow::{Context, Result};
 use std::{fs, path::Path};
 
-/// What the login VM does in tests: says what there is, sleeps, and switches itself off.
+/// How many words it is told.
+const WORDS: u32 = 1000;
+
+/// What the login VM is told by its serial line when it listens: numbers.
+pub fn told() -> String {
+    (1..=WORDS)
+        .map(|number| number.to_string())
+        .chain(["end".into(), String::new()])
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// What the login VM does in tests: says what there is, sleeps, reads what it is told, and switches itself off.
 const INIT: &str = "#!/busybox sh
 /busybox mkdir -p /proc /sys /dev
 /busybox mount -t proc proc /proc
 /busybox mount -t sysfs sys /sys
 /busybox mount -t devtmpfs dev /dev
 echo \"linux $(/busybox uname -r) on $(/busybox nproc) CPUs\"
-echo +1 > /sys/class/rtc/rtc0/wakealarm
-/busybox sleep 2
-echo +1 > /sys/class/rtc/rtc0/wakealarm
-/busybox sleep 2
-/busybox awk '/rtc-pl031/ { print \"alarms\", $2 + $3 } /arch_timer/ { print \"timers\", ($2 > 9 && $3 > 9) ? \"run\" : \"stand\" }' /proc/interrupts
+alarm() {
+    [ ! -e /sys/class/rtc/rtc0 ] || echo +1 > /sys/class/rtc/rtc0/wakealarm
+    /busybox sleep 2
+}
+alarm
+/busybox stty -echo
+words=0 sum=0
+echo listening
+while read -r word && [ \"$word\" != end ]; do
+    words=$((words + 1)) sum=$((sum + word))
+done
+echo \"heard $words words, $sum in all\"
+alarm
+/busybox awk '
+    function sum() { n = 0; for (i = 2; i < 2 + cpus; i++) n += $i; return n }
+    NR == 1 { cpus = NF }
+    /rtc-pl031/ { print \"alarms\", sum() }
+    /uart-pl011/ { print \"serial line\", (sum() > 9) ? \"interrupts\" : \"is silent\" }
+    /arch_timer/ { for (i = 2; i < 2 + cpus; i++) if ($i < 10) stands = 1; print \"timers\", stands ? \"stand\" : \"run\" }
+    /Rescheduling|Function call/ { ipis += sum() }
+    END { print \"processors\", (ipis > 9) ? \"talk\" : \"are silent\" }
+' /proc/interrupts
+/busybox sleep 1
 /busybox poweroff -f
 ";
 

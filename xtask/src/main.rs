@@ -19,6 +19,7 @@ mod program;
 mod qemu;
 mod run;
 mod sdcard;
+mod serial;
 mod setup;
 mod step;
 mod table;

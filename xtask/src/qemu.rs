@@ -2,9 +2,10 @@
 
 use crate::{
     board::{Board, Gic},
+    serial,
     setup::QEMU,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use std::{
     fmt::Write as _,
     io::{BufRead, BufReader, Read},
@@ -43,8 +44,10 @@ pub struct Machine {
     pub cpu: String,
     /// An SD card's image.
     pub card: Option<PathBuf>,
-    /// The file for what a second serial line says, if there is to be one.
-    pub second_serial: Option<PathBuf>,
+    /// What a second serial line is told when it listens, if there is to be one.
+    pub second_serial: Option<String>,
+    /// Where that line's socket is.
+    socket: PathBuf,
     /// Count instructions: deterministic, and slower.
     pub icount: bool,
     /// Wait for a debugger; there is no time limit then.
@@ -92,6 +95,7 @@ impl Machine {
             cpu: board.machine.cpu.into(),
             card: None,
             second_serial: None,
+            socket: serial::socket(),
             icount: false,
             gdb: false,
             limit: Duration::from_mins(2),
@@ -118,12 +122,18 @@ impl Machine {
             qemu.args(["-cpu", &self.cpu]);
         }
         qemu.args(["-display", "none", "-monitor", "none", "-nic", "none"]).args(hardware.options);
+        // The second line is the first that is not the console: where that is not the first, it is before it.
+        let mut second = self.second_serial.as_ref().map(|_| serial::arguments(&self.socket));
         for line in 0..=hardware.serial {
-            qemu.args(["-serial", if line == hardware.serial { "stdio" } else { "null" }]);
+            match second.take() {
+                Some(second) if line < hardware.serial => _ = qemu.args(second),
+                later => {
+                    second = later;
+                    qemu.args(["-serial", if line == hardware.serial { "stdio" } else { "null" }]);
+                }
+            }
         }
-        if let Some(path) = &self.second_serial {
-            qemu.arg("-serial").arg(format!("file:{}", path.display()));
-        }
+        qemu.args(second.into_iter().flatten());
         qemu
     }
 
@@ -170,6 +180,7 @@ impl Machine {
         die_with_parent(&mut command);
         let since = Instant::now();
         let mut child = Guard(command.spawn().with_context(|| format!("cannot start {QEMU}"))?);
+        let second = self.second_serial.clone().map(|told| serial::talk(self.socket.clone(), told));
         let console = child.0.stdout.take().context("QEMU has no console")?;
         let mut errors = child.0.stderr.take().context("QEMU has no error output")?;
         let (sender, receiver) = mpsc::sync_channel(1024);
@@ -223,6 +234,9 @@ impl Machine {
         let end = forced.unwrap_or_else(|| {
             if status.success() { End::PowerOff } else { End::Failed(format!("{status}: {complaint}")) }
         });
+        let second = second.map_or(Ok(Ok(Vec::new())), thread::JoinHandle::join);
+        let second = second.map_err(|_| anyhow!("nobody listens to the second serial line"))??;
+        lines.extend(second.iter().map(|line| format!("[uart1] {line}")));
         Ok(Outcome { lines, end, took: since.elapsed() })
     }
 }

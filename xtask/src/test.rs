@@ -289,19 +289,19 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
         tree::write(&machine, &scenario.disabled_cores, &path)?;
         machine.tree = Some(path);
     }
+    if !scenario.without_nodes.is_empty() {
+        let path = bundle.with_extension("dtb");
+        let from =
+            machine.tree.as_deref().context("only a board whose device tree is a file can lack nodes")?;
+        tree::write_without(from, &scenario.without_nodes, &path)?;
+        machine.tree = Some(path);
+    }
     let mut watcher = scenario.expect.watcher();
     if scenario.second_serial {
-        machine.second_serial = Some(bundle.with_extension("uart1"));
+        machine.second_serial = Some(if scenario.linux { linux::told() } else { String::new() });
     }
-    let mut outcome = machine.run(|line| watcher.see(line))?;
+    let outcome = machine.run(|line| watcher.see(line))?;
     if let Some(path) = &machine.card {
-        let _ = fs::remove_file(path);
-    }
-    if let Some(path) = &machine.second_serial {
-        let said = paths::read(path).unwrap_or_default();
-        outcome.lines.extend(
-            String::from_utf8_lossy(&said).lines().map(|line| format!("[uart1] {}", line.trim_end())),
-        );
         let _ = fs::remove_file(path);
     }
     Ok((machine, outcome))

@@ -1,6 +1,9 @@
 //! Device trees for machines that differ from what QEMU says of itself.
 
-use crate::qemu::{INITRD, Machine};
+use crate::{
+    paths,
+    qemu::{INITRD, Machine},
+};
 use anyhow::{Context, Result, anyhow, bail};
 use dtoolkit::{
     ToPropertyValue,
@@ -8,6 +11,19 @@ use dtoolkit::{
     model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty},
 };
 use std::{fs, path::Path};
+
+/// Writes `from`, a board's tree, to `path` without the nodes in `without`, by their paths.
+pub fn write_without(from: &Path, without: &[String], path: &Path) -> Result<()> {
+    let mut tree = parse(&paths::read(from)?)?;
+    for node in without {
+        let (parent, name) = node.rsplit_once('/').unwrap_or_default();
+        let parent = if parent.is_empty() { Some(&mut tree.root) } else { tree.find_node_mut(parent) };
+        if parent.and_then(|parent| parent.remove_child(name)).is_none() {
+            bail!("the device tree has no {node}");
+        }
+    }
+    paths::write(path, &tree.to_dtb())
+}
 
 /// Writes QEMU's tree of `machine` to `path`, with the cores in `disabled` (by number) marked `status = "disabled"`; if the machine has
 /// firmware of its own, with what QEMU leaves to that.

@@ -75,7 +75,7 @@ pub struct VmSpec<'a> {
     pub index: u16,
     /// What it may do.
     pub kind: Kind,
-    /// It has a virtual GIC (`margay,gic`) in place of the para-virtual interrupt controller.
+    /// It has a virtual interrupt controller of the machine's kind (`margay,gic`) in place of the para-virtual one.
     pub gic: bool,
     /// Its virtual counter is 0 when it starts (`margay,time-from-start`), and otherwise is the machine's.
     pub time_from_start: bool,

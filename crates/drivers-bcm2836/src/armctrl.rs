@@ -64,6 +64,12 @@ impl<M: Mmio> Armctrl<M> {
         }
     }
 
+    /// Whether an interrupt, bit `bit` of bank `bank`, is asserted and enabled.
+    pub fn is_pending(&self, bank: usize, bit: u32) -> bool {
+        let known = if bank == 0 { OWN } else { u32::MAX };
+        bank < 3 && bit < 32 && self.0.read(PENDING + 4 * bank) & known & 1 << bit != 0
+    }
+
     /// An interrupt that is asserted and enabled: bank and bit.
     pub fn next(&self) -> Option<(usize, u32)> {
         let basic = self.0.read(PENDING);

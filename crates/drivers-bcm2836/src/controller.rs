@@ -78,6 +78,15 @@ impl<M: Mmio> Controller<M> {
         }
     }
 
+    /// Whether a device's interrupt, by its number, is asserted and enabled.
+    pub fn is_device_pending(&self, number: u32) -> bool {
+        let index = number.checked_sub(LEGACY);
+        self.legacy
+            .as_ref()
+            .zip(index)
+            .is_some_and(|(legacy, index)| legacy.is_pending(index as usize / 32, index % 32))
+    }
+
     fn switch(&self, this: Core, number: u32, enable: bool) {
         if let Some(interrupt) = LocalInterrupt::new(number) {
             self.local.enable(this, interrupt, enable);

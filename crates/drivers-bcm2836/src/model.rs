@@ -80,9 +80,22 @@ impl Model {
         }
     }
 
-    /// What is asserted and enabled of the devices: by bank.
-    fn pending(&self, bank: usize) -> u32 {
-        self.enabled[bank] & self.devices[bank]
+    /// What is asserted and enabled of the devices in a bank, 0 to 2; other banks have nothing.
+    pub fn pending(&self, bank: usize) -> u32 {
+        self.enabled.get(bank).zip(self.devices.get(bank)).map_or(0, |(enabled, devices)| enabled & devices)
+    }
+
+    /// The core that devices' interrupts go to.
+    pub fn devices_route(&self) -> usize {
+        self.route as usize
+    }
+
+    /// Whether a read there depends on what is asserted: the hypervisor looks at that first.
+    pub const fn is_live(block: Block, offset: u64) -> bool {
+        match block {
+            Block::Local => offset & !0xf == IRQ_SOURCE as u64,
+            Block::Legacy => offset < armctrl::FIQ_CONTROL as u64,
+        }
     }
 
     /// A core's source register.

@@ -104,7 +104,9 @@ proptest! {
         for number in &expected {
             let index = number - 32;
             model.borrow_mut().set_device(index as usize / 32, index % 32, true);
+            prop_assert!(!controller.is_device_pending(*number), "it is not enabled");
             controller.enable(core(route), *number);
+            prop_assert!(controller.is_device_pending(*number));
         }
         // One that nobody enabled.
         model.borrow_mut().set_device(2, 31, true);
@@ -116,6 +118,7 @@ proptest! {
         while let Some(number) = controller.next(core(route)) {
             prop_assert!(expected.remove(&number), "{} again, or never asserted", number);
             controller.disable(core(route), number);
+            prop_assert!(!controller.is_device_pending(number));
         }
         prop_assert!(expected.is_empty(), "{:?} did not come", expected);
     }

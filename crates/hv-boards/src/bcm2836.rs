@@ -6,9 +6,9 @@ use drivers_bcm2836::{Controller, Core, IPI};
 use hv_core::{board::BoardError, machine::Machine};
 use spin::Once;
 
-/// The local controllers, and the legacy one behind them.
+/// The local controllers, and the legacy one behind them; if `MODELLED`, VMs may have a model of them.
 #[derive(Debug)]
-pub struct Bcm2836;
+pub struct Bcm2836<const MODELLED: bool = false>;
 
 static CONTROLLER: Once<Controller> = Once::new();
 
@@ -32,7 +32,13 @@ fn each(action: impl FnOnce(&Controller, Core)) {
 }
 
 // SAFETY: the driver touches the registers of the controllers, as the device tree gives them.
-unsafe impl InterruptPart for Bcm2836 {
+unsafe impl<const MODELLED: bool> InterruptPart for Bcm2836<MODELLED> {
+    const MODELLED: bool = MODELLED;
+
+    fn is_asserted(intid: u32) -> bool {
+        CONTROLLER.get().is_some_and(|controller| controller.is_device_pending(intid))
+    }
+
     const KICK: u32 = IPI;
 
     fn devices(machine: &Machine<'_>, map: Map<'_>) {

@@ -51,6 +51,10 @@ pub unsafe trait InterruptPart {
     fn virtual_interface() -> Option<&'static dyn VirtualInterface> {
         None
     }
+    const MODELLED: bool = false;
+    fn is_asserted(_intid: u32) -> bool {
+        false
+    }
     fn devices(machine: &Machine<'_>, map: Map<'_>);
     fn init(machine: &Machine<'_>) -> Result<(), BoardError>;
     fn init_core(mpidr: u64, private: &[u32]) -> Result<(), BoardError>;
@@ -113,6 +117,7 @@ unsafe impl<C: ConsolePart, I: InterruptPart, P: PowerPart, T: CounterPart> Boar
     const EARLY_CONSOLE: u64 = C::EARLY;
     const EARLY_STOP: bool = P::EARLY_STOP;
     const KICK: u32 = I::KICK;
+    const MODELLED: bool = I::MODELLED;
 
     fn devices(machine: &Machine<'_>, map: Map<'_>) {
         C::devices(machine, map);
@@ -123,6 +128,10 @@ unsafe impl<C: ConsolePart, I: InterruptPart, P: PowerPart, T: CounterPart> Boar
     #[inline(always)]
     fn virtual_interface() -> Option<&'static dyn VirtualInterface> {
         I::virtual_interface()
+    }
+
+    fn is_asserted(intid: u32) -> bool {
+        I::is_asserted(intid)
     }
 
     #[inline(always)]

@@ -74,6 +74,12 @@ pub unsafe trait Board {
     fn virtual_interface() -> Option<&'static dyn VirtualInterface> {
         None
     }
+    /// Whether the controllers are those of BCM2836, and VMs may have a model of them.
+    const MODELLED: bool = false;
+    /// If so: whether a device's interrupt, which is enabled, is asserted now.
+    fn is_asserted(_intid: u32) -> bool {
+        false
+    }
     /// Whether a value that the counter was read to have is true: not on machines with an erratum, which is then read again.
     fn is_true(_counter: u64) -> bool {
         true
@@ -101,6 +107,8 @@ unsafe extern "Rust" {
     fn __margay_board_enable(intid: u32, mpidr: u64);
     fn __margay_board_disable(intid: u32);
     fn __margay_board_virtual_interface() -> Option<&'static dyn VirtualInterface>;
+    fn __margay_board_modelled() -> bool;
+    fn __margay_board_is_asserted(intid: u32) -> bool;
     fn __margay_board_is_true(counter: u64) -> bool;
     fn __margay_board_memory(machine: &Machine<'_>, keep: &mut dyn FnMut(u64, u64));
     fn __margay_board_power(function: u32, arguments: [u64; 3]) -> u64;
@@ -131,6 +139,8 @@ forward! {
     enable => __margay_board_enable(intid: u32, mpidr: u64);
     disable => __margay_board_disable(intid: u32);
     virtual_interface => __margay_board_virtual_interface() -> Option<&'static dyn VirtualInterface>;
+    modelled => __margay_board_modelled() -> bool;
+    is_asserted => __margay_board_is_asserted(intid: u32) -> bool;
     is_true => __margay_board_is_true(counter: u64) -> bool;
     memory => __margay_board_memory(machine: &Machine<'_>, keep: &mut dyn FnMut(u64, u64));
     power => __margay_board_power(function: u32, arguments: [u64; 3]) -> u64;
@@ -192,6 +202,14 @@ macro_rules! image {
                 <$board as Board>::virtual_interface()
             }
             #[unsafe(no_mangle)]
+            fn __margay_board_modelled() -> bool {
+                <$board as Board>::MODELLED
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_is_asserted(intid: u32) -> bool {
+                <$board as Board>::is_asserted(intid)
+            }
+            #[unsafe(no_mangle)]
             fn __margay_board_is_true(counter: u64) -> bool {
                 <$board as Board>::is_true(counter)
             }
@@ -235,10 +253,69 @@ impl fmt::Write for ConsoleWriter {
     }
 }
 
-/// A board for host tests: a console that keeps nothing, and no interrupts.
+/// A board for host tests: a console that keeps nothing, and in tests an interrupt controller of words.
 #[cfg(not(target_os = "none"))]
-mod host {
+pub(crate) mod host {
     use super::{Board, BoardError, Machine};
+
+    /// The interrupt controller: bits are interrupts.
+    #[cfg(any(test, feature = "testing"))]
+    #[derive(Clone, Copy, Debug, Default)]
+    pub(crate) struct Controller {
+        pub(crate) enabled: u128,
+        pub(crate) asserted: u128,
+        /// Cores that have been sent a kick: bit n for the one with affinity n.
+        pub(crate) kicked: u64,
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    std::thread_local! {
+        pub(crate) static CONTROLLER: core::cell::Cell<Controller> =
+            const { core::cell::Cell::new(Controller { enabled: 0, asserted: 0, kicked: 0 }) };
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    impl Controller {
+        pub(crate) fn now() -> Self {
+            CONTROLLER.get()
+        }
+
+        pub(crate) fn change(change: impl FnOnce(&mut Self)) {
+            let mut controller = CONTROLLER.get();
+            change(&mut controller);
+            CONTROLLER.set(controller);
+        }
+
+        fn first(self) -> Option<u32> {
+            let pending = self.enabled & self.asserted;
+            (pending != 0).then(|| pending.trailing_zeros())
+        }
+    }
+
+    #[cfg(not(any(test, feature = "testing")))]
+    #[derive(Default)]
+    struct Controller {
+        enabled: u128,
+        asserted: u128,
+        kicked: u64,
+    }
+
+    #[cfg(not(any(test, feature = "testing")))]
+    impl Controller {
+        fn now() -> Self {
+            Self::default()
+        }
+
+        fn change(_: impl FnOnce(&mut Self)) {}
+
+        fn first(self) -> Option<u32> {
+            None
+        }
+    }
+
+    fn bit(intid: u32) -> u128 {
+        1_u128.checked_shl(intid).unwrap_or(0)
+    }
 
     struct Host;
 
@@ -249,6 +326,7 @@ mod host {
         const EARLY_CONSOLE: u64 = 0;
         const EARLY_STOP: bool = false;
         const KICK: u32 = 0;
+        const MODELLED: bool = true;
 
         fn devices(_: &Machine<'_>, _: &mut dyn FnMut(u64, u64)) {}
         fn init_console(_: &Machine<'_>) -> Result<(), BoardError> {
@@ -262,11 +340,21 @@ mod host {
             Ok(())
         }
         fn acknowledge() -> Option<u32> {
-            None
+            Controller::now().first()
         }
         fn end(_: u32) {}
-        fn enable(_: u32, _: u64) {}
-        fn disable(_: u32) {}
-        fn kick(_: u64) {}
+        fn enable(intid: u32, _: u64) {
+            Controller::change(|controller| controller.enabled |= bit(intid));
+        }
+        fn disable(intid: u32) {
+            Controller::change(|controller| controller.enabled &= !bit(intid));
+        }
+        fn kick(mpidr: u64) {
+            Controller::change(|controller| controller.kicked |= 1 << mpidr);
+        }
+        fn is_asserted(intid: u32) -> bool {
+            let now = Controller::now();
+            now.asserted & now.enabled & bit(intid) != 0
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! pending in the para-virtual controller; its owner rewrites the register when it arms the timer again.
 
 use crate::{
-    arch, board, gic,
+    arch, bcm2836, board, gic,
     run::{Next, after_interrupt},
     service,
     system::System,
@@ -41,8 +41,11 @@ impl Timers {
 pub(crate) fn handle(current: &Loaded) -> Next {
     let Some(intid) = board::acknowledge() else { return current.vcpu() };
     if intid == TIMERS.virtual_timer.load(Ordering::Relaxed) {
-        arch::mask_virtual_timer();
-        current.vcpu().irqs.pend(paravirt::TIMER);
+        // In a VM with controllers of BCM2836 it is a level, masked at the controller when the line is updated below.
+        if bcm2836::of(current.vcpu()).is_none() {
+            arch::mask_virtual_timer();
+            current.vcpu().irqs.pend(paravirt::TIMER);
+        }
     } else if intid == TIMERS.physical_timer.load(Ordering::Relaxed) {
         arch::mask_physical_timer();
         current.core().primary().irqs.pend(paravirt::TIMER);
@@ -65,7 +68,7 @@ fn device(current: &Loaded, intid: u32) -> Next {
     let target = System::get().routes.arrive(intid);
     board::end(intid);
     match target {
-        Some(target) => service::interrupt(current, target),
+        Some(target) => service::interrupt(current, bcm2836::target(target)),
         None => after_interrupt(current),
     }
 }

@@ -19,7 +19,8 @@
 //! | `notifications` | FF-A notifications of a VM |
 //! | `trap` | what a VM does that traps, by the policy in `hv_abi::registers` and docs/security.md |
 //! | `firmware` | what of firmware VMs reach |
-//! | `interrupt` | physical interrupts |
+//! | `interrupt`, `routing` | physical interrupts; devices' |
+//! | `gic`, `bcm2836` | VMs that see an interrupt controller of the machine's kind |
 //! | `vmtree` | device trees for VMs |
 //! | `console`, `report`, `syndrome` | what people read |
 //! | `arch` | the processor |
@@ -34,6 +35,7 @@ extern crate alloc;
 extern crate std;
 
 mod arch;
+mod bcm2836;
 pub mod board;
 #[cfg(target_os = "none")]
 mod boot;

@@ -186,6 +186,23 @@ impl Routes {
         before & ACTIVE != 0
     }
 
+    /// Whether an interrupt that `vcpu`'s VM has taken is still asserted, for which it is let through for a moment. If not, that was
+    /// its end.
+    pub(crate) fn is_still_asserted(&self, intid: u32, vcpu: &Vcpu, core: &Core) -> bool {
+        let Some((_, now)) = self.get(intid) else { return false };
+        if owner(now).vm != vcpu.vm().id || now & (ENABLED | ACTIVE) != ENABLED | ACTIVE {
+            return false;
+        }
+        // Another core may take it in this moment: then it has arrived once more, and is masked.
+        board::enable(intid, core.mpidr);
+        if board::is_asserted(intid) {
+            board::disable(intid);
+            return true;
+        }
+        self.end(intid, vcpu, core);
+        false
+    }
+
     /// A VM starts again: it has enabled nothing.
     pub(crate) fn forget(&self, vm: &Vm) {
         vm.device_irqs.iter().for_each(|word| word.store(0, Ordering::SeqCst));

@@ -5,7 +5,7 @@
 //! the rest, publishes that state, and loads the next vCPU. No other core can take a vCPU before all of it is saved.
 
 use crate::{
-    arch, gic,
+    arch, bcm2836, gic,
     percore::Core,
     service,
     statistics::Reason,
@@ -130,6 +130,8 @@ fn wake(claimed: &mut Claimed, state: VcpuState, system: &System) -> Result<(), 
     let sys = claimed.sys();
     match remaining(vcpu.vm(), sys.cntv_ctl_el0, sys.cntv_cval_el0) {
         Remaining::Never => Err(None),
+        // Its interrupt stays asserted until the VM does something about it, so it is not masked here.
+        Remaining::Expired if bcm2836::of(vcpu).is_some() => Ok(()),
         Remaining::Expired => {
             sys.cntv_ctl_el0 |= TimerState::IMASK;
             if irqs.pend(paravirt::TIMER) { Ok(()) } else { Err(None) }
@@ -282,6 +284,9 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
     {
         gic::unload(gic, from, core, claimed.gic());
     }
+    if let Some(controllers) = bcm2836::of(from) {
+        controllers.unload(from, core);
+    }
     let state = core.departing.get();
     claimed.release(state);
     // Pairs with the sender of an interrupt, which makes it pending and then looks at the state: one of us sees it.
@@ -328,6 +333,11 @@ fn load(to: &'static Vcpu, core: &'static Core) {
     {
         gic::load(gic, to, core, claimed.gic());
         line = false;
+    }
+    if let Some(controllers) = bcm2836::of(to) {
+        // The timer's status is that of the values that have just been loaded.
+        arch::isb();
+        line = controllers.update(to, core);
     }
     arch::load_traps(vm.traps.cnthctl, to.hcr.get(), line);
 }

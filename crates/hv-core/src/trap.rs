@@ -1,7 +1,7 @@
 //! What a VM does that traps, other than a hypercall.
 
 use crate::{
-    arch, gic,
+    arch, bcm2836, gic,
     run::{self, Next},
     service,
     syndrome::{Syndrome, SystemAccess},
@@ -149,6 +149,9 @@ fn is_over(current: &Loaded, esr: u64) -> bool {
 /// A stage-2 fault. The primary gets it as an external abort and can say what it did; others are stopped.
 fn abort(current: &mut Loaded, esr: u64) -> Next {
     if gic::is_possible() && gic::access(current, esr) {
+        return run::after_interrupt(current);
+    }
+    if bcm2836::access(current, esr) {
         return run::after_interrupt(current);
     }
     if is_over(current, esr) {

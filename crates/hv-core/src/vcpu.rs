@@ -5,6 +5,7 @@
 //! them. A core gives them up by *publishing* another state, and does so only after the last register has been saved.
 
 use crate::{
+    bcm2836,
     board::SavedInterface,
     gic,
     percore::Core,
@@ -286,6 +287,9 @@ impl Claimed {
             *self.gic() = SavedInterface::default();
             gic::enable_sources(self.0);
         }
+        if bcm2836::of(self.0).is_some() {
+            gic::enable_sources(self.0);
+        }
     }
 
     /// Gives the vCPU up.
@@ -348,6 +352,9 @@ impl Loaded {
         {
             gic::update(gic, self.0, self.core());
             line = false;
+        }
+        if let Some(controllers) = bcm2836::of(self.0) {
+            line = controllers.update(self.0, self.core());
         }
         crate::arch::set_virtual_irq(self.0.hcr.get(), line);
     }

@@ -2,6 +2,7 @@
 
 use crate::{
     arch::Traps,
+    bcm2836::{self, Bcm2836},
     firmware::Whitelist,
     gic::{self, Gic},
     notifications::Notifications,
@@ -134,6 +135,8 @@ pub struct Vm {
     pub(crate) device_irqs: Pending,
     /// Its virtual GIC, if it has one in place of the para-virtual controller.
     pub(crate) gic: Option<Box<Gic>>,
+    /// Its controllers of BCM2836, likewise.
+    pub(crate) bcm2836: Option<Box<Bcm2836>>,
     /// Its virtual counter starts when it does; otherwise it is the physical one.
     pub(crate) time_from_start: bool,
     /// CNTVOFF_EL2: how far its virtual counter is behind the physical one.
@@ -183,6 +186,7 @@ impl Vm {
             attention: AtomicBool::new(false),
             device_irqs: routing::NOTHING,
             gic: None,
+            bcm2836: None,
             time_from_start: false,
             counter_offset: AtomicU64::new(0),
             messaging,
@@ -295,6 +299,7 @@ impl Vm {
         *self.notifications.lock() = Notifications::new(self.messaging.notifications);
         self.attention.store(false, Ordering::Relaxed);
         gic::reset(self);
+        bcm2836::reset(self);
         self.start_time();
         self.ffa_version.store(self.messaging.version.to_bits(), Ordering::Relaxed);
         self.ffa_version_used.store(false, Ordering::Relaxed);

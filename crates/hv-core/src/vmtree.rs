@@ -17,13 +17,15 @@
 //! which is not in the tree.
 
 use crate::{
+    bcm2836,
     gic::{Place, is_possible},
     plan::Region,
 };
 use alloc::vec::Vec;
 use core::fmt;
 use devtree::{Node, Tree, Writer};
-use machine::{GIC_V2, GIC_V3};
+use drivers_bcm2836::{LocalInterrupt, armctrl, local};
+use machine::{BCM2835, BCM2836_LOCAL, GIC_V2, GIC_V3};
 
 /// How deeply nodes of the machine's tree may be nested; real ones need five levels.
 const DEPTH_MAX: usize = 16;
@@ -44,6 +46,9 @@ const HYPERVISOR_CHOSEN: [&str; 9] = [
 /// Properties that refer to an interrupt controller, and how the machine's cores are started.
 const THE_MACHINES: [&str; 4] =
     ["interrupt-parent", "interrupts-extended", "cpu-release-addr", ENABLE_METHOD];
+/// What is left out for a VM that has an interrupt controller of the machine's kind. The pins stay as firmware has set them: who
+/// controls them is an interrupt controller, too, and no VM's; a device that refers to what is not there would not work.
+const NOT_THE_VMS: [&str; 5] = ["cpu-release-addr", ENABLE_METHOD, "pinctrl-names", "pinctrl-0", "pinctrl-1"];
 const ENABLE_METHOD: &str = "enable-method";
 
 /// Why a tree cannot be made.
@@ -94,6 +99,8 @@ pub(crate) struct SecondaryTree<'a> {
     pub(crate) name: &'a str,
     /// Where its virtual GIC is, if it has one.
     pub(crate) gic: Option<Place>,
+    /// Where its controllers of BCM2836 are, likewise.
+    pub(crate) bcm2836: Option<bcm2836::Place>,
     /// The machine's counter has the erratum that is named so.
     pub(crate) allwinner: bool,
     /// Where the memory regions are for which its partition manifest has no address, in the manifest's order.
@@ -115,6 +122,10 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     {
         gic(&mut fdt, place, tree.vcpus);
     }
+    let local = tree.bcm2836.filter(|_| bcm2836::is_possible());
+    if let Some(place) = local {
+        bcm2836(&mut fdt, place);
+    }
 
     fdt.begin("chosen");
     boot_data(&mut fdt, tree.bootargs, tree.ramdisk);
@@ -131,7 +142,11 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     fdt.begin("timer");
     fdt.text("compatible", "arm,armv8-timer");
     // Secure, physical, virtual, hypervisor: private interrupts, level-sensitive, active high.
-    fdt.cells("interrupts", &[1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4]);
+    if local.is_some() {
+        fdt.cells("interrupts", &[0, 4, 1, 4, 3, 4, 2, 4]);
+    } else {
+        fdt.cells("interrupts", &[1, 13, 4, 1, 14, 4, 1, 11, 4, 1, 10, 4]);
+    }
     fdt.property("always-on", &[]);
     if tree.allwinner {
         fdt.property(ALLWINNER, &[]);
@@ -156,6 +171,29 @@ fn gic(fdt: &mut Writer, place: Place, vcpus: u16) {
     fdt.cells("#interrupt-cells", &[3]);
     fdt.cells("phandle", &[PHANDLE]);
     fdt.end();
+}
+
+/// Controllers of BCM2836, the local one of which all interrupts in the tree are (bindings, `interrupt-controller/brcm,bcm2836-l1-intc.yaml`
+/// and `brcm,bcm2835-armctrl-ic.yaml`); in the open root, as above.
+fn bcm2836(fdt: &mut Writer, place: bcm2836::Place) {
+    const LOCAL: u32 = 1;
+    const LEGACY: u32 = 2;
+    fdt.cells("interrupt-parent", &[LOCAL]);
+    let mut controller = |base, bytes: usize, compatible, phandle| {
+        fdt.begin_at("interrupt-controller", base);
+        fdt.text("compatible", compatible);
+        fdt.long("reg", &[base, bytes as u64]);
+        fdt.property("interrupt-controller", &[]);
+        fdt.cells("#interrupt-cells", &[2]);
+        fdt.cells("phandle", &[phandle]);
+        if phandle == LEGACY {
+            // Its line, level-sensitive, active high.
+            fdt.cells("interrupts", &[LocalInterrupt::Gpu as u32, 4]);
+        }
+        fdt.end();
+    };
+    controller(place.local, local::SIZE, BCM2836_LOCAL[0], LOCAL);
+    controller(place.legacy, armctrl::SIZE, BCM2835[0], LEGACY);
 }
 
 fn cpus(fdt: &mut Writer, count: u16) {
@@ -278,7 +316,14 @@ pub(crate) fn super_secondary(
     hidden: &[&str],
 ) -> Result<Vec<u8>, Error> {
     let machine = Tree::new(machine_dtb).map_err(Error::Malformed)?.root();
-    let kept = Kept { hidden, gic: is_possible() && tree.gic.is_some() };
+    let mut controllers: &[&[&str]] = &[];
+    if is_possible() && tree.gic.is_some() {
+        controllers = &[GIC_V3, GIC_V2];
+    }
+    if bcm2836::is_possible() && tree.bcm2836.is_some() {
+        controllers = &[BCM2836_LOCAL, BCM2835];
+    }
+    let kept = Kept { hidden, controllers };
     let mut fdt = Writer::new();
     fdt.begin("");
     properties(&mut fdt, &machine, kept.left_out());
@@ -334,10 +379,10 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
     for node in machine.children() {
         match node.name() {
             "cpus" | "reserved-memory" => {
-                copy(&mut fdt, &node, DEPTH_MAX - 1, Some(Kept { hidden: &[], gic: false }))?;
+                copy(&mut fdt, &node, DEPTH_MAX - 1, Some(Kept { hidden: &[], controllers: &[] }))?;
             }
             _ if is_compatible(&node, "arm,armv8-timer") || is_compatible(&node, "arm,armv7-timer") => {
-                copy(&mut fdt, &node, DEPTH_MAX - 1, Some(Kept { hidden: &[], gic: false }))?;
+                copy(&mut fdt, &node, DEPTH_MAX - 1, Some(Kept { hidden: &[], controllers: &[] }))?;
             }
             _ => {}
         }
@@ -359,14 +404,18 @@ fn is_compatible(node: &Node<'_>, prefix: &str) -> bool {
 struct Kept<'a> {
     /// Nodes that are not.
     hidden: &'a [&'a str],
-    /// Whether the GIC is, and what refers to it: no other interrupt controllers are, nor what the GIC has beside itself.
-    gic: bool,
+    /// The kinds of interrupt controllers that are, and what refers to them: no others are, nor what is below their nodes.
+    controllers: &'a [&'a [&'a str]],
 }
 
 impl Kept<'_> {
+    fn has_controllers(&self) -> bool {
+        (is_possible() || bcm2836::is_possible()) && !self.controllers.is_empty()
+    }
+
     /// The properties that are not.
     fn left_out(&self) -> &'static [&'static str] {
-        &THE_MACHINES[if self.gic { 2 } else { 0 }..]
+        if self.has_controllers() { &NOT_THE_VMS } else { &THE_MACHINES }
     }
 }
 
@@ -374,8 +423,9 @@ impl Kept<'_> {
 fn copy(fdt: &mut Writer, node: &Node<'_>, depth_left: usize, kept: Option<Kept<'_>>) -> Result<(), Error> {
     let controller = node.value("interrupt-controller").is_some();
     let is_left_out = |kept: Kept<'_>| {
-        let is_gic = kept.gic && GIC_V3.iter().chain(GIC_V2).any(|known| is_compatible(node, known));
-        controller && !is_gic || kept.hidden.contains(&node.name())
+        let is_kept = kept.has_controllers()
+            && kept.controllers.iter().copied().flatten().any(|known| is_compatible(node, known));
+        controller && !is_kept || kept.hidden.contains(&node.name())
     };
     if kept.is_some_and(is_left_out) {
         return Ok(());
@@ -515,6 +565,7 @@ mod tests {
             name: "worker-1",
             allwinner: false,
             gic: None,
+            bcm2836: None,
             regions: &[],
         };
         let dtb = secondary(&ask).unwrap();
@@ -634,6 +685,7 @@ mod tests {
             name: "any",
             allwinner: false,
             gic: None,
+            bcm2836: None,
             regions: &[],
         };
         let own = |cells: u32, cores: u32| {
@@ -802,6 +854,7 @@ mod tests {
                 name: "",
                 allwinner: true,
                 gic: None,
+                bcm2836: None,
                 regions: &[],
             };
             for tree in [primary(&dtb, &PRIMARY), amended(&dtb, &ask)].into_iter().flatten() {

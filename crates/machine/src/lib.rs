@@ -66,7 +66,7 @@ pub use region::Region;
 pub use timer::TimerInfo;
 
 use survey::Survey;
-pub use survey::{GIC_V2, GIC_V3};
+pub use survey::{BCM2835, BCM2836_LOCAL, GIC_V2, GIC_V3};
 use tree::Find;
 use tree::Tree;
 

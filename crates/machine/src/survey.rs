@@ -17,9 +17,9 @@ pub const GIC_V2: &[&str] = &[
     "qcom,msm-qgic2",
 ];
 /// The local controller of BCM2836 and BCM2837 (bindings, `interrupt-controller/brcm,bcm2836-l1-intc.yaml`).
-pub(crate) const BCM2836_LOCAL: &[&str] = &["brcm,bcm2836-l1-intc"];
+pub const BCM2836_LOCAL: &[&str] = &["brcm,bcm2836-l1-intc"];
 /// The legacy controller behind it (bindings, `interrupt-controller/brcm,bcm2835-armctrl-ic.yaml`).
-pub(crate) const BCM2835: &[&str] = &["brcm,bcm2836-armctrl-ic", "brcm,bcm2835-armctrl-ic"];
+pub const BCM2835: &[&str] = &["brcm,bcm2836-armctrl-ic", "brcm,bcm2835-armctrl-ic"];
 /// Bindings, `arm/psci.yaml`.
 const PSCI: &[&str] = &["arm,psci-1.0", "arm,psci-0.2", "arm,psci"];
 /// Bindings, `timer/arm,arch_timer.yaml`.

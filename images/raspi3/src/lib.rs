@@ -1,2 +1,13 @@
 //! Margay for the Raspberry Pi 3: hypervisor, scheduler VM and native kernel.
 #![no_std]
+#![cfg(feature = "hv")]
+
+use hv_boards::{
+    Assembly, SpinTable,
+    console::{AnyUart, BcmMiniAt},
+};
+
+/// The board, with VMs that have a model of its interrupt controllers or none: `Bcm2836`, or `Bcm2836<true>`.
+///
+/// The mini UART is where BCM2837 has it; QEMU and the firmware have set it up.
+pub type RaspberryPi3<Controllers> = Assembly<AnyUart<BcmMiniAt<0x3f21_5040>>, Controllers, SpinTable>;

@@ -28,6 +28,8 @@ pub struct Scenario {
     pub cores: u32,
     /// Cores that the device tree marks as disabled.
     pub disabled_cores: Vec<u32>,
+    /// Nodes that a board's device tree is to lack, by their paths.
+    pub without_nodes: Vec<String>,
     pub memory: String,
     /// The exception level to enter at, 1 or 2.
     pub el: u32,
@@ -97,6 +99,7 @@ impl Default for Scenario {
             boot: "hv".into(),
             cores: 4,
             disabled_cores: Vec::new(),
+            without_nodes: Vec::new(),
             memory: "1G".into(),
             el: 2,
             gic: 0,

@@ -47,7 +47,23 @@ pub(crate) fn image_layout() -> ImageLayout {
 }
 pub(crate) fn load_vm(_: u64, _: u64, _: u64) {}
 pub(crate) const KEYS: u64 = 1;
-pub(crate) fn load_traps(_: u64, _: u64, _: bool) {}
+pub(crate) fn load_traps(_: u64, hcr: u64, line: bool) {
+    set_virtual_irq(hcr, line);
+}
+#[cfg(any(test, feature = "testing"))]
+std::thread_local! {
+    /// The virtual IRQ line of the loaded vCPU.
+    pub(crate) static LINE: core::cell::Cell<bool> = const { core::cell::Cell::new(false) };
+    /// Control register and compare value of the virtual timer.
+    pub(crate) static TIMER: core::cell::Cell<(u64, u64)> = const { core::cell::Cell::new((0, 0)) };
+    /// Where a VM's access failed.
+    pub(crate) static FAULT: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
+}
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn set_virtual_irq(_: u64, high: bool) {
+    LINE.set(high);
+}
+#[cfg(not(any(test, feature = "testing")))]
 pub(crate) fn set_virtual_irq(_: u64, _: bool) {}
 pub(crate) fn has_keys() -> bool {
     true
@@ -64,11 +80,16 @@ pub(crate) fn spsr() -> u64 {
 }
 pub(crate) fn set_return(_: u64, _: u64) {}
 pub(crate) fn advance_pc() {}
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn fault_address() -> u64 {
+    FAULT.get()
+}
+#[cfg(not(any(test, feature = "testing")))]
 pub(crate) fn fault_address() -> u64 {
     0
 }
 pub(crate) fn fault_ipa() -> u64 {
-    0
+    fault_address() & !0xfff
 }
 pub(crate) fn counter_now() -> u64 {
     0
@@ -77,6 +98,11 @@ pub(crate) fn forget_vm(_: u64) {}
 pub(crate) fn counter() -> u64 {
     0
 }
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn virtual_timer() -> (u64, u64) {
+    TIMER.get()
+}
+#[cfg(not(any(test, feature = "testing")))]
 pub(crate) fn virtual_timer() -> (u64, u64) {
     (0, 0)
 }

@@ -2,7 +2,7 @@
 
 use super::{Bundle, fail};
 use crate::{
-    arch,
+    arch, bcm2836,
     board::Version,
     console::Text,
     devices::Devices,
@@ -72,7 +72,7 @@ pub(super) fn memory_base(vm: &VmSpec<'_>, placement: &Placement) -> u64 {
 
 /// Where a VM's virtual GIC is, if it has one: where the machine's is, for one that has the machine's devices.
 pub(super) fn gic_place(vm: &VmSpec<'_>, machine: &Machine<'_>) -> Option<gic::Place> {
-    if !vm.gic {
+    if !vm.gic || bcm2836::is_possible() {
         return None;
     }
     let Some(interface) = gic::interface() else {
@@ -92,6 +92,28 @@ pub(super) fn gic_place(vm: &VmSpec<'_>, machine: &Machine<'_>) -> Option<gic::P
     }
     let real = if vm.kind == Kind::SuperSecondary { gic::Place::real(version, machine) } else { None };
     Some(real.unwrap_or_else(|| gic::Place::usual(version)))
+}
+
+/// Where a VM's controllers of BCM2836 are, likewise.
+pub(super) fn bcm2836_place(vm: &VmSpec<'_>, machine: &Machine<'_>) -> Option<bcm2836::Place> {
+    if !vm.gic || !bcm2836::is_possible() {
+        return None;
+    }
+    let name = Text(vm.debug_name);
+    if vm.vcpu_count > bcm2836::CPUS {
+        fail!(
+            "{name} has {} vCPUs, and is to have an interrupt controller (margay,gic): this machine's has room for {}",
+            vm.vcpu_count,
+            bcm2836::CPUS
+        );
+    }
+    if vm.kind != Kind::SuperSecondary {
+        return Some(bcm2836::Place::USUAL);
+    }
+    let Some(real) = bcm2836::Place::real(machine) else {
+        fail!("{name} is to have interrupt controllers (margay,gic), of which the machine lacks one")
+    };
+    Some(real)
 }
 
 /// The device tree of a secondary: its own, amended, the machine's with its devices, or one that is made from nothing.
@@ -117,6 +139,7 @@ fn tree(
         ramdisk,
         name: vm.debug_name,
         gic: gic_place(vm, devices.machine),
+        bcm2836: bcm2836_place(vm, devices.machine),
         allwinner: devices.machine.timer().is_some_and(|timer| timer.allwinner_erratum),
         regions: &regions,
     };

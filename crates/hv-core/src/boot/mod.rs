@@ -7,7 +7,9 @@ mod bundle;
 mod load;
 
 use crate::{
-    arch, board,
+    arch,
+    bcm2836::{self, Bcm2836},
+    board,
     console::{self, Text},
     devices::{self, Devices},
     el2_map::{self, El2Map, Kind, STACK_SIZE},
@@ -359,6 +361,9 @@ fn build(
         if let Some(place) = load::gic_place(spec, machine).filter(|_| gic::is_possible()) {
             let mut affinities = vm.vcpus.iter().map(Vcpu::affinity);
             vm.gic = Some(Box::new(Gic::new(vm.id, &mut affinities, &routes, place)));
+        }
+        if let Some(place) = load::bcm2836_place(spec, machine).filter(|_| bcm2836::is_possible()) {
+            vm.bcm2836 = Some(Box::new(Bcm2836::new(place)));
         }
         vm.time_from_start = spec.time_from_start;
         vm.start_time();

@@ -31,6 +31,8 @@ use std::{boxed::Box, collections::BTreeMap, thread_local, vec::Vec};
 use vtimer::Frequency;
 
 #[cfg(test)]
+mod bcm2836;
+#[cfg(test)]
 mod discovery;
 #[cfg(test)]
 mod firmware;
@@ -44,6 +46,8 @@ mod messages;
 mod pine64;
 #[cfg(test)]
 mod power;
+#[cfg(test)]
+mod raspi3;
 #[cfg(test)]
 mod running;
 pub mod sequence;
@@ -304,6 +308,7 @@ pub fn rewrite_trees(machine_dtb: &[u8]) {
         name: "two",
         allwinner: false,
         gic: None,
+        bcm2836: None,
         regions: &[],
     };
     let made = [

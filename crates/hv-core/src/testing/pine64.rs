@@ -120,6 +120,7 @@ fn the_vms_trees_are_machines() {
         ramdisk: None,
         name: "login",
         gic: Some(Place::V2 { distributor: 0x01c8_1000, cpu_interface: 0x01c8_2000 }),
+        bcm2836: None,
         allwinner: true,
         regions: &[],
     };

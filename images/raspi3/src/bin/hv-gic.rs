@@ -1,0 +1,8 @@
+//! The hypervisor for the Raspberry Pi 3, for VMs that expect its interrupt controllers (`margay,gic`).
+#![no_std]
+#![no_main]
+
+use hv_boards::Bcm2836;
+use margay_raspi3::RaspberryPi3;
+
+hv_core::image!(RaspberryPi3<Bcm2836<true>>);
