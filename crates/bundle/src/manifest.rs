@@ -41,8 +41,17 @@ pub(crate) const MAX_MEMORY: u64 = 1 << 40;
 pub const MAX_REGIONS: usize = 512;
 
 /// Margay's own properties of a VM node; everything else with its prefix is a mistake.
-const OWN_PROPERTIES: [&str; 4] = ["margay,bootargs", "margay,kind", "margay,gic", OWN_TIME];
-const OWN_TIME: &str = "margay,time-from-start";
+const OWN_PROPERTIES: [&str; 6] =
+    ["margay,bootargs", "margay,kind", FLAGS[0].0, FLAGS[1].0, FLAGS[2].0, FLAGS[3].0];
+/// Those of them that are flags, and whether the primary may have them, or else the others.
+const FLAGS: [(&str, u8); 4] = [
+    ("margay,gic", BY_PRIMARY | BY_OTHERS),
+    ("margay,time-from-start", BY_OTHERS),
+    ("margay,devices", BY_PRIMARY),
+    ("margay,list-registers", BY_OTHERS),
+];
+const BY_PRIMARY: u8 = 1;
+const BY_OTHERS: u8 = 2;
 /// Margay's own property of the hypervisor's node.
 const FORWARD: &str = "margay,forward-interrupts";
 const OWN_PREFIX: &str = "margay,";
@@ -74,8 +83,12 @@ pub struct VmSpec<'a> {
     pub index: u16,
     /// What it may do.
     pub kind: Kind,
+    /// It has the machine's devices: the super-secondary, or the primary if there is none (`margay,devices`).
+    pub devices: bool,
     /// It has a virtual GIC (`margay,gic`) in place of the para-virtual interrupt controller.
     pub gic: bool,
+    /// It takes its para-virtual interrupts from list registers (`margay,list-registers`).
+    pub list_registers: bool,
     /// Its virtual counter is 0 when it starts (`margay,time-from-start`), and otherwise is the machine's.
     pub time_from_start: bool,
     /// Its name for people.
@@ -231,16 +244,25 @@ impl<'a> Manifest<'a> {
             Some(_) if primary => return Err(place.error("margay,kind", Problem::NotAllowed)),
             None if primary => Kind::Primary,
             None | Some("secondary") => Kind::Secondary,
-            Some("super-secondary") if vm == VmId::SUPER_SECONDARY.0 => Kind::SuperSecondary,
+            Some("super-secondary")
+                if vm == VmId::SUPER_SECONDARY.0 && !self.vms.iter().any(|primary| primary.devices) =>
+            {
+                Kind::SuperSecondary
+            }
             Some("super-secondary") => return Err(place.error("margay,kind", Problem::NotAllowed)),
             Some(_) => return Err(place.error("margay,kind", Problem::NotAChoice)),
         };
-        let [mut gic, mut time_from_start] = [false; 2];
-        for (property, says) in [("margay,gic", &mut gic), (OWN_TIME, &mut time_from_start)] {
+        let mut flags = [false; FLAGS.len()];
+        for (says, (property, by)) in flags.iter_mut().zip(FLAGS) {
             *says = place.flag(property)?;
-            if *says && primary {
+            let may = by & if primary { BY_PRIMARY } else { BY_OTHERS } != 0;
+            if *says && !may {
                 return Err(place.error(property, Problem::NotAllowed));
             }
+        }
+        let [gic, time_from_start, devices, list_registers] = flags;
+        if gic && list_registers {
+            return Err(place.error(FLAGS[3].0, Problem::NotAllowed));
         }
         let is_partition = place.flag("is_ffa_partition")?;
         // The primary has all cores and all remaining memory; it and the super-secondary have the machine's own tree.
@@ -272,7 +294,9 @@ impl<'a> Manifest<'a> {
         let mut spec = VmSpec {
             index: vm,
             kind,
+            devices: devices || kind == Kind::SuperSecondary,
             gic,
+            list_registers,
             time_from_start,
             debug_name,
             kernel_filename,

@@ -9,7 +9,7 @@ use crate::{
     run::{Next, after_interrupt},
     service,
     system::System,
-    vcpu::Loaded,
+    vcpu::{Claimed, Loaded},
 };
 use core::sync::atomic::{AtomicU32, Ordering};
 use hv_abi::paravirt;
@@ -18,11 +18,17 @@ use hv_abi::paravirt;
 pub(crate) struct Timers {
     virtual_timer: AtomicU32,
     physical_timer: AtomicU32,
+    /// EL2's own, if it stands in for the virtual timer of a primary with a GIC while another VM runs.
+    hypervisor_timer: AtomicU32,
 }
 
 /// Set once at boot.
-pub(crate) static TIMERS: Timers =
-    Timers { virtual_timer: AtomicU32::new(u32::MAX), physical_timer: AtomicU32::new(u32::MAX) };
+pub(crate) static TIMERS: Timers = Timers {
+    virtual_timer: AtomicU32::new(NONE),
+    physical_timer: AtomicU32::new(NONE),
+    hypervisor_timer: AtomicU32::new(NONE),
+};
+const NONE: u32 = u32::MAX;
 
 impl Timers {
     pub(crate) fn set(&self, virtual_timer: u32, physical_timer: u32) {
@@ -30,9 +36,18 @@ impl Timers {
         self.physical_timer.store(physical_timer, Ordering::Relaxed);
     }
 
-    /// The ids to enable on every core.
-    pub(crate) fn ids(&self) -> [u32; 2] {
-        [self.virtual_timer.load(Ordering::Relaxed), self.physical_timer.load(Ordering::Relaxed)]
+    pub(crate) fn set_hypervisor_timer(&self, id: u32) {
+        self.hypervisor_timer.store(id, Ordering::Relaxed);
+    }
+
+    /// The ids to enable on every core, and how many they are.
+    pub(crate) fn ids(&self) -> ([u32; 3], usize) {
+        let own = self.hypervisor_timer.load(Ordering::Relaxed);
+        let count = if gic::is_possible() && own != NONE { 3 } else { 2 };
+        (
+            [self.virtual_timer.load(Ordering::Relaxed), self.physical_timer.load(Ordering::Relaxed), own],
+            count,
+        )
     }
 }
 
@@ -42,7 +57,7 @@ pub(crate) fn handle(current: &Loaded) -> Next {
     let Some(intid) = board::acknowledge() else { return current.vcpu() };
     if intid == TIMERS.virtual_timer.load(Ordering::Relaxed) {
         arch::mask_virtual_timer();
-        current.vcpu().irqs.pend(paravirt::TIMER);
+        current.vcpu().irqs.pend(gic::timer_of(current.vcpu()));
     } else if intid == TIMERS.physical_timer.load(Ordering::Relaxed) {
         arch::mask_physical_timer();
         current.core().primary().irqs.pend(paravirt::TIMER);
@@ -57,8 +72,17 @@ pub(crate) fn handle(current: &Loaded) -> Next {
 #[cold]
 fn device(current: &Loaded, intid: u32) -> Next {
     if gic::is_possible() && intid < 32 {
-        // Maintenance: a VM has ended something, or can take more.
-        current.vcpu().irqs.pend(gic::LOOK);
+        if intid == TIMERS.hypervisor_timer.load(Ordering::Relaxed) {
+            let primary = current.core().primary();
+            // It may have come just when the primary was loaded, whose own timer fires then.
+            if !current.vm().is_primary() {
+                // SAFETY: the primary's vCPU of this core is this core's for ever, and another one is loaded.
+                gic::fire_timer(primary, unsafe { Claimed::assume(primary) }.sys());
+            }
+        } else {
+            // Maintenance: a VM has ended something, or can take more.
+            current.vcpu().irqs.pend(gic::LOOK);
+        }
         board::end(intid);
         return after_interrupt(current);
     }

@@ -53,7 +53,8 @@ fn take_for_run(primary: &Loaded, id: VcpuId) -> Result<&'static Vcpu, Exit> {
     let vm = system.vm(id.vm).ok_or(invalid)?;
     let vcpu = vm.vcpus.get(usize::from(id.index.0)).ok_or(invalid)?;
     // An interrupt that waits for the primary itself comes first.
-    if primary.vcpu().irqs.line() {
+    if primary.vcpu().irqs.line() || gic::is_possible() && gic::is_interrupted(primary.vcpu(), primary.core())
+    {
         return Err(Exit::Interrupt);
     }
     let state = vcpu.state();
@@ -263,6 +264,15 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
     claimed.sys().save();
     claimed.regs().pc = arch::pc();
     claimed.regs().spsr = arch::spsr();
+    if gic::is_possible()
+        && let Some(gic) = &from.vm().gic
+    {
+        gic::unload(gic, from, core, claimed.gic());
+        if from.vm().is_primary() {
+            let sys = claimed.sys();
+            arch::watch_timer(sys.cntv_ctl_el0, sys.cntv_cval_el0);
+        }
+    }
     if from.vm().is_primary() {
         // Its vCPU stays on this core; its FP/SIMD registers and keys may stay in the processor.
         return;
@@ -277,11 +287,6 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
         from.hcr.set(vm_hcr(from));
     }
     from.statistics.leave(arch::counter_now());
-    if gic::is_possible()
-        && let Some(gic) = &from.vm().gic
-    {
-        gic::unload(gic, from, core, claimed.gic());
-    }
     let state = core.departing.get();
     claimed.release(state);
     // Pairs with the sender of an interrupt, which makes it pending and then looks at the state: one of us sees it.
@@ -328,6 +333,9 @@ fn load(to: &'static Vcpu, core: &'static Core) {
     {
         gic::load(gic, to, core, claimed.gic());
         line = false;
+        if vm.is_primary() {
+            arch::watch_timer(0, 0);
+        }
     }
     arch::load_traps(vm.traps.cnthctl, to.hcr.get(), line);
 }

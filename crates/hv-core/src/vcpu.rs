@@ -338,6 +338,12 @@ impl Loaded {
         unsafe { &mut (*self.0.owned.get()).line }
     }
 
+    /// Where its virtual interface is while it is not loaded.
+    pub(crate) fn gic(&mut self) -> &mut SavedInterface {
+        // SAFETY: as `regs`.
+        unsafe { &mut (*self.0.owned.get()).gic }
+    }
+
     /// Sets the virtual interrupt line from what is pending; that of a VM with a GIC stays low, and list registers hold it.
     #[inline(always)]
     pub(crate) fn update_line(&self) {

@@ -113,7 +113,7 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     if is_possible()
         && let Some(place) = tree.gic
     {
-        gic(&mut fdt, place, tree.vcpus);
+        gic(&mut fdt, place, tree.vcpus, None)?;
     }
 
     fdt.begin("chosen");
@@ -144,18 +144,23 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
 }
 
 /// A GIC that all interrupts in the tree are of (bindings, `interrupt-controller/arm,gic.yaml` and `arm,gic-v3.yaml`); in the open root,
-/// which it ends the properties of.
-fn gic(fdt: &mut Writer, place: Place, vcpus: u16) {
-    const PHANDLE: u32 = 1;
+/// which it ends the properties of. `root` says how addresses are written; without it they have two cells, as sizes.
+fn gic(fdt: &mut Writer, place: Place, vcpus: u16, root: Option<&Node<'_>>) -> Result<(), Error> {
+    // Not one that the machine's tree has already.
+    const PHANDLE: u32 = 0x6d61_7267;
+    let parts = place.parts(vcpus);
     fdt.cells("interrupt-parent", &[PHANDLE]);
-    let [distributor, other] = place.parts(vcpus);
-    fdt.begin_at("interrupt-controller", distributor.0);
+    fdt.begin_at("interrupt-controller", parts.first().map_or(0, |distributor| distributor.base));
     fdt.text("compatible", if matches!(place, Place::V2 { .. }) { "arm,gic-400" } else { "arm,gic-v3" });
-    fdt.long("reg", &[distributor.0, distributor.1, other.0, other.1]);
+    fdt.property("reg", &reg(root, &parts)?);
+    if parts.len() > 2 {
+        fdt.cells("#redistributor-regions", &[parts.len() as u32 - 1]);
+    }
     fdt.property("interrupt-controller", &[]);
     fdt.cells("#interrupt-cells", &[3]);
     fdt.cells("phandle", &[PHANDLE]);
     fdt.end();
+    Ok(())
 }
 
 fn cpus(fdt: &mut Writer, count: u16) {
@@ -311,14 +316,27 @@ pub(crate) struct PrimaryTree<'a> {
     pub(crate) bootargs: &'a str,
     /// First address, and the one after the last.
     pub(crate) ramdisk: Option<(u64, u64)>,
+    /// It has the machine's devices, but for these.
+    pub(crate) hidden: Option<&'a [&'a str]>,
+    /// Where its virtual GIC is, and for how many vCPUs, if it has one.
+    pub(crate) gic: Option<(Place, u16)>,
 }
 
 /// Makes the tree of the primary from the machine's.
 pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<u8>, Error> {
     let machine = Tree::new(machine_dtb).map_err(Error::Malformed)?.root();
+    let own_gic = tree.gic.filter(|_| is_possible());
+    // The machine's, among its devices, is where the virtual one is.
+    let kept =
+        Kept { hidden: tree.hidden.unwrap_or_default(), gic: own_gic.is_some() && tree.hidden.is_some() };
     let mut fdt = Writer::new();
     fdt.begin("");
-    properties(&mut fdt, &machine, &THE_MACHINES);
+    properties(&mut fdt, &machine, kept.left_out());
+    if is_possible()
+        && let Some((place, vcpus)) = own_gic.filter(|_| !kept.gic)
+    {
+        gic(&mut fdt, place, vcpus, Some(&machine))?;
+    }
 
     let memory_base = tree.regions.first().map_or(0, |region| region.base);
     fdt.begin_at("memory", memory_base);
@@ -332,14 +350,20 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
     fdt.end();
 
     for node in machine.children() {
-        match node.name() {
-            "cpus" | "reserved-memory" => {
-                copy(&mut fdt, &node, DEPTH_MAX - 1, Some(Kept { hidden: &[], gic: false }))?;
+        let own = match node.name() {
+            "cpus" | "reserved-memory" => true,
+            "chosen" | "hypervisor" => false,
+            _ => {
+                let timer =
+                    is_compatible(&node, "arm,armv8-timer") || is_compatible(&node, "arm,armv7-timer");
+                timer
+                    || tree.hidden.is_some()
+                        && node.base_name() != "memory"
+                        && !is_compatible(&node, "arm,psci")
             }
-            _ if is_compatible(&node, "arm,armv8-timer") || is_compatible(&node, "arm,armv7-timer") => {
-                copy(&mut fdt, &node, DEPTH_MAX - 1, Some(Kept { hidden: &[], gic: false }))?;
-            }
-            _ => {}
+        };
+        if own {
+            copy(&mut fdt, &node, DEPTH_MAX - 1, Some(kept))?;
         }
     }
     psci(&mut fdt);
@@ -437,10 +461,20 @@ fn hypervisor(fdt: &mut Writer, vm_name: Option<&str>, others: &[(u16, &str)]) {
 /// What is in an open memory node, with `reg` in the root's cells; closes it.
 #[inline(never)]
 fn memory(fdt: &mut Writer, root: &Node<'_>, regions: &[Region]) -> Result<(), Error> {
+    let reg = reg(Some(root), regions)?;
+    fdt.text("device_type", "memory");
+    fdt.property("reg", &reg);
+    fdt.end();
+    Ok(())
+}
+
+/// `reg` of these regions, in the cells that `root` says; two and two without it.
+fn reg(root: Option<&Node<'_>>, regions: &[Region]) -> Result<Vec<u8>, Error> {
     // DT spec, 2.3.5.
-    let cells = |property, default| match root.value(property) {
-        None => default,
-        Some(value) => value.as_array().map_or(0, |cells| u32::from_be_bytes(*cells)),
+    let cells = |property, default| match root.map(|root| root.value(property)) {
+        None => 2,
+        Some(None) => default,
+        Some(Some(value)) => value.as_array().map_or(0, |cells| u32::from_be_bytes(*cells)),
     };
     let (address_cells @ 1..=2, size_cells @ 1..=2) = (cells("#address-cells", 2), cells("#size-cells", 1))
     else {
@@ -463,10 +497,7 @@ fn memory(fdt: &mut Writer, root: &Node<'_>, regions: &[Region]) -> Result<(), E
             left -= len;
         }
     }
-    fdt.text("device_type", "memory");
-    fdt.property("reg", &reg);
-    fdt.end();
-    Ok(())
+    Ok(reg)
 }
 
 #[cfg(test)]
@@ -716,6 +747,8 @@ mod tests {
         regions: &[Region::new(0x4010_0000, 0x1000_0000), Region::new(0x6000_0000, 0x1_8000_0000)],
         bootargs: "run all",
         ramdisk: Some((0x6000_0000, 0x6000_0100)),
+        hidden: None,
+        gic: None,
     };
 
     #[test]

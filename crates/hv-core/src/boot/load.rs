@@ -69,7 +69,7 @@ pub(super) fn memory_base(vm: &VmSpec<'_>, placement: &Placement) -> u64 {
     if vm.kind == Kind::SuperSecondary { placement.pa.0 } else { layout::RAM_BASE }
 }
 
-/// Where a VM's virtual GIC is, if it has one: where the machine's is, for one that has the machine's devices.
+/// Where a VM's virtual GIC is, if it has one: where the machine's is, for one that sees physical addresses.
 pub(super) fn gic_place(vm: &VmSpec<'_>, machine: &Machine<'_>) -> Option<gic::Place> {
     if !vm.gic {
         return None;
@@ -81,16 +81,35 @@ pub(super) fn gic_place(vm: &VmSpec<'_>, machine: &Machine<'_>) -> Option<gic::P
         )
     };
     let version = interface.version();
-    if version == Version::V2 && vm.vcpu_count > gic::V2_CPUS {
+    let real = if vm.kind == Kind::Secondary { None } else { gic::Place::real(version, machine) };
+    let place = real.unwrap_or_else(|| gic::Place::usual(version));
+    let vcpus = vcpus(vm, machine);
+    if u64::from(vcpus) > place.room() {
         fail!(
             "{} has {} vCPUs, and is to have a GIC (margay,gic): this machine's has room for {}",
             Text(vm.debug_name),
-            vm.vcpu_count,
-            gic::V2_CPUS
+            vcpus,
+            place.room()
         );
     }
-    let real = if vm.kind == Kind::SuperSecondary { gic::Place::real(version, machine) } else { None };
-    Some(real.unwrap_or_else(|| gic::Place::usual(version)))
+    Some(place)
+}
+
+/// The same for the primary's tree.
+fn primary_gic(vm: &VmSpec<'_>, machine: &Machine<'_>) -> Option<(gic::Place, u16)> {
+    if !gic::is_possible() {
+        return None;
+    }
+    Some((gic_place(vm, machine)?, vcpus(vm, machine)))
+}
+
+/// How many vCPUs a VM has.
+fn vcpus(vm: &VmSpec<'_>, machine: &Machine<'_>) -> u16 {
+    if vm.kind == Kind::Primary {
+        machine.cores().filter(|core| core.enabled).count() as u16
+    } else {
+        vm.vcpu_count as u16
+    }
 }
 
 /// The device tree of a secondary: its own, amended, the machine's with its devices, or one that is made from nothing.
@@ -142,8 +161,8 @@ fn checked(tree: Result<Vec<u8>, vmtree::Error>, vm: &VmSpec<'_>, room: u64) -> 
 
 /// Loads the primary.
 #[inline(never)]
-pub(super) fn primary(bundle: &Bundle<'_>, plan: &Plan, machine: &Machine<'_>) -> Start {
-    let vm = bundle.primary();
+pub(super) fn primary(bundle: &Bundle<'_>, plan: &Plan, devices: &Devices<'_>) -> Start {
+    let (vm, machine) = (bundle.primary(), devices.machine);
     let place = &plan.primary;
     copy(place.kernel_pa.0, vm.kernel);
     let mut ramdisk = None;
@@ -156,7 +175,14 @@ pub(super) fn primary(bundle: &Bundle<'_>, plan: &Plan, machine: &Machine<'_>) -
     for vm in bundle.secondaries() {
         others.push((vm.index, vm.debug_name));
     }
-    let tree = vmtree::PrimaryTree { others: &others, regions: &place.regions, bootargs, ramdisk };
+    let tree = vmtree::PrimaryTree {
+        others: &others,
+        regions: &place.regions,
+        bootargs,
+        ramdisk,
+        hidden: if vm.devices { Some(&devices.hidden) } else { None },
+        gic: primary_gic(vm, machine),
+    };
     let room = bundle.primary_needs(machine.dtb().len()).tree;
     copy(place.tree_pa.0, &checked(vmtree::primary(machine.dtb(), &tree), vm, room));
     (place.kernel_pa.0, place.tree_pa.0)

@@ -2,6 +2,7 @@
 
 use super::notify;
 use crate::{
+    gic,
     run::{self, Next},
     system::System,
     vcpu::{Loaded, Vcpu, VcpuState},
@@ -67,7 +68,7 @@ pub(super) fn enable(mut current: Loaded) -> Next {
 pub(super) fn inject(mut current: Loaded) -> Next {
     let [_, vm, index, id, ..] = current.regs().arguments().0;
     let target = find_target(&current, VmId(vm as u16), index as u32).zip(VirtIntId::new(id & 0xffff_ffff));
-    let Some((target, id)) = target else {
+    let Some((target, id)) = target.filter(|(target, id)| gic::takes(target.vm(), *id)) else {
         current.regs().x[0] = FAILED;
         return current.vcpu();
     };

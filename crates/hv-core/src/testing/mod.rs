@@ -294,7 +294,15 @@ fn is_refused(vcpu: &'static Vcpu, call: &[u64], code: ffa::Error) {
 pub fn rewrite_trees(machine_dtb: &[u8]) {
     let regions = [crate::plan::Region::new(0x4000_0000, 0x1000_0000)];
     let (bootargs, ramdisk) = ("a=b", Some((0x4800_0000, 0x4810_0000)));
-    let primary = vmtree::PrimaryTree { others: &[(2, "two")], regions: &regions, bootargs, ramdisk };
+    let primary = vmtree::PrimaryTree {
+        others: &[(2, "two")],
+        regions: &regions,
+        bootargs,
+        ramdisk,
+        hidden: None,
+        gic: None,
+    };
+    let with_devices = vmtree::PrimaryTree { hidden: Some(&["pl011@9000000"]), ..primary };
     let secondary = vmtree::SecondaryTree {
         memory_base: 0x4000_0000,
         memory_len: 0x1000_0000,
@@ -308,6 +316,7 @@ pub fn rewrite_trees(machine_dtb: &[u8]) {
     };
     let made = [
         vmtree::primary(machine_dtb, &primary),
+        vmtree::primary(machine_dtb, &with_devices),
         vmtree::super_secondary(machine_dtb, &secondary, &["pl011@9000000"]),
         vmtree::secondary(&secondary),
     ];

@@ -103,7 +103,14 @@ fn memory_is_planned() {
 fn the_vms_trees_are_machines() {
     let machine = machine();
     let devices = devices(&machine);
-    let primary = PrimaryTree { others: &[(2, "login")], regions: &[RAM], bootargs: "", ramdisk: None };
+    let primary = PrimaryTree {
+        others: &[(2, "login")],
+        regions: &[RAM],
+        bootargs: "",
+        ramdisk: None,
+        hidden: None,
+        gic: None,
+    };
     let primary = vmtree::primary(TREE, &primary).unwrap();
     let primary = Machine::from_dtb(&primary).unwrap();
     assert_eq!(primary.enabled_core_count(), 4);

@@ -22,9 +22,11 @@ impl Interrupts {
         Ok(Self { controller, timer })
     }
 
-    pub fn init_core(&self, mpidr: Mpidr) -> Result<(), PlatformError> {
+    /// Sets up what is the calling core's, with the interrupt `other` on, if there is one that the platform knows.
+    pub fn init_core(&self, mpidr: Mpidr, other: Option<u32>) -> Result<(), PlatformError> {
         VirtualTimer.cancel();
-        self.controller.init_core(mpidr, self.timer)
+        let private = [self.timer, other.unwrap_or(self.timer)];
+        self.controller.init_core(mpidr, &private)
     }
 
     #[inline]
