@@ -40,18 +40,22 @@ pub(crate) const MAX_MEMORY: u64 = 1 << 40;
 /// Most memory and device regions of all partition manifests together.
 pub const MAX_REGIONS: usize = 512;
 
-/// Margay's own properties of a VM node; everything else with its prefix is a mistake.
-const OWN_PROPERTIES: [&str; 6] =
-    ["margay,bootargs", "margay,kind", FLAGS[0].0, FLAGS[1].0, FLAGS[2].0, FLAGS[3].0];
-/// Those of them that are flags, and whether the primary may have them, or else the others.
-const FLAGS: [(&str, u8); 4] = [
-    ("margay,gic", BY_PRIMARY | BY_OTHERS),
-    ("margay,time-from-start", BY_OTHERS),
-    ("margay,devices", BY_PRIMARY),
-    ("margay,list-registers", BY_OTHERS),
+/// Margay's own properties of a VM node; everything else with its prefix is a mistake. All but the first two are flags.
+const OWN_PROPERTIES: [&str; 6] = [
+    "margay,bootargs",
+    "margay,kind",
+    "margay,gic",
+    "margay,time-from-start",
+    "margay,devices",
+    "margay,list-registers",
 ];
-const BY_PRIMARY: u8 = 1;
-const BY_OTHERS: u8 = 2;
+/// The flags, as bits in their order; which of them are for the primary, and which for others.
+const GIC: u8 = 1 << 0;
+const TIME: u8 = 1 << 1;
+const DEVICES: u8 = 1 << 2;
+const LISTS: u8 = 1 << 3;
+const FOR_PRIMARY: u8 = GIC | DEVICES;
+const FOR_OTHERS: u8 = GIC | TIME | LISTS;
 /// Margay's own property of the hypervisor's node.
 const FORWARD: &str = "margay,forward-interrupts";
 const OWN_PREFIX: &str = "margay,";
@@ -252,17 +256,16 @@ impl<'a> Manifest<'a> {
             Some("super-secondary") => return Err(place.error("margay,kind", Problem::NotAllowed)),
             Some(_) => return Err(place.error("margay,kind", Problem::NotAChoice)),
         };
-        let mut flags = [false; FLAGS.len()];
-        for (says, (property, by)) in flags.iter_mut().zip(FLAGS) {
-            *says = place.flag(property)?;
-            let may = by & if primary { BY_PRIMARY } else { BY_OTHERS } != 0;
-            if *says && !may {
+        let mut flags = 0u8;
+        // One controller excludes the other.
+        let mut allowed = if primary { FOR_PRIMARY } else { FOR_OTHERS };
+        for (n, property) in OWN_PROPERTIES[2..].iter().enumerate() {
+            let flag = u8::from(place.flag(property)?) << n;
+            if flag & !allowed != 0 {
                 return Err(place.error(property, Problem::NotAllowed));
             }
-        }
-        let [gic, time_from_start, devices, list_registers] = flags;
-        if gic && list_registers {
-            return Err(place.error(FLAGS[3].0, Problem::NotAllowed));
+            flags |= flag;
+            allowed &= !(flag << 3);
         }
         let is_partition = place.flag("is_ffa_partition")?;
         // The primary has all cores and all remaining memory; it and the super-secondary have the machine's own tree.
@@ -294,10 +297,10 @@ impl<'a> Manifest<'a> {
         let mut spec = VmSpec {
             index: vm,
             kind,
-            devices: devices || kind == Kind::SuperSecondary,
-            gic,
-            list_registers,
-            time_from_start,
+            devices: flags & DEVICES != 0 || kind == Kind::SuperSecondary,
+            gic: flags & GIC != 0,
+            list_registers: flags & LISTS != 0,
+            time_from_start: flags & TIME != 0,
             debug_name,
             kernel_filename,
             kernel,

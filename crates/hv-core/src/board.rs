@@ -238,7 +238,7 @@ impl fmt::Write for ConsoleWriter {
 /// A board for host tests: a console that keeps nothing, and no interrupts.
 #[cfg(not(target_os = "none"))]
 mod host {
-    use super::{Board, BoardError, Machine};
+    use super::{Board, BoardError, Machine, VirtualInterface};
 
     struct Host;
 
@@ -268,5 +268,11 @@ mod host {
         fn enable(_: u32, _: u64) {}
         fn disable(_: u32) {}
         fn kick(_: u64) {}
+        fn virtual_interface() -> Option<&'static dyn VirtualInterface> {
+            #[cfg(test)]
+            return crate::testing::list_registers();
+            #[cfg(not(test))]
+            None
+        }
     }
 }

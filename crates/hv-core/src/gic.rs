@@ -240,6 +240,12 @@ impl Gic {
         Self { state: crate::lock::Lock::new(state), distributor, redistributors, timers }
     }
 
+    /// What tests look at, and set.
+    #[cfg(test)]
+    pub(crate) fn state(&self) -> impl core::ops::DerefMut<Target = Vgic<'static>> {
+        self.state.lock()
+    }
+
     /// As at the start.
     pub(crate) fn reset(&self) {
         self.state.lock().reset();

@@ -18,17 +18,14 @@ use hv_abi::paravirt;
 pub(crate) struct Timers {
     virtual_timer: AtomicU32,
     physical_timer: AtomicU32,
-    /// EL2's own, if it stands in for the virtual timer of a primary with a GIC while another VM runs.
-    hypervisor_timer: AtomicU32,
 }
 
 /// Set once at boot.
-pub(crate) static TIMERS: Timers = Timers {
-    virtual_timer: AtomicU32::new(NONE),
-    physical_timer: AtomicU32::new(NONE),
-    hypervisor_timer: AtomicU32::new(NONE),
-};
-const NONE: u32 = u32::MAX;
+pub(crate) static TIMERS: Timers =
+    Timers { virtual_timer: AtomicU32::new(u32::MAX), physical_timer: AtomicU32::new(u32::MAX) };
+
+/// That of EL2's own timer, if it stands in for the virtual timer of a primary with a GIC while another VM runs; set once at boot.
+pub(crate) static STAND_IN: AtomicU32 = AtomicU32::new(u32::MAX);
 
 impl Timers {
     pub(crate) fn set(&self, virtual_timer: u32, physical_timer: u32) {
@@ -36,18 +33,9 @@ impl Timers {
         self.physical_timer.store(physical_timer, Ordering::Relaxed);
     }
 
-    pub(crate) fn set_hypervisor_timer(&self, id: u32) {
-        self.hypervisor_timer.store(id, Ordering::Relaxed);
-    }
-
-    /// The ids to enable on every core, and how many they are.
-    pub(crate) fn ids(&self) -> ([u32; 3], usize) {
-        let own = self.hypervisor_timer.load(Ordering::Relaxed);
-        let count = if gic::is_possible() && own != NONE { 3 } else { 2 };
-        (
-            [self.virtual_timer.load(Ordering::Relaxed), self.physical_timer.load(Ordering::Relaxed), own],
-            count,
-        )
+    /// The ids to enable on every core.
+    pub(crate) fn ids(&self) -> [u32; 2] {
+        [self.virtual_timer.load(Ordering::Relaxed), self.physical_timer.load(Ordering::Relaxed)]
     }
 }
 
@@ -72,7 +60,7 @@ pub(crate) fn handle(current: &Loaded) -> Next {
 #[cold]
 fn device(current: &Loaded, intid: u32) -> Next {
     if gic::is_possible() && intid < 32 {
-        if intid == TIMERS.hypervisor_timer.load(Ordering::Relaxed) {
+        if intid == STAND_IN.load(Ordering::Relaxed) {
             let primary = current.core().primary();
             // It may have come just when the primary was loaded, whose own timer fires then.
             if !current.vm().is_primary() {

@@ -113,7 +113,7 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     if is_possible()
         && let Some(place) = tree.gic
     {
-        gic(&mut fdt, place, tree.vcpus, None)?;
+        gic(&mut fdt, place, tree.vcpus, [2, 2])?;
     }
 
     fdt.begin("chosen");
@@ -144,15 +144,15 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
 }
 
 /// A GIC that all interrupts in the tree are of (bindings, `interrupt-controller/arm,gic.yaml` and `arm,gic-v3.yaml`); in the open root,
-/// which it ends the properties of. `root` says how addresses are written; without it they have two cells, as sizes.
-fn gic(fdt: &mut Writer, place: Place, vcpus: u16, root: Option<&Node<'_>>) -> Result<(), Error> {
+/// which it ends the properties of, and whose addresses and sizes have so many `cells`.
+fn gic(fdt: &mut Writer, place: Place, vcpus: u16, cells: [u32; 2]) -> Result<(), Error> {
     // Not one that the machine's tree has already.
     const PHANDLE: u32 = 0x6d61_7267;
     let parts = place.parts(vcpus);
     fdt.cells("interrupt-parent", &[PHANDLE]);
     fdt.begin_at("interrupt-controller", parts.first().map_or(0, |distributor| distributor.base));
     fdt.text("compatible", if matches!(place, Place::V2 { .. }) { "arm,gic-400" } else { "arm,gic-v3" });
-    fdt.property("reg", &reg(root, &parts)?);
+    fdt.property("reg", &reg(cells, &parts)?);
     if parts.len() > 2 {
         fdt.cells("#redistributor-regions", &[parts.len() as u32 - 1]);
     }
@@ -295,10 +295,7 @@ pub(crate) fn super_secondary(
     boot_data(&mut fdt, tree.bootargs, tree.ramdisk);
     fdt.end();
     for node in machine.children() {
-        let replaced = matches!(node.name(), "cpus" | "chosen" | "reserved-memory" | "hypervisor")
-            || node.base_name() == "memory"
-            || is_compatible(&node, "arm,psci");
-        if !replaced {
+        if !OF_PRIMARY.contains(&node.name()) && !is_replaced(&node) {
             copy(&mut fdt, &node, DEPTH_MAX - 1, Some(kept))?;
         }
     }
@@ -335,7 +332,7 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
     if is_possible()
         && let Some((place, vcpus)) = own_gic.filter(|_| !kept.gic)
     {
-        gic(&mut fdt, place, vcpus, Some(&machine))?;
+        gic(&mut fdt, place, vcpus, root_cells(&machine))?;
     }
 
     let memory_base = tree.regions.first().map_or(0, |region| region.base);
@@ -350,18 +347,10 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
     fdt.end();
 
     for node in machine.children() {
-        let own = match node.name() {
-            "cpus" | "reserved-memory" => true,
-            "chosen" | "hypervisor" => false,
-            _ => {
-                let timer =
-                    is_compatible(&node, "arm,armv8-timer") || is_compatible(&node, "arm,armv7-timer");
-                timer
-                    || tree.hidden.is_some()
-                        && node.base_name() != "memory"
-                        && !is_compatible(&node, "arm,psci")
-            }
-        };
+        let own = OF_PRIMARY.contains(&node.name())
+            || is_compatible(&node, "arm,armv8-timer")
+            || is_compatible(&node, "arm,armv7-timer")
+            || tree.hidden.is_some() && !is_replaced(&node);
         if own {
             copy(&mut fdt, &node, DEPTH_MAX - 1, Some(kept))?;
         }
@@ -370,6 +359,15 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
     hypervisor(&mut fdt, None, tree.others);
     fdt.end();
     fdt.finish().ok_or(Error::Write)
+}
+
+/// Nodes at the top of the machine's tree that are the primary's as they are.
+const OF_PRIMARY: [&str; 2] = ["cpus", "reserved-memory"];
+
+/// Whether a node at the top of the machine's tree is made anew for a VM that sees physical addresses.
+#[inline(never)]
+fn is_replaced(node: &Node<'_>) -> bool {
+    ["chosen", "hypervisor", "memory"].contains(&node.base_name()) || is_compatible(node, "arm,psci")
 }
 
 /// Whether a `compatible` string of the node begins with `prefix`.
@@ -461,23 +459,25 @@ fn hypervisor(fdt: &mut Writer, vm_name: Option<&str>, others: &[(u16, &str)]) {
 /// What is in an open memory node, with `reg` in the root's cells; closes it.
 #[inline(never)]
 fn memory(fdt: &mut Writer, root: &Node<'_>, regions: &[Region]) -> Result<(), Error> {
-    let reg = reg(Some(root), regions)?;
+    let reg = reg(root_cells(root), regions)?;
     fdt.text("device_type", "memory");
     fdt.property("reg", &reg);
     fdt.end();
     Ok(())
 }
 
-/// `reg` of these regions, in the cells that `root` says; two and two without it.
-fn reg(root: Option<&Node<'_>>, regions: &[Region]) -> Result<Vec<u8>, Error> {
-    // DT spec, 2.3.5.
-    let cells = |property, default| match root.map(|root| root.value(property)) {
-        None => 2,
-        Some(None) => default,
-        Some(Some(value)) => value.as_array().map_or(0, |cells| u32::from_be_bytes(*cells)),
+/// How many cells addresses have in a root node, and sizes (DT spec, 2.3.5).
+fn root_cells(root: &Node<'_>) -> [u32; 2] {
+    let cells = |property, default| match root.value(property) {
+        None => default,
+        Some(value) => value.as_array().map_or(0, |cells| u32::from_be_bytes(*cells)),
     };
-    let (address_cells @ 1..=2, size_cells @ 1..=2) = (cells("#address-cells", 2), cells("#size-cells", 1))
-    else {
+    [cells("#address-cells", 2), cells("#size-cells", 1)]
+}
+
+/// `reg` of these regions.
+fn reg(cells: [u32; 2], regions: &[Region]) -> Result<Vec<u8>, Error> {
+    let [address_cells @ 1..=2, size_cells @ 1..=2] = cells else {
         return Err(Error::RootCells);
     };
     let mut reg = Vec::new();

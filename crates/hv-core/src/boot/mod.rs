@@ -13,7 +13,7 @@ use crate::{
     el2_map::{self, El2Map, Kind, STACK_SIZE},
     firmware::{self, Whitelist},
     gic::{self, Gic},
-    interrupt::TIMERS,
+    interrupt::{STAND_IN, TIMERS},
     percore::Core,
     plan::{Memory, Plan, Region, Request},
     reload::Reload,
@@ -28,6 +28,7 @@ use crate::{
 use ::bundle::{Service, VmSpec};
 use alloc::{boxed::Box, vec, vec::Vec};
 use bundle::Bundle;
+use core::sync::atomic::Ordering;
 use hv_abi::{
     SMCCC_NOT_SUPPORTED,
     ids::{Ipa, Pa, VcpuIndex, VmId},
@@ -169,8 +170,14 @@ fn enter(core: &'static Core) -> ! {
     arch::init_core(system.vtcr);
     arch::stop_timers();
     arch::flush_all_vms();
-    let (private, count) = TIMERS.ids();
-    if let Err(why) = board::init_core(core.mpidr, &private[..count]) {
+    let [virtual_timer, physical_timer] = TIMERS.ids();
+    let stand_in = STAND_IN.load(Ordering::Relaxed);
+    let done = if gic::is_possible() && stand_in != u32::MAX {
+        board::init_core(core.mpidr, &[virtual_timer, physical_timer, stand_in])
+    } else {
+        board::init_core(core.mpidr, &[virtual_timer, physical_timer])
+    };
+    if let Err(why) = done {
         fail!("{}", Text(why));
     }
     firmware::probe();
@@ -429,7 +436,7 @@ fn gic_timers(machine: &Machine<'_>, kind: VmKind) -> gic::Timers {
     let Some(id) = machine.timer().and_then(|timer| timer.hypervisor) else {
         fail!("the device tree has no hypervisor timer, which a primary with a GIC (margay,gic) needs")
     };
-    TIMERS.set_hypervisor_timer(id.number());
+    STAND_IN.store(id.number(), Ordering::Relaxed);
     gic::Timers { virtual_timer, physical_timer: Some(physical) }
 }
 

@@ -47,6 +47,11 @@ mod power;
 #[cfg(test)]
 mod running;
 pub mod sequence;
+#[cfg(test)]
+mod virtual_gic;
+
+#[cfg(test)]
+pub(crate) use virtual_gic::list_registers;
 
 thread_local! {
     /// Pages of memory, by physical address.
