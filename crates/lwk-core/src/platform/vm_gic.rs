@@ -12,15 +12,25 @@ use spin::Once;
 pub struct VmWithGic {
     interrupts: Once<Interrupts>,
     primary: AtomicBool,
+    /// Private interrupts that are let through besides, and told of.
+    others: &'static [u32],
 }
 
 /// What tells a primary that a vCPU which waits has something to do.
-const SCHEDULE: Option<u32> = paravirt::gic_intid(paravirt::DEVICE_WAITS);
+const SCHEDULE: u32 = match paravirt::gic_intid(paravirt::DEVICE_WAITS) {
+    Some(intid) => intid,
+    None => panic!("it has a number"),
+};
 
 impl VmWithGic {
     /// A machine whose devices are not known yet.
     pub const fn new() -> Self {
-        Self { interrupts: Once::new(), primary: AtomicBool::new(false) }
+        Self::with(&[])
+    }
+
+    /// The same, which lets private interrupts through that nobody handles: the kernel tells of them.
+    pub const fn with(others: &'static [u32]) -> Self {
+        Self { interrupts: Once::new(), primary: AtomicBool::new(false), others }
     }
 
     fn interrupts(&self) -> &Interrupts {
@@ -57,8 +67,8 @@ impl Platform for VmWithGic {
     }
 
     fn init_core(&self, mpidr: Mpidr) -> Result<(), PlatformError> {
-        let schedule = SCHEDULE.filter(|_| self.primary.load(Ordering::Relaxed));
-        self.interrupts().init_core(mpidr, schedule)
+        let own = if self.primary.load(Ordering::Relaxed) { &[SCHEDULE] } else { self.others };
+        self.interrupts().init_core(mpidr, own)
     }
 
     #[inline]
@@ -75,9 +85,7 @@ impl Platform for VmWithGic {
     fn take_interrupt(&self) -> Option<Taken> {
         let taken = self.interrupts().take()?;
         Some(match taken.interrupt {
-            Interrupt::Unknown(number) if Some(number) == SCHEDULE => {
-                Taken { interrupt: Interrupt::Schedule, ..taken }
-            }
+            Interrupt::Unknown(SCHEDULE) => Taken { interrupt: Interrupt::Schedule, ..taken },
             _ => taken,
         })
     }

@@ -36,7 +36,11 @@ impl Controller {
     }
 
     /// Sets up what is the calling core's, with the IPI and the `private` interrupts on.
-    pub(in crate::platform) fn init_core(&self, mpidr: Mpidr, private: &[u32]) -> Result<(), PlatformError> {
+    pub(in crate::platform) fn init_core(
+        &self,
+        mpidr: Mpidr,
+        private: &mut dyn Iterator<Item = u32>,
+    ) -> Result<(), PlatformError> {
         match self {
             Self::V3(gic) => {
                 let core = gic
@@ -53,7 +57,7 @@ impl Controller {
             Self::Bcm2836(controller) => {
                 let this = core_of(mpidr).ok_or(PlatformError("a core has no interrupt controller"))?;
                 controller.init_core(this);
-                private.iter().for_each(|number| controller.enable(this, *number));
+                private.for_each(|number| controller.enable(this, number));
                 Ok(())
             }
         }
@@ -114,9 +118,12 @@ impl Controller {
     }
 }
 
-fn enable(core: &impl InterruptController, private: &[u32]) -> Result<(), PlatformError> {
-    let private = private.iter().map(|number| Intid::new(*number));
-    [SGI].into_iter().chain(private).try_for_each(|intid| core.enable(intid)).map_err(|_| NOT_ENABLED)
+fn enable(
+    core: &impl InterruptController,
+    private: &mut dyn Iterator<Item = u32>,
+) -> Result<(), PlatformError> {
+    let mut all = private.map(Intid::new).chain([SGI]);
+    all.try_for_each(|intid| core.enable(intid)).map_err(|_| NOT_ENABLED)
 }
 
 fn v3(info: &GicV3Info, map: Map<'_>) -> Result<GicV3, PlatformError> {

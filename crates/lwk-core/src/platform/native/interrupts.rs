@@ -22,11 +22,10 @@ impl Interrupts {
         Ok(Self { controller, timer })
     }
 
-    /// Sets up what is the calling core's, with the interrupt `other` on, if there is one that the platform knows.
-    pub fn init_core(&self, mpidr: Mpidr, other: Option<u32>) -> Result<(), PlatformError> {
+    /// Sets up what is the calling core's, with the private interrupts `others` on that the platform knows.
+    pub fn init_core(&self, mpidr: Mpidr, others: &[u32]) -> Result<(), PlatformError> {
         VirtualTimer.cancel();
-        let private = [self.timer, other.unwrap_or(self.timer)];
-        self.controller.init_core(mpidr, &private)
+        self.controller.init_core(mpidr, &mut others.iter().copied().chain([self.timer]))
     }
 
     #[inline]
