@@ -5,7 +5,7 @@
 //! pending in the para-virtual controller; its owner rewrites the register when it arms the timer again.
 
 use crate::{
-    arch, board, gic,
+    arch, board, gic, lists,
     run::{Next, after_interrupt},
     service,
     system::System,
@@ -67,6 +67,9 @@ fn device(current: &Loaded, intid: u32) -> Next {
                 // SAFETY: the primary's vCPU of this core is this core's for ever, and another one is loaded.
                 gic::fire_timer(primary, unsafe { Claimed::assume(primary) }.sys());
             }
+        } else if lists::has(current.vm()) {
+            // Maintenance: there is room.
+            lists::update(current);
         } else {
             // Maintenance: a VM has ended something, or can take more.
             current.vcpu().irqs.pend(gic::LOOK);

@@ -19,7 +19,8 @@
 //! | `notifications` | FF-A notifications of a VM |
 //! | `trap` | what a VM does that traps, by the policy in `hv_abi::registers` and docs/security.md |
 //! | `firmware` | what of firmware VMs reach |
-//! | `interrupt` | physical interrupts |
+//! | `interrupt`, `routing` | physical interrupts; whose those of devices are |
+//! | `gic`, `lists` | VMs with a virtual GIC; VMs whose para-virtual interrupts come by list registers |
 //! | `vmtree` | device trees for VMs |
 //! | `console`, `report`, `syndrome` | what people read |
 //! | `arch` | the processor |
@@ -47,6 +48,7 @@ mod gic;
 #[cfg(target_os = "none")]
 mod heap;
 mod interrupt;
+mod lists;
 mod lock;
 mod notifications;
 mod percore;

@@ -5,7 +5,7 @@
 //! the rest, publishes that state, and loads the next vCPU. No other core can take a vCPU before all of it is saved.
 
 use crate::{
-    arch, gic,
+    arch, gic, lists,
     percore::Core,
     service,
     statistics::Reason,
@@ -273,6 +273,9 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
             arch::watch_timer(sys.cntv_ctl_el0, sys.cntv_cval_el0);
         }
     }
+    if lists::has(from.vm()) {
+        lists::unload(from, claimed.lists());
+    }
     if from.vm().is_primary() {
         // Its vCPU stays on this core; its FP/SIMD registers and keys may stay in the processor.
         return;
@@ -336,6 +339,10 @@ fn load(to: &'static Vcpu, core: &'static Core) {
         if vm.is_primary() {
             arch::watch_timer(0, 0);
         }
+    }
+    if lists::has(vm) {
+        lists::load(to, claimed.lists());
+        line = false;
     }
     arch::load_traps(vm.traps.cnthctl, to.hcr.get(), line);
 }

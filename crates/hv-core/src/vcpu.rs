@@ -6,7 +6,7 @@
 
 use crate::{
     board::SavedInterface,
-    gic,
+    gic, lists,
     percore::Core,
     regs::{FpRegs, GpRegs, Keys, SysRegs},
     statistics::Statistics,
@@ -17,7 +17,7 @@ use core::{
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
 use hv_abi::ids::{VcpuId, VcpuIndex};
-use paravirt_irq::VcpuInterrupts;
+use paravirt_irq::{BackEnd as _, Line as IrqLine, Listed, VcpuInterrupts};
 
 /// What a vCPU is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,7 @@ struct Owned {
     keys: Keys,
     line: Line,
     gic: SavedInterface,
+    listed: Listed,
 }
 
 /// A virtual core of a VM.
@@ -145,6 +146,7 @@ impl Vcpu {
                 keys: Keys::default(),
                 line: Line::new(),
                 gic: SavedInterface::default(),
+                listed: Listed::new(),
             }),
         }
     }
@@ -272,6 +274,12 @@ impl Claimed {
         unsafe { &mut (*self.0.owned.get()).gic }
     }
 
+    pub(crate) fn lists(&mut self) -> lists::Saved<'_> {
+        // SAFETY: as `regs`.
+        let owned = unsafe { &mut *self.0.owned.get() };
+        (&mut owned.listed, &mut owned.gic)
+    }
+
     /// Makes the vCPU as it is when it starts at `entry`, with `argument` in x0.
     pub(crate) fn reset(&mut self, entry: u64, argument: u64) {
         *self.regs() = GpRegs::start(entry, argument);
@@ -285,6 +293,10 @@ impl Claimed {
         if gic::is_possible() && self.0.vm().gic.is_some() {
             *self.gic() = SavedInterface::default();
             gic::enable_sources(self.0);
+        }
+        if lists::has(self.0.vm()) {
+            let (listed, interface) = self.lists();
+            (*listed, *interface) = Default::default();
         }
     }
 
@@ -344,18 +356,26 @@ impl Loaded {
         unsafe { &mut (*self.0.owned.get()).gic }
     }
 
-    /// Sets the virtual interrupt line from what is pending; that of a VM with a GIC stays low, and list registers hold it.
+    /// Changes what list registers hold of it.
+    pub(crate) fn with_listed(&self, change: impl FnOnce(&mut Listed)) {
+        // SAFETY: as `regs`; `change` is code that does not know of this vCPU, so it is borrowed once.
+        change(unsafe { &mut (*self.0.owned.get()).listed });
+    }
+
+    /// Brings what is pending to the vCPU: by the virtual interrupt line; that of a VM whose interrupts come by list registers stays low.
     #[inline(always)]
     pub(crate) fn update_line(&self) {
-        let mut line = self.0.irqs.line();
-        if gic::is_possible()
-            && line
-            && let Some(gic) = &self.vm().gic
-        {
-            gic::update(gic, self.0, self.core());
-            line = false;
+        if gic::is_possible() && self.0.irqs.line() {
+            if let Some(gic) = &self.vm().gic {
+                gic::update(gic, self.0, self.core());
+                return crate::arch::set_virtual_irq(self.0.hcr.get(), false);
+            }
+            if lists::has(self.vm()) {
+                lists::update(self);
+                return crate::arch::set_virtual_irq(self.0.hcr.get(), false);
+            }
         }
-        crate::arch::set_virtual_irq(self.0.hcr.get(), line);
+        IrqLine(|high| crate::arch::set_virtual_irq(self.0.hcr.get(), high)).update(&self.0.irqs);
     }
 }
 

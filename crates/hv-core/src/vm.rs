@@ -134,6 +134,8 @@ pub struct Vm {
     pub(crate) device_irqs: Pending,
     /// Its virtual GIC, if it has one in place of the para-virtual controller.
     pub(crate) gic: Option<Box<Gic>>,
+    /// Its para-virtual interrupts come by list registers.
+    pub(crate) list_registers: bool,
     /// Its virtual counter starts when it does; otherwise it is the physical one.
     pub(crate) time_from_start: bool,
     /// CNTVOFF_EL2: how far its virtual counter is behind the physical one.
@@ -183,6 +185,7 @@ impl Vm {
             attention: AtomicBool::new(false),
             device_irqs: routing::NOTHING,
             gic: None,
+            list_registers: false,
             time_from_start: false,
             counter_offset: AtomicU64::new(0),
             messaging,

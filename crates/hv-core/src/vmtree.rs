@@ -94,6 +94,8 @@ pub(crate) struct SecondaryTree<'a> {
     pub(crate) name: &'a str,
     /// Where its virtual GIC is, if it has one.
     pub(crate) gic: Option<Place>,
+    /// Its para-virtual interrupts come by list registers.
+    pub(crate) list_registers: bool,
     /// The machine's counter has the erratum that is named so.
     pub(crate) allwinner: bool,
     /// Where the memory regions are for which its partition manifest has no address, in the manifest's order.
@@ -138,7 +140,7 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     }
     fdt.end();
 
-    hypervisor(&mut fdt, Some(tree.name), &[]);
+    hypervisor(&mut fdt, Some(tree.name), is_possible() && tree.list_registers, &[]);
     fdt.end();
     fdt.finish().ok_or(Error::Write)
 }
@@ -299,7 +301,7 @@ pub(crate) fn super_secondary(
             copy(&mut fdt, &node, DEPTH_MAX - 1, Some(kept))?;
         }
     }
-    hypervisor(&mut fdt, Some(tree.name), &[]);
+    hypervisor(&mut fdt, Some(tree.name), is_possible() && tree.list_registers, &[]);
     fdt.end();
     fdt.finish().ok_or(Error::Write)
 }
@@ -356,7 +358,7 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
         }
     }
     psci(&mut fdt);
-    hypervisor(&mut fdt, None, tree.others);
+    hypervisor(&mut fdt, None, false, tree.others);
     fdt.end();
     fdt.finish().ok_or(Error::Write)
 }
@@ -437,11 +439,14 @@ fn ramdisk(fdt: &mut Writer, ramdisk: Option<(u64, u64)>) {
 }
 
 /// The node that says who is below, and to the primary, whom it is to run.
-fn hypervisor(fdt: &mut Writer, vm_name: Option<&str>, others: &[(u16, &str)]) {
+fn hypervisor(fdt: &mut Writer, vm_name: Option<&str>, list_registers: bool, others: &[(u16, &str)]) {
     fdt.begin("hypervisor");
     fdt.text("compatible", "margay,hypervisor");
     if let Some(name) = vm_name {
         fdt.text("margay,vm-name", name);
+    }
+    if list_registers {
+        fdt.property("margay,list-registers", &[]);
     }
     if !others.is_empty() {
         fdt.cells("#address-cells", &[1]);
@@ -545,6 +550,7 @@ mod tests {
             name: "worker-1",
             allwinner: false,
             gic: None,
+            list_registers: false,
             regions: &[],
         };
         let dtb = secondary(&ask).unwrap();
@@ -664,6 +670,7 @@ mod tests {
             name: "any",
             allwinner: false,
             gic: None,
+            list_registers: false,
             regions: &[],
         };
         let own = |cells: u32, cores: u32| {
@@ -832,6 +839,7 @@ mod tests {
                 name: "",
                 allwinner: true,
                 gic: None,
+                list_registers: false,
                 regions: &[],
             };
             for tree in [primary(&dtb, &PRIMARY), amended(&dtb, &ask)].into_iter().flatten() {

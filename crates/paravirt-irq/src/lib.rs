@@ -12,9 +12,9 @@
 //!   for list registers.
 #![no_std]
 
+mod back_end;
 #[cfg(target_arch = "aarch64")]
 pub mod guest;
-mod back_end;
 mod state;
 mod sync {
     pub(crate) use core::sync::atomic::{AtomicU64, Ordering};

@@ -120,7 +120,10 @@ fn play(count: usize, ops: &[Op]) -> Result<(), TestCaseError> {
     let leave = |on: &mut Option<&Core>, listed: &mut Listed| {
         let Some(core) = on.take() else { return };
         Lists { hardware: core, listed }.unload(&irqs);
-        assert!(core.registers.borrow().iter().all(|(_, state)| *state == ListState::Free), "something stays");
+        assert!(
+            core.registers.borrow().iter().all(|(_, state)| *state == ListState::Free),
+            "something stays"
+        );
     };
     for op in ops {
         match *op {
@@ -130,14 +133,24 @@ fn play(count: usize, ops: &[Op]) -> Result<(), TestCaseError> {
             }
             Op::Enable(number, enable) if on.is_some() => {
                 irqs.enable(id(number), enable);
-                if enable { enabled.insert(number) } else { enabled.remove(&number) };
+                if enable {
+                    enabled.insert(number)
+                } else {
+                    enabled.remove(&number)
+                };
             }
             Op::Acknowledge(choice) => {
                 let Some(core) = on else { continue };
                 let taken = core.acknowledge(choice).map(u64::from);
                 let waits = pending.intersection(&enabled).next().is_some();
                 if active.is_none() {
-                    prop_assert_eq!(taken.is_some(), waits, "{:?} is pending, {:?} enabled", pending, enabled);
+                    prop_assert_eq!(
+                        taken.is_some(),
+                        waits,
+                        "{:?} is pending, {:?} enabled",
+                        pending,
+                        enabled
+                    );
                 }
                 if let Some(taken) = taken {
                     prop_assert!(pending.remove(&taken), "{} was not pending", taken);

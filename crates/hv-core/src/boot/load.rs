@@ -71,16 +71,22 @@ pub(super) fn memory_base(vm: &VmSpec<'_>, placement: &Placement) -> u64 {
 
 /// Where a VM's virtual GIC is, if it has one: where the machine's is, for one that sees physical addresses.
 pub(super) fn gic_place(vm: &VmSpec<'_>, machine: &Machine<'_>) -> Option<gic::Place> {
-    if !vm.gic {
+    if !vm.gic && !vm.list_registers {
         return None;
     }
     let Some(interface) = gic::interface() else {
         fail!(
-            "{} is to have a GIC (margay,gic), which this hypervisor has not been built for",
+            "{} is to have a GIC, or list registers, which this hypervisor has not been built for",
             Text(vm.debug_name)
         )
     };
     let version = interface.version();
+    if !vm.gic {
+        if version == Version::V2 {
+            fail!("{} is to have list registers, which needs GICv3", Text(vm.debug_name));
+        }
+        return None;
+    }
     let real = if vm.kind == Kind::Secondary { None } else { gic::Place::real(version, machine) };
     let place = real.unwrap_or_else(|| gic::Place::usual(version));
     let vcpus = vcpus(vm, machine);
@@ -135,6 +141,7 @@ fn tree(
         ramdisk,
         name: vm.debug_name,
         gic: gic_place(vm, devices.machine),
+        list_registers: vm.list_registers,
         allwinner: devices.machine.timer().is_some_and(|timer| timer.allwinner_erratum),
         regions: &regions,
     };

@@ -369,6 +369,7 @@ fn build(
                 if kind == VmKind::Secondary { gic::Timers::USUAL } else { gic_timers(machine, kind) };
             vm.gic = Some(Box::new(Gic::new(vm.id, &mut affinities, &routes, place, timers)));
         }
+        vm.list_registers = spec.list_registers;
         vm.time_from_start = spec.time_from_start;
         vm.start_time();
         vm.whitelist = Whitelist { functions: spec.smc_whitelist, permissive: spec.smc_whitelist_permissive };

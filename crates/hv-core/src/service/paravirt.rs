@@ -2,7 +2,7 @@
 
 use super::notify;
 use crate::{
-    gic,
+    gic, lists,
     run::{self, Next},
     system::System,
     vcpu::{Loaded, Vcpu, VcpuState},
@@ -21,7 +21,8 @@ const FAILED: u64 = u64::MAX;
 #[inline(never)]
 pub(super) fn get(mut current: Loaded) -> Next {
     let taken = current.vcpu().irqs.take();
-    if taken == Some(paravirt::DEVICE) {
+    // One whose interrupts come by list registers has taken the sign of it there.
+    if taken == Some(paravirt::DEVICE) || taken.is_none() && lists::has(current.vm()) {
         return get_device(current);
     }
     current.regs().x[0] = u64::from(taken.map_or(paravirt::NO_INTERRUPT, VirtIntId::number));
@@ -60,6 +61,10 @@ pub(super) fn enable(mut current: Loaded) -> Next {
         }
         _ => FAILED,
     };
+    if lists::has(current.vm()) {
+        // What it has disabled may be in one.
+        lists::update(&current);
+    }
     current.update_line();
     current.vcpu()
 }

@@ -317,6 +317,7 @@ pub fn rewrite_trees(machine_dtb: &[u8]) {
         name: "two",
         allwinner: false,
         gic: None,
+        list_registers: false,
         regions: &[],
     };
     let made = [

@@ -119,6 +119,7 @@ fn the_vms_trees_are_machines() {
     assert!(primary.gic_v2().is_none() && primary.console().is_none());
 
     let login = SecondaryTree {
+        list_registers: false,
         memory_base: 0x6000_0000,
         memory_len: 512 * MIB,
         vcpus: 2,
