@@ -542,3 +542,41 @@ fn a_reset_forgets_all_but_what_is_assigned() {
     vgic.write(0, Frame::Distributor, 0x104, 4, 1 << 8, &mut told);
     assert_eq!(told.enabled.get(&40), Some(&true));
 }
+
+#[test]
+fn the_last_redistributor_of_each_region_says_so() {
+    const TYPER: u64 = 8;
+    let mut shared = vec![Irq::RESET; 32];
+    let mut cpus: Vec<_> = (0..5).map(Cpu::new).collect();
+    cpus[1] = cpus[1].last_of_region();
+    let mut vgic = Vgic::new(Version::V3, &mut shared, &mut cpus);
+    for _ in 0..2 {
+        let last: Vec<_> =
+            (0..5).map(|n| vgic.read(0, Frame::Redistributor(n), TYPER, 8) >> 4 & 1 != 0).collect();
+        assert_eq!(last, [false, true, false, false, true]);
+        // It is how the machine is, and stays so.
+        vgic.reset();
+    }
+}
+
+#[test]
+fn what_has_not_been_acknowledged_is_told() {
+    let (mut shared, mut cpus) = (vec![Irq::RESET; 32], vec![Cpu::new(0), Cpu::new(1)]);
+    let mut vgic = Vgic::new(Version::V3, &mut shared, &mut cpus);
+    let (hardware, mut told) = (Hardware::default(), Told::default());
+    vgic.write(0, Frame::Distributor, 0, 4, 0b11, &mut told);
+    vgic.load(0, &hardware);
+    vgic.pulse(0, 20, &mut told);
+    vgic.update(0, &hardware, &mut told);
+    assert!(!vgic.is_interrupted(0), "it has not been enabled");
+    vgic.write(0, Frame::Redistributor(0), 0x1_0100, 4, 1 << 20, &mut told);
+    assert!(vgic.is_interrupted(0) && !vgic.is_interrupted(1));
+    vgic.update(0, &hardware, &mut told);
+    assert!(vgic.is_interrupted(0), "it is in a list register");
+    assert_eq!(hardware.acknowledge(), Some((20, 0)));
+    vgic.update(0, &hardware, &mut told);
+    assert!(!vgic.is_interrupted(0), "it is being handled");
+    hardware.end(20);
+    vgic.update(0, &hardware, &mut told);
+    assert!(!vgic.is_interrupted(0) && !vgic.is_interrupted(9));
+}

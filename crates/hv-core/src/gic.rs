@@ -252,7 +252,7 @@ impl Gic {
     }
 
     /// Which registers are at an address.
-    fn frame(&self, ipa: u64) -> Option<(Frame, u64)> {
+    pub(crate) fn frame(&self, ipa: u64) -> Option<(Frame, u64)> {
         let (distributor, size) = self.distributor;
         if let Some(offset) = ipa.checked_sub(distributor).filter(|offset| *offset < size) {
             return Some((Frame::Distributor, offset));

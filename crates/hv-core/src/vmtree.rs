@@ -510,6 +510,7 @@ mod tests {
     use super::*;
     use alloc::format;
     use alloc::string::ToString;
+    use drivers_gic::RedistributorRegion;
     use dtoolkit::{
         Node as _, Property as _,
         fdt::{Fdt, FdtNode, FdtProperty},
@@ -789,6 +790,64 @@ mod tests {
         assert_eq!(chosen, ["vendor,kept", "bootargs", "linux,initrd-start", "linux,initrd-end"]);
         assert_eq!(bytes(fdt, "/chosen", "bootargs"), b"run all\0");
         assert_eq!(cells(fdt, "/chosen", "linux,initrd-start"), [0, 0x6000_0000]);
+    }
+
+    #[test]
+    fn a_primary_with_the_devices_has_all_but_those_that_are_hidden() {
+        let tree = PrimaryTree { hidden: Some(&["serial@9000000"]), ..PRIMARY };
+        let dtb = primary(&machine(2, 2, 0), &tree).unwrap();
+        let fdt = Fdt::new(&dtb).unwrap();
+        let top = [
+            "memory@40100000",
+            "chosen",
+            "aliases",
+            "cpus",
+            "reserved-memory",
+            "timer",
+            "soc",
+            "psci",
+            "hypervisor",
+        ];
+        assert_eq!(names(&fdt.root()), top);
+        assert_eq!(fdt.find_node("/soc").unwrap().children().count(), 0);
+        assert_eq!(bytes(fdt, "/psci", "method"), b"hvc\0");
+        assert_eq!(bytes(fdt, "/hypervisor", "compatible"), b"margay,hypervisor\0");
+        assert_eq!(bytes(fdt, "/chosen", "bootargs"), b"run all\0");
+        let dtb = primary(&machine(2, 2, 0), &PrimaryTree { hidden: Some(&[]), ..PRIMARY }).unwrap();
+        assert_eq!(names(&Fdt::new(&dtb).unwrap().find_node("/soc").unwrap()), ["serial@9000000"]);
+    }
+
+    #[test]
+    fn a_gic_is_written_in_the_machines_cells() {
+        static REGIONS: [RedistributorRegion; 2] = [
+            RedistributorRegion::new(0x80a_0000, 0x4_0000),
+            RedistributorRegion::new(0x1000_0000, 0x10_0000),
+        ];
+        let v3 = Place::V3 { distributor: 0x800_0000, redistributors: &REGIONS };
+        let made = |place, vcpus, cells| {
+            let mut fdt = Writer::new();
+            fdt.begin("");
+            gic(&mut fdt, place, vcpus, cells).unwrap();
+            fdt.end();
+            fdt.finish().unwrap()
+        };
+        let path = "/interrupt-controller@8000000";
+        let dtb = made(v3, 3, [2, 2]);
+        let fdt = Fdt::new_unchecked(&dtb);
+        let reg = [0, 0x800_0000, 0, 0x1_0000, 0, 0x80a_0000, 0, 0x4_0000, 0, 0x1000_0000, 0, 0x2_0000];
+        assert_eq!(cells(fdt, path, "reg"), reg);
+        assert_eq!(cells(fdt, path, "#redistributor-regions"), [2]);
+        assert_eq!(cells(fdt, path, "phandle"), cells(fdt, "/", "interrupt-parent"));
+        // One region is enough for two.
+        let dtb = made(v3, 2, [1, 1]);
+        let fdt = Fdt::new_unchecked(&dtb);
+        assert_eq!(cells(fdt, path, "reg"), [0x800_0000, 0x1_0000, 0x80a_0000, 0x4_0000]);
+        assert!(property(fdt, path, "#redistributor-regions").is_none());
+        assert_eq!(v3.room(), 10);
+        let dtb = made(Place::V2 { distributor: 0x800_0000, cpu_interface: 0x801_0000 }, 2, [2, 1]);
+        let fdt = Fdt::new_unchecked(&dtb);
+        assert_eq!(bytes(fdt, path, "compatible"), b"arm,gic-400\0");
+        assert_eq!(cells(fdt, path, "reg"), [0, 0x800_0000, 0x1000, 0, 0x801_0000, 0x2000]);
     }
 
     #[test]

@@ -188,3 +188,24 @@ fn an_interrupt_of_the_primary_comes_before_its_vms() {
     assert_eq!(Node::settle(node.vcpu(2, 0), next, false), told);
     assert_eq!(take(), [30]);
 }
+
+#[test]
+fn redistributors_are_where_the_regions_are() {
+    use drivers_gic::RedistributorRegion;
+    static REGIONS: [RedistributorRegion; 2] = [
+        RedistributorRegion::new(0x80a_0000, 0x2_0000),
+        // As GICv4's, four frames each.
+        RedistributorRegion { base: 0x1000_0000, size: 0x8_0000, stride: Some(0x4_0000) },
+    ];
+    let place = Place::V3 { distributor: 0x800_0000, redistributors: &REGIONS };
+    let gic = Gic::new(VmId(1), &mut (0..3), &Routes::new(None), place, Timers::USUAL);
+    let redistributor = |n, offset| Some((Frame::Redistributor(n), offset));
+    assert_eq!(gic.frame(0x800_0004), Some((Frame::Distributor, 4)));
+    assert_eq!(gic.frame(0x80b_0100), redistributor(0, 0x1_0100));
+    assert_eq!([0x80c_0000, 0x801_0000, 0x1008_0000, 0xfff_ffff, 0].map(|ipa| gic.frame(ipa)), [None; 5]);
+    assert_eq!(gic.frame(0x1000_0008), redistributor(1, 8));
+    assert_eq!(gic.frame(0x1007_0100), redistributor(2, 0x3_0100));
+    // The first one is the last of its region.
+    let last = |n| gic.state().read(0, Frame::Redistributor(n), 8, 4) >> 4 & 1 != 0;
+    assert_eq!([0, 1, 2].map(last), [true, false, true]);
+}
