@@ -209,3 +209,51 @@ fn redistributors_are_where_the_regions_are() {
     let last = |n| gic.state().read(0, Frame::Redistributor(n), 8, 4) >> 4 & 1 != 0;
     assert_eq!([0, 1, 2].map(last), [true, false, true]);
 }
+
+#[test]
+fn para_virtual_interrupts_come_by_list_registers() {
+    REGISTERS.set(Some([ListRegister::FREE; 4]));
+    let node = Node::with_vms(|vm| vm.list_registers = vm.id == VmId(2));
+    let (primary, guest) = (node.core.primary(), node.vcpu(2, 0));
+    let done = |vcpu, arguments: &[u64]| {
+        let outcome = Node::call(vcpu, arguments);
+        let Outcome::Returned(regs) = outcome else { panic!("{outcome:?}") };
+        regs.0[0]
+    };
+    let enter = || assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    let wait = || Node::call(guest, &[psci::CPU_SUSPEND_64.into(), psci::EXTENDED_POWER_STATE]);
+    let waits = Outcome::Exited(id(2, 0), Exit::WaitForInterrupt { timeout_ns: None });
+    let inject = |number: u64| done(primary, &[paravirt::INTERRUPT_INJECT.into(), 2, 0, number]);
+    let enable = |number: u64, on: u64| done(guest, &[paravirt::INTERRUPT_ENABLE.into(), number, on, 0]);
+
+    enter();
+    assert_eq!(enable(20, 1), 0);
+    assert_eq!(wait(), waits);
+    assert_eq!(inject(21), 0, "nobody wants it");
+    assert_eq!(inject(20), 1, "it is to be run");
+    assert_eq!(inject(20), 1);
+    enter();
+    assert_eq!(take(), [20], "once");
+    assert_eq!(enable(21, 1), 0);
+    assert_eq!(take(), [21], "it was pending");
+
+    // Not taken: it is there when the vCPU comes back, and keeps it from waiting.
+    done(guest, &[paravirt::INTERRUPT_SEND_IPI.into(), 0]);
+    assert_eq!(take(), [], "it is not enabled");
+    assert_eq!(enable(9, 1), 0);
+    Node::call(guest, &[ffa::YIELD.into()]);
+    assert!(list_registers().is_some_and(|lists| (0..4).all(|n| lists.read(n).state() == ListState::Free)));
+    enter();
+    assert_eq!(wait(), Outcome::Exited(id(2, 0), Exit::Interrupt), "it has a reason to run");
+    enter();
+    // Disabled, it is taken away again.
+    assert_eq!(enable(9, 0), 0);
+    assert_eq!(take(), []);
+    assert_eq!(wait(), waits);
+    // The other VM's are as they were.
+    assert_eq!(node.run(3, 0), Outcome::Entered(id(3, 0)));
+    done(node.vcpu(3, 0), &[paravirt::INTERRUPT_ENABLE.into(), 20, 1, 0]);
+    done(node.vcpu(3, 0), &[paravirt::INTERRUPT_INJECT.into(), 3, 0, 20]);
+    assert_eq!(take(), []);
+    assert_eq!(done(node.vcpu(3, 0), &[paravirt::INTERRUPT_GET.into()]), 20);
+}
