@@ -5,6 +5,7 @@
 
 use crate::{
     board::{self, VirtualInterface},
+    lists,
     percore::Core,
     plan::Region,
     regs::SysRegs,
@@ -148,14 +149,15 @@ pub(crate) struct Gic {
 /// Which interrupts a VM's timers have, as its device tree says.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timers {
-    pub(crate) virtual_timer: u32,
-    /// The primary's alone.
-    pub(crate) physical_timer: Option<u32>,
+    /// [`paravirt::TIMER`]: the virtual one; the primary's physical one.
+    pub(crate) own: u32,
+    /// [`SECOND_TIMER`]: the primary's virtual one.
+    pub(crate) second: Option<u32>,
 }
 
 impl Timers {
     /// In a tree that is not the machine's.
-    pub(crate) const USUAL: Self = Self { virtual_timer: VIRTUAL_TIMER, physical_timer: None };
+    pub(crate) const USUAL: Self = Self { own: VIRTUAL_TIMER, second: None };
 }
 
 /// Bytes from one redistributor of a region to the next.
@@ -359,23 +361,33 @@ pub(crate) fn number(vm: &Vm, id: VirtIntId) -> u32 {
     paravirt::gic_intid(id).filter(|_| has_gic).unwrap_or(id.number())
 }
 
+/// Brings what is pending to a VM whose interrupts come by list registers.
+#[inline(always)]
+pub(crate) fn bring(current: &Loaded) {
+    match &current.vm().gic {
+        Some(gic) => update(gic, current.vcpu(), current.core()),
+        None => lists::update(current),
+    }
+}
+
 /// Moves what has come for the loaded `vcpu` into its GIC, and from there into list registers.
 #[cold]
 pub(crate) fn update(gic: &Gic, vcpu: &'static Vcpu, core: &'static Core) {
     let Some(interface) = interface() else { return };
     let (index, mut acts) = (vcpu.index().0, acts(vcpu, core));
     let mut state = gic.state.lock();
-    while let Some(id) = vcpu.irqs.take() {
-        let intid = match id {
-            paravirt::TIMER => Some(gic.timers.physical_timer.unwrap_or(gic.timers.virtual_timer)),
-            SECOND_TIMER => Some(gic.timers.virtual_timer),
-            paravirt::DEVICE => {
-                let arrived = &mut |intid| state.set_level(index, intid, true, &mut acts);
-                System::get().routes.drain(vcpu.vm(), arrived);
-                None
-            }
-            _ => paravirt::gic_intid(id),
-        };
+    let come = vcpu.irqs.take_of(u64::MAX);
+    if come & paravirt::TIMER.bit() != 0 {
+        state.pulse(index, gic.timers.own, &mut acts);
+    }
+    if come & paravirt::DEVICE.bit() != 0 {
+        let arrived = &mut |intid| state.set_level(index, intid, true, &mut acts);
+        System::get().routes.drain(vcpu.vm(), arrived);
+    }
+    let mut others = come & !(paravirt::TIMER.bit() | paravirt::DEVICE.bit() | LOOK.bit());
+    while let Some(id) = VirtIntId::lowest(others) {
+        others &= !id.bit();
+        let intid = if id == SECOND_TIMER { gic.timers.second } else { paravirt::gic_intid(id) };
         if let Some(intid) = intid {
             state.pulse(index, intid, &mut acts);
         }

@@ -76,7 +76,8 @@ pub(crate) fn unload(vcpu: &Vcpu, (listed, saved): Saved<'_>) {
 }
 
 /// Something may have become pending or been disabled, or there is room again.
-#[cold]
+#[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
+#[inline(never)]
 pub(crate) fn update(current: &Loaded) {
     let Some(interface) = gic::interface() else { return };
     current.with_listed(|listed| {

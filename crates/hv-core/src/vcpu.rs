@@ -365,17 +365,14 @@ impl Loaded {
     /// Brings what is pending to the vCPU: by the virtual interrupt line; that of a VM whose interrupts come by list registers stays low.
     #[inline(always)]
     pub(crate) fn update_line(&self) {
-        if gic::is_possible() && self.0.irqs.line() {
-            if let Some(gic) = &self.vm().gic {
-                gic::update(gic, self.0, self.core());
-                return crate::arch::set_virtual_irq(self.0.hcr.get(), false);
+        let (vm, irqs) = (self.vm(), &self.0.irqs);
+        if gic::is_possible() && vm.by_list_registers() {
+            if irqs.line() {
+                gic::bring(self);
             }
-            if lists::has(self.vm()) {
-                lists::update(self);
-                return crate::arch::set_virtual_irq(self.0.hcr.get(), false);
-            }
+            return crate::arch::set_virtual_irq(self.0.hcr.get(), false);
         }
-        IrqLine(|high| crate::arch::set_virtual_irq(self.0.hcr.get(), high)).update(&self.0.irqs);
+        IrqLine(|high| crate::arch::set_virtual_irq(self.0.hcr.get(), high)).update(irqs);
     }
 }
 

@@ -205,6 +205,12 @@ impl Vm {
         self.id == VmId::PRIMARY
     }
 
+    /// Whether its interrupts come by list registers, and not by the virtual interrupt line.
+    #[inline(always)]
+    pub(crate) fn by_list_registers(&self) -> bool {
+        self.gic.is_some() || self.list_registers
+    }
+
     /// Whether it has a service with this UUID; zero stands for any.
     pub(crate) fn serves(&self, uuid: [u32; 4]) -> bool {
         uuid == [0; 4] || self.services.iter().any(|service| service.uuid == uuid)

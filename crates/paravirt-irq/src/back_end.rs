@@ -78,14 +78,17 @@ impl Listed {
         Self { slots: [hv_abi::paravirt::TIMER; MAX_LIST_REGISTERS], used: 0, ids: 0, full: false }
     }
 
-    /// The slots that hold something, and what.
-    fn used(&self) -> impl Iterator<Item = (usize, VirtIntId)> + use<> {
-        let (slots, mut used) = (self.slots, self.used);
-        core::iter::from_fn(move || {
+    /// Calls `each` with every slot that holds something, and what.
+    #[inline(always)]
+    fn each_used(&mut self, mut each: impl FnMut(&mut Self, usize, VirtIntId)) {
+        let mut used = self.used;
+        while used != 0 {
             let n = used.trailing_zeros() as usize;
-            used &= used.wrapping_sub(1);
-            Some((n, *slots.get(n)?))
-        })
+            used &= used - 1;
+            if let Some(id) = self.slots.get(n).copied() {
+                each(self, n, id);
+            }
+        }
     }
 
     fn clear(&mut self, n: usize, id: VirtIntId) {
@@ -116,21 +119,20 @@ pub struct Lists<'a, H: ListRegisters> {
 impl<H: ListRegisters> Lists<'_, H> {
     /// Sees what the guest has done, and takes back what it is not to take.
     fn sync(&mut self, irqs: &VcpuInterrupts) {
-        for (n, id) in self.listed.used() {
-            match self.hardware.state(n) {
-                ListState::Free => self.listed.clear(n, id),
-                ListState::Pending if !irqs.is_enabled(id) => {
-                    self.hardware.write(n, id, ListState::Free);
-                    self.listed.clear(n, id);
-                    irqs.pend(id);
-                }
-                ListState::PendingAndActive if !irqs.is_enabled(id) => {
-                    self.hardware.write(n, id, ListState::Active);
-                    irqs.pend(id);
-                }
-                _ => {}
+        let hardware = &self.hardware;
+        self.listed.each_used(|listed, n, id| match hardware.state(n) {
+            ListState::Free => listed.clear(n, id),
+            ListState::Pending if !irqs.is_enabled(id) => {
+                hardware.write(n, id, ListState::Free);
+                listed.clear(n, id);
+                irqs.pend(id);
             }
-        }
+            ListState::PendingAndActive if !irqs.is_enabled(id) => {
+                hardware.write(n, id, ListState::Active);
+                irqs.pend(id);
+            }
+            _ => {}
+        });
     }
 
     /// Lists what is pending and enabled, the lowest first.
@@ -140,11 +142,12 @@ impl<H: ListRegisters> Lists<'_, H> {
         // Those that are there already, first: what has been taken meanwhile becomes pending besides, and what has not is the same.
         let again = irqs.take_of(self.listed.ids);
         if again != 0 {
-            for (n, id) in self.listed.used().filter(|(_, id)| again & id.bit() != 0) {
-                if self.hardware.state(n) == ListState::Active {
-                    self.hardware.write(n, id, ListState::PendingAndActive);
+            let hardware = &self.hardware;
+            self.listed.each_used(|_, n, id| {
+                if again & id.bit() != 0 && hardware.state(n) == ListState::Active {
+                    hardware.write(n, id, ListState::PendingAndActive);
                 }
-            }
+            });
         }
         let mut full = false;
         // Not one that another core makes pending between the two: nothing may be in two list registers.
@@ -170,9 +173,8 @@ impl<H: ListRegisters> Lists<'_, H> {
 
 impl<H: ListRegisters> BackEnd for Lists<'_, H> {
     fn load(&mut self, irqs: &VcpuInterrupts) {
-        for (n, id) in self.listed.used() {
-            self.hardware.write(n, id, ListState::Active);
-        }
+        let hardware = &self.hardware;
+        self.listed.each_used(|_, n, id| hardware.write(n, id, ListState::Active));
         self.listed.full = false;
         self.hardware.tell_room(false);
         self.flush(irqs);
@@ -184,15 +186,16 @@ impl<H: ListRegisters> BackEnd for Lists<'_, H> {
     }
 
     fn unload(&mut self, irqs: &VcpuInterrupts) {
-        for (n, id) in self.listed.used() {
-            let state = self.hardware.state(n);
-            self.hardware.write(n, id, ListState::Free);
+        let hardware = &self.hardware;
+        self.listed.each_used(|listed, n, id| {
+            let state = hardware.state(n);
+            hardware.write(n, id, ListState::Free);
             if matches!(state, ListState::Pending | ListState::PendingAndActive) {
                 irqs.pend(id);
             }
             if matches!(state, ListState::Pending | ListState::Free) {
-                self.listed.clear(n, id);
+                listed.clear(n, id);
             }
-        }
+        });
     }
 }

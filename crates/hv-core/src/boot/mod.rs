@@ -431,14 +431,14 @@ fn routes(bundle: &Bundle<'_>) -> Routes {
 fn gic_timers(machine: &Machine<'_>, kind: VmKind) -> gic::Timers {
     let (virtual_timer, physical) = timers(machine);
     if kind != VmKind::Primary {
-        return gic::Timers { virtual_timer, physical_timer: None };
+        return gic::Timers { own: virtual_timer, second: None };
     }
     // While another VM runs, that one has the virtual timer.
     let Some(id) = machine.timer().and_then(|timer| timer.hypervisor) else {
         fail!("the device tree has no hypervisor timer, which a primary with a GIC (margay,gic) needs")
     };
     STAND_IN.store(id.number(), Ordering::Relaxed);
-    gic::Timers { virtual_timer, physical_timer: Some(physical) }
+    gic::Timers { own: physical, second: Some(virtual_timer) }
 }
 
 fn messaging(spec: &VmSpec<'_>, kind: VmKind) -> Messaging {

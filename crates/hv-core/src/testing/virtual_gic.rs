@@ -63,7 +63,9 @@ fn take() -> Vec<u32> {
 /// A system in which the VMs of `with` have a GIC, whose private interrupts they have all enabled.
 fn node(with: &[u16]) -> Node {
     REGISTERS.set(Some([ListRegister::FREE; 4]));
-    let timers = |vm: &Vm| Timers { virtual_timer: 27, physical_timer: vm.is_primary().then_some(30) };
+    let timers = |vm: &Vm| {
+        if vm.is_primary() { Timers { own: 30, second: Some(27) } } else { Timers::USUAL }
+    };
     let node = Node::with_vms(|vm| {
         if with.contains(&vm.id.0) {
             let mut affinities = vm.vcpus.iter().map(Vcpu::affinity);
