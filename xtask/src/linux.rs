@@ -8,13 +8,17 @@ use crate::{
 use anyhow::{Context, Result};
 use std::{fs, path::Path};
 
-/// What the login VM does in tests: says what there is, sleeps, and switches itself off.
+/// What it does in tests: says what there is, switches a core off and on, sleeps, and switches itself off.
 const INIT: &str = "#!/busybox sh
 /busybox mkdir -p /proc /sys /dev
 /busybox mount -t proc proc /proc
 /busybox mount -t sysfs sys /sys
 /busybox mount -t devtmpfs dev /dev
 echo \"linux $(/busybox uname -r) on $(/busybox nproc) CPUs\"
+echo 0 > /sys/devices/system/cpu/cpu1/online
+echo \"now on $(/busybox nproc)\"
+echo 1 > /sys/devices/system/cpu/cpu1/online
+echo \"again on $(/busybox nproc)\"
 echo +1 > /sys/class/rtc/rtc0/wakealarm
 /busybox sleep 2
 echo +1 > /sys/class/rtc/rtc0/wakealarm
