@@ -74,7 +74,7 @@ impl Place {
             Self::V3 { distributor, redistributors } => {
                 parts.push(Region::new(distributor, DISTRIBUTOR_SIZE));
                 let mut left = u64::from(vcpus);
-                for region in redistributors.iter() {
+                for region in redistributors {
                     let here = left.min(room(region));
                     left -= here;
                     if here > 0 {
