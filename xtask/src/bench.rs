@@ -163,8 +163,21 @@ fn measure_all(board: &'static Board, toolchain: &Toolchain) -> Result<Measured>
     with_gic.kernel = build::image_path(board, "hv-gic.img")?;
     figures.extend(measure("gic", &with_gic)?);
 
+    // A guest whose para-virtual interrupts come by list registers.
+    let mut lists = virtual_gic.clone();
+    lists.vm[1].kernel = Some("guest-bench-lists.img".into());
+    lists.vm[1].properties.clear();
+    lists.vm[1].properties.insert("margay,list-registers".into(), true.into());
+    let mut with_lists = stack(&lists, "bench-lists.cpio")?;
+    with_lists.kernel = build::image_path(board, "hv-gic.img")?;
+    figures.extend(measure("lists", &with_lists)?);
+
     // A guest that interrupts itself, across two cores.
-    for (title, from, kernel) in [("ipi", &spec, "hv.img"), ("gic-ipi", &virtual_gic, "hv-gic.img")] {
+    for (title, from, kernel) in [
+        ("ipi", &spec, "hv.img"),
+        ("gic-ipi", &virtual_gic, "hv-gic.img"),
+        ("lists-ipi", &lists, "hv-gic.img"),
+    ] {
         let mut two = from.clone();
         two.vm[0].bootargs = Some("exit-when=all-stopped".into());
         two.vm[1].vcpus = Some(2);

@@ -20,13 +20,17 @@ pub fn told() -> String {
         .join("\n")
 }
 
-/// What the login VM does in tests: says what there is, sleeps, reads what it is told, and switches itself off.
+/// What the login VM does in tests: says what there is, switches a core off and on, sleeps, reads what it is told, and switches itself off.
 const INIT: &str = "#!/busybox sh
 /busybox mkdir -p /proc /sys /dev
 /busybox mount -t proc proc /proc
 /busybox mount -t sysfs sys /sys
 /busybox mount -t devtmpfs dev /dev
 echo \"linux $(/busybox uname -r) on $(/busybox nproc) CPUs\"
+echo 0 > /sys/devices/system/cpu/cpu1/online
+echo \"now on $(/busybox nproc)\"
+echo 1 > /sys/devices/system/cpu/cpu1/online
+echo \"again on $(/busybox nproc)\"
 alarm() {
     [ ! -e /sys/class/rtc/rtc0 ] || echo +1 > /sys/class/rtc/rtc0/wakealarm
     /busybox sleep 2

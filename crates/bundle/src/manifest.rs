@@ -40,10 +40,23 @@ pub(crate) const MAX_MEMORY: u64 = 1 << 40;
 /// Most memory and device regions of all partition manifests together.
 pub const MAX_REGIONS: usize = 512;
 
-/// Margay's own properties of a VM node; everything else with its prefix is a mistake.
-const OWN_PROPERTIES: [&str; 5] =
-    ["margay,bootargs", "margay,control", "margay,kind", "margay,gic", OWN_TIME];
-const OWN_TIME: &str = "margay,time-from-start";
+/// Margay's own properties of a VM node; everything else with its prefix is a mistake. All but the first three are flags.
+const OWN_PROPERTIES: [&str; 7] = [
+    "margay,bootargs",
+    "margay,control",
+    "margay,kind",
+    "margay,gic",
+    "margay,time-from-start",
+    "margay,devices",
+    "margay,list-registers",
+];
+/// The flags, as bits in their order; which of them are for the primary, and which for others.
+const GIC: u8 = 1 << 0;
+const TIME: u8 = 1 << 1;
+const DEVICES: u8 = 1 << 2;
+const LISTS: u8 = 1 << 3;
+const FOR_PRIMARY: u8 = GIC | DEVICES;
+const FOR_OTHERS: u8 = GIC | TIME | LISTS;
 /// Margay's own property of the hypervisor's node.
 const FORWARD: &str = "margay,forward-interrupts";
 const OWN_PREFIX: &str = "margay,";
@@ -75,8 +88,12 @@ pub struct VmSpec<'a> {
     pub index: u16,
     /// What it may do.
     pub kind: Kind,
+    /// It has the machine's devices: the super-secondary, or the primary if there is none (`margay,devices`).
+    pub devices: bool,
     /// It has a virtual interrupt controller of the machine's kind (`margay,gic`) in place of the para-virtual one.
     pub gic: bool,
+    /// It takes its para-virtual interrupts from list registers (`margay,list-registers`).
+    pub list_registers: bool,
     /// Its virtual counter is 0 when it starts (`margay,time-from-start`), and otherwise is the machine's.
     pub time_from_start: bool,
     /// Its name for people.
@@ -234,16 +251,24 @@ impl<'a> Manifest<'a> {
             Some(_) if primary => return Err(place.error("margay,kind", Problem::NotAllowed)),
             None if primary => Kind::Primary,
             None | Some("secondary") => Kind::Secondary,
-            Some("super-secondary") if vm == VmId::SUPER_SECONDARY.0 => Kind::SuperSecondary,
+            Some("super-secondary")
+                if vm == VmId::SUPER_SECONDARY.0 && !self.vms.iter().any(|primary| primary.devices) =>
+            {
+                Kind::SuperSecondary
+            }
             Some("super-secondary") => return Err(place.error("margay,kind", Problem::NotAllowed)),
             Some(_) => return Err(place.error("margay,kind", Problem::NotAChoice)),
         };
-        let [mut gic, mut time_from_start] = [false; 2];
-        for (property, says) in [("margay,gic", &mut gic), (OWN_TIME, &mut time_from_start)] {
-            *says = place.flag(property)?;
-            if *says && primary {
+        let mut flags = 0u8;
+        // One controller excludes the other.
+        let mut allowed = if primary { FOR_PRIMARY } else { FOR_OTHERS };
+        for (n, property) in OWN_PROPERTIES[3..].iter().enumerate() {
+            let flag = u8::from(place.flag(property)?) << n;
+            if flag & !allowed != 0 {
                 return Err(place.error(property, Problem::NotAllowed));
             }
+            flags |= flag;
+            allowed &= !(flag << 3);
         }
         let is_partition = place.flag("is_ffa_partition")?;
         // The primary has all cores and all remaining memory; it and the super-secondary have the machine's own tree.
@@ -275,8 +300,10 @@ impl<'a> Manifest<'a> {
         let mut spec = VmSpec {
             index: vm,
             kind,
-            gic,
-            time_from_start,
+            devices: flags & DEVICES != 0 || kind == Kind::SuperSecondary,
+            gic: flags & GIC != 0,
+            list_registers: flags & LISTS != 0,
+            time_from_start: flags & TIME != 0,
             debug_name,
             kernel_filename,
             kernel,

@@ -1,7 +1,7 @@
 //! Manifests: what is read, and the sentence in which everything that can be wrong ends.
 mod common;
 
-use bundle::{Image, Kind, Loading, MachineLimits, Manifest};
+use bundle::{Image, Kind, Loading, MachineLimits, Manifest, VmSpec};
 use common::{LIMITS, MIB, Node, Spec, Value, blob, image, nested, newc, old_binary, partition};
 
 #[track_caller]
@@ -52,18 +52,47 @@ fn what_hafnium_ignores_is_ignored() {
 
 #[test]
 fn what_a_vm_may_have_of_its_own() {
-    for property in ["margay,gic", "margay,time-from-start"] {
-        refused(
-            &good().set(1, property, Value::None),
-            &format!("manifest.dtb: /hypervisor/vm1: {property}: not allowed for this VM"),
-        );
-        let bytes = good().set(2, property, Value::None).bundle();
-        let manifest = Manifest::check(&bytes, &LIMITS).unwrap();
-        let has: Vec<_> = manifest.vms().iter().map(|vm| (vm.gic, vm.time_from_start)).collect();
-        let is = |own| property == own;
-        assert_eq!(has[1], (is("margay,gic"), is("margay,time-from-start")));
-        assert!([has[0], has[2]].iter().all(|has| *has == (false, false)));
+    let of = |vm: &VmSpec<'_>| [vm.gic, vm.time_from_start, vm.list_registers, vm.devices];
+    let cases = [
+        ("margay,gic", true, true),
+        ("margay,time-from-start", false, true),
+        ("margay,list-registers", false, true),
+        ("margay,devices", true, false),
+    ];
+    for (n, (property, primary, others)) in cases.into_iter().enumerate() {
+        for (vm, may) in [(1, primary), (2, others)] {
+            let spec = good().set(vm, property, Value::None);
+            if !may {
+                let sentence =
+                    format!("manifest.dtb: /hypervisor/vm{vm}: {property}: not allowed for this VM");
+                refused(&spec, &sentence);
+                continue;
+            }
+            let bytes = spec.bundle();
+            let manifest = Manifest::check(&bytes, &LIMITS).unwrap();
+            for spec in manifest.vms() {
+                let mut expected = [false; 4];
+                expected[n] = usize::from(spec.index) == vm;
+                assert_eq!(of(spec), expected, "{property} of vm{vm}, vm{}", spec.index);
+            }
+        }
     }
+    // One controller or the other.
+    let both = good().set(2, "margay,gic", Value::None).set(2, "margay,list-registers", Value::None);
+    refused(&both, "manifest.dtb: /hypervisor/vm2: margay,list-registers: not allowed for this VM");
+}
+
+#[test]
+fn one_vm_has_the_devices() {
+    let spec = good().set(2, "margay,kind", "super-secondary");
+    let bytes = spec.bundle();
+    let manifest = Manifest::check(&bytes, &LIMITS).unwrap();
+    let with: Vec<_> = manifest.vms().iter().filter(|vm| vm.devices).map(|vm| vm.index).collect();
+    assert_eq!(with, [2]);
+    refused(
+        &spec.set(1, "margay,devices", Value::None),
+        "manifest.dtb: /hypervisor/vm2: margay,kind: not allowed for this VM",
+    );
 }
 
 #[test]

@@ -116,6 +116,8 @@ impl Irq {
 pub struct Cpu {
     /// Aff3 to Aff0, a byte each.
     affinity: u32,
+    /// Its redistributor is the last one of its region.
+    last: bool,
     private: [Irq; SHARED as usize],
     /// GICv2: who has sent each SGI.
     sources: [u8; 16],
@@ -154,6 +156,7 @@ impl Cpu {
         }
         Self {
             affinity: (mpidr >> 8 & 0xff00_0000) as u32 | (mpidr & 0xff_ffff) as u32,
+            last: false,
             private,
             sources: [0; 16],
             ready: [0; 32],
@@ -162,6 +165,12 @@ impl Cpu {
             used: 0,
             full: false,
         }
+    }
+
+    /// The same, whose redistributor is the last one of a region: the next vCPU's is elsewhere.
+    #[must_use]
+    pub const fn last_of_region(self) -> Self {
+        Self { last: true, ..self }
     }
 }
 
@@ -231,8 +240,8 @@ impl<'a> Vgic<'a> {
             *irq = Irq { flags: irq.flags & ASSIGNED, ..Irq::RESET };
         }
         for cpu in self.cpus.iter_mut() {
-            let affinity = cpu.affinity;
-            *cpu = Cpu { affinity, ..Cpu::new(0) };
+            let (affinity, last) = (cpu.affinity, cpu.last);
+            *cpu = Cpu { affinity, last, ..Cpu::new(0) };
         }
     }
 
@@ -309,6 +318,23 @@ impl<'a> Vgic<'a> {
     /// Whether a vCPU has something to be delivered.
     pub fn has_ready(&self, vcpu: u16) -> bool {
         self.cpus.get(usize::from(vcpu)).is_some_and(|cpu| cpu.ready_words != 0)
+    }
+
+    /// Whether a vCPU has something that it has not acknowledged: to be delivered, or, as of the last [`update`](Self::update), in a
+    /// list register.
+    pub fn is_interrupted(&self, vcpu: u16) -> bool {
+        let Some(cpu) = self.cpus.get(usize::from(vcpu)) else { return false };
+        let waits = |n: usize| self.listed(vcpu, n).and_then(|intid| self.state(vcpu, intid));
+        let mut listed = (0..MAX_LIST_REGISTERS).filter(|n| cpu.used & 1 << n != 0).filter_map(waits);
+        cpu.ready_words != 0 || listed.any(|irq| irq.has(LISTED) && !irq.has(ACTIVE))
+    }
+
+    /// What an interrupt is at the moment.
+    fn state(&self, vcpu: u16, intid: u32) -> Option<Irq> {
+        match intid.checked_sub(SHARED) {
+            Some(index) => self.shared.get(index as usize).copied(),
+            None => self.cpus.get(usize::from(vcpu))?.private.get(intid as usize).copied(),
+        }
     }
 
     /// The vCPU that a shared interrupt goes to.
@@ -642,9 +668,10 @@ impl<'a> Vgic<'a> {
                 let affinity = target.map_or(0, |cpu| cpu.affinity);
                 if offset & 4 == 0 { affinity & 0xff_ffff } else { affinity >> 24 }
             }
-            // GICR_TYPER: which vCPU, and whether it is the last.
+            // GICR_TYPER: which vCPU, and whether it is the last of a region.
             (Frame::Redistributor(owner), 8) => {
-                let last = usize::from(owner) + 1 == self.cpus.len();
+                let last = usize::from(owner) + 1 == self.cpus.len()
+                    || self.cpus.get(usize::from(owner)).is_some_and(|cpu| cpu.last);
                 u32::from(owner) << 8 | u32::from(last) << 4
             }
             (Frame::Redistributor(owner), 12) => {

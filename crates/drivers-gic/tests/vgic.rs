@@ -85,6 +85,16 @@ impl Hardware {
         *lr = with_state(*lr, next);
     }
 
+    /// The same in two steps (`EOImode` 1): first the priority drops, and later, in any order, what is active ends.
+    fn drop_priority(&self) {
+        self.running.borrow_mut().pop();
+    }
+
+    fn deactivate(&self, intid: u32) {
+        self.running.borrow_mut().push(0);
+        self.end(intid);
+    }
+
     /// Whether a maintenance interrupt is asserted: a level (GIC spec, 12.4.4 `ICH_EISR_EL2`, 12.4.7 `ICH_MISR_EL2`).
     fn maintenance(&self) -> bool {
         let lrs = self.lrs.borrow();
@@ -541,4 +551,76 @@ fn a_reset_forgets_all_but_what_is_assigned() {
     told.enabled.clear();
     vgic.write(0, Frame::Distributor, 0x104, 4, 1 << 8, &mut told);
     assert_eq!(told.enabled.get(&40), Some(&true));
+}
+
+#[test]
+fn the_last_redistributor_of_each_region_says_so() {
+    const TYPER: u64 = 8;
+    let mut shared = vec![Irq::RESET; 32];
+    let mut cpus: Vec<_> = (0..5).map(Cpu::new).collect();
+    cpus[1] = cpus[1].last_of_region();
+    let mut vgic = Vgic::new(Version::V3, &mut shared, &mut cpus);
+    for _ in 0..2 {
+        let last: Vec<_> =
+            (0..5).map(|n| vgic.read(0, Frame::Redistributor(n), TYPER, 8) >> 4 & 1 != 0).collect();
+        assert_eq!(last, [false, true, false, false, true]);
+        // It is how the machine is, and stays so.
+        vgic.reset();
+    }
+}
+
+#[test]
+fn what_has_not_been_acknowledged_is_told() {
+    let (mut shared, mut cpus) = (vec![Irq::RESET; 32], vec![Cpu::new(0), Cpu::new(1)]);
+    let mut vgic = Vgic::new(Version::V3, &mut shared, &mut cpus);
+    let (hardware, mut told) = (Hardware::default(), Told::default());
+    vgic.write(0, Frame::Distributor, 0, 4, 0b11, &mut told);
+    vgic.load(0, &hardware);
+    vgic.pulse(0, 20, &mut told);
+    vgic.update(0, &hardware, &mut told);
+    assert!(!vgic.is_interrupted(0), "it has not been enabled");
+    vgic.write(0, Frame::Redistributor(0), 0x1_0100, 4, 1 << 20, &mut told);
+    assert!(vgic.is_interrupted(0) && !vgic.is_interrupted(1));
+    vgic.update(0, &hardware, &mut told);
+    assert!(vgic.is_interrupted(0), "it is in a list register");
+    assert_eq!(hardware.acknowledge(), Some((20, 0)));
+    vgic.update(0, &hardware, &mut told);
+    assert!(!vgic.is_interrupted(0), "it is being handled");
+    hardware.end(20);
+    vgic.update(0, &hardware, &mut told);
+    assert!(!vgic.is_interrupted(0) && !vgic.is_interrupted(9));
+}
+
+#[test]
+fn a_guest_may_split_the_end_of_an_interrupt() {
+    let (mut shared, mut cpus) = ([Irq::RESET; SPIS], [Cpu::new(0)]);
+    let mut vgic = small(Version::V3, &mut shared, &mut cpus);
+    let (mut told, hardware) = (Told::default(), Hardware::default());
+    vgic.assign(40);
+    vgic.write(0, Frame::Distributor, 0, 4, 2, &mut told);
+    vgic.write(0, Frame::Distributor, 0x104, 4, 0b11 << 8, &mut told);
+    vgic.load(0, &hardware);
+    vgic.set_level(0, 40, true, &mut told);
+    vgic.update(0, &hardware, &mut told);
+    assert_eq!(hardware.acknowledge().map(|(intid, _)| intid), Some(40));
+    hardware.drop_priority();
+    // Another one of the same priority comes in between; the first is active still, and does not come again.
+    vgic.pulse(0, 41, &mut told);
+    vgic.update(0, &hardware, &mut told);
+    assert_eq!(hardware.acknowledge().map(|(intid, _)| intid), Some(41));
+    hardware.drop_priority();
+    assert_eq!(hardware.acknowledge(), None);
+    // Both are kept while the vCPU is elsewhere.
+    vgic.unload(0, &hardware, &mut told);
+    vgic.load(0, &hardware);
+    assert_eq!(vgic.read(0, Frame::Distributor, 0x304, 4), 0b11 << 8, "both are active");
+    hardware.deactivate(40);
+    assert!(hardware.maintenance(), "its level is looked at again");
+    assert_eq!(told.ended, []);
+    vgic.update(0, &hardware, &mut told);
+    assert_eq!(told.ended, [40]);
+    hardware.deactivate(41);
+    vgic.update(0, &hardware, &mut told);
+    assert_eq!(vgic.read(0, Frame::Distributor, 0x304, 4), 0);
+    assert_eq!(told.ended, [40]);
 }

@@ -47,3 +47,21 @@ pub const DEVICE_WAITS: VirtIntId = VirtIntId::constant(10);
 pub const DEVICE: VirtIntId = VirtIntId::DEVICE;
 /// An inter-processor interrupt between vCPUs of one VM.
 pub const IPI: VirtIntId = VirtIntId::constant(9);
+
+/// The number of one of these in a VM with a virtual GIC: SGIs that Linux leaves to others (it has 0 to 7 for itself), and finds by
+/// `FFA_FEATURES`. 16 to 31 are the private interrupts of these numbers; the timer has its own number, and what means nothing has none.
+pub const fn gic_intid(id: VirtIntId) -> Option<u32> {
+    Some(match id {
+        SCHEDULE_RECEIVER => 8,
+        IPI => 9,
+        DEVICE_WAITS => 10,
+        MAILBOX_READABLE => 11,
+        MAILBOX_WRITABLE => 12,
+        MANAGED_EXIT => 13,
+        NOTIFICATION_PENDING => 14,
+        _ => match id.number() {
+            private @ 16..=31 => private,
+            _ => return None,
+        },
+    })
+}

@@ -24,10 +24,9 @@ use crate::{
     run,
     syndrome::Syndrome,
     system::System,
-    vcpu::{Loaded, Vcpu, VcpuState},
+    vcpu::{Loaded, Vcpu},
     vm::Vm,
 };
-use core::sync::atomic::Ordering;
 use drivers_bcm2836::{
     Core as GuestCore, LocalInterrupt, armctrl, local,
     model::{Block, Model},
@@ -105,25 +104,8 @@ impl Here {
         for (index, vcpu) in self.vcpu.vm().vcpus.iter().enumerate() {
             let Some(other) = GuestCore::new(index as u64) else { return };
             if others >> index & 1 != 0 && model.line(other) {
-                self.wake(vcpu);
+                run::have_look(vcpu, self.core);
             }
-        }
-    }
-
-    fn wake(self, target: &'static Vcpu) {
-        target.irqs.pend(LOOK);
-        match target.state() {
-            VcpuState::Running(core) if core != self.core.index => run::kick(core),
-            VcpuState::Waiting | VcpuState::WaitingForMessage => {
-                // The primary is told whom to run when it asks; this core goes there at once.
-                target.irqs.pend(paravirt::DEVICE);
-                target.reported.store(false, Ordering::Relaxed);
-                let primary = self.core.primary();
-                primary.irqs.pend(paravirt::DEVICE_WAITS);
-                primary.irqs.pend(paravirt::SCHEDULE_RECEIVER);
-                run::kick(self.core.index);
-            }
-            _ => {}
         }
     }
 }

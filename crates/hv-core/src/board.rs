@@ -256,7 +256,7 @@ impl fmt::Write for ConsoleWriter {
 /// A board for host tests: a console that keeps nothing, and in tests an interrupt controller of words.
 #[cfg(not(target_os = "none"))]
 pub(crate) mod host {
-    use super::{Board, BoardError, Machine};
+    use super::{Board, BoardError, Machine, VirtualInterface};
 
     /// The interrupt controller: bits are interrupts.
     #[cfg(any(test, feature = "testing"))]
@@ -355,6 +355,12 @@ pub(crate) mod host {
         fn is_asserted(intid: u32) -> bool {
             let now = Controller::now();
             now.asserted & now.enabled & bit(intid) != 0
+        }
+        fn virtual_interface() -> Option<&'static dyn VirtualInterface> {
+            #[cfg(test)]
+            return crate::testing::list_registers();
+            #[cfg(not(test))]
+            None
         }
     }
 }

@@ -5,44 +5,45 @@
 
 use crate::{
     board::{self, VirtualInterface},
+    lists,
     percore::Core,
+    plan::Region,
+    regs::SysRegs,
     routing::Routes,
     run,
     syndrome::Syndrome,
     system::System,
-    vcpu::{Loaded, Vcpu, VcpuState},
+    vcpu::{Loaded, Vcpu},
     vm::Vm,
 };
-use alloc::{boxed::Box, vec};
-use core::sync::atomic::Ordering;
-use drivers_gic::vgic::{Cpu, Effects, Frame, Irq, REDISTRIBUTOR_SIZE, Version, Vgic};
+use alloc::{boxed::Box, vec, vec::Vec};
+use drivers_gic::{
+    RedistributorRegion,
+    vgic::{Cpu, Effects, Frame, Irq, REDISTRIBUTOR_SIZE, Version, Vgic},
+};
 use hv_abi::{
     ids::{Ipa, VirtIntId, VmId},
     layout::PAGE,
     paravirt,
 };
 use machine::Machine;
+use vtimer::TimerState;
 
 /// Where a VM sees its GIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// GICv2. The CPU interface is the core's own virtual one, mapped.
-    V2 {
-        distributor: u64,
-        cpu_interface: u64,
-    },
-    V3 {
-        distributor: u64,
-        redistributors: u64,
-    },
+    V2 { distributor: u64, cpu_interface: u64 },
+    /// The redistributors are in one region or several.
+    V3 { distributor: u64, redistributors: &'static [RedistributorRegion] },
 }
 
 impl Place {
-    /// Unless the VM sees the machine's devices.
+    /// Unless the VM sees physical addresses.
     pub(crate) fn usual(version: Version) -> Self {
         match version {
             Version::V2 => Self::V2 { distributor: DISTRIBUTOR, cpu_interface: CPU_INTERFACE },
-            Version::V3 => Self::V3 { distributor: DISTRIBUTOR, redistributors: REDISTRIBUTORS },
+            Version::V3 => Self::V3 { distributor: DISTRIBUTOR, redistributors: &REDISTRIBUTORS },
         }
     }
 
@@ -55,20 +56,40 @@ impl Place {
             }
             Version::V3 => {
                 let real = machine.gic_v3()?;
-                Self::V3 { distributor: real.gicd.base, redistributors: real.redistributors().first()?.base }
+                let redistributors = Vec::from(real.redistributors()).leak();
+                Self::V3 { distributor: real.gicd.base, redistributors }
             }
         })
     }
 
-    /// Its parts: address and bytes.
-    pub(crate) fn parts(self, vcpus: u16) -> [(u64, u64); 2] {
+    /// Its parts, the distributor first.
+    pub(crate) fn parts(self, vcpus: u16) -> Vec<Region> {
+        let mut parts = Vec::new();
         match self {
             Self::V2 { distributor, cpu_interface } => {
-                [(distributor, DISTRIBUTOR_V2_SIZE), (cpu_interface, CPU_INTERFACE_SIZE)]
+                parts.push(Region::new(distributor, DISTRIBUTOR_V2_SIZE));
+                parts.push(Region::new(cpu_interface, CPU_INTERFACE_SIZE));
             }
             Self::V3 { distributor, redistributors } => {
-                [(distributor, DISTRIBUTOR_SIZE), (redistributors, u64::from(vcpus) * REDISTRIBUTOR_SIZE)]
+                parts.push(Region::new(distributor, DISTRIBUTOR_SIZE));
+                let mut left = u64::from(vcpus);
+                for region in redistributors {
+                    let here = left.min(room(region));
+                    left -= here;
+                    if here > 0 {
+                        parts.push(Region::new(region.base, here * stride(region)));
+                    }
+                }
             }
+        }
+        parts
+    }
+
+    /// For how many vCPUs there is room.
+    pub(crate) fn room(self) -> u64 {
+        match self {
+            Self::V2 { .. } => V2_CPUS,
+            Self::V3 { redistributors, .. } => redistributors.iter().map(room).sum(),
         }
     }
 
@@ -85,33 +106,67 @@ impl Place {
 
 /// As on QEMU's `virt`.
 const DISTRIBUTOR: u64 = 0x0800_0000;
-/// As above.
-const REDISTRIBUTORS: u64 = 0x080a_0000;
+/// As above, and as many as a VM can have.
+static REDISTRIBUTORS: [RedistributorRegion; 1] =
+    [RedistributorRegion::new(0x080a_0000, 512 * REDISTRIBUTOR_SIZE)];
 /// As above: GICv2's.
 const CPU_INTERFACE: u64 = 0x0801_0000;
 /// Most vCPUs that a GICv2 is for.
-pub(crate) const V2_CPUS: u32 = 8;
+const V2_CPUS: u64 = 8;
 /// Bytes of the distributor.
 const DISTRIBUTOR_SIZE: u64 = 0x1_0000;
 /// As above: GICv2's.
 const DISTRIBUTOR_V2_SIZE: u64 = 0x1000;
 /// Bytes of GICv2's CPU interface.
 const CPU_INTERFACE_SIZE: u64 = 0x2000;
-/// The virtual timer's interrupt, for every VM (Arm Base System Architecture, 3.8.3).
-const TIMER: u32 = 27;
+/// The virtual timer's interrupt (Arm Base System Architecture, 3.8.3).
+const VIRTUAL_TIMER: u32 = 27;
 /// `ICC_SGI1R_EL1`.
 const SGI1R: u16 = hv_abi::registers::encoding(3, 0, 12, 11, 5);
 
-/// There may be something new in its GIC, and in nothing else: what a hypercall would have sent a vCPU that has none.
-pub(crate) const LOOK: VirtIntId = paravirt::IPI;
+const fn internal(id: u64) -> VirtIntId {
+    match VirtIntId::new(id) {
+        Some(id) => id,
+        None => panic!("ids end at 62"),
+    }
+}
+/// There may be something new in its GIC, and in nothing else. No VM can send this, nor the next one, to one with a GIC.
+pub(crate) const LOOK: VirtIntId = internal(62);
+/// The virtual timer of a primary, which has the physical timer ([`paravirt::TIMER`]) as well.
+pub(crate) const SECOND_TIMER: VirtIntId = internal(61);
 
 /// A VM's GIC.
 #[derive(Debug)]
 pub(crate) struct Gic {
     state: crate::lock::Lock<Vgic<'static>>,
     distributor: (u64, u64),
-    /// Where the first one is; GICv2 has none, and none below this address.
-    redistributors: u64,
+    /// GICv2 has none.
+    redistributors: &'static [RedistributorRegion],
+    timers: Timers,
+}
+
+/// Which interrupts a VM's timers have, as its device tree says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timers {
+    /// [`paravirt::TIMER`]: the virtual one; the primary's physical one.
+    pub(crate) own: u32,
+    /// [`SECOND_TIMER`]: the primary's virtual one.
+    pub(crate) second: Option<u32>,
+}
+
+impl Timers {
+    /// In a tree that is not the machine's.
+    pub(crate) const USUAL: Self = Self { own: VIRTUAL_TIMER, second: None };
+}
+
+/// Bytes from one redistributor of a region to the next.
+fn stride(region: &RedistributorRegion) -> u64 {
+    region.stride.unwrap_or(REDISTRIBUTOR_SIZE).max(REDISTRIBUTOR_SIZE)
+}
+
+/// How many a region has.
+fn room(region: &RedistributorRegion) -> u64 {
+    region.size / stride(region)
 }
 
 /// What follows from something that `vcpu` does, or that happens on its core.
@@ -125,20 +180,7 @@ impl Effects for Acts {
         // Its own list registers are filled afterwards in any case.
         let own = index == self.vcpu.index().0;
         let Some(target) = self.vcpu.vm().vcpus.get(usize::from(index)).filter(|_| !own) else { return };
-        target.irqs.pend(LOOK);
-        match target.state() {
-            VcpuState::Running(core) if core != self.core.index => run::kick(core),
-            VcpuState::Waiting | VcpuState::WaitingForMessage => {
-                // The primary is told whom to run when it asks; this core goes there at once.
-                target.irqs.pend(paravirt::DEVICE);
-                target.reported.store(false, Ordering::Relaxed);
-                let primary = self.core.primary();
-                primary.irqs.pend(paravirt::DEVICE_WAITS);
-                primary.irqs.pend(paravirt::SCHEDULE_RECEIVER);
-                run::kick(self.core.index);
-            }
-            _ => {}
-        }
+        run::have_look(target, self.core);
     }
 
     fn enable(&mut self, intid: u32, enable: bool) {
@@ -157,17 +199,25 @@ impl Gic {
         affinities: &mut dyn Iterator<Item = u64>,
         routes: &Routes,
         place: Place,
+        timers: Timers,
     ) -> Self {
         let (version, distributor, redistributors) = match place {
-            Place::V2 { distributor, .. } => (Version::V2, (distributor, DISTRIBUTOR_V2_SIZE), u64::MAX),
+            Place::V2 { distributor, .. } => (Version::V2, (distributor, DISTRIBUTOR_V2_SIZE), &[][..]),
             Place::V3 { distributor, redistributors } => {
                 (Version::V3, (distributor, DISTRIBUTOR_SIZE), redistributors)
             }
         };
         let shared = Box::leak(vec![Irq::RESET; 988].into_boxed_slice());
-        let mut cpus = alloc::vec::Vec::with_capacity(affinities.size_hint().0);
+        let mut cpus = Vec::with_capacity(affinities.size_hint().0);
         for affinity in affinities {
             cpus.push(Cpu::new(affinity));
+        }
+        let mut end = 0;
+        for region in redistributors {
+            end += room(region);
+            if let Some(cpu) = end.checked_sub(1).and_then(|last| cpus.get_mut(last as usize)) {
+                *cpu = cpu.last_of_region();
+            }
         }
         let mut state = Vgic::new(version, shared, cpus.leak());
         for intid in 32..1020 {
@@ -175,7 +225,13 @@ impl Gic {
                 state.assign(intid);
             }
         }
-        Self { state: crate::lock::Lock::new(state), distributor, redistributors }
+        Self { state: crate::lock::Lock::new(state), distributor, redistributors, timers }
+    }
+
+    /// What tests look at, and set.
+    #[cfg(test)]
+    pub(crate) fn state(&self) -> impl core::ops::DerefMut<Target = Vgic<'static>> {
+        self.state.lock()
     }
 
     /// As at the start.
@@ -184,14 +240,21 @@ impl Gic {
     }
 
     /// Which registers are at an address.
-    fn frame(&self, ipa: u64) -> Option<(Frame, u64)> {
+    pub(crate) fn frame(&self, ipa: u64) -> Option<(Frame, u64)> {
         let (distributor, size) = self.distributor;
         if let Some(offset) = ipa.checked_sub(distributor).filter(|offset| *offset < size) {
             return Some((Frame::Distributor, offset));
         }
-        let offset = ipa.checked_sub(self.redistributors)?;
-        let vcpu = offset / REDISTRIBUTOR_SIZE;
-        (vcpu < 1024).then_some((Frame::Redistributor(vcpu as u16), offset % REDISTRIBUTOR_SIZE))
+        let mut first = 0;
+        for region in self.redistributors {
+            let (stride, room) = (stride(region), room(region));
+            if let Some(offset) = ipa.checked_sub(region.base).filter(|offset| *offset < room * stride) {
+                let vcpu = u16::try_from(first + offset / stride).ok()?;
+                return Some((Frame::Redistributor(vcpu), offset % stride));
+            }
+            first += room;
+        }
+        None
     }
 }
 
@@ -219,8 +282,78 @@ pub(crate) fn unload(gic: &Gic, vcpu: &'static Vcpu, core: &'static Core, saved:
     state.unload(vcpu.index().0, interface, &mut acts(vcpu, core));
     if state.has_ready(vcpu.index().0) {
         vcpu.irqs.pend(paravirt::DEVICE);
+        if vcpu.vm().is_primary() {
+            // Whom it has just handed the core to gives it back at once.
+            run::kick(core.index);
+        }
     }
     *saved = interface.leave();
+}
+
+/// The core of the loaded vCPU, a primary's, goes off.
+pub(crate) fn put_down(current: &mut Loaded) {
+    if is_possible()
+        && let Some(gic) = &current.vm().gic
+    {
+        unload(gic, current.vcpu(), current.core(), current.gic());
+    }
+}
+
+/// It has not gone off.
+pub(crate) fn pick_up(current: &mut Loaded) {
+    if is_possible()
+        && let Some(gic) = &current.vm().gic
+    {
+        load(gic, current.vcpu(), current.core(), current.gic());
+    }
+}
+
+/// Whether the loaded `vcpu` has an interrupt that it has not acknowledged, perhaps because it does not let it come.
+pub(crate) fn is_interrupted(vcpu: &'static Vcpu, core: &'static Core) -> bool {
+    let (Some(gic), Some(interface)) = (&vcpu.vm().gic, interface()) else { return false };
+    let index = vcpu.index().0;
+    let mut state = gic.state.lock();
+    state.is_interrupted(index) && {
+        state.update(index, interface, &mut acts(vcpu, core));
+        state.is_interrupted(index)
+    }
+}
+
+/// The id that the loaded `vcpu`'s virtual timer has before it comes to a GIC.
+#[inline(always)]
+pub(crate) fn timer_of(vcpu: &Vcpu) -> VirtIntId {
+    let second = is_possible() && vcpu.vm().is_primary() && vcpu.vm().gic.is_some();
+    if second { SECOND_TIMER } else { paravirt::TIMER }
+}
+
+/// The primary's virtual timer, which stands in `sys`, has fired while it was not loaded: EL2's own timer tells so.
+#[cold]
+pub(crate) fn fire_timer(primary: &Vcpu, sys: &mut SysRegs) {
+    crate::arch::watch_timer(0, 0);
+    sys.cntv_ctl_el0 |= TimerState::IMASK;
+    primary.irqs.pend(SECOND_TIMER);
+}
+
+/// Whether a para-virtual interrupt can come to `vm`: it has a number there.
+#[inline(always)]
+pub(crate) fn takes(vm: &Vm, id: VirtIntId) -> bool {
+    !is_possible() || vm.gic.is_none() || id == paravirt::TIMER || paravirt::gic_intid(id).is_some()
+}
+
+/// The number of a para-virtual interrupt in `vm`.
+#[inline(always)]
+pub(crate) fn number(vm: &Vm, id: VirtIntId) -> u32 {
+    let has_gic = is_possible() && vm.gic.is_some();
+    paravirt::gic_intid(id).filter(|_| has_gic).unwrap_or(id.number())
+}
+
+/// Brings what is pending to a VM whose interrupts come by list registers.
+#[inline(always)]
+pub(crate) fn bring(current: &Loaded) {
+    match &current.vm().gic {
+        Some(gic) => update(gic, current.vcpu(), current.core()),
+        None => lists::update(current),
+    }
 }
 
 /// Moves what has come for the loaded `vcpu` into its GIC, and from there into list registers.
@@ -229,12 +362,20 @@ pub(crate) fn update(gic: &Gic, vcpu: &'static Vcpu, core: &'static Core) {
     let Some(interface) = interface() else { return };
     let (index, mut acts) = (vcpu.index().0, acts(vcpu, core));
     let mut state = gic.state.lock();
-    while let Some(id) = vcpu.irqs.take() {
-        if id == paravirt::TIMER {
-            state.pulse(index, TIMER, &mut acts);
-        } else if id == paravirt::DEVICE {
-            let arrived = &mut |intid| state.set_level(index, intid, true, &mut acts);
-            System::get().routes.drain(vcpu.vm(), arrived);
+    let come = vcpu.irqs.take_of(u64::MAX);
+    if come & paravirt::TIMER.bit() != 0 {
+        state.pulse(index, gic.timers.own, &mut acts);
+    }
+    if come & paravirt::DEVICE.bit() != 0 {
+        let arrived = &mut |intid| state.set_level(index, intid, true, &mut acts);
+        System::get().routes.drain(vcpu.vm(), arrived);
+    }
+    let mut others = come & !(paravirt::TIMER.bit() | paravirt::DEVICE.bit() | LOOK.bit());
+    while let Some(id) = VirtIntId::lowest(others) {
+        others &= !id.bit();
+        let intid = if id == SECOND_TIMER { gic.timers.second } else { paravirt::gic_intid(id) };
+        if let Some(intid) = intid {
+            state.pulse(index, intid, &mut acts);
         }
     }
     state.update(index, interface, &mut acts);
@@ -290,11 +431,10 @@ pub(crate) const fn bytes(vcpus: u64) -> u64 {
     (size_of::<Gic>() + 988 * size_of::<Irq>()) as u64 + 4 * vcpus * size_of::<Cpu>() as u64
 }
 
-/// What of its para-virtual controller a vCPU with a GIC has enabled.
+/// What of its para-virtual controller a vCPU with a GIC has enabled: everything, for whether it comes is its GIC's to say.
 pub(crate) fn enable_sources(vcpu: &Vcpu) {
-    vcpu.irqs.enable(paravirt::TIMER, true);
-    vcpu.irqs.enable(paravirt::DEVICE, true);
-    vcpu.irqs.enable(LOOK, true);
+    let ids = (0..VirtIntId::COUNT).filter_map(|id| VirtIntId::new(id.into()));
+    ids.chain([paravirt::DEVICE]).for_each(|id| vcpu.irqs.enable(id, true));
 }
 
 /// Whether a VM can have a GIC.

@@ -5,11 +5,11 @@
 //! pending in the para-virtual controller; its owner rewrites the register when it arms the timer again.
 
 use crate::{
-    arch, bcm2836, board, gic,
+    arch, bcm2836, board, gic, lists,
     run::{Next, after_interrupt},
     service,
     system::System,
-    vcpu::Loaded,
+    vcpu::{Claimed, Loaded},
 };
 use core::sync::atomic::{AtomicU32, Ordering};
 use hv_abi::paravirt;
@@ -23,6 +23,9 @@ pub(crate) struct Timers {
 /// Set once at boot.
 pub(crate) static TIMERS: Timers =
     Timers { virtual_timer: AtomicU32::new(u32::MAX), physical_timer: AtomicU32::new(u32::MAX) };
+
+/// That of EL2's own timer, if it stands in for the virtual timer of a primary with a GIC while another VM runs; set once at boot.
+pub(crate) static STAND_IN: AtomicU32 = AtomicU32::new(u32::MAX);
 
 impl Timers {
     pub(crate) fn set(&self, virtual_timer: u32, physical_timer: u32) {
@@ -44,7 +47,7 @@ pub(crate) fn handle(current: &Loaded) -> Next {
         // In a VM with controllers of BCM2836 it is a level, masked at the controller when the line is updated below.
         if bcm2836::of(current.vcpu()).is_none() {
             arch::mask_virtual_timer();
-            current.vcpu().irqs.pend(paravirt::TIMER);
+            current.vcpu().irqs.pend(gic::timer_of(current.vcpu()));
         }
     } else if intid == TIMERS.physical_timer.load(Ordering::Relaxed) {
         arch::mask_physical_timer();
@@ -60,8 +63,20 @@ pub(crate) fn handle(current: &Loaded) -> Next {
 #[cold]
 fn device(current: &Loaded, intid: u32) -> Next {
     if gic::is_possible() && intid < 32 {
-        // Maintenance: a VM has ended something, or can take more.
-        current.vcpu().irqs.pend(gic::LOOK);
+        if intid == STAND_IN.load(Ordering::Relaxed) {
+            let primary = current.core().primary();
+            // It may have come just when the primary was loaded, whose own timer fires then.
+            if !current.vm().is_primary() {
+                // SAFETY: the primary's vCPU of this core is this core's for ever, and another one is loaded.
+                gic::fire_timer(primary, unsafe { Claimed::assume(primary) }.sys());
+            }
+        } else if lists::has(current.vm()) {
+            // Maintenance: there is room.
+            lists::update(current);
+        } else {
+            // Maintenance: a VM has ended something, or can take more.
+            current.vcpu().irqs.pend(gic::LOOK);
+        }
         board::end(intid);
         return after_interrupt(current);
     }

@@ -19,8 +19,9 @@
 //! | `notifications` | FF-A notifications of a VM |
 //! | `trap` | what a VM does that traps, by the policy in `hv_abi::registers` and docs/security.md |
 //! | `firmware` | what of firmware VMs reach |
-//! | `interrupt`, `routing` | physical interrupts; devices' |
+//! | `interrupt`, `routing` | physical interrupts; whose those of devices are |
 //! | `gic`, `bcm2836` | VMs that see an interrupt controller of the machine's kind |
+//! | `lists` | VMs whose para-virtual interrupts come by list registers |
 //! | `vmtree` | device trees for VMs |
 //! | `console`, `report`, `syndrome` | what people read |
 //! | `arch` | the processor |
@@ -49,6 +50,7 @@ mod gic;
 #[cfg(target_os = "none")]
 mod heap;
 mod interrupt;
+mod lists;
 mod lock;
 mod notifications;
 mod percore;

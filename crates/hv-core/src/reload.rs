@@ -43,14 +43,15 @@ impl Reload {
     }
 
     /// The page at `offset`, and how many bytes there are from there on.
-    fn find(&self, mut offset: u64) -> Option<(Pa, u64)> {
-        let left = self.memory().map(|(_, bytes)| bytes).sum::<u64>() - offset;
-        let (pa, _) = self.memory().find(|(_, bytes)| {
-            let here = offset < *bytes;
-            offset -= if here { 0 } else { *bytes };
-            here
-        })?;
-        Some((Pa(pa.0 + offset), left))
+    fn find(&self, offset: u64) -> Option<(Pa, u64)> {
+        let (mut found, mut end) = (None, 0);
+        for (pa, bytes) in self.memory() {
+            if found.is_none() && offset < end + bytes {
+                found = Some(Pa(pa.0 + offset - end));
+            }
+            end += bytes;
+        }
+        Some((found?, end - offset))
     }
 
     /// Puts a vCPU, which has been claimed, where it was at boot.

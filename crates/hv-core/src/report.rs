@@ -58,9 +58,13 @@ pub(crate) fn backtrace(pc: u64, sp: u64) {
     let text = arch::image_layout();
     console::print_at_once(format_args!("  addresses of code on the stack, as linked:"));
     console::print_at_once(format_args!("    {}", Hex(pc)));
-    let words = (sp.next_multiple_of(8)..).step_by(8).map_while(arch::stack_word);
-    for address in words.filter(|word| (text.start..text.text_end).contains(word)).take(24) {
-        console::print_at_once(format_args!("    {}", Hex(address - 4)));
+    let (mut at, mut left) = (sp.next_multiple_of(8), 24);
+    while let Some(word) = arch::stack_word(at).filter(|_| left > 0) {
+        if (text.start..text.text_end).contains(&word) {
+            console::print_at_once(format_args!("    {}", Hex(word - 4)));
+            left -= 1;
+        }
+        at += 8;
     }
 }
 

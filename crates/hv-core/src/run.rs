@@ -5,7 +5,7 @@
 //! the rest, publishes that state, and loads the next vCPU. No other core can take a vCPU before all of it is saved.
 
 use crate::{
-    arch, bcm2836, gic,
+    arch, bcm2836, gic, lists,
     percore::Core,
     service,
     statistics::Reason,
@@ -53,7 +53,8 @@ fn take_for_run(primary: &Loaded, id: VcpuId) -> Result<&'static Vcpu, Exit> {
     let vm = system.vm(id.vm).ok_or(invalid)?;
     let vcpu = vm.vcpus.get(usize::from(id.index.0)).ok_or(invalid)?;
     // An interrupt that waits for the primary itself comes first.
-    if primary.vcpu().irqs.line() {
+    if primary.vcpu().irqs.line() || gic::is_possible() && gic::is_interrupted(primary.vcpu(), primary.core())
+    {
         return Err(Exit::Interrupt);
     }
     let state = vcpu.state();
@@ -243,6 +244,25 @@ pub(crate) fn kick(core: u16) {
     }
 }
 
+/// There may be something new for a vCPU whose VM has an interrupt controller of the machine's kind: it looks when it runs. If it waits, the
+/// primary is told.
+pub(crate) fn have_look(target: &'static Vcpu, core: &'static Core) {
+    target.irqs.pend(gic::LOOK);
+    match target.state() {
+        VcpuState::Running(other) if other != core.index => kick(other),
+        VcpuState::Waiting | VcpuState::WaitingForMessage => {
+            // The primary is told whom to run when it asks; this core goes there at once.
+            target.irqs.pend(paravirt::DEVICE);
+            target.reported.store(false, Ordering::Relaxed);
+            let primary = core.primary();
+            primary.irqs.pend(paravirt::DEVICE_WAITS);
+            primary.irqs.pend(paravirt::SCHEDULE_RECEIVER);
+            kick(core.index);
+        }
+        _ => {}
+    }
+}
+
 /// Second half of a switch: saves `from` (if any), publishes its state, loads `to`; returns the vCPU to enter.
 pub(crate) fn switch(from: Option<&'static Vcpu>, to: &'static Vcpu) -> &'static Vcpu {
     let core = match from {
@@ -265,6 +285,18 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
     claimed.sys().save();
     claimed.regs().pc = arch::pc();
     claimed.regs().spsr = arch::spsr();
+    if gic::is_possible()
+        && let Some(gic) = &from.vm().gic
+    {
+        gic::unload(gic, from, core, claimed.gic());
+        if from.vm().is_primary() {
+            let sys = claimed.sys();
+            arch::watch_timer(sys.cntv_ctl_el0, sys.cntv_cval_el0);
+        }
+    }
+    if lists::has(from.vm()) {
+        lists::unload(from, claimed.lists());
+    }
     if from.vm().is_primary() {
         // Its vCPU stays on this core; its FP/SIMD registers and keys may stay in the processor.
         return;
@@ -279,11 +311,6 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
         from.hcr.set(vm_hcr(from));
     }
     from.statistics.leave(arch::counter_now());
-    if gic::is_possible()
-        && let Some(gic) = &from.vm().gic
-    {
-        gic::unload(gic, from, core, claimed.gic());
-    }
     if let Some(controllers) = bcm2836::of(from) {
         controllers.unload(from, core);
     }
@@ -332,6 +359,13 @@ fn load(to: &'static Vcpu, core: &'static Core) {
         && let Some(gic) = &vm.gic
     {
         gic::load(gic, to, core, claimed.gic());
+        line = false;
+        if vm.is_primary() {
+            arch::watch_timer(0, 0);
+        }
+    }
+    if lists::has(vm) {
+        lists::load(to, claimed.lists());
         line = false;
     }
     if let Some(controllers) = bcm2836::of(to) {

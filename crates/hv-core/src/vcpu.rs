@@ -7,7 +7,7 @@
 use crate::{
     bcm2836,
     board::SavedInterface,
-    gic,
+    gic, lists,
     percore::Core,
     regs::{FpRegs, GpRegs, Keys, SysRegs},
     statistics::Statistics,
@@ -18,7 +18,7 @@ use core::{
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
 use hv_abi::ids::{VcpuId, VcpuIndex};
-use paravirt_irq::VcpuInterrupts;
+use paravirt_irq::{BackEnd as _, Line as IrqLine, Listed, VcpuInterrupts};
 
 /// What a vCPU is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,7 @@ struct Owned {
     keys: Keys,
     line: Line,
     gic: SavedInterface,
+    listed: Listed,
 }
 
 /// A virtual core of a VM.
@@ -146,6 +147,7 @@ impl Vcpu {
                 keys: Keys::default(),
                 line: Line::new(),
                 gic: SavedInterface::default(),
+                listed: Listed::new(),
             }),
         }
     }
@@ -273,6 +275,12 @@ impl Claimed {
         unsafe { &mut (*self.0.owned.get()).gic }
     }
 
+    pub(crate) fn lists(&mut self) -> lists::Saved<'_> {
+        // SAFETY: as `regs`.
+        let owned = unsafe { &mut *self.0.owned.get() };
+        (&mut owned.listed, &mut owned.gic)
+    }
+
     /// Makes the vCPU as it is when it starts at `entry`, with `argument` in x0.
     pub(crate) fn reset(&mut self, entry: u64, argument: u64) {
         *self.regs() = GpRegs::start(entry, argument);
@@ -289,6 +297,10 @@ impl Claimed {
         }
         if bcm2836::of(self.0).is_some() {
             gic::enable_sources(self.0);
+        }
+        if lists::has(self.0.vm()) {
+            let (listed, interface) = self.lists();
+            (*listed, *interface) = Default::default();
         }
     }
 
@@ -342,21 +354,33 @@ impl Loaded {
         unsafe { &mut (*self.0.owned.get()).line }
     }
 
-    /// Sets the virtual interrupt line from what is pending; that of a VM with a GIC stays low, and list registers hold it.
+    /// Where its virtual interface is while it is not loaded.
+    pub(crate) fn gic(&mut self) -> &mut SavedInterface {
+        // SAFETY: as `regs`.
+        unsafe { &mut (*self.0.owned.get()).gic }
+    }
+
+    /// Changes what list registers hold of it.
+    pub(crate) fn with_listed(&self, change: impl FnOnce(&mut Listed)) {
+        // SAFETY: as `regs`; `change` is code that does not know of this vCPU, so it is borrowed once.
+        change(unsafe { &mut (*self.0.owned.get()).listed });
+    }
+
+    /// Brings what is pending to the vCPU: by the virtual interrupt line; that of a VM whose interrupts come by list registers stays low.
     #[inline(always)]
     pub(crate) fn update_line(&self) {
-        let mut line = self.0.irqs.line();
-        if gic::is_possible()
-            && line
-            && let Some(gic) = &self.vm().gic
-        {
-            gic::update(gic, self.0, self.core());
-            line = false;
+        let (vm, irqs) = (self.vm(), &self.0.irqs);
+        if gic::is_possible() && vm.by_list_registers() {
+            if irqs.line() {
+                gic::bring(self);
+            }
+            return crate::arch::set_virtual_irq(self.0.hcr.get(), false);
         }
         if let Some(controllers) = bcm2836::of(self.0) {
-            line = controllers.update(self.0, self.core());
+            let line = controllers.update(self.0, self.core());
+            return crate::arch::set_virtual_irq(self.0.hcr.get(), line);
         }
-        crate::arch::set_virtual_irq(self.0.hcr.get(), line);
+        IrqLine(|high| crate::arch::set_virtual_irq(self.0.hcr.get(), high)).update(irqs);
     }
 }
 

@@ -137,6 +137,8 @@ pub struct Vm {
     pub(crate) gic: Option<Box<Gic>>,
     /// Its controllers of BCM2836, likewise.
     pub(crate) bcm2836: Option<Box<Bcm2836>>,
+    /// Its para-virtual interrupts come by list registers.
+    pub(crate) list_registers: bool,
     /// Its virtual counter starts when it does; otherwise it is the physical one.
     pub(crate) time_from_start: bool,
     /// CNTVOFF_EL2: how far its virtual counter is behind the physical one.
@@ -187,6 +189,7 @@ impl Vm {
             device_irqs: routing::NOTHING,
             gic: None,
             bcm2836: None,
+            list_registers: false,
             time_from_start: false,
             counter_offset: AtomicU64::new(0),
             messaging,
@@ -204,6 +207,12 @@ impl Vm {
     #[inline]
     pub(crate) fn is_primary(&self) -> bool {
         self.id == VmId::PRIMARY
+    }
+
+    /// Whether its interrupts come by list registers, and not by the virtual interrupt line.
+    #[inline(always)]
+    pub(crate) fn by_list_registers(&self) -> bool {
+        self.gic.is_some() || self.list_registers
     }
 
     /// Whether it has a service with this UUID; zero stands for any.

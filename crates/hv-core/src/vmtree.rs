@@ -101,6 +101,8 @@ pub(crate) struct SecondaryTree<'a> {
     pub(crate) gic: Option<Place>,
     /// Where its controllers of BCM2836 are, likewise.
     pub(crate) bcm2836: Option<bcm2836::Place>,
+    /// Its para-virtual interrupts come by list registers.
+    pub(crate) list_registers: bool,
     /// The machine's counter has the erratum that is named so.
     pub(crate) allwinner: bool,
     /// Where the memory regions are for which its partition manifest has no address, in the manifest's order.
@@ -120,7 +122,7 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     if is_possible()
         && let Some(place) = tree.gic
     {
-        gic(&mut fdt, place, tree.vcpus);
+        gic(&mut fdt, place, tree.vcpus, [2, 2])?;
     }
     let local = tree.bcm2836.filter(|_| bcm2836::is_possible());
     if let Some(place) = local {
@@ -153,24 +155,29 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     }
     fdt.end();
 
-    hypervisor(&mut fdt, Some(tree.name), &[]);
+    hypervisor(&mut fdt, Some(tree.name), is_possible() && tree.list_registers, &[]);
     fdt.end();
     fdt.finish().ok_or(Error::Write)
 }
 
 /// A GIC that all interrupts in the tree are of (bindings, `interrupt-controller/arm,gic.yaml` and `arm,gic-v3.yaml`); in the open root,
-/// which it ends the properties of.
-fn gic(fdt: &mut Writer, place: Place, vcpus: u16) {
-    const PHANDLE: u32 = 1;
+/// which it ends the properties of, and whose addresses and sizes have so many `cells`.
+fn gic(fdt: &mut Writer, place: Place, vcpus: u16, cells: [u32; 2]) -> Result<(), Error> {
+    // Not one that the machine's tree has already.
+    const PHANDLE: u32 = 0x6d61_7267;
+    let parts = place.parts(vcpus);
     fdt.cells("interrupt-parent", &[PHANDLE]);
-    let [distributor, other] = place.parts(vcpus);
-    fdt.begin_at("interrupt-controller", distributor.0);
+    fdt.begin_at("interrupt-controller", parts.first().map_or(0, |distributor| distributor.base));
     fdt.text("compatible", if matches!(place, Place::V2 { .. }) { "arm,gic-400" } else { "arm,gic-v3" });
-    fdt.long("reg", &[distributor.0, distributor.1, other.0, other.1]);
+    fdt.property("reg", &reg(cells, &parts)?);
+    if parts.len() > 2 {
+        fdt.cells("#redistributor-regions", &[parts.len() as u32 - 1]);
+    }
     fdt.property("interrupt-controller", &[]);
     fdt.cells("#interrupt-cells", &[3]);
     fdt.cells("phandle", &[PHANDLE]);
     fdt.end();
+    Ok(())
 }
 
 /// Controllers of BCM2836, the local one of which all interrupts in the tree are (bindings, `interrupt-controller/brcm,bcm2836-l1-intc.yaml`
@@ -335,14 +342,11 @@ pub(crate) fn super_secondary(
     boot_data(&mut fdt, tree.bootargs, tree.ramdisk);
     fdt.end();
     for node in machine.children() {
-        let replaced = matches!(node.name(), "cpus" | "chosen" | "reserved-memory" | "hypervisor")
-            || node.base_name() == "memory"
-            || is_compatible(&node, "arm,psci");
-        if !replaced {
+        if !OF_PRIMARY.contains(&node.name()) && !is_replaced(&node) {
             copy(&mut fdt, &node, DEPTH_MAX - 1, Some(kept))?;
         }
     }
-    hypervisor(&mut fdt, Some(tree.name), &[]);
+    hypervisor(&mut fdt, Some(tree.name), is_possible() && tree.list_registers, &[]);
     fdt.end();
     fdt.finish().ok_or(Error::Write)
 }
@@ -356,14 +360,29 @@ pub(crate) struct PrimaryTree<'a> {
     pub(crate) bootargs: &'a str,
     /// First address, and the one after the last.
     pub(crate) ramdisk: Option<(u64, u64)>,
+    /// It has the machine's devices, but for these.
+    pub(crate) hidden: Option<&'a [&'a str]>,
+    /// Where its virtual GIC is, and for how many vCPUs, if it has one.
+    pub(crate) gic: Option<(Place, u16)>,
 }
 
 /// Makes the tree of the primary from the machine's.
 pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<u8>, Error> {
     let machine = Tree::new(machine_dtb).map_err(Error::Malformed)?.root();
+    let own_gic = tree.gic.filter(|_| is_possible());
+    // The machine's, among its devices, is where the virtual one is.
+    let mut kept = Kept { hidden: tree.hidden.unwrap_or_default(), controllers: &[] };
+    if own_gic.is_some() && tree.hidden.is_some() {
+        kept.controllers = &[GIC_V3, GIC_V2];
+    }
     let mut fdt = Writer::new();
     fdt.begin("");
-    properties(&mut fdt, &machine, &THE_MACHINES);
+    properties(&mut fdt, &machine, kept.left_out());
+    if is_possible()
+        && let Some((place, vcpus)) = own_gic.filter(|_| kept.controllers.is_empty())
+    {
+        gic(&mut fdt, place, vcpus, root_cells(&machine))?;
+    }
 
     let memory_base = tree.regions.first().map_or(0, |region| region.base);
     fdt.begin_at("memory", memory_base);
@@ -377,20 +396,27 @@ pub(crate) fn primary(machine_dtb: &[u8], tree: &PrimaryTree<'_>) -> Result<Vec<
     fdt.end();
 
     for node in machine.children() {
-        match node.name() {
-            "cpus" | "reserved-memory" => {
-                copy(&mut fdt, &node, DEPTH_MAX - 1, Some(Kept { hidden: &[], controllers: &[] }))?;
-            }
-            _ if is_compatible(&node, "arm,armv8-timer") || is_compatible(&node, "arm,armv7-timer") => {
-                copy(&mut fdt, &node, DEPTH_MAX - 1, Some(Kept { hidden: &[], controllers: &[] }))?;
-            }
-            _ => {}
+        let own = OF_PRIMARY.contains(&node.name())
+            || is_compatible(&node, "arm,armv8-timer")
+            || is_compatible(&node, "arm,armv7-timer")
+            || tree.hidden.is_some() && !is_replaced(&node);
+        if own {
+            copy(&mut fdt, &node, DEPTH_MAX - 1, Some(kept))?;
         }
     }
     psci(&mut fdt);
-    hypervisor(&mut fdt, None, tree.others);
+    hypervisor(&mut fdt, None, false, tree.others);
     fdt.end();
     fdt.finish().ok_or(Error::Write)
+}
+
+/// Nodes at the top of the machine's tree that are the primary's as they are.
+const OF_PRIMARY: [&str; 2] = ["cpus", "reserved-memory"];
+
+/// Whether a node at the top of the machine's tree is made anew for a VM that sees physical addresses.
+#[inline(never)]
+fn is_replaced(node: &Node<'_>) -> bool {
+    ["chosen", "hypervisor", "memory"].contains(&node.base_name()) || is_compatible(node, "arm,psci")
 }
 
 /// Whether a `compatible` string of the node begins with `prefix`.
@@ -465,11 +491,14 @@ fn ramdisk(fdt: &mut Writer, ramdisk: Option<(u64, u64)>) {
 }
 
 /// The node that says who is below, and to the primary, whom it is to run.
-fn hypervisor(fdt: &mut Writer, vm_name: Option<&str>, others: &[(u16, &str, &str)]) {
+fn hypervisor(fdt: &mut Writer, vm_name: Option<&str>, list_registers: bool, others: &[(u16, &str, &str)]) {
     fdt.begin("hypervisor");
     fdt.text("compatible", "margay,hypervisor");
     if let Some(name) = vm_name {
         fdt.text("margay,vm-name", name);
+    }
+    if list_registers {
+        fdt.property("margay,list-registers", &[]);
     }
     if !others.is_empty() {
         fdt.cells("#address-cells", &[1]);
@@ -488,13 +517,25 @@ fn hypervisor(fdt: &mut Writer, vm_name: Option<&str>, others: &[(u16, &str, &st
 /// What is in an open memory node, with `reg` in the root's cells; closes it.
 #[inline(never)]
 fn memory(fdt: &mut Writer, root: &Node<'_>, regions: &[Region]) -> Result<(), Error> {
-    // DT spec, 2.3.5.
+    let reg = reg(root_cells(root), regions)?;
+    fdt.text("device_type", "memory");
+    fdt.property("reg", &reg);
+    fdt.end();
+    Ok(())
+}
+
+/// How many cells addresses have in a root node, and sizes (DT spec, 2.3.5).
+fn root_cells(root: &Node<'_>) -> [u32; 2] {
     let cells = |property, default| match root.value(property) {
         None => default,
         Some(value) => value.as_array().map_or(0, |cells| u32::from_be_bytes(*cells)),
     };
-    let (address_cells @ 1..=2, size_cells @ 1..=2) = (cells("#address-cells", 2), cells("#size-cells", 1))
-    else {
+    [cells("#address-cells", 2), cells("#size-cells", 1)]
+}
+
+/// `reg` of these regions.
+fn reg(cells: [u32; 2], regions: &[Region]) -> Result<Vec<u8>, Error> {
+    let [address_cells @ 1..=2, size_cells @ 1..=2] = cells else {
         return Err(Error::RootCells);
     };
     let mut reg = Vec::new();
@@ -514,10 +555,7 @@ fn memory(fdt: &mut Writer, root: &Node<'_>, regions: &[Region]) -> Result<(), E
             left -= len;
         }
     }
-    fdt.text("device_type", "memory");
-    fdt.property("reg", &reg);
-    fdt.end();
-    Ok(())
+    Ok(reg)
 }
 
 #[cfg(test)]
@@ -525,6 +563,7 @@ mod tests {
     use super::*;
     use alloc::format;
     use alloc::string::ToString;
+    use drivers_gic::RedistributorRegion;
     use dtoolkit::{
         Node as _, Property as _,
         fdt::{Fdt, FdtNode, FdtProperty},
@@ -566,6 +605,7 @@ mod tests {
             allwinner: false,
             gic: None,
             bcm2836: None,
+            list_registers: false,
             regions: &[],
         };
         let dtb = secondary(&ask).unwrap();
@@ -686,6 +726,7 @@ mod tests {
             allwinner: false,
             gic: None,
             bcm2836: None,
+            list_registers: false,
             regions: &[],
         };
         let own = |cells: u32, cores: u32| {
@@ -769,6 +810,8 @@ mod tests {
         regions: &[Region::new(0x4010_0000, 0x1000_0000), Region::new(0x6000_0000, 0x1_8000_0000)],
         bootargs: "run all",
         ramdisk: Some((0x6000_0000, 0x6000_0100)),
+        hidden: None,
+        gic: None,
     };
 
     #[test]
@@ -804,6 +847,64 @@ mod tests {
         assert_eq!(chosen, ["vendor,kept", "bootargs", "linux,initrd-start", "linux,initrd-end"]);
         assert_eq!(bytes(fdt, "/chosen", "bootargs"), b"run all\0");
         assert_eq!(cells(fdt, "/chosen", "linux,initrd-start"), [0, 0x6000_0000]);
+    }
+
+    #[test]
+    fn a_primary_with_the_devices_has_all_but_those_that_are_hidden() {
+        let tree = PrimaryTree { hidden: Some(&["serial@9000000"]), ..PRIMARY };
+        let dtb = primary(&machine(2, 2, 0), &tree).unwrap();
+        let fdt = Fdt::new(&dtb).unwrap();
+        let top = [
+            "memory@40100000",
+            "chosen",
+            "aliases",
+            "cpus",
+            "reserved-memory",
+            "timer",
+            "soc",
+            "psci",
+            "hypervisor",
+        ];
+        assert_eq!(names(&fdt.root()), top);
+        assert_eq!(fdt.find_node("/soc").unwrap().children().count(), 0);
+        assert_eq!(bytes(fdt, "/psci", "method"), b"hvc\0");
+        assert_eq!(bytes(fdt, "/hypervisor", "compatible"), b"margay,hypervisor\0");
+        assert_eq!(bytes(fdt, "/chosen", "bootargs"), b"run all\0");
+        let dtb = primary(&machine(2, 2, 0), &PrimaryTree { hidden: Some(&[]), ..PRIMARY }).unwrap();
+        assert_eq!(names(&Fdt::new(&dtb).unwrap().find_node("/soc").unwrap()), ["serial@9000000"]);
+    }
+
+    #[test]
+    fn a_gic_is_written_in_the_machines_cells() {
+        static REGIONS: [RedistributorRegion; 2] = [
+            RedistributorRegion::new(0x80a_0000, 0x4_0000),
+            RedistributorRegion::new(0x1000_0000, 0x10_0000),
+        ];
+        let v3 = Place::V3 { distributor: 0x800_0000, redistributors: &REGIONS };
+        let made = |place, vcpus, cells| {
+            let mut fdt = Writer::new();
+            fdt.begin("");
+            gic(&mut fdt, place, vcpus, cells).unwrap();
+            fdt.end();
+            fdt.finish().unwrap()
+        };
+        let path = "/interrupt-controller@8000000";
+        let dtb = made(v3, 3, [2, 2]);
+        let fdt = Fdt::new_unchecked(&dtb);
+        let reg = [0, 0x800_0000, 0, 0x1_0000, 0, 0x80a_0000, 0, 0x4_0000, 0, 0x1000_0000, 0, 0x2_0000];
+        assert_eq!(cells(fdt, path, "reg"), reg);
+        assert_eq!(cells(fdt, path, "#redistributor-regions"), [2]);
+        assert_eq!(cells(fdt, path, "phandle"), cells(fdt, "/", "interrupt-parent"));
+        // One region is enough for two.
+        let dtb = made(v3, 2, [1, 1]);
+        let fdt = Fdt::new_unchecked(&dtb);
+        assert_eq!(cells(fdt, path, "reg"), [0x800_0000, 0x1_0000, 0x80a_0000, 0x4_0000]);
+        assert!(property(fdt, path, "#redistributor-regions").is_none());
+        assert_eq!(v3.room(), 10);
+        let dtb = made(Place::V2 { distributor: 0x800_0000, cpu_interface: 0x801_0000 }, 2, [2, 1]);
+        let fdt = Fdt::new_unchecked(&dtb);
+        assert_eq!(bytes(fdt, path, "compatible"), b"arm,gic-400\0");
+        assert_eq!(cells(fdt, path, "reg"), [0, 0x800_0000, 0x1000, 0, 0x801_0000, 0x2000]);
     }
 
     #[test]
@@ -855,6 +956,7 @@ mod tests {
                 allwinner: true,
                 gic: None,
                 bcm2836: None,
+                list_registers: false,
                 regions: &[],
             };
             for tree in [primary(&dtb, &PRIMARY), amended(&dtb, &ask)].into_iter().flatten() {

@@ -396,8 +396,8 @@ impl Ownership {
     pub fn holds(&mut self, vm: VmId, handle: Handle) -> bool {
         let Ok((owner, slot)) = self.complete(handle) else { return false };
         let Ok(sender) = find(&mut self.senders, owner) else { return false };
-        let mut borrowers = sender.get(slot).into_iter().flat_map(|t| &t.borrowers);
-        borrowers.any(|borrower| borrower.vm == vm && borrower.holds.is_some())
+        let Some(transaction) = sender.get(slot) else { return false };
+        transaction.borrowers.iter().any(|borrower| borrower.vm == vm && borrower.holds.is_some())
     }
 
     /// Takes back what `vm` has retrieved, at its own request.

@@ -6,9 +6,13 @@
 //!
 //! * [`VcpuInterrupts`] is the hypervisor's half: the state of one vCPU's controller. Any core may make an id pending
 //!   at any time; only the core that runs the vCPU enables and takes. All of it is lock-free.
-//! * `guest` (AArch64 only) is the guest's half: a driver over the calls of [`hv_abi::paravirt`].
+//! * [`BackEnd`] is how what is pending comes to the guest: by the virtual IRQ line ([`Line`]), with a call for each interrupt, or by
+//!   list registers ([`Lists`]), where the hardware has them, without any exit.
+//! * `guest` (AArch64 only) is the guest's half: a driver over the calls of [`hv_abi::paravirt`], and one over GICv3's CPU interface
+//!   for list registers.
 #![no_std]
 
+mod back_end;
 #[cfg(target_arch = "aarch64")]
 pub mod guest;
 mod state;
@@ -16,6 +20,7 @@ mod sync {
     pub(crate) use core::sync::atomic::{AtomicU64, Ordering};
 }
 
+pub use back_end::{BackEnd, Line, ListRegisters, ListState, Listed, Lists, MAX_LIST_REGISTERS};
 pub use state::VcpuInterrupts;
 
 impl VcpuInterrupts {

@@ -51,6 +51,12 @@ impl VcpuInterrupts {
         self.enabled.load(Ordering::SeqCst) & id.bit() != 0
     }
 
+    /// Whether an id is enabled. Only the core that runs the vCPU knows.
+    #[inline(always)]
+    pub fn is_enabled(&self, id: VirtIntId) -> bool {
+        self.enabled.load(Ordering::Relaxed) & id.bit() != 0
+    }
+
     /// Whether an id is pending, enabled or not.
     pub fn is_pending(&self, id: VirtIntId) -> bool {
         self.pending.load(Ordering::SeqCst) & id.bit() != 0
@@ -69,5 +75,15 @@ impl VcpuInterrupts {
         let id = VirtIntId::lowest(ready)?;
         self.pending.fetch_and(!id.bit(), Ordering::SeqCst);
         Some(id)
+    }
+
+    /// Takes those of `ids` that are pending and enabled: bits, as [`VirtIntId::bit`] has them.
+    #[inline(always)]
+    pub fn take_of(&self, ids: u64) -> u64 {
+        let ready = self.pending.load(Ordering::SeqCst) & self.enabled.load(Ordering::Relaxed) & ids;
+        if ready != 0 {
+            self.pending.fetch_and(!ready, Ordering::SeqCst);
+        }
+        ready
     }
 }

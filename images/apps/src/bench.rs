@@ -182,6 +182,16 @@ fn yield_processor() {
     unsafe { asm!("yield", options(nomem, nostack, preserves_flags)) };
 }
 
+/// The program of a VM with list registers that is measured.
+pub fn guest_lists(app: &App) -> Status {
+    if app.cores() > 1 {
+        report("lists-ipi", inter_core_interrupt());
+    } else {
+        report("lists-timer-interrupt", timer_interrupt());
+    }
+    Status::SUCCESS
+}
+
 /// The program of a VM with a virtual GIC that is measured.
 pub fn guest_gic(app: &App) -> Status {
     if app.cores() > 1 {

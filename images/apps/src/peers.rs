@@ -72,7 +72,8 @@ pub fn main(app: &App) -> Status {
     let mapped = guest::rxtx_map(Ipa(tx.phys().0), Ipa(rx.phys().0));
     check("mailbox", agreed && mapped.is_ok());
     let buffers = Buffers { tx: tx.leak(), rx: rx.leak(), version };
-    let mut party = Party { me, peer, buffers, got: Vec::new(), times: 0 };
+    let has_gic = app.machine().interrupt_controller().is_some();
+    let mut party = Party { me, peer, buffers, got: Vec::new(), times: 0, has_gic };
     match line.get("role") {
         Some("server") => party.serve(),
         Some("phoenix") => party.rise(app),
@@ -93,6 +94,8 @@ struct Party {
     /// Where the memory of the last transaction is, page by page.
     got: Vec<usize>,
     times: u64,
+    /// Its interrupts come from a GIC.
+    has_gic: bool,
 }
 
 fn code(result: Result<u64, Error>) -> [u64; 5] {
@@ -380,8 +383,9 @@ impl Party {
         });
         let released = guest::rx_release().is_ok();
         let none = messages::notification_get(self.me, VcpuIndex(0)) == Ok((0, 0));
-        let interrupt = ffa_feature(ffa::FEATURE_NOTIFICATION_PENDING)
-            == Some(paravirt::NOTIFICATION_PENDING.number().into());
+        let id = paravirt::NOTIFICATION_PENDING;
+        let number = if self.has_gic { paravirt::gic_intid(id) } else { Some(id.number()) };
+        let interrupt = ffa_feature(ffa::FEATURE_NOTIFICATION_PENDING) == number.map(u64::from);
         check("message", sent && busy && read && released)
             & check("notification", created && bound && rung && none && interrupt)
     }

@@ -108,6 +108,7 @@ pub(crate) fn virtual_timer() -> (u64, u64) {
 }
 pub(crate) fn mask_virtual_timer() {}
 pub(crate) fn mask_physical_timer() {}
+pub(crate) fn watch_timer(_: u64, _: u64) {}
 pub(crate) fn inject_sync(_: u64) {}
 pub(crate) fn set_el1_fault_address(_: u64) {}
 pub(crate) fn revision(_: bool) -> u64 {

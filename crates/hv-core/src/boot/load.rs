@@ -70,28 +70,53 @@ pub(super) fn memory_base(vm: &VmSpec<'_>, placement: &Placement) -> u64 {
     if vm.kind == Kind::SuperSecondary { placement.pa.0 } else { layout::RAM_BASE }
 }
 
-/// Where a VM's virtual GIC is, if it has one: where the machine's is, for one that has the machine's devices.
+/// Where a VM's virtual GIC is, if it has one: where the machine's is, for one that sees physical addresses.
 pub(super) fn gic_place(vm: &VmSpec<'_>, machine: &Machine<'_>) -> Option<gic::Place> {
-    if !vm.gic || bcm2836::is_possible() {
+    if !vm.gic && !vm.list_registers || vm.gic && bcm2836::is_possible() {
         return None;
     }
     let Some(interface) = gic::interface() else {
         fail!(
-            "{} is to have a GIC (margay,gic), which this hypervisor has not been built for",
+            "{} is to have a GIC, or list registers, which this hypervisor has not been built for",
             Text(vm.debug_name)
         )
     };
     let version = interface.version();
-    if version == Version::V2 && vm.vcpu_count > gic::V2_CPUS {
+    if !vm.gic {
+        if version == Version::V2 {
+            fail!("{} is to have list registers, which needs GICv3", Text(vm.debug_name));
+        }
+        return None;
+    }
+    let real = if vm.kind == Kind::Secondary { None } else { gic::Place::real(version, machine) };
+    let place = real.unwrap_or_else(|| gic::Place::usual(version));
+    let vcpus = vcpus(vm, machine);
+    if u64::from(vcpus) > place.room() {
         fail!(
             "{} has {} vCPUs, and is to have a GIC (margay,gic): this machine's has room for {}",
             Text(vm.debug_name),
-            vm.vcpu_count,
-            gic::V2_CPUS
+            vcpus,
+            place.room()
         );
     }
-    let real = if vm.kind == Kind::SuperSecondary { gic::Place::real(version, machine) } else { None };
-    Some(real.unwrap_or_else(|| gic::Place::usual(version)))
+    Some(place)
+}
+
+/// The same for the primary's tree.
+fn primary_gic(vm: &VmSpec<'_>, machine: &Machine<'_>) -> Option<(gic::Place, u16)> {
+    if !gic::is_possible() {
+        return None;
+    }
+    Some((gic_place(vm, machine)?, vcpus(vm, machine)))
+}
+
+/// How many vCPUs a VM has.
+fn vcpus(vm: &VmSpec<'_>, machine: &Machine<'_>) -> u16 {
+    if vm.kind == Kind::Primary {
+        machine.cores().filter(|core| core.enabled).count() as u16
+    } else {
+        vm.vcpu_count as u16
+    }
 }
 
 /// Where a VM's controllers of BCM2836 are, likewise.
@@ -100,11 +125,16 @@ pub(super) fn bcm2836_place(vm: &VmSpec<'_>, machine: &Machine<'_>) -> Option<bc
         return None;
     }
     let name = Text(vm.debug_name);
+    if vm.kind == Kind::Primary {
+        fail!(
+            "{name} is the primary, which cannot have interrupt controllers of this machine's kind (margay,gic)"
+        );
+    }
     if vm.vcpu_count > bcm2836::CPUS {
         fail!(
             "{name} has {} vCPUs, and is to have an interrupt controller (margay,gic): this machine's has room for {}",
-            vm.vcpu_count,
-            bcm2836::CPUS
+            Dec(vm.vcpu_count.into()),
+            Dec(bcm2836::CPUS.into())
         );
     }
     if vm.kind != Kind::SuperSecondary {
@@ -140,6 +170,7 @@ fn tree(
         name: vm.debug_name,
         gic: gic_place(vm, devices.machine),
         bcm2836: bcm2836_place(vm, devices.machine),
+        list_registers: vm.list_registers,
         allwinner: devices.machine.timer().is_some_and(|timer| timer.allwinner_erratum),
         regions: &regions,
     };
@@ -169,8 +200,8 @@ fn checked(tree: Result<Vec<u8>, vmtree::Error>, vm: &VmSpec<'_>, room: u64) -> 
 
 /// Loads the primary.
 #[inline(never)]
-pub(super) fn primary(bundle: &Bundle<'_>, plan: &Plan, machine: &Machine<'_>) -> Start {
-    let vm = bundle.primary();
+pub(super) fn primary(bundle: &Bundle<'_>, plan: &Plan, devices: &Devices<'_>) -> Start {
+    let (vm, machine) = (bundle.primary(), devices.machine);
     let place = &plan.primary;
     copy(place.kernel_pa.0, vm.kernel);
     let mut ramdisk = None;
@@ -183,7 +214,14 @@ pub(super) fn primary(bundle: &Bundle<'_>, plan: &Plan, machine: &Machine<'_>) -
     for vm in bundle.secondaries() {
         others.push((vm.index, vm.debug_name, vm.control.unwrap_or_default()));
     }
-    let tree = vmtree::PrimaryTree { others: &others, regions: &place.regions, bootargs, ramdisk };
+    let tree = vmtree::PrimaryTree {
+        others: &others,
+        regions: &place.regions,
+        bootargs,
+        ramdisk,
+        hidden: if vm.devices { Some(&devices.hidden) } else { None },
+        gic: primary_gic(vm, machine),
+    };
     let room = bundle.primary_needs(machine.dtb().len()).tree;
     copy(place.tree_pa.0, &checked(vmtree::primary(machine.dtb(), &tree), vm, room));
     (place.kernel_pa.0, place.tree_pa.0)

@@ -15,7 +15,7 @@ use crate::{
     el2_map::{self, El2Map, Kind, STACK_SIZE},
     firmware::{self, Whitelist},
     gic::{self, Gic},
-    interrupt::TIMERS,
+    interrupt::{STAND_IN, TIMERS},
     percore::Core,
     plan::{Memory, Plan, Region, Request},
     reload::Reload,
@@ -30,6 +30,7 @@ use crate::{
 use ::bundle::{Service, VmSpec};
 use alloc::{boxed::Box, vec, vec::Vec};
 use bundle::Bundle;
+use core::sync::atomic::Ordering;
 use hv_abi::{
     SMCCC_NOT_SUPPORTED,
     ids::{Ipa, Pa, VcpuIndex, VmId},
@@ -132,7 +133,7 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     let mut kept = Vec::new();
     board::devices(&machine, &mut |base, bytes| kept.push(devices::pages(base, bytes)));
     let devices = Devices::new(&machine, &ram, kept, bundle.devices());
-    let primary = load::primary(&bundle, &plan, &machine);
+    let primary = load::primary(&bundle, &plan, &devices);
 
     let mut own = El2Map::new(&layout);
     own.identity(pool.base, pool.len, Kind::Data);
@@ -172,7 +173,14 @@ fn enter(core: &'static Core) -> ! {
     arch::init_core(system.vtcr);
     arch::stop_timers();
     arch::flush_all_vms();
-    if let Err(why) = board::init_core(core.mpidr, &TIMERS.ids()) {
+    let [virtual_timer, physical_timer] = TIMERS.ids();
+    let stand_in = STAND_IN.load(Ordering::Relaxed);
+    let done = if gic::is_possible() && stand_in != u32::MAX {
+        board::init_core(core.mpidr, &[virtual_timer, physical_timer, stand_in])
+    } else {
+        board::init_core(core.mpidr, &[virtual_timer, physical_timer])
+    };
+    if let Err(why) = done {
         fail!("{}", Text(why));
     }
     firmware::probe();
@@ -264,7 +272,7 @@ fn pool_bytes(bundle: &Bundle<'_>, cores: usize, ram: &[Region]) -> u64 {
         bundle.secondaries().iter().map(|vm| spare_tables(vm.mem_size.unwrap_or_default())).sum();
     let spare = spare + spare_tables(u64::MAX);
     let pages = ram.iter().map(|r| r.len / layout::PAGE).sum::<u64>();
-    let gic = if gic::is_possible() { gic::bytes(vcpus / vms + 1) } else { 0 };
+    let gic = if gic::is_possible() { gic::bytes((vcpus + cores as u64) / vms + 1) } else { 0 };
     let per_vm = gic + 12 * layout::PAGE + size_of::<Vm>() as u64 + Ownership::BYTES_PER_VM as u64;
     let bytes = fixed
         + cores as u64 * (per_core + size_of::<Vcpu>() as u64)
@@ -360,11 +368,14 @@ fn build(
         );
         if let Some(place) = load::gic_place(spec, machine).filter(|_| gic::is_possible()) {
             let mut affinities = vm.vcpus.iter().map(Vcpu::affinity);
-            vm.gic = Some(Box::new(Gic::new(vm.id, &mut affinities, &routes, place)));
+            let timers =
+                if kind == VmKind::Secondary { gic::Timers::USUAL } else { gic_timers(machine, kind) };
+            vm.gic = Some(Box::new(Gic::new(vm.id, &mut affinities, &routes, place, timers)));
         }
         if let Some(place) = load::bcm2836_place(spec, machine).filter(|_| bcm2836::is_possible()) {
             vm.bcm2836 = Some(Box::new(Bcm2836::new(place)));
         }
+        vm.list_registers = spec.list_registers;
         vm.time_from_start = spec.time_from_start;
         vm.start_time();
         vm.whitelist = Whitelist { functions: spec.smc_whitelist, permissive: spec.smc_whitelist_permissive };
@@ -406,10 +417,11 @@ fn build(
     (system, reloads)
 }
 
-/// Device interrupts are those VMs' whose manifests have the devices; all others are the super-secondary's, or nobody's.
+/// Device interrupts are those VMs' whose manifests have the devices; all others are the super-secondary's, or the VM's that has its
+/// place, or nobody's.
 #[inline(never)]
 fn routes(bundle: &Bundle<'_>) -> Routes {
-    let with_devices = |vm: &&VmSpec<'_>| vm.kind == ::bundle::Kind::SuperSecondary;
+    let with_devices = |vm: &&VmSpec<'_>| vm.devices;
     let mut routes = Routes::new(bundle.vms().iter().find(with_devices).map(id_of));
     routes.forwards = bundle.forwards_interrupts();
     for (vm, device) in bundle.devices() {
@@ -418,6 +430,21 @@ fn routes(bundle: &Bundle<'_>) -> Routes {
         }
     }
     routes
+}
+
+/// The timers of a VM with a GIC that sees the machine's tree.
+#[inline(never)]
+fn gic_timers(machine: &Machine<'_>, kind: VmKind) -> gic::Timers {
+    let (virtual_timer, physical) = timers(machine);
+    if kind != VmKind::Primary {
+        return gic::Timers { own: virtual_timer, second: None };
+    }
+    // While another VM runs, that one has the virtual timer.
+    let Some(id) = machine.timer().and_then(|timer| timer.hypervisor) else {
+        fail!("the device tree has no hypervisor timer, which a primary with a GIC (margay,gic) needs")
+    };
+    STAND_IN.store(id.number(), Ordering::Relaxed);
+    gic::Timers { own: physical, second: Some(virtual_timer) }
 }
 
 fn messaging(spec: &VmSpec<'_>, kind: VmKind) -> Messaging {
@@ -499,7 +526,7 @@ fn tables(
             map(region.base, region.base, region.len, Access::RWX, MemoryType::Normal);
         }
     }
-    if spec.kind == ::bundle::Kind::SuperSecondary {
+    if spec.devices {
         for device in &devices.regions {
             map(device.base, device.base, device.len, Access::RW, MemoryType::Device);
         }

@@ -2,7 +2,7 @@
 
 use super::{access, answer};
 use crate::{
-    console,
+    console, gic,
     run::{self, Next},
     vcpu::{Loaded, VcpuState},
 };
@@ -42,7 +42,7 @@ pub(super) fn features(mut current: Loaded) -> Next {
     let known = spoken && access::is_ffa(function) && access::may_call(function, vm.kind);
     let special =
         [ffa::ERROR, ffa::SUCCESS, ffa::SUCCESS_64, ffa::INTERRUPT, ffa::FEATURES, ffa::MEM_RETRIEVE_RESP];
-    let id = |interrupt: VirtIntId| Ok((interrupt.number().into(), 0));
+    let id = |interrupt: VirtIntId| Ok((gic::number(vm, interrupt).into(), 0));
     let result = match function {
         ffa::FEATURE_NOTIFICATION_PENDING => id(paravirt::NOTIFICATION_PENDING),
         ffa::FEATURE_SCHEDULE_RECEIVER if current.vm().is_primary() => id(paravirt::SCHEDULE_RECEIVER),

@@ -2,6 +2,7 @@
 
 use super::notify;
 use crate::{
+    gic, lists,
     run::{self, Next},
     system::System,
     vcpu::{Loaded, Vcpu, VcpuState},
@@ -20,7 +21,8 @@ const FAILED: u64 = u64::MAX;
 #[inline(never)]
 pub(super) fn get(mut current: Loaded) -> Next {
     let taken = current.vcpu().irqs.take();
-    if taken == Some(paravirt::DEVICE) {
+    // One whose interrupts come by list registers has taken the sign of it there.
+    if taken == Some(paravirt::DEVICE) || taken.is_none() && lists::has(current.vm()) {
         return get_device(current);
     }
     current.regs().x[0] = u64::from(taken.map_or(paravirt::NO_INTERRUPT, VirtIntId::number));
@@ -59,6 +61,10 @@ pub(super) fn enable(mut current: Loaded) -> Next {
         }
         _ => FAILED,
     };
+    if lists::has(current.vm()) {
+        // What it has disabled may be in one.
+        lists::update(&current);
+    }
     current.update_line();
     current.vcpu()
 }
@@ -67,7 +73,7 @@ pub(super) fn enable(mut current: Loaded) -> Next {
 pub(super) fn inject(mut current: Loaded) -> Next {
     let [_, vm, index, id, ..] = current.regs().arguments().0;
     let target = find_target(&current, VmId(vm as u16), index as u32).zip(VirtIntId::new(id & 0xffff_ffff));
-    let Some((target, id)) = target else {
+    let Some((target, id)) = target.filter(|(target, id)| gic::takes(target.vm(), *id)) else {
         current.regs().x[0] = FAILED;
         return current.vcpu();
     };

@@ -2,7 +2,7 @@
 
 use super::access;
 use crate::{
-    arch, console, firmware, report,
+    arch, console, firmware, gic, report,
     run::{self, Next},
     system::System,
     vcpu::{Loaded, VcpuState},
@@ -173,8 +173,10 @@ pub(super) fn primary_cpu_on(mut current: Loaded) -> Next {
 }
 
 /// `CPU_OFF` by the primary: the core goes off. If firmware refuses, so does the call.
-pub(super) fn primary_cpu_off(current: Loaded) -> Next {
+pub(super) fn primary_cpu_off(mut current: Loaded) -> Next {
     let vcpu = current.vcpu();
+    // Its interface goes off with the core: what is in it comes back to its GIC, of which only that is left.
+    gic::put_down(&mut current);
     // SAFETY: the vCPU is this core's, and nothing of it is needed any more: CPU_ON starts it afresh.
     unsafe { crate::vcpu::Claimed::assume(vcpu) }.release(VcpuState::Off);
     if firmware::call(psci::CPU_OFF, [0; 3]) == Status::Success.bits() {
@@ -183,6 +185,7 @@ pub(super) fn primary_cpu_off(current: Loaded) -> Next {
         crate::boot::core_started(current.core());
     }
     let _ = vcpu.claim(VcpuState::Off, current.core());
+    gic::pick_up(&mut current);
     status(current, Status::Denied)
 }
 

@@ -268,7 +268,7 @@ fn a_mailbox_wakes_the_vcpu_that_it_is_of() {
     Controller::change(|controller| controller.kicked = 0);
     write(first, MAILBOX_SET + 0x10, 1);
     assert_eq!(Controller::now().kicked, 1 << 1);
-    assert!(second.irqs.is_pending(paravirt::IPI), "it may be going to sleep at this moment");
+    assert!(second.irqs.is_pending(crate::gic::LOOK), "it may be going to sleep at this moment");
     claimed.release(VcpuState::Ready);
 }
 

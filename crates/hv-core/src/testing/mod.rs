@@ -51,6 +51,11 @@ mod raspi3;
 #[cfg(test)]
 mod running;
 pub mod sequence;
+#[cfg(test)]
+mod virtual_gic;
+
+#[cfg(test)]
+pub(crate) use virtual_gic::list_registers;
 
 thread_local! {
     /// Pages of memory, by physical address.
@@ -298,7 +303,15 @@ fn is_refused(vcpu: &'static Vcpu, call: &[u64], code: ffa::Error) {
 pub fn rewrite_trees(machine_dtb: &[u8]) {
     let regions = [crate::plan::Region::new(0x4000_0000, 0x1000_0000)];
     let (bootargs, ramdisk) = ("a=b", Some((0x4800_0000, 0x4810_0000)));
-    let primary = vmtree::PrimaryTree { others: &[(2, "two", "")], regions: &regions, bootargs, ramdisk };
+    let primary = vmtree::PrimaryTree {
+        others: &[(2, "two", "")],
+        regions: &regions,
+        bootargs,
+        ramdisk,
+        hidden: None,
+        gic: None,
+    };
+    let with_devices = vmtree::PrimaryTree { hidden: Some(&["pl011@9000000"]), ..primary };
     let secondary = vmtree::SecondaryTree {
         memory_base: 0x4000_0000,
         memory_len: 0x1000_0000,
@@ -309,10 +322,12 @@ pub fn rewrite_trees(machine_dtb: &[u8]) {
         allwinner: false,
         gic: None,
         bcm2836: None,
+        list_registers: false,
         regions: &[],
     };
     let made = [
         vmtree::primary(machine_dtb, &primary),
+        vmtree::primary(machine_dtb, &with_devices),
         vmtree::super_secondary(machine_dtb, &secondary, &["pl011@9000000"]),
         vmtree::secondary(&secondary),
     ];

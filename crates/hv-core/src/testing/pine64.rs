@@ -103,8 +103,14 @@ fn memory_is_planned() {
 fn the_vms_trees_are_machines() {
     let machine = machine();
     let devices = devices(&machine);
-    let primary =
-        PrimaryTree { others: &[(2, "login", "autostart")], regions: &[RAM], bootargs: "", ramdisk: None };
+    let primary = PrimaryTree {
+        others: &[(2, "login", "autostart")],
+        regions: &[RAM],
+        bootargs: "",
+        ramdisk: None,
+        hidden: None,
+        gic: None,
+    };
     let primary = vmtree::primary(TREE, &primary).unwrap();
     let primary = Machine::from_dtb(&primary).unwrap();
     assert_eq!(primary.enabled_core_count(), 4);
@@ -113,6 +119,7 @@ fn the_vms_trees_are_machines() {
     assert!(primary.gic_v2().is_none() && primary.console().is_none());
 
     let login = SecondaryTree {
+        list_registers: false,
         memory_base: 0x6000_0000,
         memory_len: 512 * MIB,
         vcpus: 2,

@@ -34,6 +34,7 @@ fn ask(place: Place) -> SecondaryTree<'static> {
         ramdisk: None,
         name: "login",
         gic: None,
+        list_registers: false,
         bcm2836: Some(place),
         allwinner: false,
         regions: &[],

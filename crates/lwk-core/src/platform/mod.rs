@@ -4,10 +4,12 @@ mod hypercall;
 mod native;
 mod vm;
 mod vm_gic;
+mod vm_lists;
 
 pub use native::Native;
 pub use vm::{Vm, VmRole};
 pub use vm_gic::VmWithGic;
+pub use vm_lists::VmWithListRegisters;
 
 use crate::percore::CoreIndex;
 use core::fmt;

@@ -1,21 +1,36 @@
 //! A virtual machine with a GIC of its own: interrupts as on a bare machine, console and power by hypercall.
 
-use super::{Platform, PlatformError, Taken, hypercall, native::Interrupts};
+use super::{Interrupt, Platform, PlatformError, Taken, hypercall, native::Interrupts};
 use crate::percore::CoreIndex;
-use hv_abi::guest;
+use core::sync::atomic::{AtomicBool, Ordering};
+use hv_abi::{guest, ids::VmId, paravirt};
 use machine::{Machine, Mpidr, Region};
 use spin::Once;
 
-/// A secondary VM whose manifest node says `margay,gic`.
+/// A VM whose manifest node says `margay,gic`: one that is scheduled, or the one that schedules. Its timer is the virtual one in either.
 #[derive(Debug)]
 pub struct VmWithGic {
     interrupts: Once<Interrupts>,
+    primary: AtomicBool,
+    /// Private interrupts that are let through besides, and told of.
+    others: &'static [u32],
 }
+
+/// What tells a primary that a vCPU which waits has something to do.
+const SCHEDULE: u32 = match paravirt::gic_intid(paravirt::DEVICE_WAITS) {
+    Some(intid) => intid,
+    None => panic!("it has a number"),
+};
 
 impl VmWithGic {
     /// A machine whose devices are not known yet.
     pub const fn new() -> Self {
-        Self { interrupts: Once::new() }
+        Self::with(&[])
+    }
+
+    /// The same, which lets private interrupts through that nobody handles: the kernel tells of them.
+    pub const fn with(others: &'static [u32]) -> Self {
+        Self { interrupts: Once::new(), primary: AtomicBool::new(false), others }
     }
 
     fn interrupts(&self) -> &Interrupts {
@@ -31,7 +46,7 @@ impl Default for VmWithGic {
 
 impl Platform for VmWithGic {
     fn name(&self) -> &'static str {
-        "secondary VM with a GIC"
+        if self.primary.load(Ordering::Relaxed) { "primary VM with a GIC" } else { "secondary VM with a GIC" }
     }
 
     fn write(&self, text: &[u8]) {
@@ -43,13 +58,17 @@ impl Platform for VmWithGic {
         machine: &Machine<'_>,
         map: &mut dyn FnMut(Region) -> Result<usize, PlatformError>,
     ) -> Result<(), PlatformError> {
+        let id =
+            guest::id_get().map_err(|_| PlatformError("the hypervisor does not say which VM this is"))?;
+        self.primary.store(id == VmId::PRIMARY, Ordering::Relaxed);
         let interrupts = Interrupts::find(machine, map)?;
         self.interrupts.call_once(|| interrupts);
         Ok(())
     }
 
     fn init_core(&self, mpidr: Mpidr) -> Result<(), PlatformError> {
-        self.interrupts().init_core(mpidr)
+        let own = if self.primary.load(Ordering::Relaxed) { &[SCHEDULE] } else { self.others };
+        self.interrupts().init_core(mpidr, own)
     }
 
     #[inline]
@@ -64,7 +83,11 @@ impl Platform for VmWithGic {
 
     #[inline]
     fn take_interrupt(&self) -> Option<Taken> {
-        self.interrupts().take()
+        let taken = self.interrupts().take()?;
+        Some(match taken.interrupt {
+            Interrupt::Unknown(SCHEDULE) => Taken { interrupt: Interrupt::Schedule, ..taken },
+            _ => taken,
+        })
     }
 
     #[inline]

@@ -195,6 +195,14 @@ pub(crate) fn mask_physical_timer() {
     write!("cntp_ctl_el0", read!("cntp_ctl_el0") | TIMER_IMASK);
 }
 
+/// Lets EL2's own timer interrupt when a virtual timer with these registers, which is not loaded and has no offset, would.
+pub(crate) fn watch_timer(ctl: u64, cval: u64) {
+    // Nothing else uses this timer.
+    write!("cnthp_ctl_el2", 0);
+    write!("cnthp_cval_el2", cval);
+    write!("cnthp_ctl_el2", ctl);
+}
+
 /// Stops the EL1 timers that firmware may have left running.
 pub(crate) fn stop_timers() {
     // Nobody uses the timers yet.

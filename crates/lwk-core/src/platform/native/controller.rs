@@ -35,25 +35,29 @@ impl Controller {
         }
     }
 
-    /// Sets up what is the calling core's, with the IPI and the interrupt `timer` on.
-    pub(in crate::platform) fn init_core(&self, mpidr: Mpidr, timer: u32) -> Result<(), PlatformError> {
+    /// Sets up what is the calling core's, with the IPI and the `private` interrupts on.
+    pub(in crate::platform) fn init_core(
+        &self,
+        mpidr: Mpidr,
+        private: &mut dyn Iterator<Item = u32>,
+    ) -> Result<(), PlatformError> {
         match self {
             Self::V3(gic) => {
                 let core = gic
                     .init_core(mpidr, EoiMode::DropAndDeactivate)
                     .map_err(|_| PlatformError("a core has no redistributor, or it does not answer"))?;
-                enable(&core, timer)
+                enable(&core, private)
             }
             Self::V2(gic) => {
                 let core = gic.init_core(mpidr, EoiMode::DropAndDeactivate).map_err(|_| {
                     PlatformError("two cores have the same interface of the interrupt controller")
                 })?;
-                enable(&core, timer)
+                enable(&core, private)
             }
             Self::Bcm2836(controller) => {
                 let this = core_of(mpidr).ok_or(PlatformError("a core has no interrupt controller"))?;
                 controller.init_core(this);
-                controller.enable(this, timer);
+                private.for_each(|number| controller.enable(this, number));
                 Ok(())
             }
         }
@@ -114,8 +118,12 @@ impl Controller {
     }
 }
 
-fn enable(core: &impl InterruptController, timer: u32) -> Result<(), PlatformError> {
-    [SGI, Intid::new(timer)].into_iter().try_for_each(|intid| core.enable(intid)).map_err(|_| NOT_ENABLED)
+fn enable(
+    core: &impl InterruptController,
+    private: &mut dyn Iterator<Item = u32>,
+) -> Result<(), PlatformError> {
+    let mut all = private.map(Intid::new).chain([SGI]);
+    all.try_for_each(|intid| core.enable(intid)).map_err(|_| NOT_ENABLED)
 }
 
 fn v3(info: &GicV3Info, map: Map<'_>) -> Result<GicV3, PlatformError> {

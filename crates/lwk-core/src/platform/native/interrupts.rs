@@ -22,9 +22,10 @@ impl Interrupts {
         Ok(Self { controller, timer })
     }
 
-    pub fn init_core(&self, mpidr: Mpidr) -> Result<(), PlatformError> {
+    /// Sets up what is the calling core's, with the private interrupts `others` on that the platform knows.
+    pub fn init_core(&self, mpidr: Mpidr, others: &[u32]) -> Result<(), PlatformError> {
         VirtualTimer.cancel();
-        self.controller.init_core(mpidr, self.timer)
+        self.controller.init_core(mpidr, &mut others.iter().copied().chain([self.timer]))
     }
 
     #[inline]

@@ -78,7 +78,7 @@ impl Platform for Native {
     }
 
     fn init_core(&self, mpidr: Mpidr) -> Result<(), PlatformError> {
-        self.interrupts().init_core(mpidr)
+        self.interrupts().init_core(mpidr, &[])
     }
 
     #[inline]
