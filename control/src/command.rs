@@ -21,6 +21,8 @@ pub enum Command {
     Restart(String),
     /// `assign VM VCPU CORE`.
     Assign(String, u16, u32),
+    /// `core N off`, `core N on`: switched off, its vCPUs going to others, and on.
+    Core(u32, bool),
     /// `schedule VM policy=… …`: the words of the manifest.
     Schedule(String, Scheduling),
     /// `crash VM`: why it was stopped.
@@ -92,6 +94,9 @@ impl Command {
                 vcpu.parse().map_err(|_| bad())?,
                 core.parse().map_err(|_| bad())?,
             ),
+            ("core", [core, word @ ("on" | "off")]) => {
+                Self::Core(core.parse().map_err(|_| bad())?, *word == "on")
+            }
             ("schedule", [vm, rest @ ..]) if !rest.is_empty() => {
                 let mut scheduling = None;
                 for word in rest {
@@ -112,7 +117,8 @@ impl Command {
             ("quit", []) => Self::Quit(0),
             ("quit", [status]) => Self::Quit(status.parse().map_err(|_| bad())?),
             _ => {
-                const ALL: [&str; 17] = [
+                const ALL: [&str; 18] = [
+                    "core",
                     "list",
                     "cores",
                     "statistics",
@@ -191,6 +197,10 @@ pub fn carry_out(kernel: &mut impl Kernel, command: &Command) -> io::Result<Vec<
         Command::Assign(vm, vcpu, core) => {
             let vm = find(&vms, vm)?.vm;
             kernel.order(Order::Assign, Target { vm, vcpu: *vcpu, core: *core })?;
+            Ok(Vec::new())
+        }
+        Command::Core(core, on) => {
+            kernel.switch(*core, *on)?;
             Ok(Vec::new())
         }
         Command::Schedule(vm, scheduling) => {
@@ -279,6 +289,7 @@ mod tests {
         assert_eq!(parse("assign one 2 3"), Some(Command::Assign("one".into(), 2, 3)));
         assert_eq!(parse("await one paused"), Some(Command::Await("one".into(), VmState::Paused)));
         assert_eq!(parse("say hello  you"), Some(Command::Say("hello you".into())));
+        assert_eq!(parse("core 2 off"), Some(Command::Core(2, false)));
         assert_eq!(parse("quit"), Some(Command::Quit(0)));
         let fifo = Scheduling { parameter: 3, ..Scheduling::of(Policy::Fifo) };
         assert_eq!(parse("schedule one policy=fifo priority=3"), Some(Command::Schedule("one".into(), fifo)));
@@ -292,6 +303,8 @@ mod tests {
             "start a b",
             "assign one x 1",
             "await one asleep",
+            "core 2",
+            "core 2 away",
             "quit 256",
             "schedule one",
             "list all",

@@ -61,6 +61,11 @@ impl Kernel for Fake {
         Ok(())
     }
 
+    fn switch(&mut self, core: u32, on: bool) -> io::Result<()> {
+        self.told.push(format!("core {core} {on}"));
+        Ok(())
+    }
+
     fn schedule(&mut self, vm: u16, scheduling: Scheduling) -> io::Result<()> {
         self.told.push(format!("schedule {vm} {:?} {}", scheduling.policy, scheduling.parameter));
         Ok(())

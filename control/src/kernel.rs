@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Write},
     os::fd::AsRawFd,
     time::Duration,
 };
@@ -24,6 +24,8 @@ pub trait Kernel {
     fn crash(&mut self, vm: u16) -> io::Result<CrashInfo>;
     /// One of `VM_START`, `VM_STOP`, `VM_PAUSE`, `VM_RESUME`, `VCPU_ASSIGN`.
     fn order(&mut self, order: Order, target: Target) -> io::Result<()>;
+    /// Switches a core off or on.
+    fn switch(&mut self, core: u32, on: bool) -> io::Result<()>;
     /// How a VM's cores are shared out.
     fn schedule(&mut self, vm: u16, scheduling: Scheduling) -> io::Result<()>;
     /// What has happened, at the latest after some time: nothing then.
@@ -118,6 +120,12 @@ impl Kernel for Device {
 
     fn order(&mut self, order: Order, mut target: Target) -> io::Result<()> {
         self.request(order.request(), &mut target)
+    }
+
+    fn switch(&mut self, core: u32, on: bool) -> io::Result<()> {
+        let path = format!("/sys/devices/system/cpu/cpu{core}/online");
+        let mut file = File::options().write(true).open(path)?;
+        file.write_all(if on { b"1" } else { b"0" })
     }
 
     fn schedule(&mut self, vm: u16, scheduling: Scheduling) -> io::Result<()> {

@@ -51,7 +51,7 @@ impl App {
 
     /// How many cores take tasks. They have the indices from 0, without a gap unless one did not come up.
     pub fn cores(&self) -> usize {
-        percore::all().iter().filter(|core| core.is_online()).count()
+        percore::all().iter().filter(|core| core.takes_tasks()).count()
     }
 
     /// The virtual counter when the image's first instruction ran.

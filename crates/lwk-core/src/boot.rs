@@ -117,7 +117,7 @@ extern "C" fn lwk_boot(dtb: u64, image: u64, entry_ticks: u64) -> ! {
     task::adopt_idle(core);
     #[cfg(programs)]
     crate::user::init_core();
-    core.set_online();
+    core.set_online(true);
     log::info!(
         "Margay LWK {} on a {}: {} cores, {} MiB free",
         env!("CARGO_PKG_VERSION"),

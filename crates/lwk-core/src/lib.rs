@@ -63,7 +63,7 @@ pub mod percore;
 #[cfg(target_os = "none")]
 pub mod platform;
 #[cfg(target_os = "none")]
-mod smp;
+pub mod smp;
 #[cfg(target_os = "none")]
 pub mod sync;
 #[cfg(target_os = "none")]

@@ -1,7 +1,7 @@
 //! What each core has for itself.
 
 use crate::{
-    arch,
+    arch::{self, CoreStart},
     platform::platform,
     task::Scheduler,
     time,
@@ -33,6 +33,12 @@ pub struct PerCore {
     index: AtomicU16,
     mpidr: AtomicU64,
     online: AtomicBool,
+    /// It takes no new tasks, because it is to be switched off.
+    leaving: AtomicBool,
+    /// It has no tasks any more, and is to go.
+    pub(crate) goes: AtomicBool,
+    /// How it is started; the boot core is not.
+    pub(crate) start: Once<&'static CoreStart>,
     /// This core is printing a fault report.
     pub(crate) reporting: AtomicBool,
     /// Interrupts taken, for statistics.
@@ -65,6 +71,9 @@ impl PerCore {
             index: AtomicU16::new(index.0),
             mpidr: AtomicU64::new(0),
             online: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            goes: AtomicBool::new(false),
+            start: Once::new(),
             reporting: AtomicBool::new(false),
             interrupts: AtomicU64::new(0),
             last_timer: AtomicU64::new(0),
@@ -83,13 +92,32 @@ impl PerCore {
         Mpidr::new(self.mpidr.load(Ordering::Relaxed))
     }
 
-    /// Whether it takes tasks.
+    /// Whether it runs tasks.
     pub fn is_online(&self) -> bool {
         self.online.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_online(&self) {
-        self.online.store(true, Ordering::Release);
+    /// Whether it takes new tasks.
+    pub fn takes_tasks(&self) -> bool {
+        self.is_online() && !self.is_leaving()
+    }
+
+    /// Whether it is to be switched off.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Whether it has no tasks any more, and is to go.
+    pub(crate) fn goes(&self) -> bool {
+        self.goes.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_leaving(&self, leaving: bool) -> bool {
+        self.leaving.swap(leaving, Ordering::AcqRel)
+    }
+
+    pub(crate) fn set_online(&self, online: bool) {
+        self.online.store(online, Ordering::Release);
     }
 
     /// Interrupts that the core has taken since boot.

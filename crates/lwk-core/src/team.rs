@@ -45,7 +45,7 @@ impl Team {
         let me = task::current();
         let others: Vec<_> = percore::all()
             .iter()
-            .filter(|core| core.is_online() && core.index() != me.core())
+            .filter(|core| core.takes_tasks() && core.index() != me.core())
             .take(size.saturating_sub(1))
             .collect();
         let shared = Arc::new(Shared {

@@ -12,6 +12,11 @@ pub(super) fn start_core(mpidr: Mpidr, entry: u64, context: u64) -> Result<(), P
     }
 }
 
+pub(super) fn stop_core() -> PlatformError {
+    guest::hvc(Regs::func(psci::CPU_OFF));
+    PlatformError("the hypervisor does not switch the core off")
+}
+
 pub(super) fn power_off() -> ! {
     guest::hvc(Regs::func(psci::SYSTEM_OFF));
     arch::halt()

@@ -77,6 +77,12 @@ pub trait Platform: Sync {
     /// Starts another core at the physical address `entry` with `context` in its x0.
     fn start_core(&self, mpidr: Mpidr, entry: u64, context: u64) -> Result<(), PlatformError>;
 
+    /// Switches the calling core off, whose interrupts are masked. Returns if that is not possible.
+    fn stop_core(&self) -> PlatformError;
+
+    /// Whether [`stop_core`](Self::stop_core) can work.
+    fn can_stop_cores(&self) -> bool;
+
     /// Switches the machine off.
     fn power_off(&self) -> !;
 }

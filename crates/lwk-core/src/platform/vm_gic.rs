@@ -103,6 +103,14 @@ impl Platform for VmWithGic {
         hypercall::start_core(mpidr, entry, context)
     }
 
+    fn stop_core(&self) -> PlatformError {
+        hypercall::stop_core()
+    }
+
+    fn can_stop_cores(&self) -> bool {
+        true
+    }
+
     fn power_off(&self) -> ! {
         hypercall::power_off()
     }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     percore::{self, CoreIndex},
+    smp,
     sync::IrqMutex,
     task::{self, Handle, PolicyKind},
     time,
@@ -48,6 +49,8 @@ pub(crate) fn ring() {
     }
 }
 
+static ALL: Once<&'static Machines> = Once::new();
+
 /// All VMs of this primary.
 #[derive(Debug)]
 pub struct Machines {
@@ -78,6 +81,12 @@ impl Machines {
             watcher: Once::new(),
             waiters: IrqMutex::new(Vec::new()),
         }));
+        ALL.call_once(|| machines);
+        smp::on_leave(|core| {
+            if let Some(machines) = ALL.get() {
+                machines.leave(core);
+            }
+        });
         let here = task::current().core();
         LISTENER.call_once(|| task::spawn(here, "listener", move || machines.listen()));
         machines
@@ -105,7 +114,7 @@ impl Machines {
 
     /// The cores that take vCPUs.
     pub(super) fn cores(&self) -> impl Iterator<Item = CoreIndex> + use<> {
-        percore::all().iter().filter(|core| core.is_online()).map(|core| core.index())
+        percore::all().iter().filter(|core| core.takes_tasks()).map(|core| core.index())
     }
 
     /// Runs all VMs, and whoever asks for a reset again. The calling task is woken whenever one has ended.
@@ -335,6 +344,20 @@ impl Machines {
         Ok(())
     }
 
+    /// Sends all vCPUs away from a core that is to be switched off.
+    fn leave(&self, core: CoreIndex) {
+        for vm in self.iter().filter(|vm| vm.is_on(core)) {
+            for index in (0..vm.vcpus()).filter(|index| vm.place(*index) == Some(core)) {
+                let other = self.next_place();
+                if self.assign(vm, index, other).is_err() {
+                    // Other VMs there want another policy: rather that than none.
+                    vm.set_place(index, other);
+                    vm.call(index);
+                }
+            }
+        }
+    }
+
     /// Waits until something holds that [`changed`](Self::changed) is told of.
     fn wait_until(&self, holds: impl Fn() -> bool) {
         let me = task::current();
@@ -389,7 +412,7 @@ impl Machines {
 }
 
 fn takes_tasks(core: CoreIndex) -> bool {
-    percore::get(core).is_some_and(|core| core.is_online())
+    percore::get(core).is_some_and(|core| core.takes_tasks())
 }
 
 /// Makes a VM as it was at boot.

@@ -410,6 +410,9 @@ mod kernel {
             arch::mask_interrupts();
             core.scheduler.take_due();
             core.scheduler.leave(Leave::Yield);
+            if core.goes() && core.scheduler.is_empty() {
+                crate::smp::go(core);
+            }
             if !core.scheduler.has_ready() {
                 arch::wait_for_interrupt();
             }

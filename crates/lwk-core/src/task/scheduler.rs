@@ -255,6 +255,12 @@ impl Scheduler {
         Some(f(task.as_ref().map_or("nothing", |task| task.name())))
     }
 
+    /// Whether the core has no task but the idle one, waiting ones included.
+    pub(crate) fn is_empty(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.tasks.iter().all(Option::is_none) && queue.ended.is_none()
+    }
+
     /// Whether a task waits for the core.
     pub(super) fn has_ready(&self) -> bool {
         self.queue.lock().policy.runnable() > 0

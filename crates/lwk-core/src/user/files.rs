@@ -6,7 +6,7 @@ use super::{
     random,
     thread::{self, UserThread},
 };
-use crate::{console, sync::IrqMutex, task::Mutex};
+use crate::{console, percore::CoreIndex, sync::IrqMutex, task::Mutex};
 use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec, vec::Vec};
 use core::{
     fmt,
@@ -98,6 +98,8 @@ pub enum Object {
     Text(Vec<u8>),
     PipeOut(Arc<Pipe>),
     PipeIn(Arc<Pipe>),
+    /// What switches a core on and off.
+    Switch(CoreIndex),
     /// The image's device.
     Special(Box<dyn Special>),
 }
@@ -146,7 +148,7 @@ impl Open {
             Object::Random => fill(to, size, random::fill)?,
             Object::Text(text) => copy_part(text, offset, to, size)?,
             Object::PipeOut(pipe) => pipe.read(thread, to, size, self.has(O_NONBLOCK))?,
-            Object::PipeIn(_) => return Err(Errno::EBADF),
+            Object::PipeIn(_) | Object::Switch(_) => return Err(Errno::EBADF),
             Object::Special(device) => device.read(thread, to, size, self.has(O_NONBLOCK))?,
             Object::Node(node) => match with_files(|files| files.archived(*node)) {
                 Some(bytes) => copy_part(bytes, offset, to, size)?,
@@ -168,6 +170,14 @@ impl Open {
             Object::Text(_) => Err(Errno::EROFS),
             Object::PipeOut(_) => Err(Errno::EBADF),
             Object::Special(_) => Err(Errno::EINVAL),
+            Object::Switch(core) => {
+                let mut word = [0];
+                if size > 0 {
+                    copy::read_bytes(from, &mut word)?;
+                }
+                super::proc::switch_core(*core, word[0])?;
+                Ok(size as u64)
+            }
             Object::PipeIn(pipe) => pipe.write(thread, from, size, self.has(O_NONBLOCK)),
             Object::Console => chunks(from, size, |bytes| {
                 thread.process().output.lock().write(bytes);
@@ -501,6 +511,11 @@ impl Descriptors {
 
 /// Opens a path.
 pub fn open(thread: &UserThread, start: Start, path: &[u8], flags: u32, mode: u32) -> Result<Arc<Open>> {
+    if flags & O_ACCMODE != 0
+        && let Some(core) = super::proc::switch(path)
+    {
+        return Ok(Open::new(Object::Switch(core), O_WRONLY));
+    }
     if let Some(text) = super::proc::text(thread, path) {
         return if flags & O_ACCMODE == 0 {
             Ok(Open::new(Object::Text(text), flags))

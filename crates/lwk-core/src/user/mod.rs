@@ -38,7 +38,7 @@ use crate::{
     arch,
     fault::fatal,
     memory::{self, Phys},
-    time,
+    smp, time,
 };
 use alloc::{vec, vec::Vec};
 use image::{Command, Loaded};
@@ -129,6 +129,11 @@ pub(crate) fn set_up(app: &App) {
     let epoch = app.command_line().number::<u64>("epoch").unwrap_or(0);
     EPOCH.call_once(|| epoch.saturating_mul(1_000_000_000));
     MEMORY.call_once(|| app.machine().memory().map(|region| region.size).sum());
+    smp::on_leave(|core| {
+        for process in processes::all() {
+            process.threads().iter().filter(|thread| thread.core() == core).for_each(|thread| thread.leave());
+        }
+    });
     mount_root(app);
 }
 

@@ -1,10 +1,15 @@
 //! What `/proc`, `/sys` and `/dev` tell run-times: processors, memory, the program itself.
 
 use super::{
+    errno::{Errno, Result},
     files::{self, CONSOLE, FULL, NULL, OF_IMAGE, RANDOM, ZERO},
     thread::UserThread,
 };
-use crate::{memory, percore};
+use crate::{
+    memory,
+    percore::{self, CoreIndex},
+    smp::{self, PlugError},
+};
 use alloc::{format, string::String, vec::Vec};
 use core::fmt::Write as _;
 use memfs::{FileSystem, Start};
@@ -32,14 +37,18 @@ pub fn provide(root: &mut FileSystem) -> memfs::Result<()> {
             root.create_device(Start::Root, path, device, 0o666)?;
         }
     }
-    let cores = percore::all().iter().filter(|core| core.is_online()).count();
+    let cores = percore::all().iter().filter(|core| core.takes_tasks()).count();
     let list = if cores == 1 { String::from("0\n") } else { format!("0-{}\n", cores - 1) };
+    // What is online is told when the file is opened.
     for name in ["online", "possible", "present"] {
         root.provide(format!("/sys/devices/system/cpu/{name}").as_bytes(), list.as_bytes())?;
     }
     let mut text = String::new();
     for core in 0..cores {
         root.provide_directory(format!("/sys/devices/system/cpu/cpu{core}").as_bytes())?;
+        if smp::can_be_unplugged(CoreIndex(core as u16)) {
+            root.provide(format!("{CORES}/cpu{core}/online").as_bytes(), b"1\n")?;
+        }
         let _ = writeln!(text, "processor\t: {core}\n");
     }
     root.provide(b"/proc/cpuinfo", text.as_bytes())?;
@@ -47,6 +56,52 @@ pub fn provide(root: &mut FileSystem) -> memfs::Result<()> {
     root.provide(b"/proc/sys/kernel/osrelease", concat!(env!("CARGO_PKG_VERSION"), "\n").as_bytes())?;
     let version = concat!("Margay LWK ", env!("CARGO_PKG_VERSION"), "\n");
     root.provide(b"/proc/version", version.as_bytes())
+}
+
+const CORES: &str = "/sys/devices/system/cpu";
+
+/// The core that is switched on and off by a file.
+pub fn switch(path: &[u8]) -> Option<CoreIndex> {
+    let path = core::str::from_utf8(path).ok()?;
+    let number = path.strip_prefix(CORES)?.strip_prefix("/cpu")?.strip_suffix("/online")?;
+    let core = CoreIndex(number.parse().ok()?);
+    smp::can_be_unplugged(core).then_some(core)
+}
+
+/// Does what is written to such a file.
+pub fn switch_core(core: CoreIndex, word: u8) -> Result<()> {
+    let done = match word {
+        b'0' => smp::unplug(core),
+        b'1' => smp::plug(core),
+        _ => return Err(Errno::EINVAL),
+    };
+    done.map_err(|error| match error {
+        PlugError::NoCore => Errno::ENODEV,
+        PlugError::Unsupported => Errno::EOPNOTSUPP,
+        PlugError::Busy => Errno::EBUSY,
+        PlugError::Failed(_) => Errno::EIO,
+    })
+}
+
+/// The cores that take tasks, as Linux lists them: `0-2,5`.
+fn online() -> String {
+    let mut text = String::new();
+    let mut cores =
+        percore::all().iter().filter(|core| core.takes_tasks()).map(|core| core.index().0).peekable();
+    while let Some(first) = cores.next() {
+        let mut last = first;
+        while let Some(next) = cores.next_if_eq(&(last + 1)) {
+            last = next;
+        }
+        let comma = if text.is_empty() { "" } else { "," };
+        let _ = if first == last {
+            write!(text, "{comma}{first}")
+        } else {
+            write!(text, "{comma}{first}-{last}")
+        };
+    }
+    text.push('\n');
+    text
 }
 
 /// The text of a file that is made when it is opened.
@@ -92,7 +147,7 @@ pub fn text(thread: &UserThread, path: &[u8]) -> Option<Vec<u8>> {
             let _ = writeln!(text, "{}", process.name());
         }
         _ if path == b"/proc/interrupts" => {
-            let cores = || percore::all().iter().filter(|core| core.is_online());
+            let cores = || percore::all().iter().filter(|core| core.takes_tasks());
             for core in cores() {
                 let _ = write!(text, "{:>7}{:<4}", "CPU", core.index().0);
             }
@@ -101,6 +156,11 @@ pub fn text(thread: &UserThread, path: &[u8]) -> Option<Vec<u8>> {
                 let _ = write!(text, "{:>11}", core.interrupts());
             }
             text.push('\n');
+        }
+        _ if path == b"/sys/devices/system/cpu/online" => text = online(),
+        _ if let Some(core) = switch(path) => {
+            let on = percore::get(core).is_some_and(|core| core.takes_tasks());
+            text.push_str(if on { "1\n" } else { "0\n" });
         }
         _ if path == b"/proc/meminfo" => {
             let free = memory::free_bytes() >> 10;

@@ -279,6 +279,7 @@ impl UserThread {
 /// Delivers what is pending, before the program goes on.
 pub fn deliver(thread: &UserThread, frame: &mut UserFrame) {
     let restarts = thread.restarts.swap(false, core::sync::atomic::Ordering::Relaxed);
+    let without_handler = thread.without_handler.swap(false, core::sync::atomic::Ordering::Relaxed);
     let again = |frame: &mut UserFrame| {
         frame.x[0] = thread.argument.load(core::sync::atomic::Ordering::Relaxed);
         frame.pc -= 4;
@@ -303,8 +304,9 @@ pub fn deliver(thread: &UserThread, frame: &mut UserFrame) {
             }
             _ => {}
         }
+        thread.wakes_at.store(0, core::sync::atomic::Ordering::Relaxed);
         if core::mem::take(&mut first) && restarts {
-            if action.flags & SA_RESTART != 0 {
+            if action.flags & SA_RESTART != 0 && !without_handler {
                 again(frame);
             } else {
                 frame.x[0] = Errno::EINTR.in_register();

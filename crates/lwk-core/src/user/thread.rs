@@ -1,7 +1,9 @@
 //! A thread of a program: a kernel task that is mostly at EL0.
 
 use super::{
-    copy, futex,
+    copy,
+    errno::Errno,
+    futex,
     process::{End, Process},
     signal::{self, ThreadSignals},
 };
@@ -42,6 +44,8 @@ pub mod work {
     pub const EXIT: u32 = 2;
     /// Go to another core.
     pub const MOVE: u32 = 4;
+    /// With it: give up waiting, because the core is to be switched off.
+    pub const LEAVE: u32 = 8;
 }
 
 /// A thread.
@@ -67,6 +71,10 @@ pub struct UserThread {
     /// x0 of a call that is to be made again; with [`Errno::RESTART`](super::errno::Errno::RESTART).
     pub(super) argument: AtomicU64,
     pub(super) restarts: AtomicBool,
+    /// Such a call is made again only if no handler runs (Linux' `ERESTARTNOHAND`).
+    pub(super) without_handler: AtomicBool,
+    /// When the sleep is over that it goes on with; 0: it has not begun.
+    pub(super) wakes_at: AtomicU64,
     myself: IrqMutex<Option<alloc::sync::Weak<Self>>>,
     /// Ticks that it had on cores where it no longer is.
     used_before: AtomicU64,
@@ -91,7 +99,7 @@ pub type CoreSet = [u64; 2];
 /// The set of all cores that take tasks.
 pub fn all_cores() -> CoreSet {
     let mut set = [0; 2];
-    for core in percore::all().iter().filter(|core| core.is_online()) {
+    for core in percore::all().iter().filter(|core| core.takes_tasks()) {
         insert(&mut set, core.index());
     }
     set
@@ -112,7 +120,7 @@ pub const fn contains(set: &CoreSet, core: CoreIndex) -> bool {
 /// The core of a set with the fewest tasks; of several, the first. It is counted when a thread starts, and nothing is
 /// moved later unless the program asks.
 fn least_loaded(set: &CoreSet) -> Option<CoreIndex> {
-    let cores = percore::all().iter().filter(|core| core.is_online() && contains(set, core.index()));
+    let cores = percore::all().iter().filter(|core| core.takes_tasks() && contains(set, core.index()));
     cores.map(|core| core.index()).min_by_key(|core| THREADS[core.0 as usize].load(Ordering::Relaxed))
 }
 
@@ -166,6 +174,8 @@ impl UserThread {
             signals: IrqMutex::new(ThreadSignals::new(mask)),
             argument: AtomicU64::new(0),
             restarts: AtomicBool::new(false),
+            without_handler: AtomicBool::new(false),
+            wakes_at: AtomicU64::new(0),
             myself: IrqMutex::new(None),
             used_before: AtomicU64::new(0),
             frame: IrqMutex::new(frame),
@@ -225,9 +235,10 @@ impl UserThread {
         let core = CoreIndex(self.core.load(Ordering::Relaxed) as u16);
         THREADS[core.0 as usize].fetch_sub(1, Ordering::Relaxed);
         if moves {
-            self.work.fetch_and(!work::MOVE, Ordering::AcqRel);
+            self.work.fetch_and(!(work::MOVE | work::LEAVE), Ordering::AcqRel);
             let cores = *self.cores.lock();
-            let target = least_loaded(&cores).unwrap_or(core);
+            // None of them may be there any more.
+            let target = least_loaded(&cores).or_else(|| least_loaded(&all_cores())).unwrap_or(core);
             if self.carry(target) || self.carry(core) {
                 return;
             }
@@ -357,6 +368,28 @@ impl UserThread {
         true
     }
 
+    /// What a call returns that signals end for good (`EINTR`): it is made again if it waits no more only because its core is to be
+    /// switched off.
+    pub fn ended_wait(&self) -> Errno {
+        if !self.leaves() {
+            return Errno::EINTR;
+        }
+        self.without_handler.store(true, Ordering::Relaxed);
+        Errno::RESTART
+    }
+
+    /// Whether its core is to be switched off, and there is nothing else to do.
+    pub fn leaves(&self) -> bool {
+        let work = self.work.load(Ordering::Acquire);
+        work & work::LEAVE != 0 && work & (work::SIGNAL | work::EXIT) == 0
+    }
+
+    /// Its core is to be switched off.
+    pub fn leave(&self) {
+        self.add_work(work::MOVE | work::LEAVE);
+        self.kick();
+    }
+
     /// Gives it what its core's policy goes by; another core knows nothing of that.
     pub fn set_parameters(&self, parameters: Parameters) -> Result<(), ParameterError> {
         match &*self.handle.lock() {
@@ -377,7 +410,7 @@ impl UserThread {
 
     /// Whether a wait is to be given up.
     pub fn is_interrupted(&self) -> bool {
-        self.work.load(Ordering::Acquire) & (work::SIGNAL | work::EXIT) != 0
+        self.work.load(Ordering::Acquire) & (work::SIGNAL | work::EXIT | work::LEAVE) != 0
     }
 
     /// Wakes it from [`park`](Self::park).

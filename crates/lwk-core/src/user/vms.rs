@@ -208,7 +208,7 @@ impl Device {
         let places = |vm: &Vm| (0..vm.vcpus()).filter(|vcpu| vm.place(*vcpu) == Some(index)).count();
         *info = CoreInfo {
             core: info.core,
-            online: u32::from(core.is_online()),
+            online: u32::from(core.takes_tasks()),
             load: task::load(index) as u32,
             vcpus: self.0.iter().map(places).sum::<usize>() as u32,
             interrupts: core.interrupts(),

@@ -100,7 +100,7 @@ pub struct CoreStart {
     /// The address after its stack.
     pub stack_top: u64,
     /// Its per-core data.
-    pub per_core: *const percore::PerCore,
+    pub per_core: &'static percore::PerCore,
 }
 
 /// Switches this core from the early tables to the table at `root`.

@@ -110,6 +110,17 @@ impl Platform for Native {
         power.start_core(mpidr, entry, context)
     }
 
+    fn stop_core(&self) -> PlatformError {
+        match self.power.get() {
+            Some(power) => power.stop_core(),
+            None => PlatformError("the machine's power functions are not known"),
+        }
+    }
+
+    fn can_stop_cores(&self) -> bool {
+        self.power.get().is_some_and(Power::can_stop_cores)
+    }
+
     fn power_off(&self) -> ! {
         if let Some(console) = self.console.get() {
             console.flush();

@@ -61,6 +61,20 @@ impl Power {
         }
     }
 
+    /// Switches the calling core off; returns if it cannot.
+    pub(super) fn stop_core(&self) -> PlatformError {
+        match self {
+            Self::Psci(psci) => psci.cpu_off(),
+            // A core that has left the table has nowhere to go back to.
+            Self::SpinTable { .. } => PlatformError("a spin table takes no cores back"),
+        }
+    }
+
+    /// Whether cores can be switched off, and on again.
+    pub(super) const fn can_stop_cores(&self) -> bool {
+        matches!(self, Self::Psci(psci) if psci.can_stop_cores())
+    }
+
     /// Switches the machine off.
     pub(super) fn off(&self) -> ! {
         match self {

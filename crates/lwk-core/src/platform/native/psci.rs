@@ -41,6 +41,18 @@ impl Psci {
         }
     }
 
+    /// The numbers of 0.1 are the tree's, which does not tell this one.
+    pub(super) const fn can_stop_cores(self) -> bool {
+        !matches!(self.version, PsciVersion::V0_1 { .. })
+    }
+
+    pub(super) fn cpu_off(self) -> PlatformError {
+        if self.can_stop_cores() {
+            self.call(psci::CPU_OFF, [0; 3]);
+        }
+        PlatformError("firmware does not switch the core off")
+    }
+
     pub(super) fn system_off(self) -> ! {
         self.call(psci::SYSTEM_OFF, [0; 3]);
         arch::halt()

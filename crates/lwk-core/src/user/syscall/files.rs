@@ -222,6 +222,7 @@ fn of_object(object: &Object) -> LinuxStat {
         Object::Console => LinuxStat { special: 0x105, block_size: 1024, ..other(CHARACTER | 0o620, 0) },
         Object::Null | Object::Zero | Object::Full | Object::Random => other(CHARACTER | 0o666, 0),
         Object::Special(_) => other(CHARACTER | 0o600, 0),
+        Object::Switch(_) => other(REGULAR | 0o644, 4096),
         Object::Text(text) => other(REGULAR | 0o444, text.len() as u64),
         Object::PipeIn(_) | Object::PipeOut(_) => other(FIFO | 0o600, 0),
     }
@@ -590,7 +591,11 @@ pub fn ppoll(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
         }
         Ok((!found.is_empty()).then_some(found))
     };
-    let found = files::wait_until(thread, deadline, look)?.unwrap_or_default();
+    let found = files::wait_until(thread, deadline, look).map_err(|error| match error {
+        Errno::RESTART => thread.ended_wait(),
+        other => other,
+    })?;
+    let found = found.unwrap_or_default();
     for (index, (file, events)) in entries.iter().enumerate() {
         let told = found.iter().find(|(at, _)| *at == index).map_or(0, |(_, told)| *told);
         let word = u32::from(*events) | u32::from(told) << 16;

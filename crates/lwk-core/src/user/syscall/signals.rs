@@ -72,6 +72,9 @@ pub fn rt_sigsuspend(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> 
         signals.pending() & !signals.mask != 0
     };
     while !pending(thread) && !thread.process().is_ending() {
+        if thread.leaves() {
+            return Err(thread.ended_wait());
+        }
         crate::user::thread::park(None);
     }
     thread.add_work(crate::user::thread::work::SIGNAL);
@@ -95,6 +98,9 @@ pub fn rt_sigtimedwait(thread: &UserThread, frame: &mut UserFrame) -> Result<u64
         }
         if thread.process().is_ending() {
             return Err(Errno::EINTR);
+        }
+        if thread.leaves() {
+            return Err(thread.ended_wait());
         }
         if !crate::user::thread::park(deadline) {
             return Err(Errno::EAGAIN);

@@ -154,7 +154,7 @@ fn wait(thread: &UserThread, address: u64, value: u32, bits: u32, deadline: Opti
     match outcome {
         Ok(()) => Ok(0),
         // With a time relative to now, a call cannot be made again as it was.
-        Err(Errno::RESTART) if deadline.is_some() => Err(Errno::EINTR),
+        Err(Errno::RESTART) if deadline.is_some() => Err(thread.ended_wait()),
         Err(error) => Err(error),
     }
 }

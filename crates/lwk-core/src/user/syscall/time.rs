@@ -101,7 +101,16 @@ pub fn gettimeofday(_: &UserThread, frame: &mut UserFrame) -> Result<u64> {
 
 /// Sleeps; what is left goes to `rest` if a signal comes first.
 fn sleep(thread: &UserThread, deadline: u64, rest: u64) -> Result<u64> {
+    // It may have begun on another core.
+    let deadline = match thread.wakes_at.swap(0, Ordering::Relaxed) {
+        0 => deadline,
+        begun => begun,
+    };
     while crate::user::thread::park(Some(deadline)) {
+        if thread.leaves() {
+            thread.wakes_at.store(deadline, Ordering::Relaxed);
+            return Err(thread.ended_wait());
+        }
         if thread.is_interrupted() {
             let left = deadline.saturating_sub(time::ticks());
             copy::write_if(rest, &split(time::frequency().ticks_to_ns(left)))?;
