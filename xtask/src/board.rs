@@ -17,10 +17,21 @@ pub struct Board {
     pub others: &'static [(&'static str, &'static str)],
     /// Features of the guests.
     pub guests: &'static [&'static str],
+    /// Where Linux as login VM has its terminal; `None` where that is not known.
+    pub login: Option<Login>,
     /// What the machine's device tree says of its timer in addition to what QEMU says.
     pub timer: Option<&'static str>,
     /// The machine, or the nearest that QEMU has.
     pub machine: Hardware,
+}
+
+/// The terminal of a login VM: a UART that is not the hypervisor's.
+#[derive(Debug)]
+pub struct Login {
+    /// Linux' name of it.
+    pub tty: &'static str,
+    /// Nodes of the device tree that take it away.
+    pub without: &'static [&'static str],
 }
 
 /// A machine in QEMU.
@@ -70,6 +81,7 @@ pub const BOARDS: &[Board] = &[
         hypervisor: "hv",
         others: &[WITH_GIC, ("firmware", "firmware")],
         guests: &[],
+        login: Some(Login { tty: "ttyAMA1", without: &[] }),
         timer: None,
         machine: VIRT,
     },
@@ -79,6 +91,7 @@ pub const BOARDS: &[Board] = &[
         hypervisor: "hv-gicv2",
         others: &[("hv-gic", "hv-gicv2-gic")],
         guests: &[],
+        login: Some(Login { tty: "ttyAMA1", without: &[] }),
         timer: None,
         machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), ..VIRT },
     },
@@ -88,6 +101,7 @@ pub const BOARDS: &[Board] = &[
         hypervisor: "hv",
         others: &[WITH_GIC],
         guests: &[],
+        login: Some(Login { tty: "ttyAMA0", without: &["/soc/serial@7e201000/bluetooth"] }),
         timer: None,
         machine: Hardware {
             name: "raspi3b",
@@ -105,6 +119,7 @@ pub const BOARDS: &[Board] = &[
         hypervisor: "hv",
         others: &[WITH_GIC],
         guests: &[],
+        login: Some(Login { tty: "ttyAMA0", without: &["/soc/serial@7e201000/bluetooth"] }),
         timer: None,
         machine: Hardware {
             name: "raspi4b",
@@ -122,6 +137,7 @@ pub const BOARDS: &[Board] = &[
         hypervisor: "hv",
         others: &[WITH_GIC],
         guests: &[],
+        login: None,
         timer: None,
         machine: Hardware {
             name: "xlnx-zcu102",
@@ -139,6 +155,7 @@ pub const BOARDS: &[Board] = &[
         hypervisor: "hv",
         others: &[WITH_GIC],
         guests: &["--features", "allwinner"],
+        login: None,
         timer: Some("allwinner,erratum-unknown1"),
         machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), ..VIRT },
     },

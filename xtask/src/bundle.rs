@@ -126,6 +126,19 @@ impl Spec {
         Self::load(if own.exists() { &own } else { &common })
     }
 
+    /// A board's bundle with Linux as login VM, which the control task starts at once; the workers are on demand.
+    pub fn with_login(board: &Board) -> Result<Self> {
+        let login = board.login.as_ref();
+        let login = login.with_context(|| format!("no UART of {} is known for a login VM", board.name))?;
+        let path = paths::root().join("images/login.toml");
+        let mut spec = Self::load(&path)?;
+        for vm in spec.vm.iter_mut().filter(|vm| vm.kernel.as_deref() == Some("linux.img")) {
+            let more = vm.bootargs.take().unwrap_or_default();
+            vm.bootargs = Some(format!("console={} {more}", login.tty));
+        }
+        Ok(spec)
+    }
+
     /// A bundle with one VM beside the scheduler: the kernel that runs programs, with this command line and root file system.
     pub fn of_program(name: &str, vcpus: u32, memory_mib: u64, bootargs: &str, root: Vec<u8>) -> Self {
         const ROOT: &str = "root.cpio";

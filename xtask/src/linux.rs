@@ -3,6 +3,7 @@
 use crate::{
     bundle::cpio::{Entry, Form, archive},
     paths,
+    serial::Dialogue,
     setup::debian,
 };
 use anyhow::{Context, Result};
@@ -11,13 +12,14 @@ use std::{fs, path::Path};
 /// How many words it is told.
 const WORDS: u32 = 1000;
 
-/// What the login VM is told by its serial line when it listens: numbers.
-pub fn told() -> String {
-    (1..=WORDS)
+/// What the login VM of tests is told by its serial line when it listens: numbers.
+pub fn dialogue() -> Dialogue {
+    let numbers = (1..=WORDS)
         .map(|number| number.to_string())
         .chain(["end".into(), String::new()])
         .collect::<Vec<_>>()
-        .join("\n")
+        .join("\n");
+    vec![("listening".into(), numbers)]
 }
 
 /// What the login VM does in tests: says what there is, switches a core off and on, sleeps, reads what it is told, and switches itself off.
@@ -57,7 +59,24 @@ alarm
 /busybox poweroff -f
 ";
 
-/// Puts `linux.img` and `linux.cpio` into `dir`, fetched if need be.
+/// What the login VM does otherwise: asks on its console who is there. Root has no password; who does not want that brings a RAM disk of
+/// his own.
+const LOGIN: &str = "#!/busybox sh
+/busybox mkdir -p /bin /etc /proc /sys /dev /root /tmp
+/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+hostname margay
+echo root::0:0:root:/root:/bin/sh > /etc/passwd
+echo root:x:0: > /etc/group
+echo \"Margay login VM: Debian's Linux \\\\r; log in as root\" > /etc/issue
+echo console::respawn:/bin/getty -L console 115200 vt100 > /etc/inittab
+exec /bin/init
+";
+
+/// Puts `linux.img`, `linux.cpio` (for tests) and `login.cpio` into `dir`, fetched if need be.
 pub fn prepare(dir: &Path) -> Result<()> {
     // The package of this name depends on that of the kernel as it is now.
     let control = paths::read(&debian::unpacked("linux-image-arm64")?.join("DEBIAN/control"))?;
@@ -76,7 +95,10 @@ pub fn prepare(dir: &Path) -> Result<()> {
         .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz")))
         .context("Debian's kernel package has no kernel")?;
     let busybox = paths::read(&debian::unpacked("busybox-static")?.join("bin/busybox"))?;
-    let disk = archive(&[Entry::new("busybox", busybox), Entry::new("init", INIT.into())], Form::Newc)?;
+    let disk =
+        archive(&[Entry::new("busybox", busybox.clone()), Entry::new("init", INIT.into())], Form::Newc)?;
     paths::write(&dir.join("linux.img"), &paths::read(&kernel)?)?;
-    paths::write(&dir.join("linux.cpio"), &disk)
+    paths::write(&dir.join("linux.cpio"), &disk)?;
+    let login = archive(&[Entry::new("busybox", busybox), Entry::new("init", LOGIN.into())], Form::Newc)?;
+    paths::write(&dir.join("login.cpio"), &login)
 }

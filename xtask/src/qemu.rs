@@ -45,7 +45,9 @@ pub struct Machine {
     /// An SD card's image.
     pub card: Option<PathBuf>,
     /// What a second serial line is told when it listens, if there is to be one.
-    pub second_serial: Option<String>,
+    pub second_serial: Option<serial::Dialogue>,
+    /// That line is this terminal, and the console goes to this file.
+    pub terminal: Option<PathBuf>,
     /// Where that line's socket is.
     socket: PathBuf,
     /// Count instructions: deterministic, and slower.
@@ -95,6 +97,7 @@ impl Machine {
             cpu: board.machine.cpu.into(),
             card: None,
             second_serial: None,
+            terminal: None,
             socket: serial::socket(),
             icount: false,
             gdb: false,
@@ -121,7 +124,21 @@ impl Machine {
         if !self.cpu.is_empty() {
             qemu.args(["-cpu", &self.cpu]);
         }
-        qemu.args(["-display", "none", "-monitor", "none", "-nic", "none"]).args(hardware.options);
+        qemu.args(["-display", "none", "-nic", "none"]).args(hardware.options);
+        if self.terminal.is_none() {
+            qemu.args(["-monitor", "none"]);
+        }
+        if let Some(log) = &self.terminal {
+            // The second line is this terminal, and the console a file.
+            let console = format!("file:{}", log.display());
+            let (first, second) = if hardware.serial == 0 {
+                (console.as_str(), "mon:stdio")
+            } else {
+                ("mon:stdio", console.as_str())
+            };
+            qemu.args(["-serial", first, "-serial", second]);
+            return qemu;
+        }
         // The second line is the first that is not the console: where that is not the first, it is before it.
         let mut second = self.second_serial.as_ref().map(|_| serial::arguments(&self.socket));
         for line in 0..=hardware.serial {
@@ -174,13 +191,22 @@ impl Machine {
         qemu
     }
 
+    /// Boots the machine with its second serial line as this terminal, until it ends.
+    pub fn attend(&self) -> Result<()> {
+        let mut command = self.command();
+        command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+        let status = command.status().with_context(|| format!("cannot start {QEMU}"))?;
+        anyhow::ensure!(status.success(), "{QEMU} ended with {status}");
+        Ok(())
+    }
+
     /// Boots the machine and shows each line to `watch`, which may answer after how long the machine is to be stopped.
     pub fn run(&self, mut watch: impl FnMut(&str) -> Option<Duration>) -> Result<Outcome> {
         let mut command = self.command();
         die_with_parent(&mut command);
         let since = Instant::now();
         let mut child = Guard(command.spawn().with_context(|| format!("cannot start {QEMU}"))?);
-        let second = self.second_serial.clone().map(|told| serial::talk(self.socket.clone(), told));
+        let second = self.second_serial.clone().map(|dialogue| serial::talk(self.socket.clone(), dialogue));
         let console = child.0.stdout.take().context("QEMU has no console")?;
         let mut errors = child.0.stderr.take().context("QEMU has no error output")?;
         let (sender, receiver) = mpsc::sync_channel(1024);

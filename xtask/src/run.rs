@@ -6,10 +6,11 @@ use crate::{
     build,
     bundle::{Spec, parse_size},
     console::{self, Line, Outcome, Said},
-    paths, program,
+    linux, paths, program,
     qemu::{End, Machine},
     setup, table,
     toolchain::Toolchain,
+    tree,
 };
 use anyhow::{Context, Result, bail};
 use std::{
@@ -36,6 +37,9 @@ pub struct Args {
     /// Start stopped and wait for a debugger
     #[arg(long)]
     gdb: bool,
+    /// Boot with Debian's Linux as login VM, whose terminal is this one (Ctrl-A X ends it)
+    #[arg(long, conflicts_with_all = ["program", "icount", "gdb"])]
+    login: bool,
     /// Run this static Linux program for AArch64 instead
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
@@ -74,6 +78,9 @@ pub fn verb(args: &Args) -> Result<()> {
         return run_program(args, board, &toolchain, file);
     }
     build::everything(board, &toolchain)?;
+    if args.login {
+        return login(args, board);
+    }
     let spec = Spec::of_board(board)?;
 
     let mut native = machine(args, board, "native.img")?;
@@ -94,6 +101,25 @@ pub fn verb(args: &Args) -> Result<()> {
     }
     let faults: Vec<String> = [first, second, table.fault].into_iter().flatten().collect();
     if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("; ")) }
+}
+
+/// Boots the stack with a login VM, and gives it this terminal.
+fn login(args: &Args, board: &'static Board) -> Result<()> {
+    let dir = paths::images(board.name);
+    linux::prepare(&dir)?;
+    let initrd = dir.join("login-bundle.cpio");
+    paths::write(&initrd, &Spec::with_login(board)?.build(&dir)?)?;
+    let mut machine = machine(args, board, "hv-gic.img")?;
+    machine.initrd = Some(initrd);
+    if let (Some(tree), Some(login)) = (&machine.tree, &board.login) {
+        let path = dir.join("login.dtb");
+        paths::write(&path, &tree::without(&paths::read(tree)?, login.without)?)?;
+        machine.tree = Some(path);
+    }
+    let log = dir.join("console.log");
+    println!("the other consoles go to {}", paths::shown(&log));
+    machine.terminal = Some(log);
+    machine.attend()
 }
 
 /// The VM of a program.

@@ -17,7 +17,12 @@ mod tests;
 
 pub use firmware::Firmware;
 
-use crate::{board, build, paths, setup};
+use crate::{
+    board::{self, Board},
+    build,
+    bundle::Spec,
+    linux, paths, setup, tree,
+};
 use anyhow::{Context, Result, anyhow, ensure};
 use std::{
     fs,
@@ -45,6 +50,9 @@ pub struct Args {
     /// Its initrd [default: target/images/BOARD/bundle.cpio]
     #[arg(long)]
     bundle: Option<PathBuf>,
+    /// With Debian's Linux as login VM
+    #[arg(long, conflicts_with_all = ["kernel", "bundle"])]
+    login: bool,
     /// The device tree to boot with, or another one to have on the card (may be repeated; the first one counts)
     #[arg(long)]
     tree: Vec<PathBuf>,
@@ -318,14 +326,21 @@ pub fn verb(args: &Args) -> Result<()> {
     if args.kernel.is_none() || args.bundle.is_none() {
         build::everything(board::find(model.name)?, &setup::ensure_toolchain()?)?;
     }
+    if args.login {
+        linux::prepare(&images)?;
+    }
     let built = |given: &Option<PathBuf>, name: &str| match given {
         Some(path) => paths::read(path),
         None => paths::read(&images.join(name)),
     };
-    let kernel = built(&args.kernel, "hv.img")?;
-    let bundle = built(&args.bundle, "bundle.cpio")?;
+    let board = board::find(model.name)?;
+    let (kernel, bundle) = if args.login {
+        (built(&None, "hv-gic.img")?, Spec::with_login(board)?.build(&images)?)
+    } else {
+        (built(&args.kernel, "hv.img")?, built(&args.bundle, "bundle.cpio")?)
+    };
     let trees = match args.tree.as_slice() {
-        [] => vec![named(&paths::root().join("crates/machine/fixtures").join(model.tree))?],
+        [] => vec![tree(model, board.login.as_ref().filter(|_| args.login))?],
         given => given.iter().map(|path| named(path)).collect::<Result<_>>()?,
     };
     let card = Card {
@@ -344,18 +359,27 @@ pub fn verb(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// A card with what has been built for a board and this bundle, for QEMU: the bytes, and the U-Boot to start with, which a board's own
+/// A board's device tree; with a login VM, without what takes its terminal away.
+fn tree(model: &Model, login: Option<&board::Login>) -> Result<(String, Vec<u8>)> {
+    let (name, bytes) = named(&paths::root().join("crates/machine/fixtures").join(model.tree))?;
+    let without = login.map_or(&[][..], |login| login.without);
+    Ok((name, if without.is_empty() { bytes } else { tree::without(&bytes, without)? }))
+}
+
+/// A card with a kernel that has been built for a board and this bundle, for QEMU: the bytes, and the U-Boot to start with, which a board's own
 /// firmware would have loaded.
-pub fn for_qemu(board: &str, bundle: Vec<u8>) -> Result<(Vec<u8>, PathBuf)> {
-    let model = Model::find(board)?;
+pub fn for_qemu(board: &Board, kernel: &str, bundle: Vec<u8>) -> Result<(Vec<u8>, PathBuf)> {
+    let model = Model::find(board.name)?;
     let Platform::Raspberry { uboot, .. } = model.platform else {
-        anyhow::bail!("QEMU has no {board} to put a card into");
+        anyhow::bail!("QEMU has no {} to put a card into", board.name);
     };
+    // It is the hypervisor with virtual controllers that has a login VM.
+    let login = board.login.as_ref().filter(|_| kernel != "hv.img");
     let card = Card {
         model,
-        kernel: paths::read(&paths::images(model.name).join("hv.img"))?,
+        kernel: paths::read(&paths::images(model.name).join(kernel))?,
         bundle,
-        trees: vec![named(&paths::root().join("crates/machine/fixtures").join(model.tree))?],
+        trees: vec![tree(model, login)?],
         bootargs: String::new(),
         firmware: Firmware::find(model, None)?,
         size: None,

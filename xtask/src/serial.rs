@@ -1,9 +1,9 @@
-//! A second serial line of a machine in QEMU: what it says, and what it is told when it listens.
+//! A second serial line of a machine in QEMU: what it says, and what it is told at its prompts.
 
 use anyhow::{Context, Result};
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What is said by who wants to be told something. Before that it might be lost.
-pub const LISTENS: &str = "listening";
+/// What is told, each when something has been said.
+pub type Dialogue = Vec<(String, String)>;
 
 /// How long QEMU takes at most until it offers the line.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,26 +31,33 @@ pub fn arguments(socket: &Path) -> [String; 4] {
 }
 
 /// Takes part in the line until QEMU ends; returns what was said.
-pub fn talk(socket: PathBuf, told: String) -> thread::JoinHandle<Result<Vec<String>>> {
+pub fn talk(socket: PathBuf, dialogue: Dialogue) -> thread::JoinHandle<Result<Vec<String>>> {
     thread::spawn(move || {
         let line = connect(&socket);
         let _ = fs::remove_file(&socket);
-        let line = line?;
-        let mut writer = Some(line.try_clone().context("the serial line has one end only")?);
-        let mut lines = Vec::new();
-        for text in BufReader::new(line).split(b'\n').map_while(Result::ok) {
-            let text = String::from_utf8_lossy(&text).trim_end_matches('\r').to_owned();
-            if text == LISTENS
-                && let Some(mut writer) = writer.take()
-            {
-                let told = told.clone();
+        let mut line = line?;
+        let mut rest = dialogue.into_iter().peekable();
+        // What the next prompt is looked for in begins here.
+        let (mut said, mut from, mut buffer) = (Vec::new(), 0, [0; 4096]);
+        while let Ok(count @ 1..) = line.read(&mut buffer) {
+            said.extend_from_slice(&buffer[..count]);
+            while let Some(end) = rest.peek().and_then(|(prompt, _)| end_of(prompt, &said[from..])) {
+                from += end;
+                let Some((_, answer)) = rest.next() else { break };
+                let mut writer = line.try_clone().context("the serial line has one end only")?;
                 // The machine may be slow to take it, and says something meanwhile.
-                thread::spawn(move || writer.write_all(told.as_bytes()));
+                thread::spawn(move || writer.write_all(answer.as_bytes()));
             }
-            lines.push(text);
         }
-        Ok(lines)
+        let text = String::from_utf8_lossy(&said);
+        Ok(text.lines().map(|line| line.trim_end_matches('\r').to_owned()).collect())
     })
+}
+
+/// Where a prompt ends in what was said.
+fn end_of(prompt: &str, said: &[u8]) -> Option<usize> {
+    let prompt = prompt.as_bytes();
+    said.windows(prompt.len().max(1)).position(|window| window == prompt).map(|at| at + prompt.len())
 }
 
 fn connect(socket: &Path) -> Result<UnixStream> {

@@ -244,7 +244,11 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
     machine.icount = scenario.icount;
     machine.bootargs.clone_from(&scenario.bootargs);
     machine.limit = std::time::Duration::from_secs(scenario.timeout);
-    let mut spec = if scenario.bundle == "board" { Some(Spec::of_board(board)?) } else { scenario.spec() };
+    let mut spec = match scenario.bundle.as_str() {
+        "board" => Some(Spec::of_board(board)?),
+        "login" => Some(Spec::with_login(board)?),
+        _ => scenario.spec(),
+    };
     if let Some(program) = &scenario.program {
         let (root, bootargs) = (program.root()?, format!("{} {}", scenario.bootargs, program.bootargs()?));
         let bootargs = bootargs.trim_start();
@@ -272,7 +276,8 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
     if let Some(spec) = spec {
         let bytes = spec.build_damaged(&paths::images(board.name), &scenario.damage)?;
         if scenario.card {
-            let (card, uboot) = sdcard::for_qemu(board.name, bytes)?;
+            let kernel = format!("{}.img", scenario.boot);
+            let (card, uboot) = sdcard::for_qemu(board, &kernel, bytes)?;
             let path = bundle.with_extension("img");
             sdcard::write_sparse(&path, &card)?;
             (machine.kernel, machine.card) = (uboot, Some(path));
@@ -298,7 +303,12 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
     }
     let mut watcher = scenario.expect.watcher();
     if scenario.second_serial {
-        machine.second_serial = Some(if scenario.linux { linux::told() } else { String::new() });
+        let dialogue = if scenario.linux && scenario.dialogue.is_empty() {
+            linux::dialogue()
+        } else {
+            scenario.dialogue.clone()
+        };
+        machine.second_serial = Some(dialogue);
     }
     let outcome = machine.run(|line| watcher.see(line))?;
     if let Some(path) = &machine.card {

@@ -14,7 +14,13 @@ use std::{fs, path::Path};
 
 /// Writes `from`, a board's tree, to `path` without the nodes in `without`, by their paths.
 pub fn write_without(from: &Path, without: &[String], path: &Path) -> Result<()> {
-    let mut tree = parse(&paths::read(from)?)?;
+    let without: Vec<&str> = without.iter().map(String::as_str).collect();
+    paths::write(path, &self::without(&paths::read(from)?, &without)?)
+}
+
+/// A tree without the nodes with these paths.
+pub fn without(blob: &[u8], without: &[&str]) -> Result<Vec<u8>> {
+    let mut tree = parse(blob)?;
     for node in without {
         let (parent, name) = node.rsplit_once('/').unwrap_or_default();
         let parent = if parent.is_empty() { Some(&mut tree.root) } else { tree.find_node_mut(parent) };
@@ -22,7 +28,7 @@ pub fn write_without(from: &Path, without: &[String], path: &Path) -> Result<()>
             bail!("the device tree has no {node}");
         }
     }
-    paths::write(path, &tree.to_dtb())
+    Ok(tree.to_dtb())
 }
 
 /// Writes QEMU's tree of `machine` to `path`, with the cores in `disabled` (by number) marked `status = "disabled"`; if the machine has

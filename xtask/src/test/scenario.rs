@@ -6,6 +6,7 @@ use crate::{
     bundle::{Damage, File, Form, Properties, Spec, Vm},
     paths,
     program::Program,
+    serial,
 };
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -40,12 +41,14 @@ pub struct Scenario {
     /// QEMU's `-cpu`; empty: the board's.
     pub cpu: String,
     pub icount: bool,
-    /// Whether the files `linux.img` and `linux.cpio` are wanted: Debian's kernel, and a RAM disk.
+    /// Whether the files `linux.img`, `linux.cpio` and `login.cpio` are wanted: Debian's kernel, and RAM disks.
     pub linux: bool,
     /// Whether it boots from an SD card with all of it, through U-Boot.
     pub card: bool,
     /// Whether the machine has a second serial line; what it says is told with `[uart1] ` before it.
     pub second_serial: bool,
+    /// What it is told there, each when something has been said.
+    pub dialogue: serial::Dialogue,
     /// The native kernel's command line.
     pub bootargs: String,
     /// Seconds.
@@ -109,6 +112,7 @@ impl Default for Scenario {
             linux: false,
             card: false,
             second_serial: false,
+            dialogue: serial::Dialogue::new(),
             bootargs: String::new(),
             timeout: 60,
             bundle: String::new(),
@@ -179,7 +183,10 @@ impl Scenario {
 
     fn check(&self) -> Result<()> {
         ensure!(!self.about.is_empty(), "`about` does not say what is checked");
-        ensure!(["", "board", "none"].contains(&self.bundle.as_str()), "`bundle` is \"board\" or \"none\"");
+        ensure!(
+            ["", "board", "login", "none"].contains(&self.bundle.as_str()),
+            "`bundle` is \"board\", \"login\" or \"none\""
+        );
         ensure!([1, 2].contains(&self.el), "`el` is 1 or 2");
         let compared = self.program.as_ref().is_some_and(|program| program.compared);
         ensure!(
