@@ -57,7 +57,7 @@ extern "C" fn lwk_user_exception(frame: &mut UserFrame, esr: u64, far: u64) {
         class::BRK => (signal::SIGTRAP, TRAP_BRKPT, frame.pc),
         _ => (signal::SIGILL, ILL_ILLOPC, frame.pc),
     };
-    thread.fault(Info { number, code, value, syndrome: esr });
+    thread.fault(Info { number, code, value, more: 0, syndrome: esr });
 }
 
 /// The kernel could not touch a program's memory for it, from `user.S`: whether to try again.

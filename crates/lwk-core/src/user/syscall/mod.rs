@@ -142,6 +142,8 @@ static LWK_SYSTEM_CALLS: [RawCall; NUMBERS] = table! {
     kill => signals::kill,
     tkill => signals::tkill,
     tgkill => signals::tgkill,
+    rt_sigqueueinfo => signals::rt_sigqueueinfo,
+    rt_tgsigqueueinfo => signals::rt_tgsigqueueinfo,
     // Identity and limits.
     getpid => identity::getpid,
     getppid => identity::getppid,
