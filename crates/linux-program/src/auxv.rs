@@ -43,6 +43,10 @@ impl AuxType {
     pub const RANDOM: Self = Self(25);
     /// More capabilities, [`Hwcaps::hwcap2`](crate::hwcap::Hwcaps::hwcap2).
     pub const HWCAP2: Self = Self(26);
+    /// Bytes of `struct rseq` that the kernel knows.
+    pub const RSEQ_FEATURE_SIZE: Self = Self(27);
+    /// What `struct rseq` is aligned to.
+    pub const RSEQ_ALIGN: Self = Self(28);
     /// Address of the program's file name.
     pub const EXECFN: Self = Self(31);
     /// Address of the vDSO.

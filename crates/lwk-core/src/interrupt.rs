@@ -7,9 +7,9 @@ use crate::{
 };
 use core::sync::atomic::Ordering;
 
-/// An IRQ, from `vectors.S`, with everything saved and interrupts masked.
+/// An IRQ, from `vectors.S`, with everything saved and interrupts masked. Returns whether another task may have had the core.
 #[unsafe(no_mangle)]
-extern "C" fn lwk_interrupt() {
+extern "C" fn lwk_interrupt() -> bool {
     let platform = platform();
     let core = percore::this();
     while let Some(taken) = platform.take_interrupt() {
@@ -26,5 +26,5 @@ extern "C" fn lwk_interrupt() {
         }
         platform.end_interrupt(taken);
     }
-    task::preempt_if_due(core);
+    task::preempt_if_due(core)
 }

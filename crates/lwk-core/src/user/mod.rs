@@ -6,7 +6,7 @@
 //! | `processes`, `image` | who started whom; what a process runs, loaded from its file |
 //! | `space` | its memory: regions, tables, physical memory |
 //! | `syscall` | the system calls; [`docs/lwk.md`] lists them with their limits |
-//! | `signal`, `futex`, `files`, `proc` | what several of them share |
+//! | `signal`, `rseq`, `futex`, `files`, `proc` | what several of them share |
 //! | `copy` | the only way to a program's memory |
 //! | `vms` | `/dev/margay`: VMs, for the control task of a primary |
 //! | `fault`, `report` | what a program did wrong, and how that is told |
@@ -29,6 +29,7 @@ mod random;
 mod report;
 mod signal;
 mod space;
+mod rseq;
 mod syscall;
 mod thread;
 mod vms;

@@ -324,6 +324,8 @@ pub fn deliver(thread: &UserThread, frame: &mut UserFrame) {
                 frame.x[0] = Errno::EINTR.in_register();
             }
         }
+        // What the handler returns to is not in a critical section any more.
+        thread.restart_sequence(frame);
         if enter_handler(thread, frame, &info, &action).is_err() {
             // There is no room for the frame: the program cannot be told any more.
             let full = Info { number: SIGSEGV, code: 1, value: frame.sp, more: 0, syndrome: 0 };
