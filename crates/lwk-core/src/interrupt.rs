@@ -1,7 +1,7 @@
 //! Interrupts: taken, handed on, ended.
 
 use crate::{
-    percore,
+    fault, percore,
     platform::{Interrupt, platform},
     primary, task,
 };
@@ -20,7 +20,10 @@ extern "C" fn lwk_interrupt() -> bool {
                 core.last_timer.store(now, Ordering::Relaxed);
                 core.scheduler.timer(now);
             }
-            Interrupt::Ipi => core.scheduler.look(),
+            Interrupt::Ipi => {
+                fault::stop_if_failed();
+                core.scheduler.look();
+            }
             Interrupt::Schedule => primary::ring(),
             Interrupt::Unknown(number) => log::warn!("interrupt {number} is nobody's"),
         }

@@ -34,8 +34,9 @@ impl Platform for VmWithGic {
         "secondary VM with a GIC"
     }
 
-    fn write(&self, text: &[u8]) {
+    fn write(&self, text: &[u8]) -> bool {
         guest::console_log(text);
+        true
     }
 
     fn init(

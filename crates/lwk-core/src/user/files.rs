@@ -3,7 +3,7 @@
 use super::{
     copy,
     errno::{Errno, Result},
-    random,
+    kmsg, random,
     thread::{self, UserThread},
     vms,
 };
@@ -41,6 +41,7 @@ pub const FULL: Device = Device(3);
 pub const RANDOM: Device = Device(4);
 pub const CONSOLE: Device = Device(5);
 pub const VMS: Device = Device(6);
+pub const LOG: Device = Device(7);
 
 /// The root file system.
 static FILES: Once<Mutex<FileSystem>> = Once::new();
@@ -69,6 +70,8 @@ pub enum Object {
     Text(Vec<u8>),
     PipeOut(Arc<Pipe>),
     PipeIn(Arc<Pipe>),
+    /// `/dev/kmsg`.
+    Log(kmsg::Reader),
     /// `/dev/margay`.
     Vms(vms::Device),
 }
@@ -118,6 +121,7 @@ impl Open {
             Object::Text(text) => copy_part(text, offset, to, size)?,
             Object::PipeOut(pipe) => pipe.read(thread, to, size, self.has(O_NONBLOCK))?,
             Object::PipeIn(_) => return Err(Errno::EBADF),
+            Object::Log(log) => log.read(thread, to, size, self.has(O_NONBLOCK))?,
             Object::Vms(device) => device.read(thread, to, size, self.has(O_NONBLOCK))?,
             Object::Node(node) => match with_files(|files| files.archived(*node)) {
                 Some(bytes) => copy_part(bytes, offset, to, size)?,
@@ -139,6 +143,7 @@ impl Open {
             Object::Text(_) => Err(Errno::EROFS),
             Object::PipeOut(_) => Err(Errno::EBADF),
             Object::Vms(_) => Err(Errno::EINVAL),
+            Object::Log(_) => kmsg::write(from, size),
             Object::PipeIn(pipe) => pipe.write(thread, from, size, self.has(O_NONBLOCK)),
             Object::Console => chunks(from, size, |bytes| {
                 thread.process().output.lock().write(bytes);
@@ -169,6 +174,7 @@ impl Open {
             Object::PipeOut(pipe) => pipe.ready_out(),
             Object::PipeIn(pipe) => pipe.ready_in(),
             Object::Vms(device) => u16::from(device.is_ready()),
+            Object::Log(log) => log.ready(),
             _ => 1 | 4,
         }
     }
@@ -510,6 +516,7 @@ pub fn open(thread: &UserThread, start: Start, path: &[u8], flags: u32, mode: u3
         Kind::Device(FULL) => Object::Full,
         Kind::Device(RANDOM) => Object::Random,
         Kind::Device(CONSOLE) => Object::Console,
+        Kind::Device(LOG) => Object::Log(kmsg::Reader::new()),
         Kind::Device(VMS) => vms::open(thread)?,
         Kind::Device(_) => return Err(Errno::ENODEV),
         _ => Object::Node(node),

@@ -8,6 +8,7 @@
 //! | `syscall` | the system calls; [`docs/lwk.md`] lists them with their limits |
 //! | `signal`, `rseq`, `futex`, `files`, `proc` | what several of them share |
 //! | `copy` | the only way to a program's memory |
+//! | `kmsg` | the kernel's log, as programs read it |
 //! | `vms` | `/dev/margay`: VMs, for the control task of a primary |
 //! | `fault`, `report` | what a program did wrong, and how that is told |
 //!
@@ -22,6 +23,7 @@ mod fault;
 mod files;
 mod futex;
 mod image;
+mod kmsg;
 mod proc;
 mod process;
 mod processes;
@@ -48,6 +50,7 @@ use process::{End, Process};
 use spin::Once;
 
 pub(crate) use files::something_happened;
+pub(crate) use kmsg::log_grew;
 pub(crate) use vms::had_device;
 
 /// The virtual counter when the kernel's image was entered: when programs' monotonic clock was 0.

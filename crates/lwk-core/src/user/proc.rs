@@ -1,7 +1,7 @@
 //! What `/proc`, `/sys` and `/dev` tell run-times: processors, memory, the program itself.
 
 use super::{
-    files::{CONSOLE, FULL, NULL, RANDOM, VMS, ZERO},
+    files::{CONSOLE, FULL, LOG, NULL, RANDOM, VMS, ZERO},
     thread::UserThread,
     vms,
 };
@@ -21,6 +21,7 @@ pub fn provide(files: &mut FileSystem) -> memfs::Result<()> {
         (b"/dev/full", FULL),
         (b"/dev/random", RANDOM),
         (b"/dev/urandom", RANDOM),
+        (b"/dev/kmsg", LOG),
         (b"/dev/console", CONSOLE),
         (b"/dev/tty", CONSOLE),
         (b"/dev/stdin", CONSOLE),

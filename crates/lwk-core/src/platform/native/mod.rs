@@ -49,8 +49,8 @@ impl Platform for Native {
         "bare machine"
     }
 
-    fn write(&self, text: &[u8]) {
-        let Some(console) = self.console.get() else { return };
+    fn write(&self, text: &[u8]) -> bool {
+        let Some(console) = self.console.get() else { return false };
         for line in text.split_inclusive(|&byte| byte == b'\n') {
             match line.split_last() {
                 Some((b'\n', rest)) => {
@@ -60,6 +60,7 @@ impl Platform for Native {
                 _ => console.write(line),
             }
         }
+        true
     }
 
     fn init(

@@ -157,6 +157,7 @@ static LWK_SYSTEM_CALLS: [RawCall; NUMBERS] = table! {
     prlimit64 => identity::prlimit64,
     getrandom => identity::getrandom,
     sysinfo => identity::sysinfo,
+    syslog => super::kmsg::syslog,
     prctl => identity::prctl,
 };
 
