@@ -356,9 +356,9 @@ fn kill(thread: &UserThread, frame: &UserFrame, info: &Info) {
 const FPSIMD_MAGIC: u32 = 0x4650_8001;
 const ESR_MAGIC: u32 = 0x4553_5201;
 
+/// `siginfo_t`.
 #[repr(C)]
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
-/// `siginfo_t`.
 pub struct SigInfo {
     number: i32,
     errno: i32,
