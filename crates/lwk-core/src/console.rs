@@ -54,7 +54,7 @@ impl Console {
         let here = self.log.end();
         if let Some(level) = route.kept {
             let kept = text.get(core::mem::take(&mut route.heading)..).unwrap_or_default();
-            self.log.push(level, vtimer::virtual_counter(), kept.trim_ascii_end());
+            self.log.push(level, vtimer::virtual_counter(), kept.strip_suffix(b"\n").unwrap_or(kept));
         }
         if route.shown && !text.is_empty() && !platform().write(text) && self.unseen.is_none() {
             self.unseen = Some(here);

@@ -105,12 +105,14 @@ impl<const BYTES: usize> LogRing<BYTES> {
         if position.at < self.first.at { self.first } else { position }
     }
 
+    #[inline(never)]
     fn copy_in(&mut self, at: u64, from: &[u8]) {
         for (at, byte) in (at..).zip(from) {
             self.bytes[at as usize & (BYTES - 1)] = *byte;
         }
     }
 
+    #[inline(never)]
     fn copy_out(&self, at: u64, to: &mut [u8]) {
         for (at, byte) in (at..).zip(to) {
             *byte = self.bytes[at as usize & (BYTES - 1)];

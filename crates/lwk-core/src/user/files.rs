@@ -269,20 +269,31 @@ pub fn wait_until<R>(
     deadline: Option<u64>,
     mut ready: impl FnMut() -> Result<Option<R>>,
 ) -> Result<Option<R>> {
-    if let Some(result) = ready()? {
-        return Ok(Some(result));
+    let mut result = Ok(None);
+    let mut look = || {
+        result = ready();
+        !matches!(result, Ok(None))
+    };
+    // One body for all that is waited for: it is not small.
+    if !look() {
+        wait(thread, deadline, &mut look)?;
     }
+    result
+}
+
+/// Waits until `ready` says so, or until the deadline.
+#[inline(never)]
+fn wait(thread: &UserThread, deadline: Option<u64>, ready: &mut dyn FnMut() -> bool) -> Result<()> {
     WAITERS.lock().push(thread.shared());
     let outcome = loop {
-        match ready() {
-            Ok(None) => {}
-            other => break other,
+        if ready() {
+            break Ok(());
         }
         if thread.is_interrupted() {
             break Err(Errno::RESTART);
         }
         if !thread::park(deadline) {
-            break Ok(None);
+            break Ok(());
         }
     };
     let gone = {

@@ -14,7 +14,7 @@ use crate::{
     logging,
     sync::IrqMutex,
 };
-use alloc::string::String;
+use alloc::{string::String, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// `LOG_USER`: what programs say, unless they say otherwise.
@@ -35,8 +35,25 @@ pub(crate) fn log_grew() {
     }
 }
 
-fn microseconds(record: &Record) -> u64 {
-    clock().nanoseconds(record.time) / 1000
+/// How a record is put into words.
+type Words = fn(&Record, u64) -> Vec<u8>;
+
+/// The next record in words, if there is one; the position moves behind it.
+#[inline(never)]
+fn next(position: &mut Position, words: Words) -> core::result::Result<Option<Vec<u8>>, Overrun> {
+    let record = with_log(|log| log.read(position))?;
+    Ok(record.map(|record| words(&record, clock().nanoseconds(record.time) / 1000)))
+}
+
+/// A position, or that of the oldest record if this is later; and that behind the last.
+#[inline(never)]
+fn ends(position: Position) -> (Position, Position) {
+    with_log(|log| (log.not_before(position), log.end()))
+}
+
+/// There is nothing yet: whoever asks is told when there is.
+fn await_more() {
+    AWAITED.store(true, Ordering::Release);
 }
 
 /// `/dev/kmsg`, open.
@@ -46,43 +63,42 @@ pub struct Reader(IrqMutex<Position>);
 impl Reader {
     /// It begins with the oldest record.
     pub fn new() -> Self {
-        Self(IrqMutex::new(with_log(|log| log.first())))
+        Self(IrqMutex::new(ends(Position::START).0))
     }
 
     /// The next record.
     pub fn read(&self, thread: &UserThread, to: u64, size: usize, now: bool) -> Result<u64> {
         let attempt = || {
             let mut position = *self.0.lock();
-            let record = with_log(|log| log.read(&mut position));
-            let Ok(record) = record else {
-                *self.0.lock() = position;
-                return Err(Errno::EPIPE);
+            let count = match next(&mut position, Record::for_kmsg) {
+                Ok(Some(line)) if line.len() > size => return Err(Errno::EINVAL),
+                Ok(Some(line)) => {
+                    copy::write_bytes(to, &line)?;
+                    Ok(Some(line.len() as u64))
+                }
+                Ok(None) => {
+                    await_more();
+                    return if now { Err(Errno::EAGAIN) } else { Ok(None) };
+                }
+                Err(Overrun) => Err(Errno::EPIPE),
             };
-            let Some(record) = record else {
-                AWAITED.store(true, Ordering::Release);
-                return if now { Err(Errno::EAGAIN) } else { Ok(None) };
-            };
-            let line = record.for_kmsg(microseconds(&record));
-            if line.len() > size {
-                return Err(Errno::EINVAL);
-            }
-            copy::write_bytes(to, &line)?;
             *self.0.lock() = position;
-            Ok(Some(line.len() as u64))
+            count
         };
         Ok(files::wait_until(thread, None, attempt)?.unwrap_or(0))
     }
 
     /// What `poll` says: `POLLIN` and `POLLOUT`, `POLLPRI` and `POLLERR` too if records were missed.
     pub fn ready(&self) -> u16 {
-        let mut position = *self.0.lock();
-        match with_log(|log| log.read(&mut position)) {
-            Ok(Some(_)) => 1 | 4,
-            Err(Overrun) => 1 | 2 | 4 | 8,
-            Ok(None) => {
-                AWAITED.store(true, Ordering::Release);
-                4
-            }
+        let position = *self.0.lock();
+        let (first, end) = ends(position);
+        if first != position {
+            1 | 2 | 4 | 8
+        } else if position != end {
+            1 | 4
+        } else {
+            await_more();
+            4
         }
     }
 
@@ -92,11 +108,11 @@ impl Reader {
         if offset != 0 {
             return Err(Errno::ESPIPE);
         }
-        let cleared = SYSLOG.lock().1;
+        let from = if whence == SEEK_DATA { SYSLOG.lock().1 } else { Position::START };
+        let (first, end) = ends(from);
         *self.0.lock() = match whence {
-            0 => with_log(|log| log.first()),
-            2 => with_log(|log| log.end()),
-            SEEK_DATA => with_log(|log| log.not_before(cleared)),
+            0 | SEEK_DATA => first,
+            2 => end,
             _ => return Err(Errno::EINVAL),
         };
         Ok(0)
@@ -111,53 +127,60 @@ pub fn write(from: u64, size: usize) -> Result<u64> {
     let mut bytes = [0; LONGEST];
     let bytes = &mut bytes[..size.min(LONGEST)];
     copy::read_bytes(from, bytes)?;
-    let text = String::from_utf8_lossy(bytes);
-    let heading = text.strip_prefix('<').and_then(|rest| {
-        let (level, rest) = rest.split_once('>')?;
-        Some((level.parse::<u8>().ok()?, rest))
-    });
-    let (level, text) = heading.unwrap_or((4, &text));
+    let mut text = bytes.trim_ascii_end();
+    let mut level = 4;
+    if let [b'<', digits @ .., b'>'] =
+        &text[..text.iter().position(|byte| *byte == b'>').map_or(0, |at| at + 1)]
+        && let Some(said) = number(digits)
+    {
+        level = said;
+        text = &text[digits.len() + 2..];
+    }
     // Nobody else is the kernel.
     let facility = if level < USER { USER } else { 0 };
-    logging::by_program(facility | level, format_args!("{}", text.trim_end()));
+    logging::by_program(facility | level, format_args!("{}", String::from_utf8_lossy(text)));
     Ok(size as u64)
 }
 
-/// Copies whole records from a position on, as many as fit, and moves it behind them; how many bytes.
-fn copy_out(position: &mut Position, to: u64, size: u64) -> Result<u64> {
-    let mut done = 0;
-    loop {
-        let mut next = *position;
-        let line = match with_log(|log| log.read(&mut next)) {
-            Ok(Some(record)) => record.for_syslog(microseconds(&record)),
-            Ok(None) => return Ok(done),
-            Err(Overrun) => {
-                *position = next;
-                continue;
-            }
-        };
-        if done + line.len() as u64 > size {
-            return Ok(done);
-        }
-        copy::write_bytes(to.wrapping_add(done), &line)?;
-        done += line.len() as u64;
-        *position = next;
-    }
+fn number(digits: &[u8]) -> Option<u8> {
+    digits.iter().try_fold(0_u8, |value, digit| {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        value.checked_mul(10)?.checked_add(digit)
+    })
 }
 
-/// Bytes of all records from a position on.
-fn length(mut position: Position) -> u64 {
-    let mut total = 0;
-    // New ones may come meanwhile, but not for ever.
-    let end = with_log(|log| log.end()).sequence;
-    while position.sequence < end {
-        match with_log(|log| log.read(&mut position)) {
-            Ok(Some(record)) => total += record.for_syslog(microseconds(&record)).len() as u64,
-            Ok(None) => break,
-            Err(Overrun) => {}
+/// Copies whole records from a position on, as many as fit, and moves it behind them; how many bytes. Nowhere to copy to:
+/// only that.
+#[inline(never)]
+fn copy_out(position: &mut Position, to: Option<u64>, size: u64) -> Result<u64> {
+    let mut done = 0;
+    // More may come meanwhile, but not for ever.
+    let (_, end) = ends(*position);
+    while position.sequence < end.sequence {
+        let mut behind = *position;
+        if let Ok(Some(line)) = next(&mut behind, Record::for_syslog) {
+            if done + line.len() as u64 > size {
+                break;
+            }
+            if let Some(to) = to {
+                copy::write_bytes(to.wrapping_add(done), &line)?;
+            }
+            done += line.len() as u64;
         }
+        *position = behind;
     }
-    total
+    Ok(done)
+}
+
+/// The last records from a position on, as many as fit; the position moves behind them.
+fn copy_last(position: &mut Position, to: u64, size: u64) -> Result<u64> {
+    let mut left = copy_out(&mut { *position }, None, u64::MAX)?;
+    while left > size
+        && let Ok(Some(line)) = next(position, Record::for_syslog)
+    {
+        left -= line.len() as u64;
+    }
+    copy_out(position, Some(to), size)
 }
 
 /// `syslog(2)`.
@@ -170,49 +193,37 @@ pub fn syslog(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     let size = size & 0x7fff_ffff;
+    let (read, cleared) = *SYSLOG.lock();
+    let (mut new_read, mut new_cleared) = (read, cleared);
+    let mut result = 0;
     match action {
         0 | 1 => {}
         READ => {
             let attempt = || {
-                let mut position = SYSLOG.lock().0;
-                let from = position;
-                let count = copy_out(&mut position, to, size)?;
-                if position == from && with_log(|log| log.end()) == from {
-                    AWAITED.store(true, Ordering::Release);
+                let mut position = read;
+                let count = copy_out(&mut position, Some(to), size)?;
+                if position == read && ends(read).1 == read {
+                    await_more();
                     return Ok(None);
                 }
-                SYSLOG.lock().0 = position;
-                Ok(Some(count))
+                Ok(Some((position, count)))
             };
-            return Ok(files::wait_until(thread, None, attempt)?.unwrap_or(0));
+            (new_read, result) = files::wait_until(thread, None, attempt)?.unwrap_or((read, 0));
         }
         READ_ALL | READ_CLEAR => {
-            let cleared = SYSLOG.lock().1;
-            let mut position = with_log(|log| log.not_before(cleared));
-            // The last ones, as many as fit.
-            let mut left = length(position);
-            while left > size {
-                match with_log(|log| log.read(&mut position)) {
-                    Ok(Some(record)) => {
-                        left = left.saturating_sub(record.for_syslog(microseconds(&record)).len() as u64);
-                    }
-                    Ok(None) => break,
-                    Err(Overrun) => left = length(position),
-                }
-            }
-            let count = copy_out(&mut position, to, size)?;
+            let mut position = cleared;
+            result = copy_last(&mut position, to, size)?;
             if action == READ_CLEAR {
-                SYSLOG.lock().1 = position;
+                new_cleared = position;
             }
-            return Ok(count);
         }
-        5 => SYSLOG.lock().1 = with_log(|log| log.end()),
-        6 => logging::show_on_console(false),
-        7 => logging::show_on_console(true),
+        5 => new_cleared = ends(cleared).1,
+        6 | 7 => logging::show_on_console(action == 7),
         8 if (1..=8).contains(&size) => logging::set_console_level(size as u8),
-        9 => return Ok(length(SYSLOG.lock().0)),
-        10 => return Ok(console::LOG as u64),
+        9 => result = copy_out(&mut { read }, None, u64::MAX)?,
+        10 => result = console::LOG as u64,
         _ => return Err(Errno::EINVAL),
     }
-    Ok(0)
+    *SYSLOG.lock() = (new_read, new_cleared);
+    Ok(result)
 }

@@ -27,6 +27,8 @@ pub const SIGPIPE: u32 = 13;
 pub const SIGSEGV: u32 = 11;
 pub const SIGSTOP: u32 = 19;
 pub const SIGTRAP: u32 = 5;
+/// What a program does to itself: these come first.
+const FAULTS: u64 = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGFPE);
 /// By default, nothing happens: SIGCHLD, SIGCONT, SIGURG, SIGWINCH. Nor does a program stop: SIGTSTP, SIGTTIN, SIGTTOU.
 const IGNORED: [u32; 7] = [17, 18, 20, 21, 22, 23, 28];
 
@@ -187,11 +189,14 @@ impl ThreadSignals {
     /// Takes one of a set, blocked or not (`rt_sigtimedwait`): faults before others, then by number; of one number, the
     /// first that was sent.
     pub fn take_of(&mut self, set: u64) -> Option<Info> {
-        let wanted = self.pending.iter().enumerate().filter(|(_, info)| bit(info.number) & set != 0);
-        let (at, _) = wanted.min_by_key(|(_, info)| {
-            (![SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE].contains(&info.number), info.number)
-        })?;
-        Some(self.pending.remove(at))
+        let mut first: Option<(u32, usize)> = None;
+        for (at, info) in self.pending.iter().enumerate().filter(|(_, info)| bit(info.number) & set != 0) {
+            let order = if bit(info.number) & FAULTS != 0 { 0 } else { info.number };
+            if first.is_none_or(|(before, _)| order < before) {
+                first = Some((order, at));
+            }
+        }
+        first.map(|(_, at)| self.pending.remove(at))
     }
 
     /// Keeps one, unless it is known already; a real-time signal is kept each time. False: there is no room for that.
@@ -510,6 +515,7 @@ pub fn send(from: u32, process: &Process, thread: Option<&UserThread>, number: u
 }
 
 /// Sends a signal to a process, or to a thread of it. False if there was no room for it in the queue.
+#[inline(never)]
 pub fn queue(process: &Process, thread: Option<&UserThread>, info: Info) -> bool {
     match thread {
         Some(thread) => thread.signal(info),
