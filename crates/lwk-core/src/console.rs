@@ -149,6 +149,16 @@ pub(crate) fn print_bytes(bytes: &[u8]) {
     CONSOLE.lock().put(bytes, &mut { Route::PROGRAM });
 }
 
+/// The console, whoever has it.
+struct Beside;
+
+impl Write for Beside {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        platform().write(text.as_bytes());
+        Ok(())
+    }
+}
+
 /// Prints from a fault report or a panic: if the lock cannot be had soon, its holder is the one that failed, and the
 /// text goes out beside it.
 pub(crate) fn print_urgently(arguments: fmt::Arguments<'_>) {
@@ -161,13 +171,6 @@ pub(crate) fn print_urgently(arguments: fmt::Arguments<'_>) {
             return;
         }
         core::hint::spin_loop();
-    }
-    struct Beside;
-    impl Write for Beside {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            platform().write(text.as_bytes());
-            Ok(())
-        }
     }
     let _ = Beside.write_fmt(arguments);
 }
