@@ -174,11 +174,14 @@ fn copy_out(position: &mut Position, to: Option<u64>, size: u64) -> Result<u64> 
 
 /// The last records from a position on, as many as fit; the position moves behind them.
 fn copy_last(position: &mut Position, to: u64, size: u64) -> Result<u64> {
-    let mut left = copy_out(&mut { *position }, None, u64::MAX)?;
-    while left > size
-        && let Ok(Some(line)) = next(position, Record::for_syslog)
-    {
-        left -= line.len() as u64;
+    let length = |mut from| copy_out(&mut from, None, u64::MAX);
+    let mut left = length(*position)?;
+    while left > size {
+        match next(position, Record::for_syslog) {
+            Ok(Some(line)) => left = left.saturating_sub(line.len() as u64),
+            Ok(None) => break,
+            Err(Overrun) => left = length(*position)?,
+        }
     }
     copy_out(position, Some(to), size)
 }
