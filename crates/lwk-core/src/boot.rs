@@ -85,6 +85,7 @@ extern "C" fn lwk_boot(dtb: u64, image: u64, entry_ticks: u64) -> ! {
     };
     let line = CommandLine::new(machine.bootargs().unwrap_or(""));
     logging::init(line);
+    log::debug!("command line: {}", line.as_str());
     memory::init(&machine, image, dtb);
 
     let platform = platform::platform();

@@ -5,6 +5,7 @@
 
 use crate::{
     log_ring::{LogRing, Overrun, Position},
+    logging,
     platform::platform,
     sync::IrqMutex,
 };
@@ -128,8 +129,11 @@ pub(crate) fn came_up() {
     loop {
         match console.log.read(&mut position) {
             Ok(Some(record)) => {
-                platform().write(record.text());
-                platform().write(b"\n");
+                let level = logging::level(record.level);
+                if logging::is_shown(level) {
+                    let text = str::from_utf8(record.text()).unwrap_or_default();
+                    let _ = writeln!(Beside, "{:<5} {text}", level.as_str());
+                }
             }
             Ok(None) => break,
             Err(Overrun) => {}

@@ -31,8 +31,7 @@ impl Log for KernelLog {
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
             let level = record.level();
-            let shown = level as usize <= SHOWN.load(Ordering::Relaxed);
-            console::log_line(urgency(level), level.as_str(), shown, *record.args());
+            console::log_line(urgency(level), level.as_str(), is_shown(level), *record.args());
         }
     }
 
@@ -56,14 +55,23 @@ fn show(level: LevelFilter) {
 /// syslog has them.
 #[cfg(programs)]
 pub(crate) fn by_program(priority: u8, arguments: core::fmt::Arguments<'_>) {
-    let level = match priority & 7 {
+    let level = level(priority);
+    console::log_line(priority, level.as_str(), is_shown(level), arguments);
+}
+
+/// A level of syslog's, the facility ignored.
+pub(crate) const fn level(priority: u8) -> Level {
+    match priority & 7 {
         0..=3 => Level::Error,
         4 => Level::Warn,
         5 | 6 => Level::Info,
         _ => Level::Debug,
-    };
-    let shown = level as usize <= SHOWN.load(Ordering::Relaxed);
-    console::log_line(priority, level.as_str(), shown, arguments);
+    }
+}
+
+/// Whether the console shows a level.
+pub(crate) fn is_shown(level: Level) -> bool {
+    level as usize <= SHOWN.load(Ordering::Relaxed)
 }
 
 /// Shows what is more urgent than a level of syslog's.

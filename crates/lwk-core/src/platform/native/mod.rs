@@ -68,11 +68,14 @@ impl Platform for Native {
         machine: &Machine<'_>,
         map: &mut dyn FnMut(Region) -> Result<usize, PlatformError>,
     ) -> Result<(), PlatformError> {
-        let console = console::find(machine, map)?;
-        console.switch_on();
-        self.console.call_once(|| console);
+        let console = console::find(machine, map).map(|console| {
+            console.switch_on();
+            self.console.call_once(|| console);
+        });
         let power = Power::find(machine, map)?;
         self.power.call_once(|| power);
+        // Without a console the machine can at least be switched off.
+        console?;
         let interrupts = Interrupts::find(machine, map)?;
         self.interrupts.call_once(|| interrupts);
         Ok(())
