@@ -9,6 +9,8 @@ pub struct AuxType(pub u64);
 impl AuxType {
     /// The end of the vector.
     pub const NULL: Self = Self(0);
+    /// An entry without a meaning.
+    pub const IGNORE: Self = Self(1);
     /// Address of the program headers.
     pub const PHDR: Self = Self(3);
     /// Bytes of a program header.

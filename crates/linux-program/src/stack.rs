@@ -197,11 +197,7 @@ where
         let header_count = if headers.is_some() { self.program.header_count() } else { 0 };
         let address = |address: Option<UserAddr>| address.unwrap_or_default().get();
         let vdso = self.vdso.map(|vdso| (AuxType::SYSINFO_EHDR, vdso.get()));
-        let restartable = [
-            (AuxType::RSEQ_FEATURE_SIZE, u64::from(rseq::FEATURE_SIZE)),
-            (AuxType::RSEQ_ALIGN, rseq::ALIGNMENT),
-        ];
-        let restartable = self.restartable.then_some(restartable).into_iter().flatten();
+        let restartable = |kind| if self.restartable { kind } else { AuxType::IGNORE };
         let others = [
             (AuxType::MINSIGSTKSZ, self.min_signal_stack),
             (AuxType::HWCAP, self.hwcaps.hwcap),
@@ -220,11 +216,13 @@ where
             (AuxType::SECURE, 0),
             (AuxType::RANDOM, random),
             (AuxType::HWCAP2, self.hwcaps.hwcap2),
+            (restartable(AuxType::RSEQ_FEATURE_SIZE), u64::from(rseq::FEATURE_SIZE)),
+            (restartable(AuxType::RSEQ_ALIGN), rseq::ALIGNMENT),
             (AuxType::EXECFN, name),
             (AuxType::PLATFORM, platform),
             (AuxType::NULL, 0),
         ];
-        vdso.into_iter().chain(restartable).chain(others)
+        vdso.into_iter().chain(others)
     }
 }
 
