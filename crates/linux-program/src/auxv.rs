@@ -9,6 +9,8 @@ pub struct AuxType(pub u64);
 impl AuxType {
     /// The end of the vector.
     pub const NULL: Self = Self(0);
+    /// An entry without a meaning.
+    pub const IGNORE: Self = Self(1);
     /// Address of the program headers.
     pub const PHDR: Self = Self(3);
     /// Bytes of a program header.
@@ -43,6 +45,10 @@ impl AuxType {
     pub const RANDOM: Self = Self(25);
     /// More capabilities, [`Hwcaps::hwcap2`](crate::hwcap::Hwcaps::hwcap2).
     pub const HWCAP2: Self = Self(26);
+    /// Bytes of `struct rseq` that the kernel knows.
+    pub const RSEQ_FEATURE_SIZE: Self = Self(27);
+    /// What `struct rseq` is aligned to.
+    pub const RSEQ_ALIGN: Self = Self(28);
     /// Address of the program's file name.
     pub const EXECFN: Self = Self(31);
     /// Address of the vDSO.

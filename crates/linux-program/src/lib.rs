@@ -23,6 +23,7 @@
 //!         credentials: Default::default(),
 //!         vdso: None,
 //!         min_signal_stack: linux_program::MIN_SIGNAL_STACK,
+//!         restartable: false,
 //!     };
 //!     let stack_pointer = first.write(UserAddr::new(1 << 46), stack).map_err(|why| why.to_string())?;
 //!     Ok((placed.entry(), stack_pointer))
@@ -49,6 +50,7 @@ mod error;
 pub mod hwcap;
 mod program;
 mod property;
+pub mod rseq;
 mod stack;
 mod symbols;
 pub mod vdso;

@@ -8,6 +8,7 @@ use crate::address::{PAGE, UserAddr};
 use crate::auxv::AuxType;
 use crate::hwcap::Hwcaps;
 use crate::program::{HEADER_SIZE, Placed};
+use crate::rseq;
 use core::fmt;
 
 /// What the ABI wants the stack pointer to be a multiple of.
@@ -55,6 +56,8 @@ pub struct InitialStack<'a, A, E> {
     pub vdso: Option<UserAddr>,
     /// The smallest stack for a signal: [`MIN_SIGNAL_STACK`], or more with SVE.
     pub min_signal_stack: u64,
+    /// Whether there are [restartable sequences](crate::rseq).
+    pub restartable: bool,
 }
 
 /// Why a stack cannot be made.
@@ -194,6 +197,7 @@ where
         let header_count = if headers.is_some() { self.program.header_count() } else { 0 };
         let address = |address: Option<UserAddr>| address.unwrap_or_default().get();
         let vdso = self.vdso.map(|vdso| (AuxType::SYSINFO_EHDR, vdso.get()));
+        let restartable = |kind| if self.restartable { kind } else { AuxType::IGNORE };
         let others = [
             (AuxType::MINSIGSTKSZ, self.min_signal_stack),
             (AuxType::HWCAP, self.hwcaps.hwcap),
@@ -212,6 +216,8 @@ where
             (AuxType::SECURE, 0),
             (AuxType::RANDOM, random),
             (AuxType::HWCAP2, self.hwcaps.hwcap2),
+            (restartable(AuxType::RSEQ_FEATURE_SIZE), u64::from(rseq::FEATURE_SIZE)),
+            (restartable(AuxType::RSEQ_ALIGN), rseq::ALIGNMENT),
             (AuxType::EXECFN, name),
             (AuxType::PLATFORM, platform),
             (AuxType::NULL, 0),

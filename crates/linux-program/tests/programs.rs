@@ -85,6 +85,7 @@ fn start(name: &str, file: &Path, arguments: &[&str], clock: Option<Clock>) -> (
         credentials: Credentials { user: 7, group: 8 },
         vdso: clock.map(|_| UserAddr::new(VDSO)),
         min_signal_stack: MIN_SIGNAL_STACK,
+        restartable: false,
     };
     let mut memory = vec![0; STACK_SIZE];
     let stack_pointer = stack.write(UserAddr::new(STACK_TOP), &mut memory).unwrap();

@@ -31,6 +31,7 @@ fn stack<'a>(
         credentials: Credentials { user: 1000, group: 100 },
         vdso: Some(UserAddr::new(0x7f00_0000_1000)),
         min_signal_stack: MIN_SIGNAL_STACK,
+        restartable: true,
     }
 }
 
@@ -110,6 +111,8 @@ fn what_the_auxiliary_vector_says() {
             (AuxType::HWCAP2, 0x5678),
             (AuxType::SYSINFO_EHDR, 0x7f00_0000_1000),
             (AuxType::MINSIGSTKSZ, 5120),
+            (AuxType::RSEQ_FEATURE_SIZE, 28),
+            (AuxType::RSEQ_ALIGN, 32),
         ];
         for (kind, value) in expected {
             assert_eq!(entries.get(&kind), Some(&value), "{kind:?}");

@@ -4,6 +4,7 @@ use crate::{
     app::App,
     arch,
     cmdline::CommandLine,
+    console,
     fault::fatal,
     logging,
     memory::{self, DEVICE_TREE, Phys},
@@ -83,6 +84,9 @@ extern "C" fn lwk_boot(dtb: u64, image: u64, entry_ticks: u64) -> ! {
         Ok(machine) => machine,
         Err(error) => early_fatal(format_args!("{error}")),
     };
+    let line = CommandLine::new(machine.bootargs().unwrap_or(""));
+    logging::init(line);
+    log::debug!("command line: {}", line.as_str());
     memory::init(&machine, image, dtb);
 
     let platform = platform::platform();
@@ -92,8 +96,7 @@ extern "C" fn lwk_boot(dtb: u64, image: u64, entry_ticks: u64) -> ! {
     if let Err(error) = platform.init(&machine, map) {
         fatal(format_args!("{error}"));
     }
-    let line = CommandLine::new(machine.bootargs().unwrap_or(""));
-    logging::init(line);
+    console::came_up();
     if machine.timer().is_some_and(|timer| timer.allwinner_erratum) {
         if vtimer::WORKED_AROUND {
             log::info!("counter reads are repeated where this machine's may glitch");

@@ -37,6 +37,19 @@ fn begin() {
     if REPORTING.swap(true, Ordering::AcqRel) {
         arch::halt();
     }
+    for core in
+        percore::all().iter().filter(|core| core.is_online() && core.index() != percore::this().index())
+    {
+        core.interrupt();
+    }
+}
+
+/// On a core that another one has interrupted: stops it if that one has failed.
+#[inline]
+pub(crate) fn stop_if_failed() {
+    if REPORTING.load(Ordering::Relaxed) {
+        arch::halt();
+    }
 }
 
 fn power_off() -> ! {

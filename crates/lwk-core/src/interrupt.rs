@@ -1,15 +1,15 @@
 //! Interrupts: taken, handed on, ended.
 
 use crate::{
-    percore,
+    fault, percore,
     platform::{Interrupt, platform},
     primary, task, watch,
 };
 use core::sync::atomic::Ordering;
 
-/// An IRQ, from `vectors.S`, with everything saved and interrupts masked.
+/// An IRQ, from `vectors.S`, with everything saved and interrupts masked. Returns whether another task may have had the core.
 #[unsafe(no_mangle)]
-extern "C" fn lwk_interrupt() {
+extern "C" fn lwk_interrupt() -> bool {
     let platform = platform();
     let core = percore::this();
     while let Some(taken) = platform.take_interrupt() {
@@ -21,6 +21,7 @@ extern "C" fn lwk_interrupt() {
                 core.scheduler.timer(now);
             }
             Interrupt::Ipi => {
+                fault::stop_if_failed();
                 if core.watch.answer() {
                     watch::tell_here(core);
                 }
@@ -31,5 +32,5 @@ extern "C" fn lwk_interrupt() {
         }
         platform.end_interrupt(taken);
     }
-    task::preempt_if_due(core);
+    task::preempt_if_due(core)
 }

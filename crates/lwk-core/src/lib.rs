@@ -15,7 +15,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`cmdline`], [`symbols`], [`syndrome`], [`memory::regions`], [`task::life`], [`primary::placement`] | pure logic, tested on the host |
+//! | [`cmdline`], [`log_ring`], [`symbols`], [`syndrome`], [`memory::regions`], [`task::life`], [`primary::placement`] | pure logic, tested on the host |
 //! | `boot`, `smp` | from the first instruction to the application, on all cores |
 //! | `memory` | where everything is, W^X tables, heap, stacks with guard pages |
 //! | `platform` | bare machine or VM: the only difference between the personalities |
@@ -34,6 +34,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod cmdline;
+pub mod log_ring;
 pub mod memory;
 pub mod primary;
 pub mod symbols;

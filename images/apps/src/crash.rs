@@ -3,10 +3,15 @@
 //! Each ends in a report and `@exit status=1`; one that goes on says `@check name=crash ok=no`.
 
 use core::{
+    fmt,
     hint::black_box,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
-use lwk_core::{arch, percore::CoreIndex, println, task, time, watch};
+use lwk_core::{
+    arch,
+    percore::{self, CoreIndex},
+    println, task, time, watch,
+};
 
 /// A constant, in read-only memory.
 static CONSTANT: u64 = 0x1234_5678;
@@ -16,6 +21,10 @@ pub(crate) fn run(kind: &str) -> bool {
     println!("@check name=crash-started ok=yes kind={kind}");
     match kind {
         "panic" => panic!("as asked for"),
+        "panic-beside-others" => {
+            work_elsewhere();
+            panic!("as asked for, {Others}");
+        }
         "read" => {
             // SAFETY: none: the read faults, and that is the point.
             black_box(unsafe { core::ptr::with_exposed_provenance::<u64>(0x1000).read_volatile() });
@@ -77,6 +86,44 @@ fn runs_away() {
     arch::mask_interrupts();
     loop {
         core::hint::spin_loop();
+    }
+}
+
+/// What a task of another core has counted.
+static COUNTED: AtomicU64 = AtomicU64::new(0);
+
+/// Has another core count, and waits until it does.
+fn work_elsewhere() {
+    let other =
+        percore::all().iter().find(|core| core.is_online() && core.index() != percore::this().index());
+    let Some(other) = other else { return };
+    task::spawn(other.index(), "counts", || {
+        loop {
+            COUNTED.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    while COUNTED.load(Ordering::Relaxed) == 0 {
+        core::hint::spin_loop();
+    }
+}
+
+/// Whether other cores still work, while a panic tells it.
+struct Others;
+
+impl fmt::Display for Others {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = || COUNTED.load(Ordering::Relaxed);
+        // They may be a moment on the way to where they stop.
+        let mut before = count();
+        for _ in 0..100 {
+            (0..100_000).for_each(|_| core::hint::spin_loop());
+            let now = count();
+            if now == before {
+                return f.write_str(if now > 0 { "others have stopped" } else { "there are no others" });
+            }
+            before = now;
+        }
+        f.write_str("others work on")
     }
 }
 

@@ -46,8 +46,8 @@ pub trait Platform: Sync {
     fn name(&self) -> &'static str;
 
     /// Puts text on the console. Called with whole lines where possible, under the console's lock; before
-    /// [`init`](Self::init) too, when it may do nothing.
-    fn write(&self, text: &[u8]);
+    /// [`init`](Self::init) too, when there may be no console: false then.
+    fn write(&self, text: &[u8]) -> bool;
 
     /// Finds the devices, `map` giving the address of a device's registers. Once, on the boot core.
     fn init(

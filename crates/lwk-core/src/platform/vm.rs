@@ -54,8 +54,9 @@ impl Platform for Vm {
         }
     }
 
-    fn write(&self, text: &[u8]) {
+    fn write(&self, text: &[u8]) -> bool {
         guest::console_log(text);
+        true
     }
 
     fn init(

@@ -49,8 +49,9 @@ impl Platform for VmWithGic {
         if self.primary.load(Ordering::Relaxed) { "primary VM with a GIC" } else { "secondary VM with a GIC" }
     }
 
-    fn write(&self, text: &[u8]) {
+    fn write(&self, text: &[u8]) -> bool {
         guest::console_log(text);
+        true
     }
 
     fn init(

@@ -30,8 +30,9 @@ impl Platform for VmWithListRegisters {
         "secondary VM with list registers"
     }
 
-    fn write(&self, text: &[u8]) {
+    fn write(&self, text: &[u8]) -> bool {
         guest::console_log(text);
+        true
     }
 
     fn init(

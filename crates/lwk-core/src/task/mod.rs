@@ -374,11 +374,13 @@ mod kernel {
         percore::get(core).map_or(0, |core| core.scheduler.load())
     }
 
-    /// At the end of an interrupt: lets another task run if the running one's time is over.
-    pub(crate) fn preempt_if_due(core: &PerCore) {
-        if core.scheduler.take_due() {
+    /// At the end of an interrupt: lets another task run if the running one's time is over. Returns whether it was.
+    pub(crate) fn preempt_if_due(core: &PerCore) -> bool {
+        let due = core.scheduler.take_due();
+        if due {
             core.scheduler.leave(Leave::Preempt);
         }
+        due
     }
 
     /// Makes what executes now the core's idle task.

@@ -43,7 +43,11 @@ extern "C" fn lwk_user_exception(frame: &mut UserFrame, esr: u64, far: u64) {
             let write = !execute && syndrome.is_write();
             let address = UserAddr::new(far);
             match thread.process().with_space(|space| Ok(space.fault(address, write, execute))) {
-                Ok(Fault::TryAgain) => return,
+                Ok(Fault::TryAgain) => {
+                    // The memory came from what may have waited for others.
+                    thread.was_preempted();
+                    return;
+                }
                 Ok(Fault::NotAllowed) => (signal::SIGSEGV, SEGV_ACCERR, far),
                 Ok(Fault::NoMemory) => (signal::SIGBUS, BUS_ADRERR, far),
                 Ok(Fault::NotMapped) | Err(_) => (signal::SIGSEGV, SEGV_MAPERR, far),
@@ -57,7 +61,7 @@ extern "C" fn lwk_user_exception(frame: &mut UserFrame, esr: u64, far: u64) {
         class::BRK => (signal::SIGTRAP, TRAP_BRKPT, frame.pc),
         _ => (signal::SIGILL, ILL_ILLOPC, frame.pc),
     };
-    thread.fault(Info { number, code, value, syndrome: esr });
+    thread.fault(Info { number, code, value, more: 0, syndrome: esr });
 }
 
 /// The kernel could not touch a program's memory for it, from `user.S`: whether to try again.

@@ -3,7 +3,7 @@
 use super::{
     copy,
     errno::{Errno, Result},
-    random,
+    kmsg, random,
     thread::{self, UserThread},
 };
 use crate::{console, percore::CoreIndex, sync::IrqMutex, task::Mutex};
@@ -44,6 +44,7 @@ pub const RANDOM: Device = Device(4);
 pub const CONSOLE: Device = Device(5);
 /// What the image provides: [`provide`].
 pub const OF_IMAGE: Device = Device(6);
+pub const LOG: Device = Device(7);
 
 /// The root file system.
 static FILES: Once<Mutex<FileSystem>> = Once::new();
@@ -98,6 +99,8 @@ pub enum Object {
     Text(Vec<u8>),
     PipeOut(Arc<Pipe>),
     PipeIn(Arc<Pipe>),
+    /// `/dev/kmsg`.
+    Log(kmsg::Reader),
     /// What switches a core on and off.
     Switch(CoreIndex),
     /// The image's device.
@@ -150,6 +153,7 @@ impl Open {
             Object::PipeOut(pipe) => pipe.read(thread, to, size, self.has(O_NONBLOCK))?,
             Object::PipeIn(_) | Object::Switch(_) => return Err(Errno::EBADF),
             Object::Special(device) => device.read(thread, to, size, self.has(O_NONBLOCK))?,
+            Object::Log(log) => log.read(thread, to, size, self.has(O_NONBLOCK))?,
             Object::Node(node) => match with_files(|files| files.archived(*node)) {
                 Some(bytes) => copy_part(bytes, offset, to, size)?,
                 None => with_files(|files| copy_part(files.bytes(*node)?, offset, to, size))?,
@@ -178,6 +182,7 @@ impl Open {
                 super::proc::switch_core(*core, word[0])?;
                 Ok(size as u64)
             }
+            Object::Log(_) => kmsg::write(from, size),
             Object::PipeIn(pipe) => pipe.write(thread, from, size, self.has(O_NONBLOCK)),
             Object::Console => chunks(from, size, |bytes| {
                 thread.process().output.lock().write(bytes);
@@ -208,6 +213,7 @@ impl Open {
             Object::PipeOut(pipe) => pipe.ready_out(),
             Object::PipeIn(pipe) => pipe.ready_in(),
             Object::Special(device) => u16::from(device.is_ready()),
+            Object::Log(log) => log.ready(),
             _ => 1 | 4,
         }
     }
@@ -302,20 +308,31 @@ pub fn wait_until<R>(
     deadline: Option<u64>,
     mut ready: impl FnMut() -> Result<Option<R>>,
 ) -> Result<Option<R>> {
-    if let Some(result) = ready()? {
-        return Ok(Some(result));
+    let mut result = Ok(None);
+    let mut look = || {
+        result = ready();
+        !matches!(result, Ok(None))
+    };
+    // One body for all that is waited for: it is not small.
+    if !look() {
+        wait(thread, deadline, &mut look)?;
     }
+    result
+}
+
+/// Waits until `ready` says so, or until the deadline.
+#[inline(never)]
+fn wait(thread: &UserThread, deadline: Option<u64>, ready: &mut dyn FnMut() -> bool) -> Result<()> {
     WAITERS.lock().push(thread.shared());
     let outcome = loop {
-        match ready() {
-            Ok(None) => {}
-            other => break other,
+        if ready() {
+            break Ok(());
         }
         if thread.is_interrupted() {
             break Err(Errno::RESTART);
         }
         if !thread::park(deadline) {
-            break Ok(None);
+            break Ok(());
         }
     };
     let gone = {
@@ -554,6 +571,7 @@ pub fn open(thread: &UserThread, start: Start, path: &[u8], flags: u32, mode: u3
         Kind::Device(FULL) => Object::Full,
         Kind::Device(RANDOM) => Object::Random,
         Kind::Device(CONSOLE) => Object::Console,
+        Kind::Device(LOG) => Object::Log(kmsg::Reader::new()),
         Kind::Device(OF_IMAGE) => {
             let (_, open) = SPECIAL.get().ok_or(Errno::ENODEV)?;
             Object::Special(open(thread)?)

@@ -216,6 +216,7 @@ fn make_stack(space: &mut Space, placed: &Placed<'_>, command: &Command) -> Resu
         credentials: Credentials::default(),
         vdso: Some(space::VDSO),
         min_signal_stack: MIN_SIGNAL_STACK,
+        restartable: true,
     };
     let needed = first.size().map_err(|_| Errno::EINVAL)? as u64;
     if needed > STRINGS.min(size / 2) {

@@ -6,8 +6,9 @@
 //! | `processes`, `image` | who started whom; what a process runs, loaded from its file |
 //! | `space` | its memory: regions, tables, physical memory |
 //! | `syscall` | the system calls; [`docs/lwk.md`] lists them with their limits |
-//! | `signal`, `futex`, `files`, `proc` | what several of them share |
+//! | `signal`, `rseq`, `futex`, `files`, `proc` | what several of them share |
 //! | `copy` | the only way to a program's memory |
+//! | `kmsg` | the kernel's log, as programs read it |
 //! | `vms` | `/dev/margay`: VMs, for the control task of a primary |
 //! | `fault`, `report` | what a program did wrong, and how that is told |
 //!
@@ -22,11 +23,13 @@ mod fault;
 mod files;
 mod futex;
 mod image;
+mod kmsg;
 mod proc;
 mod process;
 mod processes;
 mod random;
 mod report;
+mod rseq;
 mod signal;
 mod space;
 mod syscall;
@@ -47,6 +50,7 @@ use process::{End, Process};
 use spin::Once;
 
 pub(crate) use files::something_happened;
+pub(crate) use kmsg::log_grew;
 pub(crate) use vms::{had_device, provide as provide_device};
 
 /// The virtual counter when the kernel's image was entered: when programs' monotonic clock was 0.

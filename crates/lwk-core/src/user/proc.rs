@@ -2,7 +2,7 @@
 
 use super::{
     errno::{Errno, Result},
-    files::{self, CONSOLE, FULL, NULL, OF_IMAGE, RANDOM, ZERO},
+    files::{self, CONSOLE, FULL, LOG, NULL, OF_IMAGE, RANDOM, ZERO},
     thread::UserThread,
 };
 use crate::{
@@ -25,6 +25,7 @@ pub fn provide(root: &mut FileSystem) -> memfs::Result<()> {
         (b"/dev/full", FULL),
         (b"/dev/random", RANDOM),
         (b"/dev/urandom", RANDOM),
+        (b"/dev/kmsg", LOG),
         (b"/dev/console", CONSOLE),
         (b"/dev/tty", CONSOLE),
         (b"/dev/stdin", CONSOLE),

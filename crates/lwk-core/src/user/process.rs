@@ -415,11 +415,9 @@ impl Process {
     }
 
     /// Sends a signal to the process: to a thread that takes it, if there is one.
-    pub fn signal(&self, info: Info) {
+    pub fn signal(&self, info: Info) -> bool {
         let threads = self.threads();
         let taker = threads.iter().find(|thread| thread.takes(info.number)).or(threads.first());
-        if let Some(thread) = taker {
-            thread.signal(info);
-        }
+        taker.is_none_or(|thread| thread.signal(info))
     }
 }

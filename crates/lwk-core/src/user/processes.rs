@@ -89,14 +89,16 @@ fn tell_parent(process: &Process) {
     let parent = get(process.parent()).filter(|parent| !parent.is_over());
     match parent {
         Some(parent) if !parent.signals.lock().forgets_children() => {
-            let code = match process.how() {
-                Some(End::Killed(_)) => CLD_KILLED,
-                _ => CLD_EXITED,
+            let (code, status) = match process.how() {
+                Some(End::Killed(signal)) => (CLD_KILLED, signal),
+                Some(End::Exited(status)) => (CLD_EXITED, u32::from(status)),
+                None => (CLD_EXITED, 0),
             };
             parent.signal(Info {
                 number: signal::SIGCHLD,
                 code,
                 value: u64::from(process.id()),
+                more: u64::from(status),
                 syndrome: 0,
             });
         }

@@ -1,7 +1,7 @@
 //! Signals: sent, kept, delivered on the program's stack, and returned from.
 //!
 //! The frame is Linux' for AArch64 (`uapi/asm/sigcontext.h`, `ucontext.h`): C libraries and unwinders know it. A signal that
-//! is pending already is not queued a second time, real-time signals included.
+//! is pending already is not queued a second time, but for real-time signals.
 
 use super::{
     copy,
@@ -27,8 +27,15 @@ pub const SIGPIPE: u32 = 13;
 pub const SIGSEGV: u32 = 11;
 pub const SIGSTOP: u32 = 19;
 pub const SIGTRAP: u32 = 5;
+/// What a program does to itself: these come first.
+const FAULTS: u64 = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGFPE);
 /// By default, nothing happens: SIGCHLD, SIGCONT, SIGURG, SIGWINCH. Nor does a program stop: SIGTSTP, SIGTTIN, SIGTTOU.
 const IGNORED: [u32; 7] = [17, 18, 20, 21, 22, 23, 28];
+
+/// Signals from here on are queued, each with what its sender says (the kernel's `SIGRTMIN`).
+const REAL_TIME: u32 = 32;
+/// The most signals that wait for a thread: what `RLIMIT_SIGPENDING` says.
+pub const MOST_PENDING: usize = 1024;
 
 const SIG_DFL: u64 = 0;
 const SIG_IGN: u64 = 1;
@@ -60,6 +67,8 @@ pub struct Info {
     pub code: i32,
     /// Of a fault: the address. Otherwise who sent it, number of process and user.
     pub value: u64,
+    /// What follows that in `siginfo_t`: `si_value`, or `si_status`.
+    pub more: u64,
     /// Of a fault.
     pub syndrome: u64,
 }
@@ -167,15 +176,9 @@ impl ThreadSignals {
         self.pending() & !self.mask != 0
     }
 
-    /// Takes the first that is not blocked, faults before others.
+    /// Takes one that is not blocked.
     fn take(&mut self) -> Option<Info> {
-        let allowed = |info: &&Info| bit(info.number) & self.mask == 0;
-        let number =
-            self.pending.iter().filter(allowed).map(|info| info.number).min_by_key(|number| {
-                (![SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE].contains(number), *number)
-            })?;
-        let at = self.pending.iter().position(|info| info.number == number)?;
-        Some(self.pending.remove(at))
+        self.take_of(!self.mask)
     }
 
     /// As with a new program: what is pending and the mask stay, the stack is gone.
@@ -183,10 +186,28 @@ impl ThreadSignals {
         (self.saved_mask, self.stack) = (None, NO_STACK);
     }
 
-    /// Takes one of a set, blocked or not (`rt_sigtimedwait`).
+    /// Takes one of a set, blocked or not (`rt_sigtimedwait`): faults before others, then by number; of one number, the
+    /// first that was sent.
     pub fn take_of(&mut self, set: u64) -> Option<Info> {
-        let at = self.pending.iter().position(|info| bit(info.number) & set != 0)?;
-        Some(self.pending.remove(at))
+        let mut first: Option<(u32, usize)> = None;
+        for (at, info) in self.pending.iter().enumerate().filter(|(_, info)| bit(info.number) & set != 0) {
+            let order = if bit(info.number) & FAULTS != 0 { 0 } else { info.number };
+            if first.is_none_or(|(before, _)| order < before) {
+                first = Some((order, at));
+            }
+        }
+        first.map(|(_, at)| self.pending.remove(at))
+    }
+
+    /// Keeps one, unless it is known already; a real-time signal is kept each time. False: there is no room for that.
+    fn keep(&mut self, info: Info) -> bool {
+        let known = self.pending() & bit(info.number) != 0;
+        let queued = info.number >= REAL_TIME;
+        if known && (!queued || self.pending.len() >= MOST_PENDING) {
+            return !queued;
+        }
+        self.pending.push(info);
+        true
     }
 
     /// The mask to wait with, until a handler has run.
@@ -233,22 +254,20 @@ impl UserThread {
         self.signals.lock().mask & bit(number) == 0
     }
 
-    /// Sends a signal to this thread.
-    pub fn signal(&self, info: Info) {
+    /// Sends a signal to this thread. False if there was no room for it in the queue.
+    pub fn signal(&self, info: Info) -> bool {
         let ignored = self.process().signals.lock().ignores(info.number);
-        let wakes = {
+        let (kept, wakes) = {
             let mut signals = self.signals.lock();
             let blocked = signals.mask & bit(info.number) != 0;
-            let known = signals.pending() & bit(info.number) != 0;
-            if !(known || ignored && !blocked) {
-                signals.pending.push(info);
-            }
-            signals.deliverable() || blocked
+            let kept = ignored && !blocked || signals.keep(info);
+            (kept, signals.deliverable() || blocked)
         };
         if wakes {
             self.add_work(work::SIGNAL);
             self.kick();
         }
+        kept
     }
 
     /// A fault of the program itself: it gets the signal now, or ends.
@@ -312,9 +331,11 @@ pub fn deliver(thread: &UserThread, frame: &mut UserFrame) {
                 frame.x[0] = Errno::EINTR.in_register();
             }
         }
+        // What the handler returns to is not in a critical section any more.
+        thread.restart_sequence(frame);
         if enter_handler(thread, frame, &info, &action).is_err() {
             // There is no room for the frame: the program cannot be told any more.
-            let full = Info { number: SIGSEGV, code: 1, value: frame.sp, syndrome: 0 };
+            let full = Info { number: SIGSEGV, code: 1, value: frame.sp, more: 0, syndrome: 0 };
             kill(thread, frame, &full);
             return;
         }
@@ -342,15 +363,24 @@ fn kill(thread: &UserThread, frame: &UserFrame, info: &Info) {
 const FPSIMD_MAGIC: u32 = 0x4650_8001;
 const ESR_MAGIC: u32 = 0x4553_5201;
 
+/// `siginfo_t`.
 #[repr(C)]
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
-struct SigInfo {
+pub struct SigInfo {
     number: i32,
     errno: i32,
-    code: i32,
+    pub code: i32,
     padding: u32,
-    value: u64,
-    rest: [u64; 13],
+    pub value: u64,
+    pub more: u64,
+    rest: [u64; 12],
+}
+
+impl From<&Info> for SigInfo {
+    fn from(info: &Info) -> Self {
+        let &Info { number, code, value, more, .. } = info;
+        Self { number: number as i32, errno: 0, code, padding: 0, value, more, rest: [0; 12] }
+    }
 }
 
 /// `struct rt_sigframe` up to the records of `sigcontext`, with the records that are written, and the frame record.
@@ -405,14 +435,7 @@ fn enter_handler(thread: &UserThread, frame: &mut UserFrame, info: &Info, action
     let at = record.wrapping_sub(FRAME_SIZE);
     let is_fault = info.syndrome != 0;
     let context = SignalFrame {
-        info: SigInfo {
-            number: info.number as i32,
-            errno: 0,
-            code: info.code,
-            padding: 0,
-            value: info.value,
-            rest: [0; 13],
-        },
+        info: info.into(),
         flags: 0,
         link: 0,
         stack,
@@ -489,10 +512,16 @@ pub fn send(from: u32, process: &Process, thread: Option<&UserThread>, number: u
     if number == 0 {
         return Ok(());
     }
-    let info = Info { number, code, value: u64::from(from), syndrome: 0 };
+    // Without room in the queue, one that comes without more to say is as good as those before it.
+    queue(process, thread, Info { number, code, value: u64::from(from), more: 0, syndrome: 0 });
+    Ok(())
+}
+
+/// Sends a signal to a process, or to a thread of it. False if there was no room for it in the queue.
+#[inline(never)]
+pub fn queue(process: &Process, thread: Option<&UserThread>, info: Info) -> bool {
     match thread {
         Some(thread) => thread.signal(info),
         None => process.signal(info),
     }
-    Ok(())
 }

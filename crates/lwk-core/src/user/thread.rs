@@ -5,6 +5,7 @@ use super::{
     errno::Errno,
     futex,
     process::{End, Process},
+    rseq,
     signal::{self, ThreadSignals},
 };
 use crate::{
@@ -46,6 +47,8 @@ pub mod work {
     pub const MOVE: u32 = 4;
     /// With it: give up waiting, because the core is to be switched off.
     pub const LEAVE: u32 = 8;
+    /// Something else had the core, or it is another one: for restartable sequences.
+    pub const RSEQ: u32 = 16;
 }
 
 /// A thread.
@@ -66,6 +69,7 @@ pub struct UserThread {
     pub(super) clear_at_end: AtomicU64,
     /// Head of its robust list.
     pub(super) robust: AtomicU64,
+    pub(super) rseq: rseq::Registration,
     pub(super) waiting: futex::Waiting,
     pub(super) signals: IrqMutex<ThreadSignals>,
     /// x0 of a call that is to be made again; with [`Errno::RESTART`](super::errno::Errno::RESTART).
@@ -170,6 +174,7 @@ impl UserThread {
             core: AtomicU32::new(u32::from(core.0)),
             clear_at_end: AtomicU64::new(clear_at_end),
             robust: AtomicU64::new(0),
+            rseq: rseq::Registration::default(),
             waiting: futex::Waiting::default(),
             signals: IrqMutex::new(ThreadSignals::new(mask)),
             argument: AtomicU64::new(0),
@@ -317,6 +322,7 @@ impl UserThread {
         self.id.store(self.process.id(), Ordering::Relaxed);
         self.clear_at_end.store(0, Ordering::Relaxed);
         self.robust.store(0, Ordering::Relaxed);
+        self.rseq.forget();
         self.signals.lock().renew();
         *frame = UserFrame::new(entry, sp);
         let state = Start::state(self.process.tables());
@@ -469,9 +475,14 @@ extern "C" fn lwk_user_work(frame: &mut UserFrame) {
         thread.exit(frame);
     }
     if thread.work.load(Ordering::Acquire) & work::MOVE != 0 {
+        // It arrives at another core with this to do.
+        thread.was_preempted();
         *thread.frame.lock() = *frame;
         // SAFETY: the frame is that of this thread's entry, and has been copied.
         unsafe { arch::leave_user(frame) };
+    }
+    if thread.take_work(work::RSEQ) {
+        thread.restart_sequence(frame);
     }
     if thread.take_work(work::SIGNAL) {
         signal::deliver(thread, frame);

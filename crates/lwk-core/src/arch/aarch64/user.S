@@ -106,6 +106,9 @@ user_synchronous:
 user_interrupt:
     save_user
     bl      lwk_interrupt
+    tbz     w0, #0, lwk_return_to_user  // nothing else had the core meanwhile
+    mov     x0, sp
+    bl      lwk_user_preempted
 
 // With a UserFrame at sp: back to the program, unless its thread has something else to do first.
     .global lwk_return_to_user

@@ -49,8 +49,8 @@ impl Platform for Native {
         "bare machine"
     }
 
-    fn write(&self, text: &[u8]) {
-        let Some(console) = self.console.get() else { return };
+    fn write(&self, text: &[u8]) -> bool {
+        let Some(console) = self.console.get() else { return false };
         for line in text.split_inclusive(|&byte| byte == b'\n') {
             match line.split_last() {
                 Some((b'\n', rest)) => {
@@ -60,6 +60,7 @@ impl Platform for Native {
                 _ => console.write(line),
             }
         }
+        true
     }
 
     fn init(
@@ -67,11 +68,14 @@ impl Platform for Native {
         machine: &Machine<'_>,
         map: &mut dyn FnMut(Region) -> Result<usize, PlatformError>,
     ) -> Result<(), PlatformError> {
-        let console = console::find(machine, map)?;
-        console.switch_on();
-        self.console.call_once(|| console);
+        let console = console::find(machine, map).map(|console| {
+            console.switch_on();
+            self.console.call_once(|| console);
+        });
         let power = Power::find(machine, map)?;
         self.power.call_once(|| power);
+        // Without a console the machine can at least be switched off.
+        console?;
         let interrupts = Interrupts::find(machine, map)?;
         self.interrupts.call_once(|| interrupts);
         Ok(())

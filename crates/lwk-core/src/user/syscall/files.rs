@@ -148,6 +148,9 @@ fn length(object: &Object) -> u64 {
 pub fn lseek(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let [file, offset, whence, ..] = frame.x;
     let open = open_file(thread, file)?;
+    if let Object::Log(log) = &open.object {
+        return log.seek(offset, whence);
+    }
     if !open.is_seekable() {
         return Err(Errno::ESPIPE);
     }
@@ -221,7 +224,7 @@ fn of_object(object: &Object) -> LinuxStat {
         Object::Node(node) => of_node(&with_files(|files| files.stat(*node))),
         Object::Console => LinuxStat { special: 0x105, block_size: 1024, ..other(CHARACTER | 0o620, 0) },
         Object::Null | Object::Zero | Object::Full | Object::Random => other(CHARACTER | 0o666, 0),
-        Object::Special(_) => other(CHARACTER | 0o600, 0),
+        Object::Special(_) | Object::Log(_) => other(CHARACTER | 0o600, 0),
         Object::Switch(_) => other(REGULAR | 0o644, 4096),
         Object::Text(text) => other(REGULAR | 0o444, text.len() as u64),
         Object::PipeIn(_) | Object::PipeOut(_) => other(FIFO | 0o600, 0),

@@ -6,7 +6,7 @@ use crate::{
     user::{
         copy,
         errno::{Errno, Result},
-        files, image, process, random,
+        files, image, process, random, signal,
         thread::UserThread,
     },
 };
@@ -18,6 +18,7 @@ const RLIMITS: u64 = 16;
 const RLIMIT_STACK: u64 = 3;
 const RLIMIT_CORE: u64 = 4;
 const RLIMIT_NOFILE: u64 = 7;
+const RLIMIT_SIGPENDING: u64 = 11;
 const PR_SET_NAME: u64 = 15;
 const PR_GET_NAME: u64 = 16;
 const PR_SET_VMA: u64 = 0x5356_4d41;
@@ -68,6 +69,7 @@ pub fn prlimit64(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
         RLIMIT_STACK => image::STACK,
         RLIMIT_CORE => 0,
         RLIMIT_NOFILE => files::MOST_OPEN as u64,
+        RLIMIT_SIGPENDING => signal::MOST_PENDING as u64,
         _ => RLIM_INFINITY,
     };
     if new != 0 {

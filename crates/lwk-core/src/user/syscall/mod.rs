@@ -145,6 +145,8 @@ static LWK_SYSTEM_CALLS: [RawCall; NUMBERS] = table! {
     kill => signals::kill,
     tkill => signals::tkill,
     tgkill => signals::tgkill,
+    rt_sigqueueinfo => signals::rt_sigqueueinfo,
+    rt_tgsigqueueinfo => signals::rt_tgsigqueueinfo,
     // Identity and limits.
     getpid => identity::getpid,
     getppid => identity::getppid,
@@ -158,6 +160,7 @@ static LWK_SYSTEM_CALLS: [RawCall; NUMBERS] = table! {
     prlimit64 => identity::prlimit64,
     getrandom => identity::getrandom,
     sysinfo => identity::sysinfo,
+    syslog => super::kmsg::syslog,
     prctl => identity::prctl,
 };
 

@@ -8,7 +8,7 @@ use crate::{
         errno::{Errno, Result},
         process::Process,
         processes,
-        signal::{self, Action, AltStack, SI_TKILL, SI_USER, UNBLOCKABLE},
+        signal::{self, Action, AltStack, Info, SI_TKILL, SI_USER, SigInfo, UNBLOCKABLE},
         thread::UserThread,
     },
 };
@@ -48,7 +48,7 @@ pub fn rt_sigprocmask(thread: &UserThread, frame: &mut UserFrame) -> Result<u64>
 
 pub fn rt_sigreturn(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     if signal::leave_handler(thread, frame).is_err() {
-        thread.fault(signal::Info { number: signal::SIGSEGV, code: 1, value: frame.sp, syndrome: 0 });
+        thread.fault(Info { number: signal::SIGSEGV, code: 1, value: frame.sp, more: 0, syndrome: 0 });
     }
     Ok(frame.x[0])
 }
@@ -90,9 +90,7 @@ pub fn rt_sigtimedwait(thread: &UserThread, frame: &mut UserFrame) -> Result<u64
         let taken = thread.signals.lock().take_of(set);
         if let Some(taken) = taken {
             if info != 0 {
-                let mut words = [0_u32; 32];
-                (words[0], words[2], words[4]) = (taken.number, taken.code as u32, taken.value as u32);
-                copy::write(info, &words)?;
+                copy::write(info, &SigInfo::from(&taken))?;
             }
             return Ok(u64::from(taken.number));
         }
@@ -159,4 +157,39 @@ pub fn tgkill(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
         return Err(Errno::ESRCH);
     }
     send_to_thread(thread, id, number)
+}
+
+/// What a sender has to say with a signal. Only to itself a process may speak as the kernel does, or as `kill` and `tgkill`.
+fn info(own: bool, number: u64, from: u64) -> Result<Info> {
+    let SigInfo { code, value, more, .. } = copy::read(from)?;
+    if !own && (code >= 0 || code == SI_TKILL) {
+        return Err(Errno::EPERM);
+    }
+    if number > u64::from(signal::MOST) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(Info { number: number as u32, code, value, more, syndrome: 0 })
+}
+
+fn queued(process: &Process, target: Option<&UserThread>, info: Info) -> Result<u64> {
+    if info.number == 0 || signal::queue(process, target, info) { Ok(0) } else { Err(Errno::EAGAIN) }
+}
+
+pub fn rt_sigqueueinfo(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    let [id, number, from, ..] = frame.x;
+    let info = info(id as u32 == thread.process().id(), number & 0xffff_ffff, from)?;
+    queued(&*processes::get(id as u32).ok_or(Errno::ESRCH)?, None, info)
+}
+
+pub fn rt_tgsigqueueinfo(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    let [process, id, number, from, ..] = frame.x;
+    if process as i32 <= 0 || id as i32 <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let info = info(id as u32 == thread.id(), number & 0xffff_ffff, from)?;
+    let target = find(thread, id)?;
+    if target.process().id() != process as u32 {
+        return Err(Errno::ESRCH);
+    }
+    queued(target.process(), Some(&*target), info)
 }

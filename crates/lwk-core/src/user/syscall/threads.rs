@@ -9,6 +9,7 @@ use crate::{
         futex::ANY,
         process::End,
         processes,
+        rseq::Area,
         thread::{self, CoreSet, Start, UserThread},
     },
 };
@@ -220,9 +221,16 @@ pub fn get_robust_list(thread: &UserThread, frame: &mut UserFrame) -> Result<u64
     Ok(0)
 }
 
-/// Restartable sequences: threads stay on their core, and C libraries do without.
-pub fn rseq(_: &UserThread, _: &mut UserFrame) -> Result<u64> {
-    Err(Errno::ENOSYS)
+pub fn rseq(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    const UNREGISTER: u32 = 1;
+    let [address, length, flags, signature, ..] = frame.x;
+    let area = Area { address, length: length as u32, signature: signature as u32 };
+    match flags as u32 {
+        0 => thread.register(area)?,
+        UNREGISTER => thread.unregister(area)?,
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(0)
 }
 
 pub fn gettid(thread: &UserThread, _: &mut UserFrame) -> Result<u64> {

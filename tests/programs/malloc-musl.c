@@ -1,0 +1,3 @@
+/* build: musl */
+/* The same with musl's heap. */
+#include "malloc.c"
