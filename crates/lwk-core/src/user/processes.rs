@@ -8,7 +8,7 @@ use super::{
     thread::UserThread,
 };
 use crate::{memory, sync::IrqMutex};
-use alloc::{collections::BTreeMap, sync::Arc, vec::Vec};
+use alloc::{sync::Arc, vec::Vec};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// The most processes at a time, those included that are over and have not been waited for.
@@ -18,7 +18,12 @@ const MOST: usize = 1024;
 pub const CLD_EXITED: i32 = 1;
 pub const CLD_KILLED: i32 = 2;
 
-static ALL: IrqMutex<BTreeMap<u32, Arc<Process>>> = IrqMutex::new(BTreeMap::new());
+/// By their numbers, which only grow.
+static ALL: IrqMutex<Vec<Arc<Process>>> = IrqMutex::new(Vec::new());
+
+fn position(all: &[Arc<Process>], id: u32) -> Option<usize> {
+    all.binary_search_by_key(&id, |process| process.id()).ok()
+}
 
 /// Takes a process on.
 pub fn enter(process: &Arc<Process>) -> Result<()> {
@@ -26,24 +31,32 @@ pub fn enter(process: &Arc<Process>) -> Result<()> {
     if all.len() >= MOST || !memory::has_room_for_thread() {
         return Err(Errno::EAGAIN);
     }
-    all.insert(process.id(), process.clone());
+    let at = all.partition_point(|other| other.id() < process.id());
+    all.insert(at, process.clone());
     Ok(())
 }
 
 /// Forgets a process.
 pub fn leave(id: u32) {
-    let gone = ALL.lock().remove(&id);
-    drop(gone);
+    drop(take(id));
+}
+
+/// Takes a process out.
+fn take(id: u32) -> Option<Arc<Process>> {
+    let mut all = ALL.lock();
+    let at = position(&all, id)?;
+    Some(all.remove(at))
 }
 
 /// All processes.
 pub fn all() -> Vec<Arc<Process>> {
-    ALL.lock().values().cloned().collect()
+    ALL.lock().clone()
 }
 
 /// A process by its number.
 pub fn get(id: u32) -> Option<Arc<Process>> {
-    ALL.lock().get(&id).cloned()
+    let all = ALL.lock();
+    position(&all, id).map(|at| all[at].clone())
 }
 
 /// A thread of any process.
@@ -145,8 +158,9 @@ pub fn wait(thread: &UserThread, which: Option<u32>, now: bool, keep: bool) -> R
         let used = child.used_ticks() + child.used_by_children.load(Ordering::Relaxed);
         let ended = Ended { id: child.id(), end: child.how().unwrap_or(End::Exited(0)), used };
         if !keep {
-            let Some(gone) = ALL.lock().remove(&child.id()) else { return Ok(None) };
-            drop(gone);
+            if take(child.id()).is_none() {
+                return Ok(None);
+            }
             own.used_by_children.fetch_add(used, Ordering::Relaxed);
         }
         Ok(Some(Some(ended)))

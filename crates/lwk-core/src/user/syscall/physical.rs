@@ -12,10 +12,17 @@ use crate::{
     },
 };
 use address_space::PAGE;
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::vec::Vec;
 
-/// Blocks that processes have, by their physical address: size, and whose.
-static BLOCKS: IrqMutex<BTreeMap<u64, (u64, u32)>> = IrqMutex::new(BTreeMap::new());
+/// A block that a process has.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    phys: u64,
+    size: u64,
+    owner: u32,
+}
+
+static BLOCKS: IrqMutex<Vec<Taken>> = IrqMutex::new(Vec::new());
 
 /// Margay's own calls, from number 0x4d00.
 pub fn find(number: usize) -> Option<Call> {
@@ -41,15 +48,15 @@ fn allocate(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let phys = memory::take_for_program(size).ok_or(Errno::ENOMEM)?;
     // SAFETY: whole pages, just taken from free memory.
     unsafe { crate::arch::zero_pages(phys.linear(), size as usize) };
-    BLOCKS.lock().insert(phys.0, (size, thread.process().id()));
+    BLOCKS.lock().push(Taken { phys: phys.0, size, owner: thread.process().id() });
     Ok(phys.0)
 }
 
 fn block(thread: &UserThread, phys: u64) -> Result<u64> {
-    match BLOCKS.lock().get(&phys) {
-        Some((size, owner)) if *owner == thread.process().id() => Ok(*size),
-        _ => Err(Errno::EINVAL),
-    }
+    let owner = thread.process().id();
+    let blocks = BLOCKS.lock();
+    let block = blocks.iter().find(|block| block.phys == phys && block.owner == owner);
+    block.map(|block| block.size).ok_or(Errno::EINVAL)
 }
 
 /// `map(physical address) -> address`: the whole block, readable and writable.
@@ -67,7 +74,10 @@ fn free(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
         if space.maps_physical(phys..phys + size) {
             return Err(Errno::EBUSY);
         }
-        BLOCKS.lock().remove(&phys).ok_or(Errno::EINVAL)?;
+        let mut blocks = BLOCKS.lock();
+        let at = blocks.iter().position(|block| block.phys == phys).ok_or(Errno::EINVAL)?;
+        blocks.swap_remove(at);
+        drop(blocks);
         memory::give(phys..phys + size);
         Ok(0)
     })
@@ -75,16 +85,8 @@ fn free(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
 
 /// Gives back what a process that is over still had. Its address space is gone.
 pub fn release(process: u32) {
-    let gone: Vec<(u64, u64)> = {
-        let mut blocks = BLOCKS.lock();
-        let gone = blocks.iter().filter(|(_, (_, owner))| *owner == process);
-        let gone: Vec<_> = gone.map(|(phys, (size, _))| (*phys, *size)).collect();
-        for (phys, _) in &gone {
-            blocks.remove(phys);
-        }
-        gone
-    };
-    for (phys, size) in gone {
+    let gone: Vec<Taken> = BLOCKS.lock().extract_if(.., |block| block.owner == process).collect();
+    for Taken { phys, size, .. } in gone {
         memory::give(phys..phys + size);
     }
 }
