@@ -18,6 +18,7 @@ type Core = Gang<N, SLOTS>;
 enum Change {
     Place(u32, usize),
     PlaceOn(u32, Vec<u32>),
+    MoveTo(u32, Vec<u32>),
     Remove(u32),
 }
 
@@ -27,6 +28,8 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         3 => (gang.clone(), 0..=CORES + 1).prop_map(|(gang, width)| Change::Place(gang, width)),
         2 => (gang.clone(), prop::collection::vec(0..=CORES as u32, 0..5))
             .prop_map(|(gang, cores)| Change::PlaceOn(gang, cores)),
+        2 => (gang.clone(), prop::collection::vec(0..=CORES as u32, 0..5))
+            .prop_map(|(gang, cores)| Change::MoveTo(gang, cores)),
         2 => gang.prop_map(Change::Remove),
     ];
     prop::collection::vec(change, 0..60)
@@ -75,6 +78,10 @@ fn apply(matrix: &mut Matrix, change: &Change) -> Result<Option<usize>, GangErro
         Change::PlaceOn(gang, cores) => {
             let cores: Vec<CoreId> = cores.iter().copied().map(CoreId).collect();
             matrix.place_on(GangId(*gang), &cores).map(Some)
+        }
+        Change::MoveTo(gang, cores) => {
+            let cores: Vec<CoreId> = cores.iter().copied().map(CoreId).collect();
+            matrix.move_to(GangId(*gang), &cores).map(Some)
         }
         Change::Remove(gang) => matrix.remove(GangId(*gang)).map(|()| None),
     }
@@ -175,6 +182,23 @@ proptest! {
                     } else {
                         let row = model.place(*gang, |free| wanted.is_subset(&free).then(|| wanted.clone()));
                         prop_assert_eq!(done, row.map(Some).ok_or(GangError::NoRoom(GangId(*gang))));
+                    }
+                }
+                Change::MoveTo(gang, cores) => {
+                    let wanted: BTreeSet<u32> = cores.iter().copied().collect();
+                    let sound = !cores.is_empty() && wanted.len() == cores.len() && !wanted.contains(&(CORES as u32));
+                    let mut moved = Model(model.0.clone());
+                    moved.remove(*gang);
+                    let row = moved.place(*gang, |free| wanted.is_subset(&free).then(|| wanted.clone()));
+                    match row {
+                        _ if !sound => prop_assert!(done.is_err()),
+                        // Without places for itself, it cannot have others'.
+                        _ if !model.knows(*gang) => prop_assert!(done.is_err()),
+                        Some(row) => {
+                            prop_assert_eq!(done, Ok(Some(row)));
+                            model = moved;
+                        }
+                        None => prop_assert_eq!(done, Err(GangError::NoRoom(GangId(*gang)))),
                     }
                 }
                 Change::Remove(gang) => {

@@ -72,17 +72,21 @@ impl<const SLOTS: usize> Matrices<SLOTS> {
             return Ok([None, None]);
         }
         let new = self.0.iter().position(|matrix| matrix.quantum == places.quantum);
-        let mut gangs =
-            new.map_or_else(|| Box::new(Gangs::new(places.quantum)), |at| self.0[at].gangs.clone());
-        if old.is_some() && old == new {
-            gangs.remove(gang)?;
-        }
-        gangs.place_on(gang, places.cores)?;
-        gangs.start_at(start);
-        // From here on nothing fails: the old matrix, if it is another one, has the gang.
         match new {
-            Some(at) => self.0[at].gangs = gangs,
-            None => self.0.push(Matrix { quantum: places.quantum, gangs }),
+            Some(at) => {
+                let gangs = &mut self.0[at].gangs;
+                match old {
+                    Some(old) if old == at => gangs.move_to(gang, places.cores)?,
+                    _ => gangs.place_on(gang, places.cores)?,
+                };
+                gangs.start_at(start);
+            }
+            None => {
+                let mut gangs = Box::new(Gangs::new(places.quantum));
+                gangs.place_on(gang, places.cores)?;
+                gangs.start_at(start);
+                self.0.push(Matrix { quantum: places.quantum, gangs });
+            }
         }
         if let Some(at) = old.filter(|_| old != new) {
             self.leave(at, gang, start)?;

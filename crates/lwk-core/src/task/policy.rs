@@ -15,7 +15,7 @@ pub(super) const MOST_TASKS: usize = 256;
 /// How many it can have under policies that know more of each task: they are made on a stack.
 const FEWER_TASKS: usize = 64;
 /// How many gangs can take turns on a core.
-pub(crate) const GANG_SLOTS: usize = 16;
+pub(crate) const GANG_SLOTS: usize = 8;
 
 /// Which policy a core has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
