@@ -21,8 +21,9 @@ pub(crate) struct Seen {
     pub(crate) apart: usize,
 }
 
-/// Looks for so many milliseconds. `None`: there is one core only, or that is no time.
-pub(crate) fn look(team: &AllCores, ms: u64) -> Option<Seen> {
+/// Lets all cores run, and looks for so many milliseconds after as many others. `None`: there is one core only, or that is
+/// no time.
+pub(crate) fn look(team: &AllCores, after_ms: u64, ms: u64) -> Option<Seen> {
     let window = time::frequency().ns_to_ticks(WINDOW_NS).max(1);
     let count = (ms.saturating_mul(1_000_000) / WINDOW_NS).min(MOST_WINDOWS) as usize;
     if team.size() < 2 || count == 0 {
@@ -31,9 +32,12 @@ pub(crate) fn look(team: &AllCores, ms: u64) -> Option<Seen> {
     let windows: Vec<Vec<_>> = (0..count)
         .map(|_| core::iter::repeat_with(|| AtomicBool::new(false)).take(team.size()).collect())
         .collect();
-    let start = time::stopwatch();
+    let after = time::frequency().ns_to_ticks(after_ms.saturating_mul(1_000_000));
+    let start = time::stopwatch().saturating_add(after);
     team.run(&|member| {
-        while let Some(runs) = windows.get(((time::stopwatch() - start) / window) as usize) {
+        loop {
+            let Some(since) = time::stopwatch().checked_sub(start) else { continue };
+            let Some(runs) = windows.get((since / window) as usize) else { break };
             runs[member].store(true, Ordering::Relaxed);
         }
     });

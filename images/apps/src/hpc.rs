@@ -7,7 +7,8 @@
 //! | `stream.n` | elements in each array | 200000 |
 //! | `stream.times` | how often each kernel runs | 10 |
 //! | `gups.log2` | the table has 2 to the power of this words | 18 |
-//! | `abreast.ms` | how long it is watched whether all cores run at the same time | 4000 |
+//! | `abreast.ms` | how long it is watched whether all cores run at the same time | 3000 |
+//! | `abreast.after-ms` | how long they run before | 0 |
 //! | `abreast.share` | the part of the time that they are to have, in %, give or take 15 | any |
 //! | `threads` | cores that STREAM and RandomAccess use | all |
 
@@ -133,8 +134,9 @@ const MOST_APART: usize = 300;
 
 fn abreast(app: &App) -> Outcome {
     let line = app.command_line();
-    let ms = line.number("abreast.ms").unwrap_or(4000);
-    let seen = abreast::look(&team(app), ms).ok_or("abreast needs two cores, and time")?;
+    let after = line.number("abreast.after-ms").unwrap_or(0);
+    let ms = line.number("abreast.ms").unwrap_or(3000);
+    let seen = abreast::look(&team(app), after, ms).ok_or("abreast needs two cores, and time")?;
     let due: Option<usize> = line.number("abreast.share");
     let fair = due.is_none_or(|due| seen.ran.abs_diff(due.saturating_mul(10)) <= 150);
     println!(
