@@ -72,21 +72,19 @@ impl<const SLOTS: usize> Matrices<SLOTS> {
             return Ok([None, None]);
         }
         let new = self.0.iter().position(|matrix| matrix.quantum == places.quantum);
-        match new {
-            Some(at) => {
-                let gangs = &mut self.0[at].gangs;
-                match old {
-                    Some(old) if old == at => gangs.move_to(gang, places.cores)?,
-                    _ => gangs.place_on(gang, places.cores)?,
-                };
-                gangs.start_at(start);
-            }
-            None => {
-                let mut gangs = Box::new(Gangs::new(places.quantum));
+        if let Some(at) = new {
+            let gangs = &mut self.0[at].gangs;
+            if old == new {
+                gangs.move_to(gang, places.cores)?;
+            } else {
                 gangs.place_on(gang, places.cores)?;
-                gangs.start_at(start);
-                self.0.push(Matrix { quantum: places.quantum, gangs });
             }
+            gangs.start_at(start);
+        } else {
+            let mut gangs = Box::new(Gangs::new(places.quantum));
+            gangs.place_on(gang, places.cores)?;
+            gangs.start_at(start);
+            self.0.push(Matrix { quantum: places.quantum, gangs });
         }
         if let Some(at) = old.filter(|_| old != new) {
             self.leave(at, gang, start)?;
@@ -125,19 +123,19 @@ mod tests {
 
     type All = Matrices<SLOTS>;
 
-    fn on(quantum: u64, cores: &[CoreId]) -> Option<Places<'_>> {
-        Some(Places { quantum: Nanos(quantum), cores })
+    fn on(quantum: u64, cores: &[CoreId]) -> Places<'_> {
+        Places { quantum: Nanos(quantum), cores }
     }
 
     #[test]
     fn who_is_alone_is_left_alone() {
         let mut all = All::new();
         let cores = [CoreId(1), CoreId(2)];
-        assert_eq!(all.set(GangId(1), on(10, &cores), Nanos(5)), Ok([Some(Nanos(10)), None]));
+        assert_eq!(all.set(GangId(1), Some(on(10, &cores)), Nanos(5)), Ok([Some(Nanos(10)), None]));
         let column = all.column(Nanos(10), CoreId(1));
         assert_eq!((column.rotation().slots(), column.rotation().start()), (1, Nanos(5)));
         // The same again, in another order: no core hears of it.
-        assert_eq!(all.set(GangId(1), on(10, &[CoreId(2), CoreId(1)]), Nanos(9)), Ok([None, None]));
+        assert_eq!(all.set(GangId(1), Some(on(10, &[CoreId(2), CoreId(1)])), Nanos(9)), Ok([None, None]));
         assert_eq!(all.column(Nanos(10), CoreId(1)), column);
         assert_eq!(all.set(GangId(1), None, Nanos(11)), Ok([Some(Nanos(10)), None]));
         assert_eq!(all.column(Nanos(10), CoreId(1)), Column::without_gangs(Nanos(10)));
@@ -149,9 +147,12 @@ mod tests {
         let mut all = All::new();
         let cores = [CoreId(1), CoreId(2)];
         for gang in [1, 2] {
-            all.set(GangId(gang), on(10, &cores), Nanos(0)).unwrap();
+            all.set(GangId(gang), Some(on(10, &cores)), Nanos(0)).unwrap();
         }
-        assert_eq!(all.set(GangId(1), on(20, &cores), Nanos(7)), Ok([Some(Nanos(20)), Some(Nanos(10))]));
+        assert_eq!(
+            all.set(GangId(1), Some(on(20, &cores)), Nanos(7)),
+            Ok([Some(Nanos(20)), Some(Nanos(10))])
+        );
         for quantum in [10, 20] {
             let column = all.column(Nanos(quantum), CoreId(2));
             assert_eq!((column.rotation().slots(), column.rotation().start()), (1, Nanos(7)));
@@ -174,7 +175,7 @@ mod tests {
                 let ids: Option<Vec<_>> = cores
                     .as_ref()
                     .map(|cores| cores.iter().map(|core| CoreId(if *core == CORES { 128 } else { *core })).collect());
-                let places = ids.as_deref().and_then(|cores| on(quantum, cores));
+                let places = ids.as_deref().map(|cores| on(quantum, cores));
                 let before = given.get(&gang).cloned();
                 let told = all.set(GangId(gang), places, Nanos(now as u64));
                 let wanted = cores.as_ref().map(|cores| (quantum, cores.iter().copied().collect::<BTreeSet<_>>()));
