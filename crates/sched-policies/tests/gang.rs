@@ -18,6 +18,7 @@ type Core = Gang<N, SLOTS>;
 enum Change {
     Place(u32, usize),
     PlaceOn(u32, Vec<u32>),
+    MoveTo(u32, Vec<u32>),
     Remove(u32),
 }
 
@@ -27,9 +28,15 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
         3 => (gang.clone(), 0..=CORES + 1).prop_map(|(gang, width)| Change::Place(gang, width)),
         2 => (gang.clone(), prop::collection::vec(0..=CORES as u32, 0..5))
             .prop_map(|(gang, cores)| Change::PlaceOn(gang, cores)),
+        2 => (gang.clone(), prop::collection::vec(0..=CORES as u32, 0..5))
+            .prop_map(|(gang, cores)| Change::MoveTo(gang, cores)),
         2 => gang.prop_map(Change::Remove),
     ];
     prop::collection::vec(change, 0..60)
+}
+
+fn empty_places() -> impl Strategy<Value = EmptyPlace> {
+    prop_oneof![Just(EmptyPlace::Idle), Just(EmptyPlace::RunOthers), Just(EmptyPlace::ShareWithOutsiders)]
 }
 
 /// The matrix as rows of sets: what cores each gang has.
@@ -71,6 +78,10 @@ fn apply(matrix: &mut Matrix, change: &Change) -> Result<Option<usize>, GangErro
         Change::PlaceOn(gang, cores) => {
             let cores: Vec<CoreId> = cores.iter().copied().map(CoreId).collect();
             matrix.place_on(GangId(*gang), &cores).map(Some)
+        }
+        Change::MoveTo(gang, cores) => {
+            let cores: Vec<CoreId> = cores.iter().copied().map(CoreId).collect();
+            matrix.move_to(GangId(*gang), &cores).map(Some)
         }
         Change::Remove(gang) => matrix.remove(GangId(*gang)).map(|()| None),
     }
@@ -173,6 +184,23 @@ proptest! {
                         prop_assert_eq!(done, row.map(Some).ok_or(GangError::NoRoom(GangId(*gang))));
                     }
                 }
+                Change::MoveTo(gang, cores) => {
+                    let wanted: BTreeSet<u32> = cores.iter().copied().collect();
+                    let sound = !cores.is_empty() && wanted.len() == cores.len() && !wanted.contains(&(CORES as u32));
+                    let mut moved = Model(model.0.clone());
+                    moved.remove(*gang);
+                    let row = moved.place(*gang, |free| wanted.is_subset(&free).then(|| wanted.clone()));
+                    match row {
+                        _ if !sound => prop_assert!(done.is_err()),
+                        // Without places for itself, it cannot have others'.
+                        _ if !model.knows(*gang) => prop_assert!(done.is_err()),
+                        Some(row) => {
+                            prop_assert_eq!(done, Ok(Some(row)));
+                            model = moved;
+                        }
+                        None => prop_assert_eq!(done, Err(GangError::NoRoom(GangId(*gang)))),
+                    }
+                }
                 Change::Remove(gang) => {
                     let known = model.knows(*gang);
                     prop_assert_eq!(done, if known { Ok(None) } else { Err(GangError::Unknown(GangId(*gang))) });
@@ -191,8 +219,7 @@ proptest! {
     }
 
     #[test]
-    fn a_gang_runs_as_a_whole_or_not_at_all(changes in changes(), quantum in 1u64..50, rest in any::<bool>()) {
-        let empty = if rest { EmptyPlace::RunOthers } else { EmptyPlace::Idle };
+    fn a_gang_runs_as_a_whole_or_not_at_all(changes in changes(), quantum in 1u64..50, empty in empty_places()) {
         let mut machine = Machine::new(quantum, empty);
         for change in &changes {
             let _ = apply(&mut machine.matrix, change);
@@ -219,7 +246,7 @@ proptest! {
             }
             // With others, no core idles that has anything to run.
             let idle = machine.cores.iter().zip(&machine.members);
-            if empty == EmptyPlace::RunOthers
+            if empty != EmptyPlace::Idle
                 && idle.clone().any(|(core, members)| core.current().is_none() && !members.is_empty())
             {
                 wrong = Some(format!("a core idles at {}", machine.now));
@@ -230,6 +257,54 @@ proptest! {
         for gang in 0..12 {
             let due = if machine.matrix.slot_of(GangId(gang)).is_some() { 2 * quantum } else { 0 };
             prop_assert_eq!(together.get(&gang).copied().unwrap_or(0), due, "gang {}", gang);
+        }
+    }
+
+    #[test]
+    fn outsiders_have_turns_of_their_own(changes in changes(), quantum in 1u64..50, crowded in 0u32..1 << CORES) {
+        const OUTSIDER: TaskId = TaskId(15);
+        let mut machine = Machine::new(quantum, EmptyPlace::ShareWithOutsiders);
+        for change in &changes {
+            let _ = apply(&mut machine.matrix, change);
+        }
+        machine.announce(0);
+        let is_crowded = |core: usize| crowded & 1 << core != 0;
+        for core in (0..CORES).filter(|core| is_crowded(*core)) {
+            // Of a gang that has its places elsewhere, or of none.
+            let added = match core % 2 {
+                0 => machine.cores[core].add(OUTSIDER),
+                _ => machine.cores[core].add_member(OUTSIDER, GangId(99)),
+            };
+            added.unwrap();
+        }
+        let slots = u64::from(machine.matrix.rotation().slots());
+        let mut together: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut wrong = None;
+        for turn in 1..=slots * (slots + 1) { machine.run_until(turn * quantum, |machine, time| {
+            let turn = machine.now / quantum;
+            let for_outsiders = turn % (slots + 1) == slots;
+            for (core, policy) in machine.cores.iter().enumerate() {
+                let column = machine.matrix.column(CoreId(core as u32)).unwrap();
+                let member = column.gang_at(Nanos(machine.now)).map(|gang| TaskId(gang.0));
+                let due = if for_outsiders && is_crowded(core) { Some(OUTSIDER) } else { member };
+                // In an empty place, it may be anybody.
+                if due.is_some() && policy.current() != due {
+                    wrong = Some(format!("core {core} runs {:?} in turn {turn} of {slots}", policy.current()));
+                }
+            }
+            for (gang, count) in machine.running() {
+                let place = machine.matrix.slot_of(GangId(gang));
+                if place == Some((turn % slots) as usize) && count == machine.matrix.cores_of(GangId(gang)).count() {
+                    *together.entry(gang).or_default() += time;
+                }
+            }
+        }); }
+        prop_assert!(wrong.is_none(), "{}", wrong.unwrap_or_default());
+        // A gang with outsiders gave one of its turns, and ran as a whole in all others.
+        for gang in (0..12).filter(|gang| machine.matrix.slot_of(GangId(*gang)).is_some()) {
+            let gave = machine.matrix.cores_of(GangId(gang)).any(|core| is_crowded(core.0 as usize));
+            let turns = slots + 1 - u64::from(gave);
+            prop_assert_eq!(together.get(&gang).copied().unwrap_or(0), turns * quantum, "gang {}", gang);
         }
     }
 
@@ -268,19 +343,19 @@ proptest! {
     }
 
     #[test]
-    fn gang_is_lawful(ops in ops(N, u64::MAX / 50), quantum in any::<u64>(), idle in any::<bool>()) {
-        lawful(ops, quantum, idle)?;
+    fn gang_is_lawful(ops in ops(N, u64::MAX / 50), quantum in any::<u64>(), empty in empty_places()) {
+        lawful(ops, quantum, empty)?;
     }
 
     #[test]
-    fn gang_is_lawful_at_small_times(ops in ops(N, 20), quantum in 0u64..30, idle in any::<bool>()) {
-        lawful(ops, quantum, idle)?;
+    fn gang_is_lawful_at_small_times(ops in ops(N, 20), quantum in 0u64..30, empty in empty_places()) {
+        lawful(ops, quantum, empty)?;
     }
 }
 
 /// With three gangs on the core, in three slots; numbers of tasks are anything.
-fn lawful(ops: Vec<(common::Op, u64)>, quantum: u64, idle: bool) -> Result<(), TestCaseError> {
-    let mut policy = Core::new(if idle { EmptyPlace::Idle } else { EmptyPlace::RunOthers });
+fn lawful(ops: Vec<(common::Op, u64)>, quantum: u64, empty: EmptyPlace) -> Result<(), TestCaseError> {
+    let mut policy = Core::new(empty);
     let mut matrix = Matrix::new(Nanos(quantum));
     for gang in 0..3 {
         matrix.place(GangId(gang), CORES).unwrap();
@@ -358,6 +433,29 @@ fn a_lone_gang_needs_no_timer() {
     machine.run_until(1, |_, _| ());
     assert!(machine.cores.iter().all(|core| core.next_deadline(Nanos(50)).is_none()));
     assert_eq!(machine.running(), BTreeMap::from([(0, CORES)]));
+}
+
+#[test]
+fn an_outsider_that_waits_costs_a_gang_nothing() {
+    let mut policy = Core::new(EmptyPlace::ShareWithOutsiders);
+    let mut matrix = Matrix::new(Nanos(100));
+    matrix.place(GangId(1), 1).unwrap();
+    policy.set_column(matrix.column(CoreId(0)).unwrap(), Nanos(0));
+    policy.add_member(TaskId(1), GangId(1)).unwrap();
+    policy.add(TaskId(2)).unwrap();
+    policy.block(TaskId(2)).unwrap();
+    assert_eq!(policy.pick_next(Nanos(0)), Some(TaskId(1)));
+    assert_eq!(policy.next_deadline(Nanos(0)), None);
+    // It has every second turn, as soon as it wants it.
+    assert_eq!(policy.wake_preempts(TaskId(2), Nanos(50)), Ok(false));
+    assert_eq!(policy.next_deadline(Nanos(50)), Some(Nanos(100)));
+    assert_eq!(policy.pick_next(Nanos(100)), Some(TaskId(2)));
+    policy.block(TaskId(2)).unwrap();
+    assert_eq!(policy.pick_next(Nanos(120)), Some(TaskId(1)));
+    assert_eq!(policy.wake_preempts(TaskId(2), Nanos(150)), Ok(true));
+    assert_eq!(policy.pick_next(Nanos(150)), Some(TaskId(2)));
+    assert_eq!(policy.next_deadline(Nanos(150)), Some(Nanos(200)));
+    assert_eq!(policy.pick_next(Nanos(200)), Some(TaskId(1)));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The HPC workloads: `workload=selfish,stream,randomaccess,bench`, and `crash.KIND` for programs that fail.
+//! The HPC workloads: `workload=selfish,stream,randomaccess,abreast,bench`, and `crash.KIND` for programs that fail.
 //!
 //! | parameter | meaning | default |
 //! |---|---|---|
@@ -7,10 +7,13 @@
 //! | `stream.n` | elements in each array | 200000 |
 //! | `stream.times` | how often each kernel runs | 10 |
 //! | `gups.log2` | the table has 2 to the power of this words | 18 |
+//! | `abreast.ms` | how long it is watched whether all cores run at the same time | 3000 |
+//! | `abreast.after-ms` | how long they run before | 0 |
+//! | `abreast.share` | the part of the time that they are to have, in %, give or take 15 | any |
 //! | `threads` | cores that STREAM and RandomAccess use | all |
 
 use crate::{
-    bench, crash,
+    abreast, bench, crash,
     support::{AllCores, Counter},
 };
 use core::{fmt, sync::atomic::AtomicU64};
@@ -40,6 +43,7 @@ pub fn main(app: &App) -> Status {
             "selfish" => selfish(app),
             "stream" => stream(app),
             "randomaccess" => random_access(app),
+            "abreast" => abreast(app),
             "bench" => Ok(bench::kernel(app)),
             _ if name.starts_with("crash.") => Ok(crash::run(&name["crash.".len()..])),
             _ => Err("there is no such workload"),
@@ -123,4 +127,23 @@ fn random_access(app: &App) -> Outcome {
         report.workers
     );
     Ok(report.verified)
+}
+
+/// More than this of the time without the others is too much, in thousandths.
+const MOST_APART: usize = 300;
+
+fn abreast(app: &App) -> Outcome {
+    let line = app.command_line();
+    let after = line.number("abreast.after-ms").unwrap_or(0);
+    let ms = line.number("abreast.ms").unwrap_or(3000);
+    let seen = abreast::look(&team(app), after, ms).ok_or("abreast needs two cores, and time")?;
+    let due: Option<usize> = line.number("abreast.share");
+    let fair = due.is_none_or(|due| seen.ran.abs_diff(due.saturating_mul(10)) <= 150);
+    println!(
+        "@result workload=abreast verified={} metric=apart_per_mille apart_per_mille={} ran_per_mille={}",
+        yes(fair && seen.apart <= MOST_APART),
+        seen.apart,
+        seen.ran
+    );
+    Ok(fair && seen.apart <= MOST_APART)
 }

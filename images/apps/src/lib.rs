@@ -3,6 +3,7 @@
 //! | module | program |
 //! |---|---|
 //! | `hpc` | the HPC workloads, and the benchmarks of a kernel's own paths; command line `workload=` |
+//! | `abreast` | whether a VM's vCPUs run at the same time |
 //! | `bench` | the measured guest, and what the others measure with |
 //! | `hostile` | a guest that misbehaves in a given way |
 //! | `peers` | two guests that exchange messages and memory |
@@ -13,6 +14,8 @@
 #[cfg(target_os = "none")]
 extern crate alloc;
 
+#[cfg(target_os = "none")]
+mod abreast;
 #[cfg(target_os = "none")]
 pub mod bench;
 #[cfg(target_os = "none")]

@@ -3,6 +3,7 @@
 use super::{
     Ending, Vm,
     events::{Events, Happened},
+    gangs::Matrices,
     partitions::Partition,
     placement::Placement,
     run::{self, Outcome},
@@ -11,7 +12,7 @@ use crate::{
     percore::{self, CoreIndex},
     smp,
     sync::IrqMutex,
-    task::{self, Handle, PolicyKind},
+    task::{self, GANG_SLOTS, Handle, PolicyKind},
     time,
 };
 use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
@@ -61,6 +62,8 @@ pub struct Machines {
     places: IrqMutex<Placement>,
     /// What each core's policy has been set to.
     pub(super) policies: IrqMutex<Vec<Option<PolicyKind>>>,
+    /// Who runs at the same time as whom. Locked before `policies` and the queue of any core.
+    pub(super) gangs: IrqMutex<Matrices<GANG_SLOTS>>,
     /// Who is woken whenever a VM has ended.
     watcher: Once<Handle>,
     /// Who waits for something to change.
@@ -78,6 +81,7 @@ impl Machines {
             restarts: AtomicBool::new(false),
             places: IrqMutex::new(Placement::new(cores, usize::from(percore::this().index().0))),
             policies: IrqMutex::new(vec![None; percore::all().len()]),
+            gangs: IrqMutex::new(Matrices::new()),
             watcher: Once::new(),
             waiters: IrqMutex::new(Vec::new()),
         }));
@@ -131,7 +135,7 @@ impl Machines {
     /// Runs a VM that does not run, as it was at boot.
     ///
     /// # Errors
-    /// [`Refusal::State`]: it runs; [`Refusal::Full`]: a core takes no more vCPUs; [`Refusal::Hypervisor`]: it cannot be made anew.
+    /// [`Refusal::State`]: it runs, or it is a gang with two vCPUs on a core; [`Refusal::Full`]: a core takes no more vCPUs; [`Refusal::Hypervisor`]: it cannot be made anew.
     pub fn launch(&'static self, vm: &'static Vm) -> Result<(), Refusal> {
         if !vm.over.swap(false, Ordering::AcqRel) {
             return Err(Refusal::State);
@@ -147,9 +151,12 @@ impl Machines {
         }
         let mut cores = Vec::with_capacity(usize::from(vm.vcpus()));
         for index in 0..vm.vcpus() {
-            let core = vm.place(index).filter(|core| takes_tasks(*core)).unwrap_or_else(|| self.next_place());
-            self.fit(vm, core)?;
-            cores.push(core);
+            let core = vm.place(index).filter(|core| takes_tasks(*core));
+            cores.push(core.unwrap_or_else(|| self.next_place(&cores)));
+        }
+        self.gather(vm, vm.tuning(), &cores)?;
+        for core in &cores {
+            self.fit(vm, *core)?;
         }
         vm.ended.store(0, Ordering::Relaxed);
         vm.resting.store(0, Ordering::Relaxed);
@@ -188,15 +195,19 @@ impl Machines {
         Ok(())
     }
 
-    fn next_place(&self) -> CoreIndex {
+    /// The next core, not one of these if there are others.
+    fn next_place(&self, taken: &[CoreIndex]) -> CoreIndex {
         let mut places = self.places.lock();
-        for core in places.by_ref().take(percore::all().len()) {
-            let core = CoreIndex(core as u16);
-            if takes_tasks(core) {
-                return core;
-            }
-        }
-        percore::this().index()
+        let mut next = |among: &dyn Fn(CoreIndex) -> bool| {
+            places
+                .by_ref()
+                .take(percore::all().len())
+                .map(|core| CoreIndex(core as u16))
+                .find(|core| among(*core))
+        };
+        next(&|core| takes_tasks(core) && !taken.contains(&core))
+            .or_else(|| next(&takes_tasks))
+            .unwrap_or_else(|| percore::this().index())
     }
 
     /// Starts a task for a vCPU on a core.
@@ -214,6 +225,7 @@ impl Machines {
             }
             log::error!("{}: core {core} takes no more vCPUs; vCPU {} stays", vm.name(), vcpu.index.0);
             vm.set_place(vcpu.index.0, percore::this().index());
+            self.gather_again(vm);
         }
         if vm.ended.fetch_add(1, Ordering::AcqRel) + 1 != vm.vcpus() {
             return;
@@ -250,6 +262,7 @@ impl Machines {
     fn finish(&self, vm: &Vm, ending: Ending) {
         vm.ending.store(ending as u8, Ordering::Release);
         vm.over.store(true, Ordering::Release);
+        self.gather_again(vm);
         self.tell(
             match ending {
                 Ending::Off | Ending::None => EventKind::Off,
@@ -330,7 +343,8 @@ impl Machines {
     /// Has a vCPU run on another core from now on, whether its VM runs or not.
     ///
     /// # Errors
-    /// [`Refusal::NoCore`], [`Refusal::Invalid`]: there is no such core, or vCPU; [`Refusal::State`]: other VMs there want another policy.
+    /// [`Refusal::NoCore`], [`Refusal::Invalid`]: there is no such core, or vCPU; [`Refusal::State`]: other VMs there want another policy, or
+    /// another vCPU of a gang is there; [`Refusal::Full`]: the core takes no more gangs.
     pub fn assign(&self, vm: &Vm, index: u16, core: CoreIndex) -> Result<(), Refusal> {
         if index >= vm.vcpus() {
             return Err(Refusal::Invalid);
@@ -338,6 +352,10 @@ impl Machines {
         if !takes_tasks(core) {
             return Err(Refusal::NoCore);
         }
+        let elsewhere = (0..vm.vcpus()).filter(|other| *other != index).filter_map(|other| vm.place(other));
+        let cores: Vec<_> = elsewhere.chain([core]).collect();
+        self.check_fit(vm, core)?;
+        self.gather(vm, vm.tuning(), &cores)?;
         self.fit(vm, core)?;
         vm.set_place(index, core);
         vm.call(index);

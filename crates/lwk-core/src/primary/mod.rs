@@ -8,6 +8,7 @@
 mod control;
 #[cfg(target_os = "none")]
 mod events;
+pub mod gangs;
 #[cfg(target_os = "none")]
 mod machines;
 #[cfg(target_os = "none")]

@@ -126,6 +126,11 @@ impl Vm {
         (place != NOWHERE).then_some(CoreIndex(place))
     }
 
+    /// The cores of those of its vCPUs that have one.
+    pub(super) fn cores(&self) -> Vec<CoreIndex> {
+        (0..self.vcpus()).filter_map(|index| self.place(index)).collect()
+    }
+
     pub(super) fn set_place(&self, index: u16, core: CoreIndex) {
         if let Some(place) = self.places.get(usize::from(index)) {
             place.store(core.0, Ordering::Release);

@@ -18,6 +18,8 @@ use life::Life;
 #[cfg(programs)]
 pub use mutex::Mutex;
 #[cfg(target_os = "none")]
+pub(crate) use policy::{GANG_SLOTS, GangColumn};
+#[cfg(target_os = "none")]
 pub use policy::{ParameterError, Parameters, PolicyKind};
 #[cfg(target_os = "none")]
 pub use scheduler::Scheduler;
@@ -367,6 +369,18 @@ mod kernel {
     pub fn set_policy(core: CoreIndex, kind: super::PolicyKind) -> Result<(), PolicyError> {
         let core = percore::get(core).ok_or(PolicyError::NoRoom(TaskId(0)))?;
         core.scheduler.set_policy(core, kind)
+    }
+
+    /// Tells a core of a new matrix of gangs, which holds from the start of the column's rotation on.
+    ///
+    /// # Errors
+    /// There is no such core, or it has another policy.
+    pub(crate) fn set_column(
+        core: CoreIndex,
+        column: &super::GangColumn,
+    ) -> Result<(), super::ParameterError> {
+        let core = percore::get(core).ok_or(super::ParameterError::Invalid)?;
+        core.scheduler.set_column(core, column)
     }
 
     /// How many tasks a core has that are ready or running.

@@ -6,13 +6,16 @@
 use alloc::boxed::Box;
 use core::{fmt, num::NonZeroU32};
 use sched_policies::{
-    Edf, Fifo, Nanos, Pinned, Policy, Priority, Reservation, Result, RoundRobin, Share, TaskId,
+    Column, Edf, EmptyPlace, Fifo, Gang, GangId, Nanos, Pinned, Policy, Priority, Reservation, Result,
+    RoundRobin, Share, TaskId,
 };
 
 /// How many tasks a core can have.
 pub(super) const MOST_TASKS: usize = 256;
 /// How many it can have under policies that know more of each task: they are made on a stack.
 const FEWER_TASKS: usize = 64;
+/// How many gangs can take turns on a core.
+pub(crate) const GANG_SLOTS: usize = 8;
 
 /// Which policy a core has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,11 @@ pub enum PolicyKind {
         /// Of those in the background, in ticks.
         quantum: u64,
     },
+    /// Gangs, each on all of its cores at the same time; tasks without a place share the core with them.
+    Gang {
+        /// Of gangs, as in the core's column of the matrix, in ticks.
+        quantum: u64,
+    },
 }
 
 /// What a task may be given, each by one policy.
@@ -47,6 +55,8 @@ pub enum Parameters {
     Weight(NonZeroU32),
     /// Of [`PolicyKind::Edf`], in ticks; or none.
     Reservation(Option<Reservation>),
+    /// Of [`PolicyKind::Gang`]: the gang that it is a member of.
+    Gang(GangId),
 }
 
 /// Why a task is not given parameters.
@@ -59,6 +69,9 @@ pub enum ParameterError {
     /// There is not so much of the core left.
     Full,
 }
+
+/// What a core has to know of the matrix of gangs.
+pub(crate) type GangColumn = Column<GANG_SLOTS>;
 
 /// A core's policy. What is usual is in its place; the others, which know more of each task, are allocated.
 #[expect(clippy::large_enum_variant, reason = "one a core")]
@@ -99,6 +112,11 @@ pub(super) enum PassOn {
 pub(super) trait WithParameters: Policy + Send {
     /// Gives a task parameters.
     fn set_parameters(&mut self, task: TaskId, parameters: Parameters) -> Given;
+
+    /// Tells the core of a new matrix of gangs, at `now`.
+    fn set_column(&mut self, _column: &GangColumn, _now: Nanos) -> Given {
+        Err(ParameterError::OtherPolicy)
+    }
 }
 
 type Given = core::result::Result<(), ParameterError>;
@@ -133,6 +151,18 @@ impl WithParameters for Edf<FEWER_TASKS> {
     }
 }
 
+impl WithParameters for Gang<FEWER_TASKS, GANG_SLOTS> {
+    fn set_parameters(&mut self, task: TaskId, parameters: Parameters) -> Given {
+        let Parameters::Gang(gang) = parameters else { return Err(ParameterError::OtherPolicy) };
+        self.set_gang(task, Some(gang)).map_err(invalid)
+    }
+
+    fn set_column(&mut self, column: &GangColumn, now: Nanos) -> Given {
+        Self::set_column(self, *column, now);
+        Ok(())
+    }
+}
+
 const fn slack_of(quantum: Nanos) -> u64 {
     quantum.0 / 16
 }
@@ -162,6 +192,10 @@ impl CorePolicy {
             PolicyKind::Fifo => Self::Other(Box::new(Fifo::new())),
             PolicyKind::Share { quantum } => Self::Other(Box::new(Share::new(Nanos(quantum)))),
             PolicyKind::Edf { quantum } => Self::Other(Box::new(Edf::new(Nanos(quantum)))),
+            // The kernel's own tasks are outsiders, so no gang can keep their core from them.
+            PolicyKind::Gang { quantum } => {
+                Self::Other(Box::new(Gang::with_quantum(EmptyPlace::ShareWithOutsiders, Nanos(quantum))))
+            }
         }
     }
 
@@ -170,6 +204,14 @@ impl CorePolicy {
         match self {
             Self::RoundRobin(_) | Self::Pinned(_) => Err(ParameterError::OtherPolicy),
             Self::Other(policy) => policy.set_parameters(task, parameters),
+        }
+    }
+
+    /// Tells the core of a new matrix of gangs, at `now`.
+    pub(super) fn set_column(&mut self, column: &GangColumn, now: u64) -> Given {
+        match self {
+            Self::RoundRobin(_) | Self::Pinned(_) => Err(ParameterError::OtherPolicy),
+            Self::Other(policy) => policy.set_column(column, Nanos(now)),
         }
     }
 

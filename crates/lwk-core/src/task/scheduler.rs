@@ -10,7 +10,7 @@
 use super::{
     Life, Task,
     life::State,
-    policy::{CorePolicy, MOST_TASKS, ParameterError, Parameters, PassOn, PolicyKind},
+    policy::{CorePolicy, GangColumn, MOST_TASKS, ParameterError, Parameters, PassOn, PolicyKind},
 };
 use crate::{
     arch,
@@ -226,6 +226,16 @@ impl Scheduler {
             queue.policy.advance(platform().counter());
             queue.policy.set_parameters(task.number(), parameters)?;
         }
+        self.look_from_anywhere(core);
+        Ok(())
+    }
+
+    /// Tells the core, from any, of a new matrix of gangs, which holds from the start of the column's rotation on.
+    ///
+    /// # Errors
+    /// See [`ParameterError`].
+    pub(super) fn set_column(&self, core: &PerCore, column: &GangColumn) -> Result<(), ParameterError> {
+        self.queue.lock().policy.set_column(column, platform().counter())?;
         self.look_from_anywhere(core);
         Ok(())
     }

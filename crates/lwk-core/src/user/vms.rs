@@ -20,7 +20,7 @@ use core::{
     sync::atomic::{AtomicU32, Ordering},
 };
 use hv_abi::{guest, ids::VmId};
-use sched_policies::{Nanos, Reservation};
+use sched_policies::{GangId, Nanos, Reservation};
 use vm_control::{
     Event, Policy, VmState,
     request::{self, CoreInfo, CrashInfo, SetScheduling, Target, VcpuInfo, VmInfo},
@@ -277,7 +277,7 @@ fn tuning(set: &SetScheduling) -> Option<Tuning> {
             });
             (PolicyKind::Edf { quantum }, Some(Parameters::Reservation(reservation)))
         }
-        Policy::Gang => return None,
+        Policy::Gang => (PolicyKind::Gang { quantum }, Some(Parameters::Gang(GangId(set.vm.into())))),
     };
     Some(Tuning { kind, parameters })
 }
@@ -290,11 +290,12 @@ fn policy_of(tuning: Tuning) -> (u8, u32) {
         PolicyKind::Fifo => Policy::Fifo,
         PolicyKind::Share { .. } => Policy::Share,
         PolicyKind::Edf { .. } => Policy::Edf,
+        PolicyKind::Gang { .. } => Policy::Gang,
     };
     let parameter = match tuning.parameters {
         Some(Parameters::Priority(priority)) => u32::from(priority),
         Some(Parameters::Weight(weight)) => weight.get(),
-        Some(Parameters::Reservation(_)) | None => 0,
+        Some(Parameters::Reservation(_) | Parameters::Gang(_)) | None => 0,
     };
     (policy as u8, parameter)
 }

@@ -63,13 +63,18 @@ impl<const SLOTS: usize> Column<SLOTS> {
     }
 
     /// No gangs; who else is there takes turns.
-    pub(super) const fn without_gangs(quantum: Nanos) -> Self {
+    pub const fn without_gangs(quantum: Nanos) -> Self {
         Self::new(Rotation::new(Nanos(0), quantum, 0), [None; SLOTS])
     }
 
     /// When it is whose turn.
     pub const fn rotation(&self) -> &Rotation {
         &self.rotation
+    }
+
+    /// Whether a gang has a place in it.
+    pub fn has(&self, gang: GangId) -> bool {
+        self.places.contains(&Some(gang))
     }
 
     /// Whose member the core runs. `None` if its place is empty.

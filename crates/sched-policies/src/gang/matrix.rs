@@ -2,7 +2,7 @@
 
 use super::{Column, CoreId, GangId, Rotation};
 use crate::Nanos;
-use core::{error, fmt};
+use core::{array, error, fmt};
 
 /// Why a gang is not placed, or not removed. Nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,36 @@ impl<const SLOTS: usize, const CORES: usize> Gangs<SLOTS, CORES> {
     /// [`GangError`], but not `TooWide`.
     pub fn place_on(&mut self, gang: GangId, cores: &[CoreId]) -> Result<usize, GangError> {
         self.check(gang, cores.len())?;
+        self.put(gang, &Self::wanted(gang, cores)?)
+    }
+
+    /// Gives a gang that has its places these in their stead, in the first slot where they are free, or its own. Returns
+    /// the slot.
+    ///
+    /// # Errors
+    /// [`GangError`], but not `AlreadyThere`, `TooWide`.
+    pub fn move_to(&mut self, gang: GangId, cores: &[CoreId]) -> Result<usize, GangError> {
+        if cores.is_empty() {
+            return Err(GangError::Empty(gang));
+        }
+        let wanted = Self::wanted(gang, cores)?;
+        if !self.slots.iter().any(|slot| is_free(slot, &wanted, Some(gang))) {
+            return Err(GangError::NoRoom(gang));
+        }
+        self.remove(gang)?;
+        // There is room: where it was found, or behind the others if that slot had no other gang.
+        self.put(gang, &wanted)
+    }
+
+    fn put(&mut self, gang: GangId, wanted: &[bool; CORES]) -> Result<usize, GangError> {
+        let slot = self.slot_where(gang, |slot| is_free(slot, wanted, None))?;
+        for (place, _) in self.slots[slot].iter_mut().zip(wanted).filter(|(_, wanted)| **wanted) {
+            *place = Some(gang);
+        }
+        Ok(slot)
+    }
+
+    fn wanted(gang: GangId, cores: &[CoreId]) -> Result<[bool; CORES], GangError> {
         let mut wanted = [false; CORES];
         for core in cores {
             match wanted.get_mut(core.0 as usize) {
@@ -103,13 +133,7 @@ impl<const SLOTS: usize, const CORES: usize> Gangs<SLOTS, CORES> {
                 Some(wanted) => *wanted = true,
             }
         }
-        let slot = self.slot_where(gang, |slot| {
-            slot.iter().zip(wanted).all(|(place, wanted)| !wanted || place.is_none())
-        })?;
-        for (place, _) in self.slots[slot].iter_mut().zip(wanted).filter(|(_, wanted)| *wanted) {
-            *place = Some(gang);
-        }
-        Ok(slot)
+        Ok(wanted)
     }
 
     /// Takes a gang out. If its slot has no other, the later slots move up.
@@ -157,7 +181,7 @@ impl<const SLOTS: usize, const CORES: usize> Gangs<SLOTS, CORES> {
     /// What a core has to know. `None` if there is no such core.
     pub fn column(&self, core: CoreId) -> Option<Column<SLOTS>> {
         let core = Some(core.0 as usize).filter(|core| *core < CORES)?;
-        Some(Column::new(self.rotation(), self.slots.map(|slot| slot[core])))
+        Some(Column::new(self.rotation(), array::from_fn(|slot| self.slots[slot][core])))
     }
 
     fn check(&self, gang: GangId, width: usize) -> Result<(), GangError> {
@@ -179,4 +203,9 @@ impl<const SLOTS: usize, const CORES: usize> Gangs<SLOTS, CORES> {
         self.used = self.used.max(slot + 1);
         Ok(slot)
     }
+}
+
+/// Whether the places that are wanted are nobody's, or that gang's.
+fn is_free(slot: &[Option<GangId>], wanted: &[bool], or_of: Option<GangId>) -> bool {
+    slot.iter().zip(wanted).all(|(place, wanted)| !wanted || place.is_none() || *place == or_of)
 }

@@ -11,6 +11,10 @@ pub enum EmptyPlace {
     Idle,
     /// It runs any ready task, of another gang or of none. They take turns, each for a slot's time.
     RunOthers,
+    /// As [`Self::RunOthers`]. And so that gangs that never rest do not keep the core from its *outsiders*, tasks without a
+    /// place in its column, these have turns of their own while they are ready: one in as many as there are slots and one
+    /// more, taken from each slot in turn, on all cores at the same moment.
+    ShareWithOutsiders,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,11 +50,16 @@ pub struct Gang<const N: usize, const SLOTS: usize> {
 impl<const N: usize, const SLOTS: usize> Gang<N, SLOTS> {
     /// A core without tasks that knows of no gangs.
     pub const fn new(empty_place: EmptyPlace) -> Self {
+        Self::with_quantum(empty_place, DEFAULT_QUANTUM)
+    }
+
+    /// As [`Self::new`]; a turn without gangs lasts for `quantum`.
+    pub const fn with_quantum(empty_place: EmptyPlace, quantum: Nanos) -> Self {
         Self {
             entries: [Entry { state: State::Unknown, gang: None }; N],
             runnable: Queue::new(),
             current: None,
-            column: Column::without_gangs(DEFAULT_QUANTUM),
+            column: Column::without_gangs(quantum),
             next_column: None,
             empty_place,
             now: Nanos(0),
@@ -151,17 +160,38 @@ impl<const N: usize, const SLOTS: usize> Gang<N, SLOTS> {
 
     /// Whether tasks other than the slot's member may run.
     fn others_run(&self, now: Nanos) -> bool {
-        self.empty_place == EmptyPlace::RunOthers || self.column_at(now).rotation().slots() == 0
+        self.empty_place != EmptyPlace::Idle || self.column_at(now).rotation().slots() == 0
+    }
+
+    /// Whether the slot's member lets outsiders go first.
+    fn is_for_outsiders(&self, now: Nanos) -> bool {
+        let rotation = self.column_at(now).rotation();
+        let slots = u64::from(rotation.slots());
+        // Slots and turns for outsiders have no common divisor, so each slot gives as much as the others.
+        self.empty_place == EmptyPlace::ShareWithOutsiders && rotation.turn_at(now) % (slots + 1) == slots
+    }
+
+    fn is_outsider(&self, task: TaskId, now: Nanos) -> bool {
+        !self.entries[task.0 as usize].gang.is_some_and(|gang| self.column_at(now).has(gang))
+    }
+
+    /// Which of these tasks has its turn: one for each slot's time.
+    fn in_turn(&self, now: Nanos, among: impl Fn(TaskId) -> bool) -> Option<TaskId> {
+        let current = self.current.filter(|task| among(*task));
+        let stays = current.filter(|_| self.turn == self.turn_at(now));
+        let first = || self.runnable.iter().find(|task| Some(*task) != self.current && among(*task));
+        stays.or_else(first).or(current)
     }
 
     /// The slot's member, or who is in its place.
     fn choose(&self, now: Nanos) -> Option<TaskId> {
-        let other = || {
-            let stays = self.current.filter(|_| self.turn == self.turn_at(now));
-            let first = || self.runnable.iter().find(|task| Some(*task) != self.current);
-            stays.or_else(first).or(self.current).filter(|_| self.others_run(now))
+        let outsider = if self.is_for_outsiders(now) {
+            self.in_turn(now, |task| self.is_outsider(task, now))
+        } else {
+            None
         };
-        self.member_at(now).or_else(other)
+        let other = || if self.others_run(now) { self.in_turn(now, |_| true) } else { None };
+        outsider.or_else(|| self.member_at(now)).or_else(other)
     }
 }
 
@@ -231,11 +261,12 @@ impl<const N: usize, const SLOTS: usize> Policy for Gang<N, SLOTS> {
             return Some(now);
         }
         let tasks = self.runnable.len();
-        if tasks == 0 || (tasks == 1 && self.empty_place == EmptyPlace::RunOthers) {
+        if tasks == 0 || (tasks == 1 && self.empty_place != EmptyPlace::Idle) {
             return None;
         }
         let column = self.column_at(now);
-        let takes_turns = tasks > 1 && self.others_run(now) && self.member_at(now).is_none();
+        let shares = self.empty_place == EmptyPlace::ShareWithOutsiders;
+        let takes_turns = tasks > 1 && self.others_run(now) && (shares || self.member_at(now).is_none());
         let turn = (takes_turns || column.rotation().slots() > 1).then(|| column.rotation().next_turn(now));
         let change = self.next_column.map(|next| next.rotation().start()).filter(|start| *start > now);
         [turn, change].into_iter().flatten().min()
