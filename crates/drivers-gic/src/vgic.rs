@@ -24,6 +24,7 @@
 //!
 //! Sources: GIC spec (IHI 0069), chapter 12; GICv2 spec (IHI 0048), chapter 4.
 use crate::hyp::{HypervisorInterface, ListRegister, ListState, MAX_LIST_REGISTERS};
+use core::cmp::Ordering;
 
 /// Which GIC a guest has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +117,8 @@ impl Irq {
 pub struct Cpu {
     /// Aff3 to Aff0, a byte each.
     affinity: u32,
+    /// Not about this one: which has the `n`th lowest affinity of all, where this is the `n`th.
+    nth: u16,
     /// Its redistributor is the last one of its region.
     last: bool,
     private: [Irq; SHARED as usize],
@@ -156,6 +159,7 @@ impl Cpu {
         }
         Self {
             affinity: (mpidr >> 8 & 0xff00_0000) as u32 | (mpidr & 0xff_ffff) as u32,
+            nth: 0,
             last: false,
             private,
             sources: [0; 16],
@@ -225,11 +229,26 @@ impl Bank {
     }
 }
 
+/// Sorts by affinity, in [`Cpu::nth`]. Machines and hypervisors name their CPUs in ascending order as a rule: then it is one pass.
+fn order(cpus: &mut [Cpu]) {
+    for n in 0..cpus.len() {
+        let affinity = cpus[n].affinity;
+        let mut place = n;
+        while place > 0 && cpus[usize::from(cpus[place - 1].nth)].affinity > affinity {
+            cpus[place].nth = cpus[place - 1].nth;
+            place -= 1;
+        }
+        cpus[place].nth = n as u16;
+    }
+}
+
 impl<'a> Vgic<'a> {
-    /// A GIC for these vCPUs, with `shared` shared interrupts: a multiple of 32, at most 988.
+    /// A GIC for these vCPUs, with `shared` shared interrupts: a multiple of 32, at most 988. No two have the same affinity: of those
+    /// that have, one gets the SGIs.
     pub fn new(version: Version, shared: &'a mut [Irq], cpus: &'a mut [Cpu]) -> Self {
         let usable = shared.len().min((LIMIT - SHARED) as usize);
         let (shared, _) = shared.split_at_mut(usable);
+        order(cpus);
         Self { version, enabled: false, shared, cpus, looking: NOBODY }
     }
 
@@ -240,8 +259,8 @@ impl<'a> Vgic<'a> {
             *irq = Irq { flags: irq.flags & ASSIGNED, ..Irq::RESET };
         }
         for cpu in self.cpus.iter_mut() {
-            let (affinity, last) = (cpu.affinity, cpu.last);
-            *cpu = Cpu { affinity, last, ..Cpu::new(0) };
+            let (affinity, nth, last) = (cpu.affinity, cpu.nth, cpu.last);
+            *cpu = Cpu { affinity, nth, last, ..Cpu::new(0) };
         }
     }
 
@@ -547,31 +566,61 @@ impl<'a> Vgic<'a> {
     /// A write of `ICC_SGI1R_EL1` by `vcpu` (GIC spec, 12.2.20).
     pub fn send_sgi(&mut self, vcpu: u16, value: u64, effects: &mut dyn Effects) {
         let sgi = (value >> 24 & 0xf) as u32;
-        let to_all_others = value >> 40 & 1 != 0;
+        if value >> 40 & 1 != 0 {
+            return self.send_to_others(vcpu, sgi, effects);
+        }
         let cluster = (value >> 48 & 0xff) << 24 | (value >> 32 & 0xff) << 16 | (value >> 16 & 0xff) << 8;
-        let first = (value >> 44 & 0xf) * 16;
-        for target in 0..self.cpus.len() {
-            let affinity = u64::from(self.cpus[target].affinity);
-            let listed = affinity & !0xff == cluster
-                && (affinity & 0xff).checked_sub(first).is_some_and(|bit| bit < 16 && value >> bit & 1 != 0);
-            if if to_all_others { target != usize::from(vcpu) } else { listed } {
-                self.deliver_sgi(target as u16, vcpu, sgi, effects);
+        let first = (cluster | (value >> 44 & 0xf) << 4) as u32;
+        let mut targets = value as u16;
+        while targets != 0 {
+            if let Some(target) = self.by_affinity(first | targets.trailing_zeros()) {
+                self.deliver_sgi(target, vcpu, sgi, effects);
             }
+            targets &= targets - 1;
+        }
+    }
+
+    /// The vCPU with an affinity, without a look at all of them.
+    fn by_affinity(&self, affinity: u32) -> Option<u16> {
+        // Where clusters are as large as a target list, and full, it is where its number says.
+        let likely = (affinity >> 8 << 4 | affinity & 0xff) as usize;
+        if self.cpus.get(likely).is_some_and(|cpu| cpu.affinity == affinity) {
+            return Some(likely as u16);
+        }
+        let (mut low, mut high) = (0, self.cpus.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let found = self.cpus.get(middle)?.nth;
+            match self.cpus.get(usize::from(found))?.affinity.cmp(&affinity) {
+                Ordering::Equal => return Some(found),
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
+    fn send_to_others(&mut self, vcpu: u16, sgi: u32, effects: &mut dyn Effects) {
+        for target in (0..self.cpus.len() as u16).filter(|target| *target != vcpu) {
+            self.deliver_sgi(target, vcpu, sgi, effects);
         }
     }
 
     /// A write of `GICD_SGIR` (GICv2 spec, 4.3.15).
     fn send_v2(&mut self, vcpu: u16, value: u32, effects: &mut dyn Effects) {
-        for target in 0..self.cpus.len() as u16 {
-            let wanted = match value >> 24 & 3 {
-                0 => value >> 16 >> (target & 7) & 1 != 0 && target < 8,
-                1 => target != vcpu,
-                2 => target == vcpu,
-                _ => false,
-            };
-            if wanted {
-                self.deliver_sgi(target, vcpu, value & 0xf, effects);
+        let sgi = value & 0xf;
+        match value >> 24 & 3 {
+            0 => {
+                // What is not there gets nothing.
+                let mut targets = (value >> 16) as u8;
+                while targets != 0 {
+                    self.deliver_sgi(targets.trailing_zeros() as u16, vcpu, sgi, effects);
+                    targets &= targets - 1;
+                }
             }
+            1 => self.send_to_others(vcpu, sgi, effects),
+            2 => self.deliver_sgi(vcpu, vcpu, sgi, effects),
+            _ => {}
         }
     }
 

@@ -444,6 +444,95 @@ proptest! {
     }
 }
 
+/// Affinities of machines that there are: full clusters of 16; of 4; of one (Aff0 is a thread); of two kinds, the big ones first; with
+/// holes; several threads, several chips, and more than a target list's 16 in a cluster.
+fn affinities() -> impl Strategy<Value = Vec<u64>> {
+    let parts = (0..3_u64, 0..2_u64, 0..6_u64, prop_oneof![0..20_u64, 0..256_u64]);
+    let any = prop::collection::btree_set(parts, 1..40).prop_map(|parts| {
+        parts.into_iter().map(|(a3, a2, a1, a0)| a3 << 32 | a2 << 16 | a1 << 8 | a0).collect::<Vec<_>>()
+    });
+    let clusters =
+        |size: u64| (1..80_u64).prop_map(move |n| (0..n).map(|i| i / size << 8 | i % size).collect());
+    prop_oneof![
+        clusters(16),
+        clusters(4),
+        clusters(1),
+        Just(vec![0x100, 0x101, 0x0, 0x1, 0x2, 0x3]),
+        any.clone(),
+        any.prop_shuffle(),
+    ]
+}
+
+/// Which CPUs `ICC_SGI1R_EL1` names, by the document, CPU by CPU (GIC spec, 12.2.20).
+fn named_by(value: u64, sender: usize, cpus: &[u64]) -> BTreeSet<u16> {
+    let named = |(n, mpidr): (usize, &u64)| {
+        let aff = |level: u32| mpidr >> (8 * level) & 0xff;
+        let listed = (mpidr >> 32, aff(2), aff(1))
+            == (value >> 48 & 0xff, value >> 32 & 0xff, value >> 16 & 0xff)
+            && aff(0) / 16 == value >> 44 & 0xf
+            && value >> (aff(0) % 16) & 1 != 0;
+        let all_others = value >> 40 & 1 != 0;
+        (if all_others { n != sender } else { listed }).then_some(n as u16)
+    };
+    cpus.iter().enumerate().filter_map(named).collect()
+}
+
+proptest! {
+    #[test]
+    fn an_sgi_goes_to_those_that_its_register_names(
+        cpus in affinities(),
+        // The place of one that is named in any case, so that most lists are of some use.
+        (near, list, noise) in (any::<prop::sample::Index>(), any::<u16>(), any::<u64>()),
+        (sender, sgi, to_others, reset) in (any::<prop::sample::Index>(), 0..16_u64, 0..8, any::<bool>()),
+    ) {
+        let (sender, aff) = (sender.index(cpus.len()), cpus[near.index(cpus.len())]);
+        let mut shared = [Irq::RESET; 32];
+        let mut storage: Vec<Cpu> = cpus.iter().copied().map(Cpu::new).collect();
+        let mut vgic = Vgic::new(Version::V3, &mut shared, &mut storage);
+        if reset {
+            vgic.reset();
+        }
+        let mut told = Told::default();
+        vgic.write(0, Frame::Distributor, 0, 4, 2, &mut told);
+        for n in 0..cpus.len() as u16 {
+            vgic.write(n, Frame::Redistributor(n), 0x1_0100, 4, 1 << sgi, &mut told);
+        }
+        // What is reserved says nothing.
+        const RESERVED: u64 = 0xff00_0e00_f000_0000;
+        let value = noise & RESERVED
+            | (aff >> 32) << 48 | (aff >> 16 & 0xff) << 32 | (aff >> 8 & 0xff) << 16 | (aff >> 4 & 0xf) << 44
+            | u64::from(list) | 1 << (aff & 0xf)
+            | sgi << 24 | u64::from(to_others == 0) << 40;
+        vgic.send_sgi(sender as u16, value, &mut told);
+        let named = named_by(value, sender, &cpus);
+        let got: BTreeSet<_> = (0..cpus.len() as u16).filter(|n| vgic.has_ready(*n)).collect();
+        prop_assert_eq!(&got, &named);
+        prop_assert_eq!(&told.kicked, &named);
+    }
+}
+
+#[test]
+fn a_gicv2_sends_an_sgi_to_a_list_to_all_others_or_to_itself() {
+    for (value, expected) in [
+        (0x00_ff_0003, vec![0, 1, 2]),
+        (0x00_05_0003, vec![0, 2]),
+        (0x00_f8_0003, vec![]),
+        (0x01_05_0003, vec![0, 2]),
+        (0x02_05_0003, vec![1]),
+        (0x03_ff_0003, vec![]),
+    ] {
+        let (mut shared, mut cpus) = ([Irq::RESET; SPIS], [Cpu::new(0), Cpu::new(1), Cpu::new(2)]);
+        let mut vgic = small(Version::V2, &mut shared, &mut cpus);
+        let mut told = Told::default();
+        vgic.write(0, Frame::Distributor, 0, 4, 1, &mut told);
+        (0..3).for_each(|n| vgic.write(n, Frame::Distributor, 0x100, 4, 1 << 3, &mut told));
+        vgic.write(1, Frame::Distributor, 0xf00, 4, value, &mut told);
+        let got: Vec<_> = (0..3).filter(|n| vgic.has_ready(*n)).collect();
+        assert_eq!(got, expected, "{value:#x}");
+        assert!(told.kicked.iter().copied().eq(expected), "{value:#x}");
+    }
+}
+
 fn small<'a>(version: Version, shared: &'a mut [Irq], cpus: &'a mut [Cpu]) -> Vgic<'a> {
     Vgic::new(version, shared, cpus)
 }
