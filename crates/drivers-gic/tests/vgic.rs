@@ -108,6 +108,7 @@ impl Hardware {
 #[derive(Default)]
 struct Told {
     kicked: BTreeSet<u16>,
+    kicks: usize,
     enabled: BTreeMap<u32, bool>,
     ended: Vec<u32>,
 }
@@ -115,6 +116,7 @@ struct Told {
 impl Effects for Told {
     fn kick(&mut self, vcpu: u16) {
         self.kicked.insert(vcpu);
+        self.kicks += 1;
     }
     fn enable(&mut self, intid: u32, enable: bool) {
         self.enabled.insert(intid, enable);
@@ -149,6 +151,8 @@ struct Machine<'a> {
     told: Told,
     /// By (vCPU, id); shared ones are vCPU 0's.
     expected: BTreeMap<(u16, u32), Expected>,
+    /// Whether the distributor is on.
+    on: bool,
     /// What each guest has acknowledged and not ended.
     stacks: Vec<Vec<u32>>,
 }
@@ -205,7 +209,8 @@ impl Machine<'_> {
             .iter()
             .filter(|((owner, id), e)| {
                 let here = if *id < 32 { *owner == vcpu } else { e.target == vcpu };
-                here && e.enabled
+                here && self.on
+                    && e.enabled
                     && e.pending()
                     && e.active.is_none()
                     && running.is_none_or(|running| e.priority < running)
@@ -246,6 +251,11 @@ impl Machine<'_> {
             Op::Sgi(vcpu, id, target) => {
                 self.expected(target, id).latched = true;
                 self.vgic.send_sgi(vcpu, u64::from(id) << 24 | 1 << target, &mut self.told);
+            }
+            Op::Switch(on) => {
+                self.on = on;
+                // Whoever writes it does not look at the others: they are kicked.
+                self.vgic.write(0, Frame::Distributor, 0, 4, u64::from(on) << 1, &mut self.told);
             }
             Op::Acknowledge(vcpu) => self.acknowledge(vcpu),
             Op::End(vcpu) => self.end(vcpu),
@@ -315,6 +325,7 @@ enum Op {
     End(u16),
     Swap(u16),
     Target(u32, u16),
+    Switch(bool),
 }
 
 fn op(cpus: u16) -> impl Strategy<Value = Op> {
@@ -330,6 +341,7 @@ fn op(cpus: u16) -> impl Strategy<Value = Op> {
         4 => vcpu().prop_map(Op::End),
         1 => vcpu().prop_map(Op::Swap),
         1 => (id(), vcpu()).prop_map(|(i, t)| Op::Target(i, t)),
+        1 => prop::bool::weighted(0.7).prop_map(Op::Switch),
     ]
 }
 
@@ -342,6 +354,7 @@ fn run(cpus: u16, priorities: &[u8], edges: &[bool], ops: &[Op]) {
         vgic,
         hardware,
         told: Told::default(),
+        on: true,
         expected: BTreeMap::new(),
         stacks: vec![Vec::new(); cpus.into()],
     };
@@ -381,6 +394,7 @@ fn run(cpus: u16, priorities: &[u8], edges: &[bool], ops: &[Op]) {
     for op in ops {
         machine.step(op);
     }
+    machine.step(&Op::Switch(true));
     // Whatever is left comes, once all is ended and while levels are high once more.
     for vcpu in 0..cpus {
         while !machine.stacks[usize::from(vcpu)].is_empty() {
@@ -414,6 +428,7 @@ proptest! {
             Op::Enable(v, ..) | Op::Pulse(v, _) | Op::Level(v, ..) | Op::Unpend(v, _) | Op::Acknowledge(v) | Op::End(v) | Op::Swap(v) => *v < cpus,
             Op::Sgi(v, _, t) => *v < cpus && *t < cpus,
             Op::Target(_, t) => *t < cpus,
+            Op::Switch(_) => true,
         }).collect();
         run(cpus, &priorities, &edges, &ops);
     }
@@ -509,6 +524,34 @@ proptest! {
         prop_assert_eq!(&got, &named);
         prop_assert_eq!(&told.kicked, &named);
     }
+}
+
+#[test]
+fn a_switch_of_the_distributor_is_told_once_to_each_that_it_concerns() {
+    let (mut shared, mut cpus) = ([Irq::RESET; SPIS], [Cpu::new(0), Cpu::new(1), Cpu::new(2)]);
+    let mut vgic = small(Version::V3, &mut shared, &mut cpus);
+    let (mut told, hardware) = (Told::default(), Hardware::default());
+    let switch = |vgic: &mut Vgic<'_>, on: u64| {
+        let mut told = Told::default();
+        vgic.write(0, Frame::Distributor, 0, 4, on << 1, &mut told);
+        (told.kicks, told.kicked.into_iter().collect::<Vec<_>>())
+    };
+    for id in 0..5 {
+        vgic.write(1, Frame::Redistributor(1), 0x1_0100, 4, 1 << id, &mut told);
+        vgic.pulse(1, id, &mut told);
+    }
+    assert!(told.kicked.is_empty() && !vgic.has_ready(1) && !vgic.is_interrupted(1), "it is off");
+    vgic.load(1, &hardware);
+    assert!(hardware.lrs.borrow().iter().all(|lr| lr.state() == ListState::Free), "it is off");
+    assert_eq!(switch(&mut vgic, 1), (1, vec![1]));
+    assert!(vgic.has_ready(1) && vgic.is_interrupted(1));
+    assert_eq!(switch(&mut vgic, 1), (0, vec![]), "it is on already");
+    vgic.update(1, &hardware, &mut told);
+    assert!(hardware.lrs.borrow().iter().all(|lr| lr.state() == ListState::Pending));
+    assert_eq!(switch(&mut vgic, 0), (1, vec![1]));
+    vgic.update(1, &hardware, &mut told);
+    assert!(hardware.lrs.borrow().iter().all(|lr| lr.state() == ListState::Free));
+    assert!(!vgic.has_ready(1) && !vgic.is_interrupted(1));
 }
 
 #[test]
