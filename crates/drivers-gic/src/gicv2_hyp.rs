@@ -9,6 +9,8 @@ const HCR: usize = 0x000;
 const VTR: usize = 0x004;
 const VMCR: usize = 0x008;
 const MISR: usize = 0x010;
+const EISR: usize = 0x020;
+const ELRSR: usize = 0x030;
 const APR: usize = 0x0f0;
 const LR: usize = 0x100;
 
@@ -52,6 +54,16 @@ impl<M: Mmio> GicV2Hyp<M> {
     /// Whether there is something that a maintenance interrupt tells (`GICH_MISR`).
     pub fn has_maintenance(&self) -> bool {
         self.0.read32(MISR) != 0
+    }
+
+    /// Those list registers, a bit each, that have been ended, are to tell so, and have not been written since (`GICH_EISR0`).
+    pub fn ended(&self) -> u16 {
+        self.0.read32(EISR) as u16
+    }
+
+    /// Those list registers, a bit each, that are free to be used (`GICH_ELRSR0`): no interrupt is in them, and no end is to be told.
+    pub fn free(&self) -> u16 {
+        self.0.read32(ELRSR) as u16
     }
 }
 

@@ -24,6 +24,7 @@
 //!
 //! Sources: GIC spec (IHI 0069), chapter 12; GICv2 spec (IHI 0048), chapter 4.
 use crate::hyp::{HypervisorInterface, ListRegister, ListState, MAX_LIST_REGISTERS};
+use core::cmp::Ordering;
 
 /// Which GIC a guest has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +105,7 @@ impl Irq {
         self.has(LATCHED) || self.has(HIGH) && !self.has(EDGE) || self.has(FROM_LATCH)
     }
 
-    /// To be delivered, if the distributor is on.
+    /// To be delivered, once the distributor is on.
     const fn is_ready(self) -> bool {
         let level = self.has(HIGH) && !self.has(EDGE) && !self.has(LISTED | ACTIVE);
         self.has(ENABLED) && (self.has(LATCHED) || level) && (!self.has(ACTIVE) || self.has(LISTED))
@@ -116,12 +117,14 @@ impl Irq {
 pub struct Cpu {
     /// Aff3 to Aff0, a byte each.
     affinity: u32,
+    /// Not about this one: which has the `n`th lowest affinity of all, where this is the `n`th.
+    nth: u16,
     /// Its redistributor is the last one of its region.
     last: bool,
     private: [Irq; SHARED as usize],
     /// GICv2: who has sent each SGI.
     sources: [u8; 16],
-    /// What is to be delivered, a bit for each id.
+    /// What is to be delivered once the distributor is on, a bit for each id.
     ready: [u32; 32],
     /// Which words of that are not zero.
     ready_words: u32,
@@ -156,6 +159,7 @@ impl Cpu {
         }
         Self {
             affinity: (mpidr >> 8 & 0xff00_0000) as u32 | (mpidr & 0xff_ffff) as u32,
+            nth: 0,
             last: false,
             private,
             sources: [0; 16],
@@ -225,11 +229,26 @@ impl Bank {
     }
 }
 
+/// Sorts by affinity, in [`Cpu::nth`]. Machines and hypervisors name their CPUs in ascending order as a rule: then it is one pass.
+fn order(cpus: &mut [Cpu]) {
+    for n in 0..cpus.len() {
+        let affinity = cpus[n].affinity;
+        let mut place = n;
+        while place > 0 && cpus[usize::from(cpus[place - 1].nth)].affinity > affinity {
+            cpus[place].nth = cpus[place - 1].nth;
+            place -= 1;
+        }
+        cpus[place].nth = n as u16;
+    }
+}
+
 impl<'a> Vgic<'a> {
-    /// A GIC for these vCPUs, with `shared` shared interrupts: a multiple of 32, at most 988.
+    /// A GIC for these vCPUs, with `shared` shared interrupts: a multiple of 32, at most 988. No two have the same affinity: of those
+    /// that have, one gets the SGIs.
     pub fn new(version: Version, shared: &'a mut [Irq], cpus: &'a mut [Cpu]) -> Self {
         let usable = shared.len().min((LIMIT - SHARED) as usize);
         let (shared, _) = shared.split_at_mut(usable);
+        order(cpus);
         Self { version, enabled: false, shared, cpus, looking: NOBODY }
     }
 
@@ -240,8 +259,8 @@ impl<'a> Vgic<'a> {
             *irq = Irq { flags: irq.flags & ASSIGNED, ..Irq::RESET };
         }
         for cpu in self.cpus.iter_mut() {
-            let (affinity, last) = (cpu.affinity, cpu.last);
-            *cpu = Cpu { affinity, last, ..Cpu::new(0) };
+            let (affinity, nth, last) = (cpu.affinity, cpu.nth, cpu.last);
+            *cpu = Cpu { affinity, nth, last, ..Cpu::new(0) };
         }
     }
 
@@ -278,12 +297,12 @@ impl<'a> Vgic<'a> {
         let Some(irq) = self.irq(vcpu, intid).copied() else { return };
         let target = if intid < SHARED { vcpu } else { irq.target };
         let Some(cpu) = self.cpus.get_mut(usize::from(target)) else { return };
-        let is = enabled && irq.is_ready();
+        let is = irq.is_ready();
         let was = cpu.set_ready(intid, is);
         // Listed, and no longer to be there unless it is active.
         let lowered = !irq.has(FROM_LATCH | ACTIVE) && (irq.has(EDGE) || !irq.has(HIGH));
         let withdrawn = irq.has(LISTED) && (!enabled || !irq.has(ENABLED) || lowered);
-        if target != self.looking && (is && !was || withdrawn) {
+        if target != self.looking && (enabled && is && !was || withdrawn) {
             effects.kick(target);
         }
     }
@@ -317,7 +336,7 @@ impl<'a> Vgic<'a> {
 
     /// Whether a vCPU has something to be delivered.
     pub fn has_ready(&self, vcpu: u16) -> bool {
-        self.cpus.get(usize::from(vcpu)).is_some_and(|cpu| cpu.ready_words != 0)
+        self.enabled && self.cpus.get(usize::from(vcpu)).is_some_and(|cpu| cpu.ready_words != 0)
     }
 
     /// Whether a vCPU has something that it has not acknowledged: to be delivered, or, as of the last [`update`](Self::update), in a
@@ -326,7 +345,7 @@ impl<'a> Vgic<'a> {
         let Some(cpu) = self.cpus.get(usize::from(vcpu)) else { return false };
         let waits = |n: usize| self.listed(vcpu, n).and_then(|intid| self.state(vcpu, intid));
         let mut listed = (0..MAX_LIST_REGISTERS).filter(|n| cpu.used & 1 << n != 0).filter_map(waits);
-        cpu.ready_words != 0 || listed.any(|irq| irq.has(LISTED) && !irq.has(ACTIVE))
+        self.has_ready(vcpu) || listed.any(|irq| irq.has(LISTED) && !irq.has(ACTIVE))
     }
 
     /// What an interrupt is at the moment.
@@ -451,6 +470,9 @@ impl<'a> Vgic<'a> {
 
     /// The most urgent of what is ready; the lowest number of those.
     fn next(&mut self, vcpu: u16) -> Option<u32> {
+        if !self.enabled {
+            return None;
+        }
         let mut best: Option<(u8, u32)> = None;
         let mut words = self.cpus.get(usize::from(vcpu))?.ready_words;
         while words != 0 {
@@ -547,31 +569,61 @@ impl<'a> Vgic<'a> {
     /// A write of `ICC_SGI1R_EL1` by `vcpu` (GIC spec, 12.2.20).
     pub fn send_sgi(&mut self, vcpu: u16, value: u64, effects: &mut dyn Effects) {
         let sgi = (value >> 24 & 0xf) as u32;
-        let to_all_others = value >> 40 & 1 != 0;
+        if value >> 40 & 1 != 0 {
+            return self.send_to_others(vcpu, sgi, effects);
+        }
         let cluster = (value >> 48 & 0xff) << 24 | (value >> 32 & 0xff) << 16 | (value >> 16 & 0xff) << 8;
-        let first = (value >> 44 & 0xf) * 16;
-        for target in 0..self.cpus.len() {
-            let affinity = u64::from(self.cpus[target].affinity);
-            let listed = affinity & !0xff == cluster
-                && (affinity & 0xff).checked_sub(first).is_some_and(|bit| bit < 16 && value >> bit & 1 != 0);
-            if if to_all_others { target != usize::from(vcpu) } else { listed } {
-                self.deliver_sgi(target as u16, vcpu, sgi, effects);
+        let first = (cluster | (value >> 44 & 0xf) << 4) as u32;
+        let mut targets = value as u16;
+        while targets != 0 {
+            if let Some(target) = self.by_affinity(first | targets.trailing_zeros()) {
+                self.deliver_sgi(target, vcpu, sgi, effects);
             }
+            targets &= targets - 1;
+        }
+    }
+
+    /// The vCPU with an affinity, without a look at all of them.
+    fn by_affinity(&self, affinity: u32) -> Option<u16> {
+        // Where clusters are as large as a target list, and full, it is where its number says.
+        let likely = (affinity >> 8 << 4 | affinity & 0xff) as usize;
+        if self.cpus.get(likely).is_some_and(|cpu| cpu.affinity == affinity) {
+            return Some(likely as u16);
+        }
+        let (mut low, mut high) = (0, self.cpus.len());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let found = self.cpus.get(middle)?.nth;
+            match self.cpus.get(usize::from(found))?.affinity.cmp(&affinity) {
+                Ordering::Equal => return Some(found),
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
+    fn send_to_others(&mut self, vcpu: u16, sgi: u32, effects: &mut dyn Effects) {
+        for target in (0..self.cpus.len() as u16).filter(|target| *target != vcpu) {
+            self.deliver_sgi(target, vcpu, sgi, effects);
         }
     }
 
     /// A write of `GICD_SGIR` (GICv2 spec, 4.3.15).
     fn send_v2(&mut self, vcpu: u16, value: u32, effects: &mut dyn Effects) {
-        for target in 0..self.cpus.len() as u16 {
-            let wanted = match value >> 24 & 3 {
-                0 => value >> 16 >> (target & 7) & 1 != 0 && target < 8,
-                1 => target != vcpu,
-                2 => target == vcpu,
-                _ => false,
-            };
-            if wanted {
-                self.deliver_sgi(target, vcpu, value & 0xf, effects);
+        let sgi = value & 0xf;
+        match value >> 24 & 3 {
+            0 => {
+                // What is not there gets nothing.
+                let mut targets = (value >> 16) as u8;
+                while targets != 0 {
+                    self.deliver_sgi(targets.trailing_zeros() as u16, vcpu, sgi, effects);
+                    targets &= targets - 1;
+                }
             }
+            1 => self.send_to_others(vcpu, sgi, effects),
+            2 => self.deliver_sgi(vcpu, vcpu, sgi, effects),
+            _ => {}
         }
     }
 
@@ -810,9 +862,10 @@ impl<'a> Vgic<'a> {
         if core::mem::replace(&mut self.enabled, on) == on {
             return;
         }
-        for vcpu in 0..self.cpus.len() as u16 {
-            (0..SHARED).for_each(|intid| self.refresh(vcpu, intid, effects));
+        // What is listed comes back when its vCPU looks.
+        let concerns = |cpu: &Cpu| if on { cpu.ready_words != 0 } else { cpu.used != 0 };
+        for (vcpu, _) in (0..).zip(&*self.cpus).filter(|(_, cpu)| concerns(cpu)) {
+            effects.kick(vcpu);
         }
-        (SHARED..self.limit()).for_each(|intid| self.refresh(0, intid, effects));
     }
 }

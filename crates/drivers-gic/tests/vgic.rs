@@ -108,6 +108,7 @@ impl Hardware {
 #[derive(Default)]
 struct Told {
     kicked: BTreeSet<u16>,
+    kicks: usize,
     enabled: BTreeMap<u32, bool>,
     ended: Vec<u32>,
 }
@@ -115,6 +116,7 @@ struct Told {
 impl Effects for Told {
     fn kick(&mut self, vcpu: u16) {
         self.kicked.insert(vcpu);
+        self.kicks += 1;
     }
     fn enable(&mut self, intid: u32, enable: bool) {
         self.enabled.insert(intid, enable);
@@ -149,6 +151,8 @@ struct Machine<'a> {
     told: Told,
     /// By (vCPU, id); shared ones are vCPU 0's.
     expected: BTreeMap<(u16, u32), Expected>,
+    /// Whether the distributor is on.
+    on: bool,
     /// What each guest has acknowledged and not ended.
     stacks: Vec<Vec<u32>>,
 }
@@ -205,7 +209,8 @@ impl Machine<'_> {
             .iter()
             .filter(|((owner, id), e)| {
                 let here = if *id < 32 { *owner == vcpu } else { e.target == vcpu };
-                here && e.enabled
+                here && self.on
+                    && e.enabled
                     && e.pending()
                     && e.active.is_none()
                     && running.is_none_or(|running| e.priority < running)
@@ -246,6 +251,11 @@ impl Machine<'_> {
             Op::Sgi(vcpu, id, target) => {
                 self.expected(target, id).latched = true;
                 self.vgic.send_sgi(vcpu, u64::from(id) << 24 | 1 << target, &mut self.told);
+            }
+            Op::Switch(on) => {
+                self.on = on;
+                // Whoever writes it does not look at the others: they are kicked.
+                self.vgic.write(0, Frame::Distributor, 0, 4, u64::from(on) << 1, &mut self.told);
             }
             Op::Acknowledge(vcpu) => self.acknowledge(vcpu),
             Op::End(vcpu) => self.end(vcpu),
@@ -315,6 +325,7 @@ enum Op {
     End(u16),
     Swap(u16),
     Target(u32, u16),
+    Switch(bool),
 }
 
 fn op(cpus: u16) -> impl Strategy<Value = Op> {
@@ -330,6 +341,7 @@ fn op(cpus: u16) -> impl Strategy<Value = Op> {
         4 => vcpu().prop_map(Op::End),
         1 => vcpu().prop_map(Op::Swap),
         1 => (id(), vcpu()).prop_map(|(i, t)| Op::Target(i, t)),
+        1 => prop::bool::weighted(0.7).prop_map(Op::Switch),
     ]
 }
 
@@ -342,6 +354,7 @@ fn run(cpus: u16, priorities: &[u8], edges: &[bool], ops: &[Op]) {
         vgic,
         hardware,
         told: Told::default(),
+        on: true,
         expected: BTreeMap::new(),
         stacks: vec![Vec::new(); cpus.into()],
     };
@@ -381,6 +394,7 @@ fn run(cpus: u16, priorities: &[u8], edges: &[bool], ops: &[Op]) {
     for op in ops {
         machine.step(op);
     }
+    machine.step(&Op::Switch(true));
     // Whatever is left comes, once all is ended and while levels are high once more.
     for vcpu in 0..cpus {
         while !machine.stacks[usize::from(vcpu)].is_empty() {
@@ -414,6 +428,7 @@ proptest! {
             Op::Enable(v, ..) | Op::Pulse(v, _) | Op::Level(v, ..) | Op::Unpend(v, _) | Op::Acknowledge(v) | Op::End(v) | Op::Swap(v) => *v < cpus,
             Op::Sgi(v, _, t) => *v < cpus && *t < cpus,
             Op::Target(_, t) => *t < cpus,
+            Op::Switch(_) => true,
         }).collect();
         run(cpus, &priorities, &edges, &ops);
     }
@@ -441,6 +456,123 @@ proptest! {
                 vgic.update(vcpu, hardware, &mut told);
             }
         }
+    }
+}
+
+/// Affinities of machines that there are: full clusters of 16; of 4; of one (Aff0 is a thread); of two kinds, the big ones first; with
+/// holes; several threads, several chips, and more than a target list's 16 in a cluster.
+fn affinities() -> impl Strategy<Value = Vec<u64>> {
+    let parts = (0..3_u64, 0..2_u64, 0..6_u64, prop_oneof![0..20_u64, 0..256_u64]);
+    let any = prop::collection::btree_set(parts, 1..40).prop_map(|parts| {
+        parts.into_iter().map(|(a3, a2, a1, a0)| a3 << 32 | a2 << 16 | a1 << 8 | a0).collect::<Vec<_>>()
+    });
+    let clusters =
+        |size: u64| (1..80_u64).prop_map(move |n| (0..n).map(|i| i / size << 8 | i % size).collect());
+    prop_oneof![
+        clusters(16),
+        clusters(4),
+        clusters(1),
+        Just(vec![0x100, 0x101, 0x0, 0x1, 0x2, 0x3]),
+        any.clone(),
+        any.prop_shuffle(),
+    ]
+}
+
+/// Which CPUs `ICC_SGI1R_EL1` names, by the document, CPU by CPU (GIC spec, 12.2.20).
+fn named_by(value: u64, sender: usize, cpus: &[u64]) -> BTreeSet<u16> {
+    let named = |(n, mpidr): (usize, &u64)| {
+        let aff = |level: u32| mpidr >> (8 * level) & 0xff;
+        let listed = (mpidr >> 32, aff(2), aff(1))
+            == (value >> 48 & 0xff, value >> 32 & 0xff, value >> 16 & 0xff)
+            && aff(0) / 16 == value >> 44 & 0xf
+            && value >> (aff(0) % 16) & 1 != 0;
+        let all_others = value >> 40 & 1 != 0;
+        (if all_others { n != sender } else { listed }).then_some(n as u16)
+    };
+    cpus.iter().enumerate().filter_map(named).collect()
+}
+
+proptest! {
+    #[test]
+    fn an_sgi_goes_to_those_that_its_register_names(
+        cpus in affinities(),
+        // The place of one that is named in any case, so that most lists are of some use.
+        (near, list, noise) in (any::<prop::sample::Index>(), any::<u16>(), any::<u64>()),
+        (sender, sgi, to_others, reset) in (any::<prop::sample::Index>(), 0..16_u64, 0..8, any::<bool>()),
+    ) {
+        let (sender, aff) = (sender.index(cpus.len()), cpus[near.index(cpus.len())]);
+        let mut shared = [Irq::RESET; 32];
+        let mut storage: Vec<Cpu> = cpus.iter().copied().map(Cpu::new).collect();
+        let mut vgic = Vgic::new(Version::V3, &mut shared, &mut storage);
+        if reset {
+            vgic.reset();
+        }
+        let mut told = Told::default();
+        vgic.write(0, Frame::Distributor, 0, 4, 2, &mut told);
+        for n in 0..cpus.len() as u16 {
+            vgic.write(n, Frame::Redistributor(n), 0x1_0100, 4, 1 << sgi, &mut told);
+        }
+        // What is reserved says nothing.
+        const RESERVED: u64 = 0xff00_0e00_f000_0000;
+        let value = noise & RESERVED
+            | (aff >> 32) << 48 | (aff >> 16 & 0xff) << 32 | (aff >> 8 & 0xff) << 16 | (aff >> 4 & 0xf) << 44
+            | u64::from(list) | 1 << (aff & 0xf)
+            | sgi << 24 | u64::from(to_others == 0) << 40;
+        vgic.send_sgi(sender as u16, value, &mut told);
+        let named = named_by(value, sender, &cpus);
+        let got: BTreeSet<_> = (0..cpus.len() as u16).filter(|n| vgic.has_ready(*n)).collect();
+        prop_assert_eq!(&got, &named);
+        prop_assert_eq!(&told.kicked, &named);
+    }
+}
+
+#[test]
+fn a_switch_of_the_distributor_is_told_once_to_each_that_it_concerns() {
+    let (mut shared, mut cpus) = ([Irq::RESET; SPIS], [Cpu::new(0), Cpu::new(1), Cpu::new(2)]);
+    let mut vgic = small(Version::V3, &mut shared, &mut cpus);
+    let (mut told, hardware) = (Told::default(), Hardware::default());
+    let switch = |vgic: &mut Vgic<'_>, on: u64| {
+        let mut told = Told::default();
+        vgic.write(0, Frame::Distributor, 0, 4, on << 1, &mut told);
+        (told.kicks, told.kicked.into_iter().collect::<Vec<_>>())
+    };
+    for id in 0..5 {
+        vgic.write(1, Frame::Redistributor(1), 0x1_0100, 4, 1 << id, &mut told);
+        vgic.pulse(1, id, &mut told);
+    }
+    assert!(told.kicked.is_empty() && !vgic.has_ready(1) && !vgic.is_interrupted(1), "it is off");
+    vgic.load(1, &hardware);
+    assert!(hardware.lrs.borrow().iter().all(|lr| lr.state() == ListState::Free), "it is off");
+    assert_eq!(switch(&mut vgic, 1), (1, vec![1]));
+    assert!(vgic.has_ready(1) && vgic.is_interrupted(1));
+    assert_eq!(switch(&mut vgic, 1), (0, vec![]), "it is on already");
+    vgic.update(1, &hardware, &mut told);
+    assert!(hardware.lrs.borrow().iter().all(|lr| lr.state() == ListState::Pending));
+    assert_eq!(switch(&mut vgic, 0), (1, vec![1]));
+    vgic.update(1, &hardware, &mut told);
+    assert!(hardware.lrs.borrow().iter().all(|lr| lr.state() == ListState::Free));
+    assert!(!vgic.has_ready(1) && !vgic.is_interrupted(1));
+}
+
+#[test]
+fn a_gicv2_sends_an_sgi_to_a_list_to_all_others_or_to_itself() {
+    for (value, expected) in [
+        (0x00_ff_0003, vec![0, 1, 2]),
+        (0x00_05_0003, vec![0, 2]),
+        (0x00_f8_0003, vec![]),
+        (0x01_05_0003, vec![0, 2]),
+        (0x02_05_0003, vec![1]),
+        (0x03_ff_0003, vec![]),
+    ] {
+        let (mut shared, mut cpus) = ([Irq::RESET; SPIS], [Cpu::new(0), Cpu::new(1), Cpu::new(2)]);
+        let mut vgic = small(Version::V2, &mut shared, &mut cpus);
+        let mut told = Told::default();
+        vgic.write(0, Frame::Distributor, 0, 4, 1, &mut told);
+        (0..3).for_each(|n| vgic.write(n, Frame::Distributor, 0x100, 4, 1 << 3, &mut told));
+        vgic.write(1, Frame::Distributor, 0xf00, 4, value, &mut told);
+        let got: Vec<_> = (0..3).filter(|n| vgic.has_ready(*n)).collect();
+        assert_eq!(got, expected, "{value:#x}");
+        assert!(told.kicked.iter().copied().eq(expected), "{value:#x}");
     }
 }
 

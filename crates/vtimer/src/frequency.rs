@@ -102,5 +102,15 @@ mod tests {
             let f = Frequency::from_hz(hz).unwrap();
             prop_assert!(f.ticks_to_ns(f.ns_to_ticks_up(ns)) >= ns);
         }
+
+        /// A deadline that one tells another in nanoseconds is not before the one that was meant, unless ticks are shorter than those.
+        #[test]
+        fn a_deadline_that_was_told_is_not_early(hz in 1..=NS_PER_SECOND, ticks in 0..1_u64 << 62) {
+            let f = Frequency::from_hz(hz).unwrap();
+            let ns = f.ticks_to_ns(ticks);
+            let again = f.ns_to_ticks_up(ns);
+            prop_assert!(again >= ticks || ns == u64::MAX);
+            prop_assert!(again <= ticks);
+        }
     }
 }

@@ -115,6 +115,16 @@ impl Interface {
     pub fn has_maintenance(&self) -> bool {
         read!("s3_4_c12_c11_2") != 0
     }
+
+    /// Those list registers, a bit each, that have been ended, are to tell so, and have not been written since (`ICH_EISR_EL2`).
+    pub fn ended(&self) -> u16 {
+        read!("s3_4_c12_c11_3") as u16
+    }
+
+    /// Those list registers, a bit each, that are free to be used (`ICH_ELRSR_EL2`): no interrupt is in them, and no end is to be told.
+    pub fn free(&self) -> u16 {
+        read!("s3_4_c12_c11_5") as u16
+    }
 }
 
 #[cfg(any(target_arch = "aarch64", doc))]

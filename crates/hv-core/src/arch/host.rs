@@ -28,6 +28,17 @@ pub(crate) mod keys {
     pub(crate) fn load(_: &Keys) {}
 }
 
+#[cfg(any(test, feature = "testing"))]
+impl SysRegs {
+    /// Of all registers, there are the virtual timer's.
+    pub(crate) fn save(&mut self) {
+        (self.cntv_ctl_el0, self.cntv_cval_el0) = TIMER.get();
+    }
+    pub(crate) fn load(&self) {
+        TIMER.set((self.cntv_ctl_el0, self.cntv_cval_el0));
+    }
+}
+#[cfg(not(any(test, feature = "testing")))]
 impl SysRegs {
     pub(crate) fn save(&mut self) {}
     pub(crate) fn load(&self) {}
@@ -56,6 +67,8 @@ std::thread_local! {
     pub(crate) static LINE: core::cell::Cell<bool> = const { core::cell::Cell::new(false) };
     /// Control register and compare value of the virtual timer.
     pub(crate) static TIMER: core::cell::Cell<(u64, u64)> = const { core::cell::Cell::new((0, 0)) };
+    /// The physical counter, which stands still.
+    pub(crate) static COUNTER: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
     /// Where a VM's access failed.
     pub(crate) static FAULT: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
 }
@@ -91,12 +104,17 @@ pub(crate) fn fault_address() -> u64 {
 pub(crate) fn fault_ipa() -> u64 {
     fault_address() & !0xfff
 }
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn counter_now() -> u64 {
+    COUNTER.get()
+}
+#[cfg(not(any(test, feature = "testing")))]
 pub(crate) fn counter_now() -> u64 {
     0
 }
 pub(crate) fn forget_vm(_: u64) {}
 pub(crate) fn counter() -> u64 {
-    0
+    counter_now()
 }
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn virtual_timer() -> (u64, u64) {

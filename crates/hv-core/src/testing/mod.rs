@@ -52,6 +52,8 @@ mod raspi3;
 mod running;
 pub mod sequence;
 #[cfg(test)]
+mod timers;
+#[cfg(test)]
 mod virtual_gic;
 
 #[cfg(test)]
