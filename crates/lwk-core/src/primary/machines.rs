@@ -366,7 +366,8 @@ impl Machines {
     fn leave(&self, core: CoreIndex) {
         for vm in self.iter().filter(|vm| vm.is_on(core)) {
             for index in (0..vm.vcpus()).filter(|index| vm.place(*index) == Some(core)) {
-                let other = self.next_place();
+                let others: Vec<_> = (0..vm.vcpus()).filter_map(|other| vm.place(other)).collect();
+                let other = self.next_place(&others);
                 if self.assign(vm, index, other).is_err() {
                     // Other VMs there want another policy: rather that than none.
                     vm.set_place(index, other);
