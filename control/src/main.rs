@@ -99,12 +99,11 @@ fn run(kernel: &mut impl Kernel, options: &Options) -> io::Result<u8> {
             continue;
         }
         if let Some(limit) = options.stop_after {
-            let now = kernel.now();
-            if now >= limit {
+            let Some(left) = limit.checked_sub(kernel.now()).filter(|left| !left.is_zero()) else {
                 say("stopped after the time that stop-after-ms= gives");
                 return Ok(0);
-            }
-            patience = Some(patience.unwrap_or(limit).min(limit - now));
+            };
+            patience = Some(patience.unwrap_or(left).min(left));
         }
         for event in kernel.wait(patience)? {
             policy.happened(kernel, &event, &mut say)?;

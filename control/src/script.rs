@@ -77,8 +77,8 @@ impl Script {
                         self.ran_ns = command::ran_ns(kernel, vm).unwrap_or(0);
                     }
                     let until = *self.until.get_or_insert(now + *time);
-                    if now < until {
-                        return Ok(Step::Wait(Some(until - now)));
+                    if let Some(left) = until.checked_sub(now).filter(|left| !left.is_zero()) {
+                        return Ok(Step::Wait(Some(left)));
                     }
                     self.until = None;
                 }

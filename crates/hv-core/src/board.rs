@@ -285,11 +285,6 @@ pub(crate) mod host {
             change(&mut controller);
             CONTROLLER.set(controller);
         }
-
-        fn first(self) -> Option<u32> {
-            let pending = self.enabled & self.asserted;
-            (pending != 0).then(|| pending.trailing_zeros())
-        }
     }
 
     #[cfg(not(any(test, feature = "testing")))]
@@ -307,9 +302,12 @@ pub(crate) mod host {
         }
 
         fn change(_: impl FnOnce(&mut Self)) {}
+    }
 
+    impl Controller {
         fn first(self) -> Option<u32> {
-            None
+            let pending = self.enabled & self.asserted;
+            (pending != 0).then(|| pending.trailing_zeros())
         }
     }
 

@@ -195,7 +195,7 @@ fn read_machine(tree: u64) -> Machine<'static> {
     let bytes = unsafe { core::slice::from_raw_parts(tree as *const u8, mapped as usize) };
     match Machine::from_dtb(bytes) {
         Ok(machine) => machine,
-        Err(why) => fail!("the device tree at {} cannot be used: {why}", Hex(tree as u64)),
+        Err(why) => fail!("the device tree at {} cannot be used: {why}", Hex(tree)),
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     run::{self, Outcome},
 };
 use crate::{
-    percore::{self, CoreIndex},
+    percore::{self, CoreIndex, PerCore},
     smp,
     sync::IrqMutex,
     task::{self, GANG_SLOTS, Handle, PolicyKind},
@@ -117,7 +117,7 @@ impl Machines {
     }
 
     /// The cores that take vCPUs.
-    pub(super) fn cores(&self) -> impl Iterator<Item = CoreIndex> + use<> {
+    pub(super) fn cores() -> impl Iterator<Item = CoreIndex> {
         percore::all().iter().filter(|core| core.takes_tasks()).map(|core| core.index())
     }
 
@@ -431,7 +431,7 @@ impl Machines {
 }
 
 fn takes_tasks(core: CoreIndex) -> bool {
-    percore::get(core).is_some_and(|core| core.takes_tasks())
+    percore::get(core).is_some_and(PerCore::takes_tasks)
 }
 
 /// Makes a VM as it was at boot.

@@ -56,12 +56,12 @@ impl Machines {
     /// [`Refusal::State`]: a core is another VM's too, which has another policy, or it has two vCPUs of a gang; [`Refusal::Full`]: a core has more tasks than the
     /// policy takes, or not so much time left; [`Refusal::Invalid`]: the parameters make no sense. What was done before stays.
     pub fn tune(&'static self, vm: &'static Vm, tuning: Tuning) -> Result<(), Refusal> {
-        for core in self.cores().filter(|core| vm.is_on(*core)) {
+        for core in Self::cores().filter(|core| vm.is_on(*core)) {
             self.check_policy(vm, core, tuning.kind)?;
         }
         self.gather(vm, Some(tuning), &vm.cores())?;
         *vm.tuning.lock() = Some(tuning);
-        for core in self.cores().filter(|core| vm.is_on(*core)) {
+        for core in Self::cores().filter(|core| vm.is_on(*core)) {
             self.set_policy(core, tuning.kind)?;
         }
         for index in 0..vm.vcpus() {
@@ -86,7 +86,7 @@ impl Machines {
         let changed = gangs.set(GangId(vm.id().0.into()), places, Nanos(time::after_ns(NOTICE_NS)))?;
         for quantum in changed.into_iter().flatten() {
             let kind = PolicyKind::Gang { quantum: quantum.0 };
-            for core in self.cores().filter(|core| self.policy_of(*core) == Some(kind)) {
+            for core in Self::cores().filter(|core| self.policy_of(*core) == Some(kind)) {
                 let _ = task::set_column(core, &gangs.column(quantum, column_of(core)));
             }
         }

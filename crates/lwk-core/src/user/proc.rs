@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     memory,
-    percore::{self, CoreIndex},
+    percore::{self, CoreIndex, PerCore},
     smp::{self, PlugError},
 };
 use alloc::{format, string::String, vec::Vec};
@@ -160,7 +160,7 @@ pub fn text(thread: &UserThread, path: &[u8]) -> Option<Vec<u8>> {
         }
         _ if path == b"/sys/devices/system/cpu/online" => text = online(),
         _ if let Some(core) = switch(path) => {
-            let on = percore::get(core).is_some_and(|core| core.takes_tasks());
+            let on = percore::get(core).is_some_and(PerCore::takes_tasks);
             text.push_str(if on { "1\n" } else { "0\n" });
         }
         _ if path == b"/proc/meminfo" => {
