@@ -33,6 +33,7 @@ impl Native {
         Self { interrupts: Once::new(), console: Once::new(), power: Once::new() }
     }
 
+    #[inline(always)]
     fn interrupts(&self) -> &Interrupts {
         self.interrupts.get().expect("the platform has been initialised")
     }
@@ -95,12 +96,12 @@ impl Platform for Native {
         Interrupts::set_timer(deadline);
     }
 
-    #[inline]
+    #[unsafe(link_section = ".text.hot")]
     fn take_interrupt(&self) -> Option<Taken> {
         self.interrupts().take()
     }
 
-    #[inline]
+    #[unsafe(link_section = ".text.hot")]
     fn end_interrupt(&self, taken: Taken) {
         self.interrupts().end(taken);
     }
