@@ -9,6 +9,7 @@
 //! | `gups.log2` | the table has 2 to the power of this words | 18 |
 //! | `abreast.ms` | how long it is watched whether all cores run at the same time | 3000 |
 //! | `abreast.after-ms` | how long they run before | 0 |
+//! | `abreast.apart` | more than this of the time without the others is too much, in % | 30 |
 //! | `abreast.share` | the part of the time that they are to have, in %, give or take 15 | any |
 //! | `threads` | cores that STREAM and RandomAccess use | all |
 
@@ -129,21 +130,20 @@ fn random_access(app: &App) -> Outcome {
     Ok(report.verified)
 }
 
-/// More than this of the time without the others is too much, in thousandths.
-const MOST_APART: usize = 300;
-
 fn abreast(app: &App) -> Outcome {
     let line = app.command_line();
     let after = line.number("abreast.after-ms").unwrap_or(0);
     let ms = line.number("abreast.ms").unwrap_or(3000);
     let seen = abreast::look(&team(app), after, ms).ok_or("abreast needs two cores, and time")?;
+    let most: usize = line.number("abreast.apart").unwrap_or(30);
     let due: Option<usize> = line.number("abreast.share");
     let fair = due.is_none_or(|due| seen.ran.abs_diff(due.saturating_mul(10)) <= 150);
+    let verified = fair && seen.apart <= most.saturating_mul(10);
     println!(
         "@result workload=abreast verified={} metric=apart_per_mille apart_per_mille={} ran_per_mille={}",
-        yes(fair && seen.apart <= MOST_APART),
+        yes(verified),
         seen.apart,
         seen.ran
     );
-    Ok(fair && seen.apart <= MOST_APART)
+    Ok(verified)
 }
