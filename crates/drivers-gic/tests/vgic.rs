@@ -108,7 +108,6 @@ impl Hardware {
 #[derive(Default)]
 struct Told {
     kicked: BTreeSet<u16>,
-    kicks: usize,
     enabled: BTreeMap<u32, bool>,
     ended: Vec<u32>,
 }
@@ -116,7 +115,6 @@ struct Told {
 impl Effects for Told {
     fn kick(&mut self, vcpu: u16) {
         self.kicked.insert(vcpu);
-        self.kicks += 1;
     }
     fn enable(&mut self, intid: u32, enable: bool) {
         self.enabled.insert(intid, enable);
@@ -527,14 +525,14 @@ proptest! {
 }
 
 #[test]
-fn a_switch_of_the_distributor_is_told_once_to_each_that_it_concerns() {
+fn a_switch_of_the_distributor_is_told_to_those_that_it_concerns() {
     let (mut shared, mut cpus) = ([Irq::RESET; SPIS], [Cpu::new(0), Cpu::new(1), Cpu::new(2)]);
     let mut vgic = small(Version::V3, &mut shared, &mut cpus);
     let (mut told, hardware) = (Told::default(), Hardware::default());
     let switch = |vgic: &mut Vgic<'_>, on: u64| {
         let mut told = Told::default();
         vgic.write(0, Frame::Distributor, 0, 4, on << 1, &mut told);
-        (told.kicks, told.kicked.into_iter().collect::<Vec<_>>())
+        told.kicked.into_iter().collect::<Vec<_>>()
     };
     for id in 0..5 {
         vgic.write(1, Frame::Redistributor(1), 0x1_0100, 4, 1 << id, &mut told);
@@ -543,12 +541,12 @@ fn a_switch_of_the_distributor_is_told_once_to_each_that_it_concerns() {
     assert!(told.kicked.is_empty() && !vgic.has_ready(1) && !vgic.is_interrupted(1), "it is off");
     vgic.load(1, &hardware);
     assert!(hardware.lrs.borrow().iter().all(|lr| lr.state() == ListState::Free), "it is off");
-    assert_eq!(switch(&mut vgic, 1), (1, vec![1]));
+    assert_eq!(switch(&mut vgic, 1), [1]);
     assert!(vgic.has_ready(1) && vgic.is_interrupted(1));
-    assert_eq!(switch(&mut vgic, 1), (0, vec![]), "it is on already");
+    assert_eq!(switch(&mut vgic, 1), [], "it is on already");
     vgic.update(1, &hardware, &mut told);
     assert!(hardware.lrs.borrow().iter().all(|lr| lr.state() == ListState::Pending));
-    assert_eq!(switch(&mut vgic, 0), (1, vec![1]));
+    assert_eq!(switch(&mut vgic, 0), [1]);
     vgic.update(1, &hardware, &mut told);
     assert!(hardware.lrs.borrow().iter().all(|lr| lr.state() == ListState::Free));
     assert!(!vgic.has_ready(1) && !vgic.is_interrupted(1));
