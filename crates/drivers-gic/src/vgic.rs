@@ -105,7 +105,7 @@ impl Irq {
         self.has(LATCHED) || self.has(HIGH) && !self.has(EDGE) || self.has(FROM_LATCH)
     }
 
-    /// To be delivered, once the distributor is on.
+    /// To be delivered, if the distributor is on.
     const fn is_ready(self) -> bool {
         let level = self.has(HIGH) && !self.has(EDGE) && !self.has(LISTED | ACTIVE);
         self.has(ENABLED) && (self.has(LATCHED) || level) && (!self.has(ACTIVE) || self.has(LISTED))
@@ -124,7 +124,7 @@ pub struct Cpu {
     private: [Irq; SHARED as usize],
     /// GICv2: who has sent each SGI.
     sources: [u8; 16],
-    /// What is to be delivered once the distributor is on, a bit for each id.
+    /// What is to be delivered, a bit for each id.
     ready: [u32; 32],
     /// Which words of that are not zero.
     ready_words: u32,
@@ -297,12 +297,12 @@ impl<'a> Vgic<'a> {
         let Some(irq) = self.irq(vcpu, intid).copied() else { return };
         let target = if intid < SHARED { vcpu } else { irq.target };
         let Some(cpu) = self.cpus.get_mut(usize::from(target)) else { return };
-        let is = irq.is_ready();
+        let is = enabled && irq.is_ready();
         let was = cpu.set_ready(intid, is);
         // Listed, and no longer to be there unless it is active.
         let lowered = !irq.has(FROM_LATCH | ACTIVE) && (irq.has(EDGE) || !irq.has(HIGH));
         let withdrawn = irq.has(LISTED) && (!enabled || !irq.has(ENABLED) || lowered);
-        if target != self.looking && (enabled && is && !was || withdrawn) {
+        if target != self.looking && (is && !was || withdrawn) {
             effects.kick(target);
         }
     }
@@ -336,7 +336,7 @@ impl<'a> Vgic<'a> {
 
     /// Whether a vCPU has something to be delivered.
     pub fn has_ready(&self, vcpu: u16) -> bool {
-        self.enabled && self.cpus.get(usize::from(vcpu)).is_some_and(|cpu| cpu.ready_words != 0)
+        self.cpus.get(usize::from(vcpu)).is_some_and(|cpu| cpu.ready_words != 0)
     }
 
     /// Whether a vCPU has something that it has not acknowledged: to be delivered, or, as of the last [`update`](Self::update), in a
@@ -345,7 +345,7 @@ impl<'a> Vgic<'a> {
         let Some(cpu) = self.cpus.get(usize::from(vcpu)) else { return false };
         let waits = |n: usize| self.listed(vcpu, n).and_then(|intid| self.state(vcpu, intid));
         let mut listed = (0..MAX_LIST_REGISTERS).filter(|n| cpu.used & 1 << n != 0).filter_map(waits);
-        self.has_ready(vcpu) || listed.any(|irq| irq.has(LISTED) && !irq.has(ACTIVE))
+        cpu.ready_words != 0 || listed.any(|irq| irq.has(LISTED) && !irq.has(ACTIVE))
     }
 
     /// What an interrupt is at the moment.
@@ -470,9 +470,6 @@ impl<'a> Vgic<'a> {
 
     /// The most urgent of what is ready; the lowest number of those.
     fn next(&mut self, vcpu: u16) -> Option<u32> {
-        if !self.enabled {
-            return None;
-        }
         let mut best: Option<(u8, u32)> = None;
         let mut words = self.cpus.get(usize::from(vcpu))?.ready_words;
         while words != 0 {
@@ -862,10 +859,9 @@ impl<'a> Vgic<'a> {
         if core::mem::replace(&mut self.enabled, on) == on {
             return;
         }
-        // What is listed comes back when its vCPU looks.
-        let concerns = |cpu: &Cpu| if on { cpu.ready_words != 0 } else { cpu.used != 0 };
-        for (vcpu, _) in (0..).zip(&*self.cpus).filter(|(_, cpu)| concerns(cpu)) {
-            effects.kick(vcpu);
+        for vcpu in 0..self.cpus.len() as u16 {
+            (0..SHARED).for_each(|intid| self.refresh(vcpu, intid, effects));
         }
+        (SHARED..self.limit()).for_each(|intid| self.refresh(0, intid, effects));
     }
 }
