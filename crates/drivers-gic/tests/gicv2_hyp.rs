@@ -161,7 +161,7 @@ fn fields_of_list_registers_are_where_the_document_has_them() {
         model.borrow().lrs,
         [
             1 << 28 | 0x14 << 23 | 0x2a,
-            2 << 28 | 0x02 << 23 | 1 << 19 | 5 << 10 | 2,
+            2 << 28 | 0x02 << 23 | 1 << 19 | 0b101 << 10 | 0x2,
             1 << 30 | 3 << 28 | 0x1f << 23 | 0x4d,
             1 << 31 | 1 << 28 | 0x60 << 10 | 0x21,
         ]
