@@ -335,7 +335,6 @@ impl Scheduler {
 
     /// On this core: the timer has fired.
     #[unsafe(link_section = ".text.hot")]
-    #[unsafe(link_section = ".text.hot")]
     pub(crate) fn timer(&self, now: u64) {
         let mut queue = sync::lock_in_place(&self.queue);
         // It fired, and a hypervisor may have masked it: it counts as off, and is silent until it is set anew.
