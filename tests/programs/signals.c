@@ -58,7 +58,7 @@ static void *waits(void *unused)
 
 static void *interrupts(void *thread)
 {
-    struct timespec pause = {0, 3000000};
+    struct timespec pause = {0, 100000000};
     nanosleep(&pause, NULL);
     pthread_kill((pthread_t)thread, SIGUSR1);
     nanosleep(&pause, NULL);
