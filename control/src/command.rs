@@ -73,74 +73,77 @@ impl Command {
         let mut words = line.split_ascii_whitespace();
         let Some(first) = words.next().filter(|first| !first.starts_with('#')) else { return Ok(None) };
         let words: Vec<&str> = words.collect();
-        let bad = || BadCommand::Words(line.to_owned());
-        let order = |order| match words[..] {
-            [vm] => Ok(Self::Order(order, vm.to_owned())),
-            _ => Err(bad()),
+        let alone = |command| words.is_empty().then_some(command);
+        let vm = || match words[..] {
+            [vm] => Some(vm.to_owned()),
+            _ => None,
         };
-        let command = match (first, &words[..]) {
-            ("list", []) => Self::List,
-            ("cores", []) => Self::Cores,
-            ("statistics", []) => Self::Statistics,
-            ("fail", []) => Self::Fail,
-            ("start", _) => order(Order::Start)?,
-            ("stop", _) => order(Order::Stop)?,
-            ("pause", _) => order(Order::Pause)?,
-            ("resume", _) => order(Order::Resume)?,
-            ("restart", [vm]) => Self::Restart((*vm).to_owned()),
-            ("crash", [vm]) => Self::Crash((*vm).to_owned()),
-            ("assign", [vm, vcpu, core]) => Self::Assign(
-                (*vm).to_owned(),
-                vcpu.parse().map_err(|_| bad())?,
-                core.parse().map_err(|_| bad())?,
-            ),
-            ("core", [core, word @ ("on" | "off")]) => {
-                Self::Core(core.parse().map_err(|_| bad())?, *word == "on")
-            }
-            ("schedule", [vm, rest @ ..]) if !rest.is_empty() => {
-                let mut scheduling = None;
-                for word in rest {
-                    let (key, value) = word.split_once('=').ok_or_else(bad)?;
-                    scheduling_word(&mut scheduling, key, value).ok_or_else(bad)?;
-                }
-                Self::Schedule((*vm).to_owned(), scheduling.ok_or_else(bad)?)
-            }
-            ("sleep", [ms]) => Self::Sleep(Duration::from_millis(ms.parse().map_err(|_| bad())?)),
-            ("watch", [vm, ms]) => {
-                Self::Watch((*vm).to_owned(), Duration::from_millis(ms.parse().map_err(|_| bad())?))
-            }
-            ("await", [vm, state]) => {
-                let state = (0..).map_while(VmState::from_number).find(|known| known.word() == *state);
-                Self::Await((*vm).to_owned(), state.ok_or_else(bad)?)
-            }
-            ("say", _) => Self::Say(words.join(" ")),
-            ("quit", []) => Self::Quit(0),
-            ("quit", [status]) => Self::Quit(status.parse().map_err(|_| bad())?),
-            _ => {
-                const ALL: [&str; 18] = [
-                    "core",
-                    "list",
-                    "cores",
-                    "statistics",
-                    "fail",
-                    "start",
-                    "stop",
-                    "pause",
-                    "resume",
-                    "restart",
-                    "crash",
-                    "assign",
-                    "schedule",
-                    "sleep",
-                    "await",
-                    "watch",
-                    "say",
-                    "quit",
-                ];
-                return Err(if ALL.contains(&first) { bad() } else { BadCommand::Unknown(first.to_owned()) });
-            }
+        let command = match first {
+            "list" => alone(Self::List),
+            "cores" => alone(Self::Cores),
+            "statistics" => alone(Self::Statistics),
+            "fail" => alone(Self::Fail),
+            "start" => vm().map(|vm| Self::Order(Order::Start, vm)),
+            "stop" => vm().map(|vm| Self::Order(Order::Stop, vm)),
+            "pause" => vm().map(|vm| Self::Order(Order::Pause, vm)),
+            "resume" => vm().map(|vm| Self::Order(Order::Resume, vm)),
+            "restart" => vm().map(Self::Restart),
+            "crash" => vm().map(Self::Crash),
+            "assign" => Self::assign(&words),
+            "core" => Self::core(&words),
+            "schedule" => Self::schedule(&words),
+            "sleep" => Self::sleep(&words),
+            "watch" => Self::watch(&words),
+            "await" => Self::awaited(&words),
+            "say" => Some(Self::Say(words.join(" "))),
+            "quit" => Self::quit(&words),
+            _ => return Err(BadCommand::Unknown(first.to_owned())),
         };
-        Ok(Some(command))
+        command.map(Some).ok_or_else(|| BadCommand::Words(line.to_owned()))
+    }
+
+    fn assign(words: &[&str]) -> Option<Self> {
+        let [vm, vcpu, core] = words else { return None };
+        Some(Self::Assign((*vm).to_owned(), vcpu.parse().ok()?, core.parse().ok()?))
+    }
+
+    fn core(words: &[&str]) -> Option<Self> {
+        let [core, word @ ("on" | "off")] = words else { return None };
+        Some(Self::Core(core.parse().ok()?, *word == "on"))
+    }
+
+    fn schedule(words: &[&str]) -> Option<Self> {
+        let [vm, rest @ ..] = words else { return None };
+        let mut scheduling = None;
+        for word in rest {
+            let (key, value) = word.split_once('=')?;
+            scheduling_word(&mut scheduling, key, value)?;
+        }
+        Some(Self::Schedule((*vm).to_owned(), scheduling?))
+    }
+
+    fn sleep(words: &[&str]) -> Option<Self> {
+        let [ms] = words else { return None };
+        Some(Self::Sleep(Duration::from_millis(ms.parse().ok()?)))
+    }
+
+    fn watch(words: &[&str]) -> Option<Self> {
+        let [vm, ms] = words else { return None };
+        Some(Self::Watch((*vm).to_owned(), Duration::from_millis(ms.parse().ok()?)))
+    }
+
+    fn awaited(words: &[&str]) -> Option<Self> {
+        let [vm, state] = words else { return None };
+        let state = (0..).map_while(VmState::from_number).find(|known| known.word() == *state)?;
+        Some(Self::Await((*vm).to_owned(), state))
+    }
+
+    fn quit(words: &[&str]) -> Option<Self> {
+        match words {
+            [] => Some(Self::Quit(0)),
+            [status] => Some(Self::Quit(status.parse().ok()?)),
+            _ => None,
+        }
     }
 }
 
