@@ -41,12 +41,13 @@ impl Policy {
         for vm in kernel.vms()? {
             let settings = Settings::parse(vm.settings())
                 .map_err(|why| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", vm.name())))?;
-            let is_new = state(&vm) == Some(VmState::Created);
+            let state = state(&vm);
+            let is_new = state == Some(VmState::Created);
             let starts = settings.autostart && is_new;
             if is_new {
                 prepare(kernel, &vm, &settings, say);
             }
-            let again = !is_new && wants_restart(&settings, &vm);
+            let again = state.is_some_and(|state| wants_restart(settings.restart, state));
             let known = Known { name: vm.name().to_owned(), settings, started_ns: 0, in_a_row: 0 };
             policy.vms.insert(vm.vm, known);
             if starts || again {
@@ -66,33 +67,26 @@ impl Policy {
         event: &Event,
         say: &mut impl FnMut(&str),
     ) -> io::Result<()> {
-        let Some(kind) = EventKind::from_number(event.kind) else { return Ok(()) };
-        if kind == EventKind::Lost {
-            // How everything stands is enough: what has ended and should not have is started again.
-            for vm in kernel.vms()? {
-                let again = self.vms.get(&vm.vm).is_some_and(|known| wants_restart(&known.settings, &vm));
-                if again {
-                    start(kernel, vm.vm, vm.name(), say);
+        let ended = match EventKind::from_number(event.kind) {
+            None => return Ok(()),
+            Some(EventKind::Lost) => return self.catch_up(kernel, say),
+            Some(EventKind::Started) => {
+                if let Some(known) = self.vms.get_mut(&event.vm) {
+                    known.started_ns = event.time_ns;
                 }
-            }
-            return Ok(());
-        }
-        let Some(known) = self.vms.get_mut(&event.vm) else { return Ok(()) };
-        let again = match kind {
-            EventKind::Started => {
-                known.started_ns = event.time_ns;
                 return Ok(());
             }
-            EventKind::Reset => known.settings.restart != Restart::Never,
-            EventKind::Aborted => matches!(known.settings.restart, Restart::Crash | Restart::Always),
-            EventKind::Off => known.settings.restart == Restart::Always,
-            EventKind::Stopped | EventKind::Lost => false,
+            Some(EventKind::Reset) => VmState::Reset,
+            Some(EventKind::Aborted) => VmState::Aborted,
+            Some(EventKind::Off) => VmState::Off,
+            Some(EventKind::Stopped) => VmState::Stopped,
         };
-        if !again {
+        let Some(known) = self.vms.get_mut(&event.vm) else { return Ok(()) };
+        if !wants_restart(known.settings.restart, ended) {
             return Ok(());
         }
         let soon = event.time_ns.saturating_sub(known.started_ns) < SOON_NS;
-        known.in_a_row = if soon && kind == EventKind::Aborted { known.in_a_row + 1 } else { 0 };
+        known.in_a_row = if soon && ended == VmState::Aborted { known.in_a_row + 1 } else { 0 };
         if known.in_a_row > MOST_IN_A_ROW {
             say(&format!("{} has crashed {} times in a row, and stays as it is", known.name, known.in_a_row));
             return Ok(());
@@ -100,15 +94,28 @@ impl Policy {
         start(kernel, event.vm, &known.name, say);
         Ok(())
     }
+
+    /// Events were lost. How everything stands is enough: what has ended and should not have is started again.
+    fn catch_up(&self, kernel: &mut impl Kernel, say: &mut impl FnMut(&str)) -> io::Result<()> {
+        for vm in kernel.vms()? {
+            let restart = self.vms.get(&vm.vm).map(|known| known.settings.restart);
+            if let (Some(restart), Some(state)) = (restart, state(&vm))
+                && wants_restart(restart, state)
+            {
+                start(kernel, vm.vm, vm.name(), say);
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Whether a VM that is over is to be started again.
-fn wants_restart(settings: &Settings, vm: &VmInfo) -> bool {
-    match (state(vm), settings.restart) {
-        (Some(VmState::Reset), restart) => restart != Restart::Never,
-        (Some(VmState::Aborted), Restart::Crash | Restart::Always)
-        | (Some(VmState::Off), Restart::Always) => true,
-        _ => false,
+/// Whether a VM in this state is to be started again.
+fn wants_restart(restart: Restart, state: VmState) -> bool {
+    match state {
+        VmState::Reset => restart != Restart::Never,
+        VmState::Aborted => matches!(restart, Restart::Crash | Restart::Always),
+        VmState::Off => restart == Restart::Always,
+        VmState::Created | VmState::Running | VmState::Paused | VmState::Stopped => false,
     }
 }
 
