@@ -122,7 +122,7 @@ impl Default for Scenario {
             archive: Form::default(),
             damage: Vec::new(),
             script: String::new(),
-            places: vec![Place::Native, Place::Secondary],
+            places: vec![Place::Native, Place::Secondary, Place::Primary],
             program: None,
             place: Place::Native,
             expect: Expect::default(),
