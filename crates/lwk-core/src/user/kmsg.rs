@@ -51,7 +51,8 @@ fn ends(position: Position) -> (Position, Position) {
     with_log(|log| (log.not_before(position), log.end()))
 }
 
-/// There is nothing yet: whoever asks is told when there is.
+/// From now on, whoever waits is told when there is more. Before a look at the log, which is locked for it: what comes behind that look is
+/// told then.
 fn await_more() {
     AWAITED.store(true, Ordering::Release);
 }
@@ -69,6 +70,7 @@ impl Reader {
     /// The next record.
     pub fn read(&self, thread: &UserThread, to: u64, size: usize, now: bool) -> Result<u64> {
         let attempt = || {
+            await_more();
             let mut position = *self.0.lock();
             let count = match next(&mut position, Record::for_kmsg) {
                 Ok(Some(line)) if line.len() > size => return Err(Errno::EINVAL),
@@ -76,10 +78,7 @@ impl Reader {
                     copy::write_bytes(to, &line)?;
                     Ok(Some(line.len() as u64))
                 }
-                Ok(None) => {
-                    await_more();
-                    return if now { Err(Errno::EAGAIN) } else { Ok(None) };
-                }
+                Ok(None) => return if now { Err(Errno::EAGAIN) } else { Ok(None) },
                 Err(Overrun) => Err(Errno::EPIPE),
             };
             *self.0.lock() = position;
@@ -90,6 +89,7 @@ impl Reader {
 
     /// What `poll` says: `POLLIN` and `POLLOUT`, `POLLPRI` and `POLLERR` too if records were missed.
     pub fn ready(&self) -> u16 {
+        await_more();
         let position = *self.0.lock();
         let (first, end) = ends(position);
         if first != position {
@@ -97,7 +97,6 @@ impl Reader {
         } else if position != end {
             1 | 4
         } else {
-            await_more();
             4
         }
     }
@@ -203,10 +202,10 @@ pub fn syslog(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
         0 | 1 => {}
         READ => {
             let attempt = || {
+                await_more();
                 let mut position = read;
                 let count = copy_out(&mut position, Some(to), size)?;
                 if position == read && ends(read).1 == read {
-                    await_more();
                     return Ok(None);
                 }
                 Ok(Some((position, count)))
