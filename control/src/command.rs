@@ -263,7 +263,7 @@ fn statistics(kernel: &mut impl Kernel, vms: &[VmInfo]) -> io::Result<Vec<String
         for index in 0..vm.vcpus {
             let vcpu = kernel.vcpu(vm.vm, index)?;
             lines.push(format!(
-                "@statistics vm={} vcpu={index} us={} entries={} yields={} waits={} messages={} interrupts={} other={}",
+                "@statistics vm={} vcpu={index} us={} entries={} yields={} waits={} messages={} interrupts={} other={} aborts={}",
                 vm.name(),
                 vcpu.ran_ns / 1000,
                 vcpu.entries,
@@ -271,7 +271,8 @@ fn statistics(kernel: &mut impl Kernel, vms: &[VmInfo]) -> io::Result<Vec<String
                 vcpu.waits,
                 vcpu.messages,
                 vcpu.interrupts,
-                vcpu.others
+                vcpu.others,
+                vcpu.external_aborts
             ));
         }
     }

@@ -18,6 +18,7 @@ pub const VM_STOP: u32 = 0xC600_0011;
 pub const VM_RESTART: u32 = 0xC600_0012;
 /// Statistics of vCPU w1 (packed) since boot: x1 = ticks of the counter that it has run, x2 = how often it was entered; then how often it
 /// left its core: x3 yielding, x4 waiting for an interrupt, x5 waiting for a message or an answer, x6 interrupted, x7 for another reason.
+/// With w2 other than 0: x1 = external aborts that it got, for accesses to addresses where its VM has nothing.
 pub const VCPU_STATISTICS_GET: u32 = 0xC600_0013;
 /// Whose interrupt w1 of a device is: x2 = vCPU (packed), 0 if it is nobody's. `INVALID_PARAMETERS` if no device can have it.
 pub const INTERRUPT_ROUTE_GET: u32 = 0xC600_0015;

@@ -34,6 +34,7 @@ pub(crate) struct Statistics {
     ticks: AtomicU64,
     entries: AtomicU64,
     exits: [AtomicU64; 5],
+    external_aborts: AtomicU64,
 }
 
 /// Only the core that owns the vCPU writes, so no atomic addition is needed.
@@ -60,6 +61,16 @@ impl Statistics {
     #[inline(always)]
     pub(crate) fn exit(&self, reason: Reason) {
         add(&self.exits[reason as usize], 1);
+    }
+
+    /// It is given an external abort.
+    pub(crate) fn external_abort(&self) {
+        add(&self.external_aborts, 1);
+    }
+
+    /// External aborts injected.
+    pub(crate) fn external_aborts(&self) -> u64 {
+        self.external_aborts.load(Ordering::Relaxed)
     }
 
     /// How often it has been entered.

@@ -44,6 +44,10 @@ const IL: u64 = 1 << 25;
 /// ISS.WnR and ISS.S1PTW of aborts.
 const WRITE: u64 = 1 << 6;
 const WALK: u64 = 1 << 7;
+/// ISS.FnV of an external abort: FAR does not hold its address.
+const FNV: u64 = 1 << 10;
+/// Fault status code of a synchronous external abort that is not on a translation table walk.
+const EXTERNAL_ABORT: u64 = 0b01_0000;
 /// Fault status codes, without their level.
 const TRANSLATION_FAULT: u64 = 0b00_0100;
 const PERMISSION_FAULT: u64 = 0b00_1100;
@@ -146,7 +150,8 @@ fn is_over(current: &Loaded, esr: u64) -> bool {
     mapping.is_some_and(|m| m.access.read && (m.access.write || !write) && (m.access.execute || !instruction))
 }
 
-/// A stage-2 fault. The primary gets it as an external abort and can say what it did; others are stopped.
+/// A stage-2 fault, or an external abort of the machine itself. A VM that takes itself for a machine gets a synchronous external
+/// abort, as from a bus without a device at the address, and goes on; others are stopped.
 fn abort(current: &mut Loaded, esr: u64) -> Next {
     if gic::is_possible() && gic::access(current, esr) {
         return run::after_interrupt(current);
@@ -157,18 +162,32 @@ fn abort(current: &mut Loaded, esr: u64) -> Next {
     if is_over(current, esr) {
         return current.vcpu();
     }
-    if current.vm().is_primary() {
-        let far = arch::fault_address();
-        let from_el0 = arch::spsr() & 0xf == 0;
-        // Synchronous external abort, not on a walk (ESR_EL1: EC, IL, and the fault status 0b010000).
-        let class = (esr >> 26 & 0x3f) + u64::from(!from_el0);
-        arch::set_el1_fault_address(far);
-        arch::inject_sync(class << 26 | IL | (esr & 1 << 6) | 0x10);
+    if current.vm().is_machine_like() {
+        inject_external_abort(current, esr);
         return current.vcpu();
     }
     // An external abort has no intermediate address: HPFAR_EL2 would be that of some earlier fault, perhaps another VM's.
     let external = (0x10..0x20).contains(&(esr & 0x3f));
     stop(current, fault(esr, !external))
+}
+
+/// Injects a synchronous external abort in place of the abort with syndrome `esr`, and counts it.
+#[cold]
+fn inject_external_abort(current: &Loaded, esr: u64) {
+    let vcpu = current.vcpu();
+    vcpu.statistics.external_abort();
+    arch::set_el1_fault_address(arch::fault_address());
+    arch::inject_sync(external_abort(esr, arch::spsr()));
+}
+
+/// The syndrome that EL1 reads in `ESR_EL1` of an external abort (Arm ARM, ISS encodings for instruction and data aborts), from that of
+/// the abort at EL2 and the state that it was taken from. Whether a walk failed, and at which level, stage 2 does not tell: the fault
+/// status is that of the access itself.
+const fn external_abort(esr: u64, spsr: u64) -> u64 {
+    // The modes of EL0 are 0b0000 in AArch64, 0b0000 in AArch32.
+    let from_el0 = spsr & 0xf == 0;
+    let class = (esr >> 26 & 0x3f) + !from_el0 as u64;
+    class << 26 | IL | esr & (FNV | WRITE) | EXTERNAL_ABORT
 }
 
 /// An exception that has no business here: no VM can cause it by what it was given. The primary gets an
@@ -212,4 +231,36 @@ fn stop(current: &Loaded, fault: Fault) -> Next {
     );
     vm.abort(vcpu.index(), fault);
     run::stop(current)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn external_aborts_have_the_class_of_the_level_that_they_come_from() {
+        let (fetch, data) = (EC_INSTRUCTION_ABORT << 26 | IL, EC_DATA_ABORT << 26);
+        let class = |esr, spsr| external_abort(esr, spsr) >> 26;
+        // EL1h, EL1t, EL0, EL0 in AArch32.
+        assert_eq!([0x3c5, 0x3c4, 0x3c0, 0x1d0].map(|spsr| class(fetch, spsr)), [0x21, 0x21, 0x20, 0x20]);
+        assert_eq!([0x3c5, 0x3c4, 0x3c0, 0x1d0].map(|spsr| class(data, spsr)), [0x25, 0x25, 0x24, 0x24]);
+    }
+
+    #[test]
+    fn external_aborts_do_not_describe_the_access() {
+        // A store of four bytes of w7 (ISV, SAS, SRT, SF, AR) that fails at level 2 of stage 2, on a walk.
+        let iss = 1 << 24
+            | 0b10 << 22
+            | 1 << 21
+            | 7 << 16
+            | 1 << 15
+            | 1 << 14
+            | WALK
+            | WRITE
+            | TRANSLATION_FAULT
+            | 2;
+        assert_eq!(external_abort(EC_DATA_ABORT << 26 | IL | iss, 0), 0x24 << 26 | IL | WRITE | 0x10);
+        // An external abort of the machine's, whose address is not known.
+        assert_eq!(external_abort(EC_DATA_ABORT << 26 | IL | FNV | 0x10, 0), 0x24 << 26 | IL | FNV | 0x10);
+    }
 }

@@ -203,6 +203,12 @@ impl Vm {
         }
     }
 
+    /// Whether it runs a system that takes it for a machine: it has the machine's kind of interrupt controller, or its devices, or
+    /// schedules. An access to an address where it has nothing is an external abort then, as on the machine.
+    pub(crate) fn is_machine_like(&self) -> bool {
+        self.kind != VmKind::Secondary || self.gic.is_some() || self.bcm2836.is_some()
+    }
+
     /// Whether it schedules the others.
     #[inline]
     pub(crate) fn is_primary(&self) -> bool {

@@ -127,6 +127,8 @@ pub struct VcpuInfo {
     pub interrupts: u64,
     /// See there.
     pub others: u64,
+    /// External aborts that it got, for accesses to addresses where its VM has nothing.
+    pub external_aborts: u64,
 }
 
 /// What there is to know of a core.
@@ -244,7 +246,7 @@ mod tests {
         let all = [
             (VERSION, 0x8004_4d00),
             (VM_INFO, 0xc118_4d01),
-            (VCPU_INFO, 0xc040_4d02),
+            (VCPU_INFO, 0xc048_4d02),
             (CORE_INFO, 0xc018_4d03),
             (CRASH_INFO, 0xc028_4d04),
             (VM_START, 0x4008_4d10),

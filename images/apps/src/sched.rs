@@ -97,10 +97,11 @@ fn statistics(machines: &Machines) {
             else {
                 continue;
             };
+            let aborts = guest::vcpu_external_aborts(vcpu).unwrap_or(0);
             let us = time::frequency().ticks_to_ns(ticks) / 1000;
             println!(
                 "@statistics vm={} vcpu={index} us={us} entries={entries} yields={yields} waits={waits} \
-                 messages={messages} interrupts={interrupts} other={other}",
+                 messages={messages} interrupts={interrupts} other={other} aborts={aborts}",
                 vm.name()
             );
         }

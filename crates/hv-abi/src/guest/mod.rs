@@ -164,6 +164,12 @@ pub fn vcpu_statistics(vcpu: VcpuId) -> Result<[u64; 7], Error> {
     Ok(all)
 }
 
+/// `VCPU_STATISTICS_GET` (primary only): external aborts that the hypervisor has injected.
+pub fn vcpu_external_aborts(vcpu: VcpuId) -> Result<u64, Error> {
+    let call = Regs([u64::from(vendor::VCPU_STATISTICS_GET), vcpu.pack(), 1, 0, 0, 0, 0, 0]);
+    ffa_result(hvc(call)).map(|out| out.0[1])
+}
+
 /// `BUILD_ID_GET`: version and revision of the hypervisor.
 pub fn build_id() -> Result<(u64, u64), Error> {
     ffa_result(hvc(Regs::func(vendor::BUILD_ID_GET))).map(|out| (out.0[1], out.0[2]))

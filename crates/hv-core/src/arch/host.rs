@@ -69,6 +69,8 @@ std::thread_local! {
     pub(crate) static TIMER: core::cell::Cell<(u64, u64)> = const { core::cell::Cell::new((0, 0)) };
     /// The physical counter, which stands still.
     pub(crate) static COUNTER: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
+    /// `ESR_EL1` and `FAR_EL1` of the exception that was injected last.
+    pub(crate) static INJECTED: core::cell::Cell<(u64, u64)> = const { core::cell::Cell::new((0, 0)) };
     /// Where a VM's access failed.
     pub(crate) static FAULT: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
 }
@@ -127,7 +129,17 @@ pub(crate) fn virtual_timer() -> (u64, u64) {
 pub(crate) fn mask_virtual_timer() {}
 pub(crate) fn mask_physical_timer() {}
 pub(crate) fn watch_timer(_: u64, _: u64) {}
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn inject_sync(esr: u64) {
+    INJECTED.set((esr, INJECTED.get().1));
+}
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn set_el1_fault_address(far: u64) {
+    INJECTED.set((INJECTED.get().0, far));
+}
+#[cfg(not(any(test, feature = "testing")))]
 pub(crate) fn inject_sync(_: u64) {}
+#[cfg(not(any(test, feature = "testing")))]
 pub(crate) fn set_el1_fault_address(_: u64) {}
 pub(crate) fn revision(_: bool) -> u64 {
     0

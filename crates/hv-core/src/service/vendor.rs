@@ -75,12 +75,17 @@ pub(super) fn restart(mut current: Loaded) -> Next {
 /// `VCPU_STATISTICS_GET`.
 pub(super) fn statistics(mut current: Loaded) -> Next {
     let id = VcpuId::unpack(current.regs().x[1]);
+    let second = current.regs().x[2] as u32 != 0;
     let vcpu = System::get().vm(id.vm).filter(|vm| !vm.is_primary());
     let Some(vcpu) = vcpu.and_then(|vm| vm.vcpus.get(usize::from(id.index.0))) else {
         return super::answer(current, Err(ffa::Error::InvalidParameters));
     };
     let mut results = [u64::from(ffa::SUCCESS), 0, 0, 0, 0, 0, 0, 0];
-    results[1..].copy_from_slice(&vcpu.statistics.read());
+    if second {
+        results[1] = vcpu.statistics.external_aborts();
+    } else {
+        results[1..].copy_from_slice(&vcpu.statistics.read());
+    }
     current.regs().set_results(&Regs(results));
     current.vcpu()
 }

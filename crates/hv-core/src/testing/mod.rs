@@ -31,6 +31,8 @@ use std::{boxed::Box, collections::BTreeMap, thread_local, vec::Vec};
 use vtimer::Frequency;
 
 #[cfg(test)]
+mod aborts;
+#[cfg(test)]
 mod bcm2836;
 #[cfg(test)]
 mod discovery;

@@ -196,9 +196,11 @@ impl Device {
         let vcpu = vm.vcpu(info.vcpu).ok_or(Errno::ENXIO)?;
         let [ticks, entries, yields, waits, messages, interrupts, others] =
             guest::vcpu_statistics(vcpu).map_err(|_| Errno::EIO)?;
+        let external_aborts = guest::vcpu_external_aborts(vcpu).map_err(|_| Errno::EIO)?;
         let core = vm.place(info.vcpu).map_or(u32::MAX, |core| u32::from(core.0));
         let ran_ns = ns(ticks);
-        *info = VcpuInfo { core, ran_ns, entries, yields, waits, messages, interrupts, others, ..*info };
+        let told = VcpuInfo { core, ran_ns, entries, yields, waits, messages, interrupts, others, ..*info };
+        *info = VcpuInfo { external_aborts, ..told };
         Ok(())
     }
 
