@@ -40,8 +40,9 @@ pub(crate) const MAX_MEMORY: u64 = 1 << 40;
 /// Most memory and device regions of all partition manifests together.
 pub const MAX_REGIONS: usize = 512;
 
-/// Margay's own properties of a VM node; everything else with its prefix is a mistake. All but the first three are flags.
-const OWN_PROPERTIES: [&str; 7] = [
+/// Margay's own properties of a VM node; everything else with its prefix is a mistake. All but the first four are flags.
+const OWN_PROPERTIES: [&str; 8] = [
+    GRANT,
     "margay,bootargs",
     "margay,control",
     "margay,kind",
@@ -57,6 +58,7 @@ const DEVICES: u8 = 1 << 2;
 const LISTS: u8 = 1 << 3;
 const FOR_PRIMARY: u8 = GIC | DEVICES;
 const FOR_OTHERS: u8 = GIC | TIME | LISTS;
+const GRANT: &str = "margay,grant-devices";
 /// Margay's own property of the hypervisor's node.
 const FORWARD: &str = "margay,forward-interrupts";
 const OWN_PREFIX: &str = "margay,";
@@ -90,6 +92,9 @@ pub struct VmSpec<'a> {
     pub kind: Kind,
     /// It has the machine's devices: the super-secondary, or the primary if there is none (`margay,devices`).
     pub devices: bool,
+    /// Nodes of the machine's tree that it has besides what the board lets it have (`margay,grant-devices`): names, each with a zero byte
+    /// behind it. Empty without [`devices`](Self::devices).
+    pub granted_devices: &'a [u8],
     /// It has a virtual interrupt controller of the machine's kind (`margay,gic`) in place of the para-virtual one.
     pub gic: bool,
     /// It takes its para-virtual interrupts from list registers (`margay,list-registers`).
@@ -262,13 +267,21 @@ impl<'a> Manifest<'a> {
         let mut flags = 0u8;
         // One controller excludes the other.
         let mut allowed = if primary { FOR_PRIMARY } else { FOR_OTHERS };
-        for (n, property) in OWN_PROPERTIES[3..].iter().enumerate() {
+        for (n, property) in OWN_PROPERTIES[4..].iter().enumerate() {
             let flag = u8::from(place.flag(property)?) << n;
             if flag & !allowed != 0 {
                 return Err(place.error(property, Problem::NotAllowed));
             }
             flags |= flag;
             allowed &= !(flag << 3);
+        }
+        let devices = flags & DEVICES != 0 || kind == Kind::SuperSecondary;
+        let granted_devices = place.value(GRANT).unwrap_or_default();
+        if !granted_devices.is_empty() && !devices {
+            return Err(place.error(GRANT, Problem::NotAllowed));
+        }
+        if granted_devices.last().is_some_and(|last| *last != 0) {
+            return Err(place.error(GRANT, Problem::NotText));
         }
         let is_partition = place.flag("is_ffa_partition")?;
         // The primary has all cores and all remaining memory; it and the super-secondary have the machine's own tree.
@@ -300,7 +313,8 @@ impl<'a> Manifest<'a> {
         let mut spec = VmSpec {
             index: vm,
             kind,
-            devices: flags & DEVICES != 0 || kind == Kind::SuperSecondary,
+            devices,
+            granted_devices,
             gic: flags & GIC != 0,
             list_registers: flags & LISTS != 0,
             time_from_start: flags & TIME != 0,

@@ -95,6 +95,11 @@ impl<'a> Node<'a> {
         text(self.blob, self.at + 4).unwrap_or_default()
     }
 
+    /// Where it is in the tree: no other node of the tree has the same offset.
+    pub fn offset(&self) -> usize {
+        self.at
+    }
+
     /// Its name without the address.
     pub fn base_name(&self) -> &'a str {
         let name = self.name();

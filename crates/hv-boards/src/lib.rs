@@ -17,7 +17,7 @@ pub use power::{Psci, SpinTable};
 use core::marker::PhantomData;
 use hv_core::{
     board::{Board, BoardError, VirtualInterface},
-    machine::Machine,
+    machine::{Machine, allowed::Allowed},
 };
 
 /// Takes a device's registers, or memory: (base, bytes).
@@ -108,12 +108,29 @@ impl CounterPart for AllwinnerCounter {
     }
 }
 
-/// A board made of a console, an interrupt controller, and power functions.
+/// What a VM may have of the board's devices without being granted it.
+pub trait DevicesPart {
+    /// [`Board::ALLOWED`].
+    const ALLOWED: &'static [Allowed];
+}
+
+/// Nothing: devices are granted one by one.
 #[derive(Debug)]
-pub struct Assembly<C, I, P, T = Counter>(PhantomData<(C, I, P, T)>);
+pub struct NoDevices;
+
+impl DevicesPart for NoDevices {
+    const ALLOWED: &'static [Allowed] = &[];
+}
+
+/// A board made of a console, an interrupt controller, power functions, a counter, and devices for VMs.
+#[derive(Debug)]
+pub struct Assembly<C, I, P, T = Counter, D = NoDevices>(PhantomData<(C, I, P, T, D)>);
 
 // SAFETY: the parts vouch for themselves.
-unsafe impl<C: ConsolePart, I: InterruptPart, P: PowerPart, T: CounterPart> Board for Assembly<C, I, P, T> {
+unsafe impl<C: ConsolePart, I: InterruptPart, P: PowerPart, T: CounterPart, D: DevicesPart> Board
+    for Assembly<C, I, P, T, D>
+{
+    const ALLOWED: &'static [Allowed] = D::ALLOWED;
     const EARLY_CONSOLE: u64 = C::EARLY;
     const EARLY_STOP: bool = P::EARLY_STOP;
     const KICK: u32 = I::KICK;

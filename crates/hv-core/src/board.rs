@@ -8,7 +8,7 @@ pub use drivers_gic::{
     hyp::{HypervisorInterface, SavedInterface},
     vgic::Version,
 };
-use machine::Machine;
+use machine::{Machine, allowed::Allowed};
 
 /// The physical address of something in the image.
 pub fn physical(address: usize) -> u64 {
@@ -90,6 +90,8 @@ pub unsafe trait Board {
     fn power(_function: u32, _arguments: [u64; 3]) -> u64 {
         hv_abi::SMCCC_NOT_SUPPORTED
     }
+    /// The kinds of devices that a VM may have without being granted them one by one.
+    const ALLOWED: &'static [Allowed] = &[];
     /// The interrupt that [`kick`](Self::kick) causes.
     const KICK: u32;
     /// Interrupts another core with [`KICK`](Self::KICK).
@@ -114,6 +116,7 @@ unsafe extern "Rust" {
     fn __margay_board_power(function: u32, arguments: [u64; 3]) -> u64;
     fn __margay_board_kick_id() -> u32;
     fn __margay_board_kick(mpidr: u64);
+    fn __margay_board_allowed() -> &'static [Allowed];
 }
 
 macro_rules! forward {
@@ -146,6 +149,7 @@ forward! {
     power => __margay_board_power(function: u32, arguments: [u64; 3]) -> u64;
     kick_id => __margay_board_kick_id() -> u32;
     kick => __margay_board_kick(mpidr: u64);
+    allowed => __margay_board_allowed() -> &'static [Allowed];
 }
 
 /// Makes the hypervisor image of a board: `hv_core::image!(MyBoard);` in a `no_std`, `no_main` binary.
@@ -228,6 +232,10 @@ macro_rules! image {
             #[unsafe(no_mangle)]
             fn __margay_board_kick(mpidr: u64) {
                 <$board as Board>::kick(mpidr)
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_allowed() -> &'static [$crate::machine::allowed::Allowed] {
+                <$board as Board>::ALLOWED
             }
         };
     };

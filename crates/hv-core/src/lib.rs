@@ -28,7 +28,7 @@
 #![no_std]
 #![cfg_attr(
     not(target_os = "none"),
-    allow(dead_code, reason = "what only the target calls is compiled for tests too")
+    allow(dead_code, unused_imports, reason = "what only the target calls is compiled for tests too")
 )]
 
 extern crate alloc;

@@ -40,6 +40,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod allowed;
 mod chosen;
 mod console;
 mod controller;
@@ -68,6 +69,7 @@ pub use timer::TimerInfo;
 use survey::Survey;
 pub use survey::{BCM2835, BCM2836_LOCAL, GIC_V2, GIC_V3};
 use tree::Find;
+pub use tree::Place;
 use tree::Tree;
 
 /// A machine, described by a device tree that has been checked.
@@ -78,9 +80,6 @@ pub struct Machine<'a> {
     timer: Option<TimerInfo>,
     chosen: Chosen<'a>,
 }
-
-/// The most register ranges of one device.
-const MAX_RANGES: usize = 16;
 
 impl<'a> Machine<'a> {
     /// Checks a flattened device tree and finds its way through it. `dtb` may be longer than the tree.
@@ -146,10 +145,33 @@ impl<'a> Machine<'a> {
                 && !place.upwards().any(|above| {
                     above.name() == "reserved-memory" || above.value("interrupt-controller").is_some()
                 });
-            let regions = (0..MAX_RANGES).map_while(|index| place.region(index));
-            regions.filter(|region| device && region.size > 0).for_each(|region| visit(node.name(), region));
+            if device {
+                place.for_each_region(&mut |region| {
+                    if let Some(region) = region.filter(|region| region.size > 0) {
+                        visit(node.name(), region);
+                    }
+                });
+            }
             false
         });
+    }
+
+    /// Gives `visit` each node, parents before children.
+    pub fn for_each_node(&self, visit: &mut dyn FnMut(&Place<'a>)) {
+        self.tree.find(&mut |place| {
+            visit(place);
+            false
+        });
+    }
+
+    /// The root of the tree.
+    pub fn root(&self) -> devtree::Node<'a> {
+        self.tree.root()
+    }
+
+    /// The node at a path (DT spec, 2.2.3).
+    pub fn node_at(&self, path: &str) -> Option<devtree::Node<'a>> {
+        self.tree.find_path(path).map(|place| place.node())
     }
 
     /// The cores, in the tree's order, disabled ones too.

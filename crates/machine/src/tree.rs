@@ -70,7 +70,7 @@ fn descend<'a>(place: &mut Place<'a>, matches: &mut dyn FnMut(&Place<'a>) -> boo
 
 /// A node and the nodes above it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<'a> {
+pub struct Place<'a> {
     /// From the root down to the node; the rest repeats the node.
     chain: [Node<'a>; MAX_DEPTH],
     /// Index of the node itself.
@@ -90,8 +90,55 @@ impl<'a> Place<'a> {
         Some(place)
     }
 
-    pub(crate) fn node(&self) -> Node<'a> {
+    /// The node itself.
+    pub fn node(&self) -> Node<'a> {
         self.chain[self.depth]
+    }
+
+    /// How many nodes are above it.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Gives `visit` each range of the node's `reg`, as CPU physical addresses: `None` for one that the processor cannot address.
+    pub fn for_each_region(&self, visit: &mut dyn FnMut(Option<Region>)) {
+        if let Some(parent) = self.depth.checked_sub(1) {
+            let (address_cells, size_cells) = cell_counts(&self.chain[parent]);
+            self.for_each_range("reg", 0, address_cells, size_cells, visit);
+        }
+    }
+
+    /// Gives `visit` each window of the bus that the node is: the ranges of CPU physical addresses that its `ranges` translate (DT spec,
+    /// 2.3.8), as above. There is none if addresses are the same on both sides.
+    pub fn for_each_window(&self, visit: &mut dyn FnMut(Option<Region>)) {
+        if let Some(parent) = self.depth.checked_sub(1) {
+            let (child_cells, size_cells) = cell_counts(&self.node());
+            let (address_cells, _) = cell_counts(&self.chain[parent]);
+            self.for_each_range("ranges", child_cells, address_cells, size_cells, visit);
+        }
+    }
+
+    /// The entries of a property: `skip` cells, an address on the parent's bus, and a size.
+    #[inline(never)]
+    fn for_each_range(
+        &self,
+        property: &str,
+        skip: usize,
+        address_cells: usize,
+        size_cells: usize,
+        visit: &mut dyn FnMut(Option<Region>),
+    ) {
+        let mut cells = Cells::of(&self.node(), property).unwrap_or_default();
+        while !cells.is_empty() {
+            let mut entry = cells;
+            entry.advance(skip);
+            let address = entry.number(address_cells);
+            let range =
+                address.zip(entry.number(size_cells)).and_then(|(base, size)| self.translate(base, size));
+            visit(range);
+            // An entry of no cells would not end.
+            cells.advance((skip + address_cells + size_cells).max(1));
+        }
     }
 
     /// The node, its parent, its parent's parent, up to the root.

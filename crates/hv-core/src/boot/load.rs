@@ -5,7 +5,7 @@ use crate::{
     arch, bcm2836,
     board::Version,
     console::Text,
-    devices::Devices,
+    devices::{Devices, subset::Subset},
     gic,
     plan::{Placement, Plan, Region},
     reload::Reload,
@@ -14,7 +14,7 @@ use crate::{
 use ::bundle::{Kind, VmSpec};
 use alloc::{boxed::Box, vec, vec::Vec};
 use hv_abi::{ids::Pa, layout};
-use machine::Machine;
+use machine::{BCM2835, BCM2836_LOCAL, GIC_V2, GIC_V3, Machine};
 use plain_numbers::Dec;
 
 /// Where a VM's first vCPU starts, and what it finds in x0.
@@ -146,6 +146,15 @@ pub(super) fn bcm2836_place(vm: &VmSpec<'_>, machine: &Machine<'_>) -> Option<bc
     Some(real)
 }
 
+/// The kinds of the machine's interrupt controllers that a VM has virtual ones of.
+pub(super) fn controllers(vm: &VmSpec<'_>) -> &'static [&'static [&'static str]] {
+    match vm.gic {
+        true if bcm2836::is_possible() => &[BCM2836_LOCAL, BCM2835],
+        true if gic::is_possible() => &[GIC_V3, GIC_V2],
+        _ => &[],
+    }
+}
+
 /// The device tree of a secondary: its own, amended, the machine's with its devices, or one that is made from nothing.
 #[inline(never)]
 fn tree(
@@ -177,7 +186,7 @@ fn tree(
     let tree = match vm.tree() {
         Some(own) => vmtree::amended(own, &ask),
         None if vm.kind == Kind::SuperSecondary => {
-            vmtree::super_secondary(devices.machine.dtb(), &ask, &devices.hidden)
+            vmtree::super_secondary(devices.machine, &ask, &devices.subset)
         }
         None => vmtree::secondary(&ask),
     };
@@ -219,10 +228,16 @@ pub(super) fn primary(bundle: &Bundle<'_>, plan: &Plan, devices: &Devices<'_>) -
         regions: &place.regions,
         bootargs,
         ramdisk,
-        hidden: if vm.devices { Some(&devices.hidden) } else { None },
-        gic: primary_gic(vm, machine),
+        gic: primary_gic(vm, machine).filter(|_| !vm.devices),
+    };
+    let own;
+    let nodes = if vm.devices {
+        &devices.subset
+    } else {
+        own = Subset::new(machine, true, &[], None);
+        &own
     };
     let room = bundle.primary_needs(machine.dtb().len()).tree;
-    copy(place.tree_pa.0, &checked(vmtree::primary(machine.dtb(), &tree), vm, room));
+    copy(place.tree_pa.0, &checked(vmtree::primary(machine, &tree, nodes), vm, room));
     (place.kernel_pa.0, place.tree_pa.0)
 }

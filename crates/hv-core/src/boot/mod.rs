@@ -130,9 +130,7 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     for region in &plan.primary.regions {
         map_except(&mut map, *region, &loaded);
     }
-    let mut kept = Vec::new();
-    board::devices(&machine, &mut |base, bytes| kept.push(devices::pages(base, bytes)));
-    let devices = Devices::new(&machine, &ram, kept, bundle.devices());
+    let devices = devices(&machine, &bundle, &ram);
     let primary = load::primary(&bundle, &plan, &devices);
 
     let mut own = El2Map::new(&layout);
@@ -494,6 +492,26 @@ fn ipa_width(bundle: &Bundle<'_>, plan: &Plan, devices: &Devices<'_>) -> IpaWidt
         Some(width) if bits <= arch::pa_bits() => width,
         _ => fail!("memory up to {} is beyond stage-2 tables", Hex(limit)),
     }
+}
+
+/// The devices of the VM that has some.
+#[inline(never)]
+fn devices<'a>(machine: &'a Machine<'a>, bundle: &Bundle<'_>, ram: &[Region]) -> Devices<'a> {
+    let Some(spec) = bundle.vms().iter().find(|vm| vm.devices) else { return Devices::none(machine) };
+    let mut taken = Vec::new();
+    board::devices(machine, &mut |base, bytes| taken.push(devices::pages(base, bytes)));
+    taken.extend(ram.iter().map(|region| devices::pages(region.base, region.len)));
+    taken.extend(bundle.devices().iter().map(|(_, device)| Region::new(device.address, device.bytes)));
+    let policy = devices::Policy {
+        allowed: board::allowed(),
+        granted: spec.granted_devices,
+        taken: &taken,
+        limit: 1 << arch::pa_bits(),
+    };
+    let primary = spec.kind == ::bundle::Kind::Primary;
+    let devices = Devices::new(machine, primary, load::controllers(spec), &policy);
+    devices.announce(spec.debug_name, &policy);
+    devices
 }
 
 /// Tables with a VM's memory, with regions that replace part of it or are beside it, and with its devices. Returns where those

@@ -2,6 +2,7 @@
 //! `arch::host`, so what is tested is every decision, and no instruction.
 
 use crate::{
+    devices::{Policy, subset::Subset},
     el2_map::Window,
     percore::Core,
     routing::Routes,
@@ -34,6 +35,8 @@ use vtimer::Frequency;
 mod aborts;
 #[cfg(test)]
 mod bcm2836;
+#[cfg(test)]
+mod boards;
 #[cfg(test)]
 mod discovery;
 #[cfg(test)]
@@ -307,15 +310,17 @@ fn is_refused(vcpu: &'static Vcpu, call: &[u64], code: ffa::Error) {
 pub fn rewrite_trees(machine_dtb: &[u8]) {
     let regions = [crate::plan::Region::new(0x4000_0000, 0x1000_0000)];
     let (bootargs, ramdisk) = ("a=b", Some((0x4800_0000, 0x4810_0000)));
-    let primary = vmtree::PrimaryTree {
-        others: &[(2, "two", "")],
-        regions: &regions,
-        bootargs,
-        ramdisk,
-        hidden: None,
-        gic: None,
+    let primary =
+        vmtree::PrimaryTree { others: &[(2, "two", "")], regions: &regions, bootargs, ramdisk, gic: None };
+    let Ok(machine) = machine::Machine::from_dtb(machine_dtb) else { return };
+    let policy = Policy {
+        allowed: machine::allowed::QEMU_VIRT,
+        granted: b"pl061@9030000\0",
+        taken: &regions,
+        limit: 1 << 40,
     };
-    let with_devices = vmtree::PrimaryTree { hidden: Some(&["pl011@9000000"]), ..primary };
+    let controllers: &[&[&str]] = &[machine::GIC_V3, machine::GIC_V2];
+    let nodes = |primary, policy| Subset::new(&machine, primary, controllers, policy);
     let secondary = vmtree::SecondaryTree {
         memory_base: 0x4000_0000,
         memory_len: 0x1000_0000,
@@ -330,9 +335,9 @@ pub fn rewrite_trees(machine_dtb: &[u8]) {
         regions: &[],
     };
     let made = [
-        vmtree::primary(machine_dtb, &primary),
-        vmtree::primary(machine_dtb, &with_devices),
-        vmtree::super_secondary(machine_dtb, &secondary, &["pl011@9000000"]),
+        vmtree::primary(&machine, &primary, &nodes(true, None)),
+        vmtree::primary(&machine, &primary, &nodes(true, Some(&policy))),
+        vmtree::super_secondary(&machine, &secondary, &nodes(false, Some(&policy))),
         vmtree::secondary(&secondary),
     ];
     for tree in made.into_iter().flatten() {

@@ -1,8 +1,9 @@
 //! The boot of the Pine A64-LTS, which QEMU does not have, as far as it does not touch the machine: from the board's own device tree, as
 //! U-Boot hands it over, to the plan of its memory and the trees of its VMs.
 
+use super::boards::board;
 use crate::{
-    devices::{Devices, pages},
+    devices::{Devices, subset::Subset},
     gic::Place,
     plan::{Memory, PrimaryNeeds, Region, Request},
     vmtree::{self, PrimaryTree, SecondaryTree},
@@ -28,14 +29,12 @@ fn machine() -> Machine<'static> {
     Machine::from_dtb(TREE).unwrap()
 }
 
-/// What the board's parts drive (`images/pine64`): GIC-400 and console.
-fn own(machine: &Machine<'_>) -> Vec<Region> {
-    let (gic, console) = (machine.gic_v2().unwrap(), machine.console().unwrap());
-    [gic.gicd, gic.gicc, gic.gich.unwrap(), console.region].map(|r| pages(r.base, r.size)).into()
-}
+/// What the first SPI needs: the unit of clocks and resets, what that has its clocks from, and what shares their pages.
+const GRANTED: &[u8] = b"clock@1c20000\0pinctrl@1c20800\0timer@1c20c00\0watchdog@1c20ca0\0\
+    rtc@1f00000\0interrupt-controller@1f00c00\0spi@1c68000\0";
 
-fn devices<'a>(machine: &'a Machine<'a>) -> Devices<'a> {
-    Devices::new(machine, &[RAM], own(machine), &[])
+fn devices<'a>(machine: &'a Machine<'a>, granted: &[u8]) -> Devices<'a> {
+    board("pine64").devices(machine, false, true, granted)
 }
 
 #[test]
@@ -60,17 +59,19 @@ fn what_the_hypervisor_drives() {
 #[test]
 fn what_the_login_vm_gets() {
     let machine = machine();
-    let devices = devices(&machine);
+    // Nothing that has no clock, unless the manifest grants it.
+    assert_eq!(devices(&machine, b"").regions, []);
+    let devices = devices(&machine, GRANTED);
     let has = |at: u64| devices.regions.iter().any(|r| r.base <= at && at < r.end());
-    // Ethernet, an SD card, USB.
-    for device in [0x01c3_0000, 0x01c0_f000, 0x01c1_9000] {
+    for device in [0x01c2_0000, 0x01c6_8000, 0x01f0_0000] {
         assert!(has(device), "{device:#x}");
     }
-    // The interrupt controller with its virtual side, the console, what shares its page (UARTs 1 to 3), memory.
-    for kept in [0x01c8_1000, 0x01c8_2000, 0x01c8_4000, 0x01c8_6000, 0x01c2_8000, 0x01c2_8400, RAM.base] {
+    // The interrupt controller with its virtual side, the console, what shares its page (UARTs 1 to 3), the memory's controller, memory.
+    for kept in
+        [0x01c8_1000, 0x01c8_2000, 0x01c8_4000, 0x01c8_6000, 0x01c2_8000, 0x01c2_8400, 0x01c6_2000, RAM.base]
+    {
         assert!(!has(kept), "{kept:#x}");
     }
-    assert!(devices.hidden.contains(&"serial@1c28000"));
     for (index, one) in devices.regions.iter().enumerate() {
         assert_eq!((one.base % layout::PAGE, one.len % layout::PAGE), (0, 0));
         assert!(devices.regions[..index].iter().all(|other| other.intersect(*one).is_none()));
@@ -102,16 +103,15 @@ fn memory_is_planned() {
 #[test]
 fn the_vms_trees_are_machines() {
     let machine = machine();
-    let devices = devices(&machine);
+    let devices = devices(&machine, GRANTED);
     let primary = PrimaryTree {
         others: &[(2, "login", "autostart")],
         regions: &[RAM],
         bootargs: "",
         ramdisk: None,
-        hidden: None,
         gic: None,
     };
-    let primary = vmtree::primary(TREE, &primary).unwrap();
+    let primary = vmtree::primary(&machine, &primary, &Subset::new(&machine, true, &[], None)).unwrap();
     let primary = Machine::from_dtb(&primary).unwrap();
     assert_eq!(primary.enabled_core_count(), 4);
     assert_eq!(primary.psci().unwrap().conduit, Conduit::Hvc);
@@ -131,7 +131,7 @@ fn the_vms_trees_are_machines() {
         allwinner: true,
         regions: &[],
     };
-    let tree = vmtree::super_secondary(TREE, &login, &devices.hidden).unwrap();
+    let tree = vmtree::super_secondary(&machine, &login, &devices.subset).unwrap();
     let login = Machine::from_dtb(&tree).unwrap();
     assert_eq!(login.enabled_core_count(), 2);
     assert_eq!(login.memory().map(|r| (r.base, r.size)).collect::<Vec<_>>(), [(0x6000_0000, 512 * MIB)]);
@@ -140,6 +140,6 @@ fn the_vms_trees_are_machines() {
     assert!(login.console().is_none(), "the console is the hypervisor's");
     let mut names = Vec::new();
     login.for_each_device(&mut |name, _| names.push(alloc::string::String::from(name)));
-    assert!(names.iter().any(|name| name == "ethernet@1c30000"), "{names:?}");
+    assert!(names.iter().any(|name| name == "spi@1c68000"), "{names:?}");
     assert!(names.iter().all(|name| name != "serial@1c28000"));
 }

@@ -1,9 +1,8 @@
 //! The trees of VMs on a Raspberry Pi 3 that see its interrupt controllers, from the board's own.
 
+use super::boards::board;
 use crate::{
     bcm2836::Place,
-    devices::{Devices, pages},
-    plan::Region,
     vmtree::{self, SecondaryTree},
 };
 use alloc::{string::String, vec::Vec};
@@ -11,20 +10,6 @@ use devtree::{Node, Tree};
 use machine::{Line, Machine};
 
 const TREE: &[u8] = include_bytes!("../../../machine/fixtures/bcm2837-rpi-3-b.dtb");
-const RAM: Region = Region { base: 0, len: 0x3c00_0000 };
-
-/// What the board's parts drive (`images/raspi3`): controllers, mini UART, watchdog.
-fn own(machine: &Machine<'_>) -> Vec<Region> {
-    let controllers = machine.bcm2836().unwrap();
-    let regions = [
-        controllers.local,
-        controllers.legacy.unwrap(),
-        machine.console().unwrap().region,
-        machine.device("brcm,bcm2835-pm").unwrap(),
-    ];
-    regions.map(|r| pages(r.base, r.size)).into()
-}
-
 fn ask(place: Place) -> SecondaryTree<'static> {
     SecondaryTree {
         memory_base: 0x1000_0000,
@@ -49,10 +34,10 @@ fn names_of_properties(node: &Node<'_>, names: &mut Vec<String>) {
 #[test]
 fn the_login_vm_finds_the_controllers_and_what_is_connected_to_them() {
     let machine = Machine::from_dtb(TREE).unwrap();
-    let devices = Devices::new(&machine, &[RAM], own(&machine), &[]);
+    let devices = board("raspi3").devices(&machine, false, true, b"");
     let place = Place::real(&machine).unwrap();
     assert_eq!(place, Place { local: 0x4000_0000, legacy: 0x3f00_b200 });
-    let tree = vmtree::super_secondary(TREE, &ask(place), &devices.hidden).unwrap();
+    let tree = vmtree::super_secondary(&machine, &ask(place), &devices.subset).unwrap();
     let login = Machine::from_dtb(&tree).unwrap();
     assert_eq!(Place::real(&login), Some(place));
     let timer = login.timer().unwrap();
@@ -79,6 +64,14 @@ fn the_login_vm_finds_the_controllers_and_what_is_connected_to_them() {
         assert!(properties.iter().all(|property| property != name), "{name}");
     }
     assert!(properties.iter().any(|name| name == "interrupt-parent"));
+    // The clock that firmware has set, in place of those of a controller that is not the VM's; and no Bluetooth chip on the serial line,
+    // whose reset is one of the pins.
+    let tree = Tree::new(&tree).unwrap().root();
+    let serial = tree.child("soc").unwrap().child("serial@7e201000").unwrap();
+    let clock = tree.child("margay-clock").unwrap();
+    assert_eq!(serial.value("clocks").unwrap(), clock.value("phandle").unwrap().repeat(2));
+    assert_eq!(clock.value("clock-frequency").unwrap(), 48_000_000_u32.to_be_bytes());
+    assert_eq!(serial.children().count(), 0);
 }
 
 #[test]
