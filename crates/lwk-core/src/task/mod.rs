@@ -184,12 +184,16 @@ mod kernel {
             }
         }
 
-        /// Ticks of the counter that it has had its core; until now, if it runs.
+        /// Ticks of the counter that the task has had its core; until now, if it runs, on any core.
         #[cfg(programs)]
-        pub fn used_ticks(&self, runs: bool) -> u64 {
-            let used = self.0.used.load(Ordering::Relaxed);
-            let since = self.0.since.load(Ordering::Relaxed);
-            if runs { used + platform().counter().saturating_sub(since) } else { used }
+        pub fn used_ticks(&self) -> u64 {
+            let task = &self.0;
+            task.core.scheduler.with_running(|running| {
+                let used = task.used.load(Ordering::Relaxed);
+                let runs = running.is_some_and(|running| Arc::ptr_eq(running, task));
+                let since = task.since.load(Ordering::Relaxed);
+                if runs { used + platform().counter().saturating_sub(since) } else { used }
+            })
         }
 
         fn is_over(&self) -> bool {

@@ -253,6 +253,12 @@ impl Scheduler {
         self.queue.lock().running().cloned()
     }
 
+    /// Runs `f` with the queue locked, and the running task.
+    #[cfg(programs)]
+    pub(super) fn with_running<R>(&self, f: impl FnOnce(Option<&Arc<Task>>) -> R) -> R {
+        f(self.queue.lock().running())
+    }
+
     /// Runs `f` with the queue locked.
     pub(super) fn with_lock<R>(&self, f: impl FnOnce() -> R) -> R {
         let _queue = self.queue.lock();

@@ -42,6 +42,18 @@ pub fn load_u32(from: u64) -> Result<u32> {
     arch::load_user_u32(from).ok_or(Errno::EFAULT)
 }
 
+/// Copies the beginning of a string: up to its NUL, or up to `N` bytes.
+pub fn read_prefix<const N: usize>(from: u64) -> Result<[u8; N]> {
+    let mut string = [0; N];
+    for (at, byte) in (0..).zip(&mut string) {
+        read_bytes(from.wrapping_add(at), core::slice::from_mut(byte))?;
+        if *byte == 0 {
+            break;
+        }
+    }
+    Ok(string)
+}
+
 /// Copies a string, without its NUL.
 pub fn read_string(from: u64) -> Result<Vec<u8>> {
     let mut string = Vec::new();

@@ -103,6 +103,8 @@ pub enum Object {
     Log(kmsg::Reader),
     /// What switches a core on and off.
     Switch(CoreIndex),
+    /// A thread's name in `/proc`.
+    Name(Arc<UserThread>),
     /// The image's device.
     Special(Box<dyn Special>),
 }
@@ -133,7 +135,7 @@ impl Open {
 
     /// Whether it has a position.
     pub const fn is_seekable(&self) -> bool {
-        matches!(self.object, Object::Node(_) | Object::Text(_))
+        matches!(self.object, Object::Node(_) | Object::Text(_) | Object::Name(_))
     }
 
     /// Reads into the program's memory: at a position, or at the file's own, which moves.
@@ -150,6 +152,7 @@ impl Open {
             Object::Zero | Object::Full => fill(to, size, |_| {})?,
             Object::Random => fill(to, size, random::fill)?,
             Object::Text(text) => copy_part(text, offset, to, size)?,
+            Object::Name(named) => copy_part(&super::proc::name_of(named), offset, to, size)?,
             Object::PipeOut(pipe) => pipe.read(thread, to, size, self.has(O_NONBLOCK))?,
             Object::PipeIn(_) | Object::Switch(_) => return Err(Errno::EBADF),
             Object::Special(device) => device.read(thread, to, size, self.has(O_NONBLOCK))?,
@@ -180,6 +183,13 @@ impl Open {
                     copy::read_bytes(from, &mut word)?;
                 }
                 super::proc::switch_core(*core, word[0])?;
+                Ok(size as u64)
+            }
+            Object::Name(named) => {
+                let mut text = [0; 15];
+                let count = size.min(text.len());
+                copy::read_bytes(from, &mut text[..count])?;
+                named.set_name(thread::name(&text));
                 Ok(size as u64)
             }
             Object::Log(_) => kmsg::write(from, size),
@@ -532,6 +542,11 @@ pub fn open(thread: &UserThread, start: Start, path: &[u8], flags: u32, mode: u3
         && let Some(core) = super::proc::switch(path)
     {
         return Ok(Open::new(Object::Switch(core), O_WRONLY));
+    }
+    if flags & O_ACCMODE != 0
+        && let Some(named) = super::proc::named_thread(thread, path)
+    {
+        return Ok(Open::new(Object::Name(named), flags));
     }
     if let Some(text) = super::proc::text(thread, path) {
         return if flags & O_ACCMODE == 0 {

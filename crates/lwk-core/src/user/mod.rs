@@ -6,7 +6,7 @@
 //! | `processes`, `image` | who started whom; what a process runs, loaded from its file |
 //! | `space` | its memory: regions, tables, physical memory |
 //! | `syscall` | the system calls; [`docs/lwk.md`] lists them with their limits |
-//! | `signal`, `rseq`, `futex`, `files`, `proc` | what several of them share |
+//! | `signal`, `pending`, `rseq`, `futex`, `files`, `proc` | what several of them share |
 //! | `copy` | the only way to a program's memory |
 //! | `kmsg` | the kernel's log, as programs read it |
 //! | `vms` | `/dev/margay`: VMs, for the control task of a primary |
@@ -24,6 +24,7 @@ mod files;
 mod futex;
 mod image;
 mod kmsg;
+mod pending;
 mod proc;
 mod process;
 mod processes;

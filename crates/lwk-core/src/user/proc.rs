@@ -10,7 +10,7 @@ use crate::{
     percore::{self, CoreIndex, PerCore},
     smp::{self, PlugError},
 };
-use alloc::{format, string::String, vec::Vec};
+use alloc::{format, string::String, sync::Arc, vec::Vec};
 use core::fmt::Write as _;
 use memfs::{FileSystem, Start};
 
@@ -105,11 +105,47 @@ fn online() -> String {
     text
 }
 
+/// The thread whose name a file has: `/proc/self/comm`, `/proc/self/task/TID/comm`, `/proc/thread-self/comm`.
+pub fn named_thread(thread: &UserThread, path: &[u8]) -> Option<Arc<UserThread>> {
+    if path == b"/proc/thread-self/comm" {
+        return Some(thread.shared());
+    }
+    let process = thread.process();
+    let name = core::str::from_utf8(own_file(thread, path)?).ok()?;
+    let id = match name.strip_prefix("task/") {
+        Some(rest) => rest.strip_suffix("/comm")?.parse().ok()?,
+        None if name == "comm" => process.id(),
+        None => return None,
+    };
+    process.thread(id)
+}
+
+/// The name that such a file has now.
+pub fn name_of(thread: &UserThread) -> Vec<u8> {
+    let name = thread.name();
+    let mut text: Vec<u8> = name.into_iter().take_while(|byte| *byte != 0).collect();
+    text.push(b'\n');
+    text
+}
+
+/// The rest of a path in the directory of the thread's own process.
+fn own_file<'a>(thread: &UserThread, path: &'a [u8]) -> Option<&'a [u8]> {
+    let rest = path.strip_prefix(b"/proc/")?;
+    if let Some(rest) = rest.strip_prefix(b"self/") {
+        return Some(rest);
+    }
+    let end = rest.iter().position(|byte| *byte == b'/')?;
+    let id: u32 = core::str::from_utf8(&rest[..end]).ok()?.parse().ok()?;
+    (id == thread.process().id()).then_some(&rest[end + 1..])
+}
+
 /// The text of a file that is made when it is opened.
 pub fn text(thread: &UserThread, path: &[u8]) -> Option<Vec<u8>> {
     let process = thread.process();
-    let own = format!("/proc/{}/", process.id());
-    let name = path.strip_prefix(b"/proc/self/").or_else(|| path.strip_prefix(own.as_bytes()));
+    if let Some(named) = named_thread(thread, path) {
+        return Some(name_of(&named));
+    }
+    let name = own_file(thread, path);
     let mut text = String::new();
     match name {
         Some(b"maps") => {
@@ -137,15 +173,12 @@ pub fn text(thread: &UserThread, path: &[u8]) -> Option<Vec<u8>> {
             let _ = writeln!(
                 text,
                 "Name:\t{}\nState:\tR (running)\nTgid:\t{}\nPid:\t{}\nPPid:\t{}\nVmRSS:\t{backed} kB\nThreads:\t{}",
-                process.name(),
+                String::from_utf8_lossy(&process.comm()).trim_end_matches('\0'),
                 process.id(),
                 process.id(),
                 process.parent(),
                 process.threads().len()
             );
-        }
-        Some(b"comm") => {
-            let _ = writeln!(text, "{}", process.name());
         }
         _ if path == b"/proc/interrupts" => {
             let cores = || percore::all().iter().filter(|core| core.takes_tasks());

@@ -143,7 +143,8 @@ impl Process {
         let process = Arc::new(new);
         processes::enter(&process).ok()?;
         processes::set_first(process.id());
-        process.begin(Start::first(entry.get(), sp.get(), cores)).ok()?;
+        let name = thread::name(process.name().as_bytes());
+        process.begin(Start::first(name, entry.get(), sp.get(), cores)).ok()?;
         Some(process)
     }
 
@@ -275,7 +276,10 @@ impl Process {
         drop(gone);
         if last {
             self.finish();
-        } else if let Some(waiter) = &*self.alone.lock() {
+            return;
+        }
+        self.retarget_signals(u64::MAX);
+        if let Some(waiter) = &*self.alone.lock() {
             waiter.wake();
         }
     }
@@ -303,6 +307,11 @@ impl Process {
     /// One of its threads.
     pub fn thread(&self, id: u32) -> Option<Arc<UserThread>> {
         self.threads.lock().iter().find(|thread| thread.id() == id).cloned()
+    }
+
+    /// The name of its first thread, or of the program if that thread has ended.
+    pub fn comm(&self) -> thread::Name {
+        self.thread(self.id).map_or_else(|| thread::name(self.name().as_bytes()), |thread| thread.name())
     }
 
     /// Whether its threads are on their way out.
@@ -414,10 +423,36 @@ impl Process {
         self.how().unwrap_or(End::Exited(0))
     }
 
-    /// Sends a signal to the process: to a thread that takes it, if there is one.
+    /// Sends a signal to the process: any thread may take it that does not block it, or that waits for it, then or later.
+    /// False if there was no room for it in the queue.
     pub fn signal(&self, info: Info) -> bool {
-        let threads = self.threads();
-        let taker = threads.iter().find(|thread| thread.takes(info.number)).or(threads.first());
-        taker.is_none_or(|thread| thread.signal(info))
+        let kept = {
+            // A blocked signal stays pending even if it is ignored now.
+            let blocked = self.threads.lock().iter().all(|thread| thread.is_blocked(info.number));
+            let mut signals = self.signals.lock();
+            if signals.ignores(info.number) && !blocked {
+                return true;
+            }
+            signals.pending.add(info)
+        };
+        // It is pending before anybody is looked for: a thread that begins to wait meanwhile finds it.
+        self.notify_taker(info.number);
+        kept
+    }
+
+    fn notify_taker(&self, number: u32) {
+        let taker = self.threads.lock().iter().find(|thread| thread.takes(number)).cloned();
+        if let Some(taker) = taker {
+            taker.notify_signal();
+        }
+    }
+
+    /// Finds other threads for the pending signals of a set, whose taker blocks them now or has ended.
+    pub fn retarget_signals(&self, set: u64) {
+        let mut pending = self.signals.lock().pending.set() & set;
+        while pending != 0 {
+            self.notify_taker(pending.trailing_zeros() + 1);
+            pending &= pending - 1;
+        }
     }
 }

@@ -6,7 +6,7 @@
 use super::{
     copy,
     errno::{Errno, Result},
-    signal::{Info, SIGSEGV},
+    signal::{Info, SI_KERNEL, SIGSEGV},
     thread::{self, UserThread, work},
 };
 use crate::arch::UserFrame;
@@ -15,8 +15,6 @@ use linux_program::rseq::{self, CriticalSection};
 
 /// Addresses of programs are below.
 const LIMIT: u64 = 1 << 48;
-/// `si_code`: by the kernel.
-const SI_KERNEL: i32 = 0x80;
 
 /// What a thread registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,12 +6,12 @@
 use super::{
     copy,
     errno::{Errno, Result},
+    pending::Pending,
     process::{End, Process},
     report, space,
     thread::{UserThread, work},
 };
 use crate::arch::{self, UserFrame};
-use alloc::vec::Vec;
 use linux_program::vdso;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -28,13 +28,11 @@ pub const SIGSEGV: u32 = 11;
 pub const SIGSTOP: u32 = 19;
 pub const SIGTRAP: u32 = 5;
 /// What a program does to itself: these come first.
-const FAULTS: u64 = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGFPE);
+pub const FAULTS: u64 = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGFPE);
 /// By default, nothing happens: SIGCHLD, SIGCONT, SIGURG, SIGWINCH. Nor does a program stop: SIGTSTP, SIGTTIN, SIGTTOU.
 const IGNORED: [u32; 7] = [17, 18, 20, 21, 22, 23, 28];
 
-/// Signals from here on are queued, each with what its sender says (the kernel's `SIGRTMIN`).
-const REAL_TIME: u32 = 32;
-/// The most signals that wait for a thread: what `RLIMIT_SIGPENDING` says.
+/// The most signals that wait for a thread or a process: what `RLIMIT_SIGPENDING` says.
 pub const MOST_PENDING: usize = 1024;
 
 const SIG_DFL: u64 = 0;
@@ -51,8 +49,9 @@ const SS_DISABLE: i32 = 2;
 /// `MINSIGSTKSZ`.
 const SMALLEST_STACK: u64 = 5120;
 
-/// `si_code`: by `kill`, by `tgkill`.
+/// `si_code`: by `kill`, by `tgkill`, by the kernel.
 pub const SI_USER: i32 = 0;
+pub const SI_KERNEL: i32 = 0x80;
 pub const SI_TKILL: i32 = -6;
 
 /// The bit of a signal in a mask.
@@ -83,16 +82,20 @@ pub struct Action {
     pub mask: u64,
 }
 
-/// What a process does about signals.
+/// A process's signal actions, and the signals that any of its threads may take.
 #[derive(Debug)]
 pub struct ProcessSignals {
     actions: [Action; MOST as usize + 1],
+    pub(super) pending: Pending,
 }
 
 impl ProcessSignals {
     /// The default for all.
     pub const fn new() -> Self {
-        Self { actions: [Action { handler: SIG_DFL, flags: 0, restorer: 0, mask: 0 }; MOST as usize + 1] }
+        Self {
+            actions: [Action { handler: SIG_DFL, flags: 0, restorer: 0, mask: 0 }; MOST as usize + 1],
+            pending: Pending::new(),
+        }
     }
 
     /// Gives an action, and takes another one.
@@ -109,7 +112,7 @@ impl ProcessSignals {
 
     /// The actions of a new process: these, or without handlers.
     pub fn copied(&self, without_handlers: bool) -> Self {
-        let mut copy = Self { actions: self.actions };
+        let mut copy = Self { actions: self.actions, pending: Pending::new() };
         if without_handlers {
             copy.forget_handlers();
         }
@@ -130,7 +133,7 @@ impl ProcessSignals {
         action.handler == SIG_IGN || action.flags & SA_NOCLDWAIT != 0
     }
 
-    fn ignores(&self, number: u32) -> bool {
+    pub(super) fn ignores(&self, number: u32) -> bool {
         match self.actions[number as usize].handler {
             SIG_IGN => true,
             SIG_DFL => IGNORED.contains(&number),
@@ -157,28 +160,21 @@ pub struct ThreadSignals {
     pub mask: u64,
     /// The mask that comes back after a handler (`rt_sigsuspend`).
     saved_mask: Option<u64>,
-    pending: Vec<Info>,
+    /// The signals that `rt_sigtimedwait` waits for, blocked or not.
+    pub(super) awaited: u64,
+    pending: Pending,
     stack: AltStack,
 }
 
 impl ThreadSignals {
     /// With a mask, and nothing pending.
     pub const fn new(mask: u64) -> Self {
-        Self { mask, saved_mask: None, pending: Vec::new(), stack: NO_STACK }
+        Self { mask, saved_mask: None, awaited: 0, pending: Pending::new(), stack: NO_STACK }
     }
 
-    /// What is pending, as a mask.
+    /// The signals that are pending for this thread alone, as a mask.
     pub fn pending(&self) -> u64 {
-        self.pending.iter().fold(0, |mask, info| mask | bit(info.number))
-    }
-
-    fn deliverable(&self) -> bool {
-        self.pending() & !self.mask != 0
-    }
-
-    /// Takes one that is not blocked.
-    fn take(&mut self) -> Option<Info> {
-        self.take_of(!self.mask)
+        self.pending.set()
     }
 
     /// As with a new program: what is pending and the mask stay, the stack is gone.
@@ -186,34 +182,17 @@ impl ThreadSignals {
         (self.saved_mask, self.stack) = (None, NO_STACK);
     }
 
-    /// Takes one of a set, blocked or not (`rt_sigtimedwait`): faults before others, then by number; of one number, the
-    /// first that was sent.
-    pub fn take_of(&mut self, set: u64) -> Option<Info> {
-        let mut first: Option<(u32, usize)> = None;
-        for (at, info) in self.pending.iter().enumerate().filter(|(_, info)| bit(info.number) & set != 0) {
-            let order = if bit(info.number) & FAULTS != 0 { 0 } else { info.number };
-            if first.is_none_or(|(before, _)| order < before) {
-                first = Some((order, at));
-            }
-        }
-        first.map(|(_, at)| self.pending.remove(at))
-    }
-
-    /// Keeps one, unless it is known already; a real-time signal is kept each time. False: there is no room for that.
-    fn keep(&mut self, info: Info) -> bool {
-        let known = self.pending() & bit(info.number) != 0;
-        let queued = info.number >= REAL_TIME;
-        if known && (!queued || self.pending.len() >= MOST_PENDING) {
-            return !queued;
-        }
-        self.pending.push(info);
-        true
-    }
-
     /// The mask to wait with, until a handler has run.
     pub fn suspend(&mut self, mask: u64) {
         self.saved_mask = Some(self.mask);
         self.mask = mask & !UNBLOCKABLE;
+    }
+
+    /// Ends [`suspend`](Self::suspend) if no handler is to run.
+    fn resume(&mut self) {
+        if let Some(mask) = self.saved_mask.take() {
+            self.mask = mask;
+        }
     }
 
     fn on_stack(&self, sp: u64) -> bool {
@@ -249,9 +228,33 @@ impl ThreadSignals {
 pub const UNBLOCKABLE: u64 = bit(SIGKILL) | bit(SIGSTOP);
 
 impl UserThread {
-    /// Whether a signal would be delivered here now.
+    /// Whether this thread would take a signal now, because it does not block it or waits for it.
     pub fn takes(&self, number: u32) -> bool {
-        self.signals.lock().mask & bit(number) == 0
+        let signals = self.signals.lock();
+        (!signals.mask | signals.awaited) & bit(number) != 0
+    }
+
+    /// Whether this thread blocks a signal.
+    pub fn is_blocked(&self, number: u32) -> bool {
+        self.signals.lock().mask & bit(number) != 0
+    }
+
+    /// The signals that are pending for this thread or its process, as a mask.
+    pub fn pending_signals(&self) -> u64 {
+        let own = self.signals.lock().pending();
+        own | self.process().signals.lock().pending.set()
+    }
+
+    /// Whether a pending signal is not blocked.
+    pub fn has_deliverable(&self) -> bool {
+        let pending = self.pending_signals();
+        pending & !self.signals.lock().mask != 0
+    }
+
+    /// Takes a pending signal of a set, blocked or not: the thread's own before the process's.
+    pub fn take_signal(&self, set: u64) -> Option<Info> {
+        let own = self.signals.lock().pending.take(set);
+        own.or_else(|| self.process().signals.lock().pending.take(set))
     }
 
     /// Sends a signal to this thread. False if there was no room for it in the queue.
@@ -259,15 +262,20 @@ impl UserThread {
         let ignored = self.process().signals.lock().ignores(info.number);
         let (kept, wakes) = {
             let mut signals = self.signals.lock();
-            let blocked = signals.mask & bit(info.number) != 0;
-            let kept = ignored && !blocked || signals.keep(info);
-            (kept, signals.deliverable() || blocked)
+            let takes = (!signals.mask | signals.awaited) & bit(info.number) != 0;
+            let discarded = ignored && signals.mask & bit(info.number) == 0;
+            (discarded || signals.pending.add(info), takes && !discarded)
         };
         if wakes {
-            self.add_work(work::SIGNAL);
-            self.kick();
+            self.notify_signal();
         }
         kept
+    }
+
+    /// Makes the thread look for signals, wherever it is.
+    pub fn notify_signal(&self) {
+        self.add_work(work::SIGNAL);
+        self.kick();
     }
 
     /// A fault of the program itself: it gets the signal now, or ends.
@@ -278,20 +286,34 @@ impl UserThread {
             self.process().signals.lock().actions[info.number as usize].handler = SIG_DFL;
             self.signals.lock().mask &= !bit(info.number);
         }
-        self.signals.lock().pending.push(info);
+        self.signals.lock().pending.add_fault(info);
         self.add_work(work::SIGNAL);
     }
 
-    /// Changes the mask.
+    /// Changes the mask. Signals of the process that this thread blocks from now on go to another thread.
     pub fn set_mask(&self, mask: u64) {
-        let deliverable = {
-            let mut signals = self.signals.lock();
-            signals.mask = mask & !UNBLOCKABLE;
-            signals.deliverable()
-        };
-        if deliverable {
+        let mask = mask & !UNBLOCKABLE;
+        let before = core::mem::replace(&mut self.signals.lock().mask, mask);
+        if self.has_deliverable() {
             self.add_work(work::SIGNAL);
         }
+        if mask & !before != 0 {
+            self.process().retarget_signals(mask & !before);
+        }
+    }
+
+    /// Waits with another mask: `wait` with it, and the old one again unless a handler is to run.
+    pub fn with_mask<R>(&self, mask: Option<u64>, wait: impl FnOnce() -> Result<R>) -> Result<R> {
+        let Some(mask) = mask else { return wait() };
+        self.signals.lock().suspend(mask);
+        if self.has_deliverable() {
+            self.add_work(work::SIGNAL);
+        }
+        let result = wait();
+        if !matches!(result, Err(Errno::EINTR | Errno::RESTART)) {
+            self.signals.lock().resume();
+        }
+        result
     }
 }
 
@@ -305,7 +327,8 @@ pub fn deliver(thread: &UserThread, frame: &mut UserFrame) {
     };
     let mut first = true;
     loop {
-        let Some(info) = thread.signals.lock().take() else { break };
+        let allowed = !thread.signals.lock().mask;
+        let Some(info) = thread.take_signal(allowed) else { break };
         let action = {
             let mut signals = thread.process().signals.lock();
             let action = signals.actions[info.number as usize];
@@ -345,10 +368,7 @@ pub fn deliver(thread: &UserThread, frame: &mut UserFrame) {
             again(frame);
         }
         // Nothing was delivered: a mask that was only for the wait comes back.
-        let mut signals = thread.signals.lock();
-        if let Some(mask) = signals.saved_mask.take() {
-            signals.mask = mask;
-        }
+        thread.signals.lock().resume();
     }
 }
 

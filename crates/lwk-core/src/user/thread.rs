@@ -62,6 +62,8 @@ pub struct UserThread {
     /// The thread's alone, and of the switches of its task.
     state: UnsafeCell<UserState>,
     handle: IrqMutex<Option<Handle>>,
+    /// Its name, as `prctl` and `/proc` have it.
+    name: IrqMutex<Name>,
     /// Where it may run.
     cores: IrqMutex<CoreSet>,
     core: AtomicU32,
@@ -95,6 +97,18 @@ impl fmt::Debug for UserThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "UserThread({} of {:?})", self.id(), self.process)
     }
+}
+
+/// The name of a thread: up to 15 bytes, and NUL (Linux' `TASK_COMM_LEN`).
+pub type Name = [u8; 16];
+
+/// A name, cut to what fits.
+pub fn name(text: &[u8]) -> Name {
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+    let mut name = [0; 16];
+    let count = text.len().min(15);
+    name[..count].copy_from_slice(&text[..count]);
+    name
 }
 
 /// Cores, by their index.
@@ -140,6 +154,8 @@ pub struct Start {
     pub state: UserState,
     /// Its signal mask.
     pub mask: u64,
+    /// Its name.
+    pub name: Name,
     /// Where it may run.
     pub cores: CoreSet,
     /// See [`UserThread::clear_at_end`].
@@ -148,8 +164,8 @@ pub struct Start {
 
 impl Start {
     /// A program's first thread.
-    pub fn first(pc: u64, sp: u64, cores: CoreSet) -> Self {
-        Self { frame: UserFrame::new(pc, sp), state: Self::state(0), mask: 0, cores, clear_at_end: 0 }
+    pub fn first(name: Name, pc: u64, sp: u64, cores: CoreSet) -> Self {
+        Self { frame: UserFrame::new(pc, sp), state: Self::state(0), mask: 0, name, cores, clear_at_end: 0 }
     }
 
     /// FP/SIMD registers and thread pointer of a new program.
@@ -161,7 +177,7 @@ impl Start {
 impl UserThread {
     /// Makes a thread of a process and lets it run. `None` if no core takes it, or the process is ending.
     pub fn start(process: &Arc<Process>, id: u32, start: Start) -> Option<Arc<Self>> {
-        let Start { frame, mut state, mask, cores, clear_at_end } = start;
+        let Start { frame, mut state, mask, name, cores, clear_at_end } = start;
         state.tables = process.tables();
         let core = least_loaded(&cores)?;
         let thread = Arc::new(Self {
@@ -170,6 +186,7 @@ impl UserThread {
             process: process.clone(),
             state: UnsafeCell::new(state),
             handle: IrqMutex::new(None),
+            name: IrqMutex::new(name),
             cores: IrqMutex::new(cores),
             core: AtomicU32::new(u32::from(core.0)),
             clear_at_end: AtomicU64::new(clear_at_end),
@@ -234,7 +251,7 @@ impl UserThread {
         // SAFETY: from here on the task has no program: there is nothing to save or restore.
         unsafe { task::set_user(core::ptr::null_mut(), core::ptr::null()) };
         arch::restore_interrupts(masked);
-        let used = task::current().used_ticks(true);
+        let used = task::current().used_ticks();
         self.used_before.fetch_add(used, Ordering::Relaxed);
         *self.handle.lock() = None;
         let core = CoreIndex(self.core.load(Ordering::Relaxed) as u16);
@@ -320,6 +337,7 @@ impl UserThread {
     /// Begins another program, in the address space with these tables: the only thread of its process.
     pub fn begin_again(&self, frame: &mut UserFrame, entry: u64, sp: u64) {
         self.id.store(self.process.id(), Ordering::Relaxed);
+        self.set_name(name(self.process.name().as_bytes()));
         self.clear_at_end.store(0, Ordering::Relaxed);
         self.robust.store(0, Ordering::Relaxed);
         self.rseq.forget();
@@ -334,6 +352,16 @@ impl UserThread {
             arch::restore_user(self.state.get());
         }
         arch::restore_interrupts(masked);
+    }
+
+    /// Its name.
+    pub fn name(&self) -> Name {
+        *self.name.lock()
+    }
+
+    /// Gives it another name.
+    pub fn set_name(&self, name: Name) {
+        *self.name.lock() = name;
     }
 
     /// Whether it is on its way out.
@@ -416,7 +444,8 @@ impl UserThread {
 
     /// Whether a wait is to be given up.
     pub fn is_interrupted(&self) -> bool {
-        self.work.load(Ordering::Acquire) & (work::SIGNAL | work::EXIT | work::LEAVE) != 0
+        let work = self.work.load(Ordering::Acquire) & (work::SIGNAL | work::EXIT | work::LEAVE);
+        work != 0 && (work != work::SIGNAL || self.has_deliverable())
     }
 
     /// Wakes it from [`park`](Self::park).
@@ -438,9 +467,8 @@ impl UserThread {
 
     /// Ticks of the counter that it has had a core.
     pub fn used_ticks(&self) -> u64 {
-        let running = self.core() == percore::this().index();
         let handle = self.handle.lock().clone();
-        handle.map_or(0, |handle| handle.used_ticks(running)) + self.used_before.load(Ordering::Relaxed)
+        handle.map_or(0, |handle| handle.used_ticks()) + self.used_before.load(Ordering::Relaxed)
     }
 
     /// Saves the program's FP/SIMD registers and gives a copy.

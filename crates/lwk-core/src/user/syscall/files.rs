@@ -225,7 +225,7 @@ fn of_object(object: &Object) -> LinuxStat {
         Object::Console => LinuxStat { special: 0x105, block_size: 1024, ..other(CHARACTER | 0o620, 0) },
         Object::Null | Object::Zero | Object::Full | Object::Random => other(CHARACTER | 0o666, 0),
         Object::Special(_) | Object::Log(_) => other(CHARACTER | 0o600, 0),
-        Object::Switch(_) => other(REGULAR | 0o644, 4096),
+        Object::Switch(_) | Object::Name(_) => other(REGULAR | 0o644, 4096),
         Object::Text(text) => other(REGULAR | 0o444, text.len() as u64),
         Object::PipeIn(_) | Object::PipeOut(_) => other(FIFO | 0o600, 0),
     }
@@ -564,45 +564,4 @@ pub fn chdir(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
 pub fn umask(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let old = thread.process().umask.swap(frame.x[0] as u32 & 0o777, Ordering::Relaxed);
     Ok(u64::from(old))
-}
-
-pub fn ppoll(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
-    const POLLNVAL: u16 = 32;
-    /// What is told whether it was asked for or not: errors and hang-ups.
-    const ALWAYS: u16 = 8 | 16 | POLLNVAL;
-    let [list, count, timeout, ..] = frame.x;
-    if count > files::MOST_OPEN as u64 {
-        return Err(Errno::EINVAL);
-    }
-    let mut entries: Vec<(u32, u16)> = Vec::new();
-    for index in 0..count {
-        let [file, events] = copy::read::<[u32; 2]>(list.wrapping_add(index * 8))?;
-        entries.push((file, events as u16));
-    }
-    let deadline = if timeout == 0 { None } else { Some(super::time::deadline_after(timeout)?) };
-    let look = || {
-        let mut found = Vec::new();
-        for (index, (file, events)) in entries.iter().enumerate() {
-            if (*file as i32) < 0 {
-                continue;
-            }
-            let ready = open_file(thread, u64::from(*file)).map_or(POLLNVAL, |open| open.ready());
-            let told = ready & (events | ALWAYS);
-            if told != 0 {
-                found.push((index, told));
-            }
-        }
-        Ok((!found.is_empty()).then_some(found))
-    };
-    let found = files::wait_until(thread, deadline, look).map_err(|error| match error {
-        Errno::RESTART => thread.ended_wait(),
-        other => other,
-    })?;
-    let found = found.unwrap_or_default();
-    for (index, (file, events)) in entries.iter().enumerate() {
-        let told = found.iter().find(|(at, _)| *at == index).map_or(0, |(_, told)| *told);
-        let word = u32::from(*events) | u32::from(told) << 16;
-        copy::write(list.wrapping_add(index as u64 * 8), &[*file, word])?;
-    }
-    Ok(found.len() as u64)
 }

@@ -7,7 +7,7 @@ use crate::{
         copy,
         errno::{Errno, Result},
         files, image, process, random, signal,
-        thread::UserThread,
+        thread::{self, UserThread},
     },
 };
 
@@ -21,7 +21,6 @@ const RLIMIT_NOFILE: u64 = 7;
 const RLIMIT_SIGPENDING: u64 = 11;
 const PR_SET_NAME: u64 = 15;
 const PR_GET_NAME: u64 = 16;
-const PR_SET_VMA: u64 = 0x5356_4d41;
 /// The most bytes of one `getrandom`, as Linux.
 const MOST_RANDOM: u64 = (32 << 20) - 1;
 
@@ -116,16 +115,12 @@ pub fn sysinfo(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
 
 pub fn prctl(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     match frame.x[0] {
-        PR_SET_NAME | PR_SET_VMA => Ok(0),
-        PR_GET_NAME => {
-            let mut name = [0; 16];
-            let own = thread.process().name();
-            let own = own.as_bytes();
-            let count = own.len().min(15);
-            name[..count].copy_from_slice(&own[..count]);
-            copy::write_bytes(frame.x[1], &name)?;
+        PR_SET_NAME => {
+            let name = copy::read_prefix::<15>(frame.x[1])?;
+            thread.set_name(thread::name(&name));
             Ok(0)
         }
+        PR_GET_NAME => copy::write(frame.x[1], &thread.name()).map(|()| 0),
         _ => Err(Errno::EINVAL),
     }
 }

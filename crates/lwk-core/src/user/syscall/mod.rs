@@ -9,6 +9,7 @@ mod identity;
 mod memory;
 mod physical;
 mod policies;
+mod poll;
 mod processes;
 mod signals;
 mod threads;
@@ -96,7 +97,8 @@ static LWK_SYSTEM_CALLS: [RawCall; NUMBERS] = table! {
     getcwd => files::getcwd,
     chdir => files::chdir,
     umask => files::umask,
-    ppoll => files::ppoll,
+    ppoll => poll::ppoll,
+    pselect6 => poll::pselect6,
     // Time.
     clock_gettime => time::clock_gettime,
     clock_getres => time::clock_getres,

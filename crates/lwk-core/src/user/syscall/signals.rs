@@ -16,7 +16,7 @@ use crate::{
 /// Bytes of a `sigset_t` of the kernel's interface.
 const SET: u64 = 8;
 
-fn check_set(size: u64) -> Result<()> {
+pub(super) fn check_set(size: u64) -> Result<()> {
     if size == SET { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
@@ -55,10 +55,7 @@ pub fn rt_sigreturn(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
 
 pub fn rt_sigpending(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     check_set(frame.x[1])?;
-    let pending = {
-        let signals = thread.signals.lock();
-        signals.pending() & signals.mask
-    };
+    let pending = thread.pending_signals() & thread.signals.lock().mask;
     copy::write(frame.x[0], &pending)?;
     Ok(0)
 }
@@ -66,19 +63,12 @@ pub fn rt_sigpending(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> 
 pub fn rt_sigsuspend(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     check_set(frame.x[1])?;
     let mask = copy::read::<u64>(frame.x[0])?;
-    thread.signals.lock().suspend(mask);
-    let pending = |thread: &UserThread| {
-        let signals = thread.signals.lock();
-        signals.pending() & !signals.mask != 0
-    };
-    while !pending(thread) && !thread.process().is_ending() {
-        if thread.leaves() {
-            return Err(thread.ended_wait());
+    thread.with_mask(Some(mask), || {
+        while !thread.is_interrupted() {
+            crate::user::thread::park(None);
         }
-        crate::user::thread::park(None);
-    }
-    thread.add_work(crate::user::thread::work::SIGNAL);
-    Err(Errno::EINTR)
+        Err(thread.ended_wait())
+    })
 }
 
 pub fn rt_sigtimedwait(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
@@ -86,24 +76,22 @@ pub fn rt_sigtimedwait(thread: &UserThread, frame: &mut UserFrame) -> Result<u64
     check_set(size)?;
     let set = copy::read::<u64>(set)? & !UNBLOCKABLE;
     let deadline = if timeout == 0 { None } else { Some(super::time::deadline_after(timeout)?) };
-    loop {
-        let taken = thread.signals.lock().take_of(set);
-        if let Some(taken) = taken {
-            if info != 0 {
-                copy::write(info, &SigInfo::from(&taken))?;
-            }
-            return Ok(u64::from(taken.number));
+    // Known to senders before the queues are looked at, so that no signal is missed in between.
+    thread.signals.lock().awaited = set;
+    let taken = loop {
+        if let Some(taken) = thread.take_signal(set) {
+            break Ok(taken);
         }
-        if thread.process().is_ending() {
-            return Err(Errno::EINTR);
-        }
-        if thread.leaves() {
-            return Err(thread.ended_wait());
+        if thread.is_interrupted() {
+            break Err(thread.ended_wait());
         }
         if !crate::user::thread::park(deadline) {
-            return Err(Errno::EAGAIN);
+            break Err(Errno::EAGAIN);
         }
-    }
+    };
+    thread.signals.lock().awaited = 0;
+    let taken = taken?;
+    copy::write_if(info, &SigInfo::from(&taken)).map(|()| u64::from(taken.number))
 }
 
 pub fn sigaltstack(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {

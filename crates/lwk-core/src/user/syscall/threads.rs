@@ -81,6 +81,7 @@ fn clone_any(thread: &UserThread, frame: &UserFrame, request: &Request) -> Resul
         frame: child,
         state,
         mask: thread.signals.lock().mask,
+        name: thread.name(),
         cores: thread.cores(),
         clear_at_end: if has(CLONE_CHILD_CLEARTID) { request.child_tid } else { 0 },
     };
