@@ -45,6 +45,8 @@ pub enum Purpose {
     Stack,
     /// From `mmap`.
     Anonymous,
+    /// A private mapping of a file, by its number among the files that the owner has mapped.
+    File(u32),
     /// Physical memory that was asked for as such: its pages belong to something else than the region.
     Physical,
     /// The kernel's clock and vDSO, which stay as they are.

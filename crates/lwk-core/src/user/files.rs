@@ -127,7 +127,8 @@ impl Open {
         self.flags.load(Ordering::Relaxed) & flag != 0
     }
 
-    fn may(&self, write: bool) -> Result<()> {
+    /// Whether the descriptor's access mode allows to read, or to write: `EBADF` if not.
+    pub fn may(&self, write: bool) -> Result<()> {
         let mode = self.flags.load(Ordering::Relaxed) & O_ACCMODE;
         let allowed = mode == O_RDWR || (mode == O_WRONLY) == write;
         if allowed { Ok(()) } else { Err(Errno::EBADF) }
@@ -245,6 +246,22 @@ fn copy_part(bytes: &[u8], offset: u64, to: u64, size: usize) -> Result<u64> {
     let count = rest.len().min(size);
     copy::write_bytes(to, &rest[..count])?;
     Ok(count as u64)
+}
+
+/// Whether it is a regular file.
+pub fn is_file(node: NodeId) -> bool {
+    with_files(|files| files.kind(node)) == Kind::File
+}
+
+/// Copies from a file of the file system; how many bytes there were.
+pub fn read_node(node: NodeId, offset: u64, to: &mut [u8]) -> Result<usize> {
+    with_files(|files| {
+        let bytes = files.bytes(node).map_err(|_| Errno::ENODEV)?;
+        let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
+        let count = rest.len().min(to.len());
+        to[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    })
 }
 
 fn fill(to: u64, size: usize, make: impl Fn(&mut [u8])) -> Result<u64> {

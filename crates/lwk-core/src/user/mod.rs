@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `process`, `thread` | address space and files of a program; its threads, each a kernel task of one core |
 //! | `processes`, `image` | who started whom; what a process runs, loaded from its file |
-//! | `space` | its memory: regions, tables, physical memory |
+//! | `space`, `mapped_files` | its memory: regions, tables, physical memory; the files that it maps |
 //! | `syscall` | the system calls; [`docs/lwk.md`] lists them with their limits |
 //! | `signal`, `pending`, `rseq`, `futex`, `files`, `proc` | what several of them share |
 //! | `copy` | the only way to a program's memory |
@@ -24,6 +24,7 @@ mod files;
 mod futex;
 mod image;
 mod kmsg;
+mod mapped_files;
 mod pending;
 mod proc;
 mod process;

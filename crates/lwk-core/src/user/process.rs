@@ -253,6 +253,10 @@ impl Process {
         let mut space = space.lock();
         let result = f(&mut space);
         self.most_backed.fetch_max(space.backed(), Ordering::Relaxed);
+        // Files are closed without the lock.
+        let unused = space.files.take_unused();
+        drop(space);
+        drop(unused);
         result
     }
 

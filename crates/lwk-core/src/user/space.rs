@@ -4,7 +4,10 @@
 //! Only what asks to be lazy (`MAP_NORESERVE`) gets its memory where it is touched. What nobody
 //! may read has none until it is made readable, so that reserved ranges cost nothing.
 
-use super::errno::{Errno, Result};
+use super::{
+    errno::{Errno, Result},
+    mapped_files::{FilePart, MappedFiles},
+};
 use crate::{
     arch,
     memory::{self, Phys},
@@ -33,7 +36,7 @@ pub const STACK_TOP: UserAddr = UserAddr::new(0x7fff_0000_0000);
 /// Where the kernel's clock and vDSO are.
 pub const VDSO: UserAddr = UserAddr::new(0x7fff_4000_0000);
 /// One past the last address.
-const END: UserAddr = UserAddr::new(1 << 47);
+pub const END: UserAddr = UserAddr::new(1 << 47);
 /// How many pages are invalidated one by one.
 const FEW: u64 = 16;
 
@@ -148,13 +151,15 @@ struct Piece {
 
 /// A process's memory.
 pub struct Space {
-    regions: AddressSpace,
+    pub(super) regions: AddressSpace,
     tables: RootTable<El1And0, UserTables>,
     /// Given back after the tables are gone.
     number: Number,
     heap: UserRange,
     /// Bytes of physical memory.
     backed: u64,
+    /// Files that regions are private mappings of.
+    pub(super) files: MappedFiles,
 }
 
 impl fmt::Debug for Space {
@@ -180,7 +185,14 @@ impl Space {
         let number = Number::new()?;
         let tables = RootTable::with_va_range(UserTables::default(), 0, El1And0, VaRange::Lower);
         let regions = AddressSpace::new(range(LOWEST, END), MAPPINGS);
-        Some(Self { regions, tables, number, heap: range(LOWEST, LOWEST), backed: 0 })
+        Some(Self {
+            regions,
+            tables,
+            number,
+            heap: range(LOWEST, LOWEST),
+            backed: 0,
+            files: MappedFiles::default(),
+        })
     }
 
     /// The value of `TTBR0_EL1`.
@@ -378,6 +390,7 @@ impl Space {
         self.split_block(gone.end);
         for region in self.regions.remove(gone)? {
             self.release(&region);
+            self.release_file(region.purpose);
         }
         Ok(())
     }
@@ -421,22 +434,47 @@ impl Space {
         Ok(())
     }
 
-    /// Forgets the contents of a range: it reads as zero afterwards.
-    pub fn forget(&mut self, range: UserRange) -> Result<()> {
+    /// Discards the contents of a range: it reads as zero afterwards. Returns the parts of it that are private mappings of
+    /// files, whose contents are to be read again.
+    pub fn discard(&mut self, range: UserRange) -> Result<Vec<FilePart>> {
         let others = [Purpose::Physical, Purpose::Kernel];
         if self.regions.overlapping(range).any(|region| others.contains(&region.purpose)) {
             return Err(Errno::EINVAL);
         }
+        let parts = self.file_parts(range)?;
         for piece in self.pieces(range) {
             // SAFETY: the memory is this space's; programs see their bytes change, as they asked.
             unsafe { arch::zero_pages(piece.phys.linear(), piece.range.len() as usize) };
         }
+        Ok(parts)
+    }
+
+    /// Gives memory to what is lazy in a range.
+    pub fn populate(&mut self, within: UserRange) -> Result<()> {
+        let lazy = |region: &&Region| region.lazy && region.access != NO_ACCESS;
+        let parts: Vec<Region> = self.regions.overlapping(within).filter(lazy).copied().collect();
+        for region in parts {
+            let part = range(within.start.max(region.range.start), within.end.min(region.range.end));
+            self.back(part, region.access)?;
+        }
         Ok(())
+    }
+
+    /// Whether all of a range is mapped.
+    pub fn is_mapped(&self, within: UserRange) -> bool {
+        let mut at = within.start;
+        for region in self.regions.overlapping(within) {
+            if region.range.start > at {
+                return false;
+            }
+            at = region.range.end;
+        }
+        at >= within.end
     }
 
     /// Moves a region's memory to another place, without copying: what `mremap` does. The new place is free, the old one
     /// a part of a region.
-    pub fn move_memory(&mut self, from: UserRange, to: UserAddr) -> Result<()> {
+    pub fn move_memory(&mut self, from: UserRange, to: UserAddr, purpose: Purpose) -> Result<()> {
         let region = *self.regions.find(from.start).ok_or(Errno::EFAULT)?;
         let target = range(to, to.checked_add(from.len()).ok_or(Errno::EINVAL)?);
         if !region.range.covers(from) {
@@ -444,7 +482,7 @@ impl Space {
         }
         self.split_block(from.start);
         self.split_block(from.end);
-        self.regions.insert(Region { range: target, ..region })?;
+        self.regions.insert(Region { range: target, purpose, ..region })?;
         if let Err(error) = self.regions.remove(from) {
             let _ = self.regions.remove(target);
             return Err(error.into());
@@ -460,6 +498,7 @@ impl Space {
             self.write_entries(at, piece.phys, attributes(region.access));
         }
         arch::table_written();
+        self.release_file(region.purpose);
         Ok(())
     }
 

@@ -59,9 +59,10 @@ static LWK_SYSTEM_CALLS: [RawCall; NUMBERS] = table! {
     mremap => memory::mremap,
     madvise => memory::madvise,
     membarrier => memory::membarrier,
-    mlock => memory::pinned,
-    mlock2 => memory::pinned,
-    munlock => memory::pinned,
+    mlock => memory::mlock,
+    mlock2 => memory::mlock2,
+    munlock => memory::munlock,
+    msync => memory::msync,
     mlockall => memory::pinned,
     munlockall => memory::pinned,
     // Files.
