@@ -23,6 +23,7 @@ mod serial;
 mod setup;
 mod step;
 mod table;
+mod terminal;
 mod test;
 mod toolchain;
 mod tree;

@@ -4,6 +4,7 @@ use crate::{
     board::{Board, Gic},
     serial,
     setup::QEMU,
+    terminal,
 };
 use anyhow::{Context, Result, anyhow};
 use std::{
@@ -42,6 +43,8 @@ pub struct Machine {
     pub firmware: Option<PathBuf>,
     /// QEMU's `-cpu`.
     pub cpu: String,
+    /// Arguments for devices besides those of the machine.
+    pub devices: Vec<String>,
     /// An SD card's image.
     pub card: Option<PathBuf>,
     /// What a second serial line is told when it listens, if there is to be one.
@@ -95,6 +98,7 @@ impl Machine {
             gic: board.machine.gic,
             firmware: None,
             cpu: board.machine.cpu.into(),
+            devices: Vec::new(),
             card: None,
             second_serial: None,
             terminal: None,
@@ -156,7 +160,7 @@ impl Machine {
 
     fn command(&self) -> Command {
         let mut qemu = self.hardware("");
-        qemu.arg("-no-reboot");
+        qemu.arg("-no-reboot").args(&self.devices);
         if let Some(firmware) = &self.firmware {
             // What QEMU does with a kernel is the firmware's business then.
             qemu.arg("-bios").arg(firmware).args(["-semihosting-config", "enable=on,target=native"]);
@@ -195,7 +199,16 @@ impl Machine {
     pub fn attend(&self) -> Result<()> {
         let mut command = self.command();
         command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
-        let status = command.status().with_context(|| format!("cannot start {QEMU}"))?;
+        if let Some(log) = &self.terminal {
+            // Not what an earlier machine has said.
+            let _ = std::fs::remove_file(log);
+        }
+        let mut child = command.spawn().with_context(|| format!("cannot start {QEMU}"))?;
+        let status = match &self.terminal {
+            Some(log) => terminal::attend(&mut child, log),
+            None => child.wait(),
+        };
+        let status = status.with_context(|| format!("lost sight of {QEMU}"))?;
         anyhow::ensure!(status.success(), "{QEMU} ended with {status}");
         Ok(())
     }

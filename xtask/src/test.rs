@@ -302,6 +302,7 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
         machine.tree = Some(path);
     }
     let mut watcher = scenario.expect.watcher();
+    machine.devices.clone_from(&scenario.devices);
     if scenario.second_serial {
         let dialogue = if scenario.linux && scenario.dialogue.is_empty() {
             linux::dialogue()

@@ -47,6 +47,8 @@ pub struct Scenario {
     pub card: bool,
     /// Whether the machine has a second serial line; what it says is told with `[uart1] ` before it.
     pub second_serial: bool,
+    /// QEMU's arguments for more devices.
+    pub devices: Vec<String>,
     /// What it is told there, each when something has been said.
     pub dialogue: serial::Dialogue,
     /// The native kernel's command line.
@@ -112,6 +114,7 @@ impl Default for Scenario {
             linux: false,
             card: false,
             second_serial: false,
+            devices: Vec::new(),
             dialogue: serial::Dialogue::new(),
             bootargs: String::new(),
             timeout: 60,
