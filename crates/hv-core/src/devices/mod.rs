@@ -7,11 +7,7 @@
 mod references;
 pub(crate) mod subset;
 
-use crate::{
-    console::Text,
-    plan::Region,
-    report::{self},
-};
+use crate::{console::Text, plan::Region, report};
 use alloc::vec::Vec;
 use core::fmt;
 use hv_abi::layout::PAGE;
@@ -87,15 +83,14 @@ impl<'a> Devices<'a> {
             let has = |node: &devtree::Node<'_>| node.name().as_bytes() == name;
             if !self.subset.nodes.iter().any(|entry| entry.is_kept() && has(&entry.node)) {
                 report::fatal(format_args!(
-                    "margay,grant-devices of {}: {} is no device, or not this machine's, or disabled, or the hypervisor's, or it refers to, \
-                     or shares a page with, a device that is kept back",
+                    "margay,grant-devices of {}: {} is not there, disabled, in use, or needs what is kept back",
                     Text(vm),
                     Text(core::str::from_utf8(name).unwrap_or("?"))
                 ));
             }
         }
         crate::console::info!(
-            "devices kept back from {}:{}; margay,grant-devices = \"NAME\", … in its manifest node grants them",
+            "devices kept back from {}:{}; its manifest's margay,grant-devices names those to grant",
             Text(vm),
             KeptBack(&self.subset)
         );

@@ -73,18 +73,24 @@ pub(crate) struct Subset<'a> {
 }
 
 /// The first string of `compatible`.
+#[inline(never)]
 fn kind_of<'a>(node: &Node<'a>) -> Option<&'a [u8]> {
     node.value("compatible").and_then(|strings| strings.split(|byte| *byte == 0).next())
 }
 
 /// Whether a string of `compatible` is one of these.
+#[inline(never)]
 fn is_compatible(node: &Node<'_>, kinds: &[&[&str]]) -> bool {
     let strings = node.value("compatible").unwrap_or_default();
-    strings
-        .split(|byte| *byte == 0)
-        .any(|string| kinds.iter().copied().flatten().any(|kind| kind.as_bytes() == string))
+    for kind in kinds.iter().copied().flatten() {
+        if strings.split(|byte| *byte == 0).any(|string| string == kind.as_bytes()) {
+            return true;
+        }
+    }
+    false
 }
 
+#[inline(never)]
 fn phandle(node: &Node<'_>) -> u32 {
     let value = node.value("phandle").or_else(|| node.value("linux,phandle"));
     value.and_then(|value| value.first_chunk()).map_or(0, |cell| u32::from_be_bytes(*cell))
