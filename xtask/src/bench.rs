@@ -4,6 +4,7 @@
 //! path that grows is a regression, not noise.
 
 use crate::{
+    artefacts,
     board::{self, Board},
     build,
     bundle::Spec,
@@ -91,7 +92,9 @@ pub fn verb(args: &Args) -> Result<()> {
     let board = board::find(&args.board)?;
     let toolchain = setup::ensure_toolchain()?;
     setup::ensure_qemu()?;
+    let lock = artefacts::lock()?;
     build::images(board, &toolchain, &[])?;
+    artefacts::freeze(lock, &[board.name])?;
     let measured = measure_all(board, &toolchain)?;
     println!("\n{}", report(&measured));
     println!(

@@ -1,8 +1,11 @@
 //! The boards that exist.
 
-use crate::paths;
-use anyhow::{Result, anyhow};
+use crate::{bundle::parse_size, paths};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::path::PathBuf;
+
+/// The least memory of a machine.
+const LEAST_MEMORY: u64 = 128 << 20;
 
 /// A board: where its images come from and which machine they are tried on.
 #[derive(Debug)]
@@ -44,6 +47,10 @@ pub struct Hardware {
     pub gic: Gic,
     /// What it always has, if it cannot be chosen: cores and memory.
     pub fixed: Option<(u32, &'static str)>,
+    /// The most cores that may be chosen.
+    pub most_cores: u32,
+    /// Whether `-M` takes `virtualization=`, which decides if the kernel is entered at EL2. A Raspberry Pi always has EL2.
+    pub virtualization: bool,
     /// The device tree of the real board, in `crates/machine/fixtures`, if QEMU makes none.
     pub tree: Option<&'static str>,
     /// Which of the serial lines is the console.
@@ -66,6 +73,8 @@ const VIRT: Hardware = Hardware {
     cpu: "max",
     gic: Gic::Version(3),
     fixed: None,
+    most_cores: 128,
+    virtualization: true,
     tree: None,
     serial: 0,
     options: &[],
@@ -93,7 +102,7 @@ pub const BOARDS: &[Board] = &[
         guests: &[],
         login: Some(Login { tty: "ttyAMA1", without: &[] }),
         timer: None,
-        machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), ..VIRT },
+        machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), most_cores: 8, ..VIRT },
     },
     Board {
         name: "raspi3",
@@ -108,6 +117,7 @@ pub const BOARDS: &[Board] = &[
             cpu: "",
             gic: Gic::Own,
             fixed: Some((4, "1G")),
+            virtualization: false,
             tree: Some("bcm2837-rpi-3-b.dtb"),
             serial: 1,
             ..VIRT
@@ -126,6 +136,7 @@ pub const BOARDS: &[Board] = &[
             cpu: "",
             gic: Gic::Own,
             fixed: Some((4, "2G")),
+            virtualization: false,
             tree: Some("bcm2711-rpi-4-b.dtb"),
             serial: 1,
             ..VIRT
@@ -143,6 +154,7 @@ pub const BOARDS: &[Board] = &[
             name: "xlnx-zcu102",
             cpu: "",
             gic: Gic::Own,
+            most_cores: 4,
             tree: Some("zynqmp-zcu102-rev1.0.dtb"),
             options: &["-audio", "none"],
             ..VIRT
@@ -157,9 +169,32 @@ pub const BOARDS: &[Board] = &[
         guests: &["--features", "allwinner"],
         login: None,
         timer: Some("allwinner,erratum-unknown1"),
-        machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), ..VIRT },
+        machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), most_cores: 8, ..VIRT },
     },
 ];
+
+impl Hardware {
+    /// Cores and memory of a run: what was asked for, or what the machine always has.
+    pub fn size(&self, cores: Option<u32>, memory: Option<&str>) -> Result<(u32, String)> {
+        let name = self.name;
+        if let Some((has, ram)) = self.fixed {
+            ensure!(cores.is_none_or(|n| n == has), "{name} always has {has} cores: leave --cores out");
+            let same = |text: &str| parse_size(text) == parse_size(ram);
+            ensure!(memory.is_none_or(same), "{name} always has {ram} of memory: leave --memory out");
+            return Ok((has, ram.to_owned()));
+        }
+        let (cores, memory) = (cores.unwrap_or(4), memory.unwrap_or("1G"));
+        ensure!(
+            (1..=self.most_cores).contains(&cores),
+            "--cores {cores}: {name} has 1 to {} cores here",
+            self.most_cores
+        );
+        let bytes =
+            parse_size(memory).with_context(|| format!("--memory {memory} is not a size like 512M or 2G"))?;
+        ensure!(bytes >= LEAST_MEMORY, "--memory {memory}: at least {} MiB are needed", LEAST_MEMORY >> 20);
+        Ok((cores, memory.to_owned()))
+    }
+}
 
 impl Board {
     /// The device tree to give to its machine.
@@ -179,4 +214,29 @@ pub fn find(name: &str) -> Result<&'static Board> {
 /// The boards that `--board` means: one, or `all`.
 pub fn select(name: &str) -> Result<Vec<&'static Board>> {
     if name == "all" { Ok(BOARDS.iter().collect()) } else { Ok(vec![find(name)?]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::find;
+
+    #[test]
+    fn rejects_cores_and_memory_that_a_board_cannot_have() {
+        let size = |board: &str, cores, memory| {
+            find(board).unwrap().machine.size(cores, memory).map_err(|error| error.to_string())
+        };
+        assert_eq!(size("qemu-virt", None, None), Ok((4, "1G".into())));
+        assert_eq!(size("qemu-virt", Some(128), Some("2G")), Ok((128, "2G".into())));
+        assert_eq!(size("raspi3", None, None), Ok((4, "1G".into())));
+        assert_eq!(size("raspi3", Some(4), Some("1024M")), Ok((4, "1G".into())));
+        assert_eq!(
+            size("raspi3", Some(8), None),
+            Err("raspi3b always has 4 cores: leave --cores out".into())
+        );
+        assert!(size("raspi4", None, Some("4G")).unwrap_err().contains("always has 2G"));
+        assert!(size("qemu-virt-gicv2", Some(9), None).unwrap_err().contains("1 to 8 cores"));
+        assert!(size("zcu102", Some(5), None).unwrap_err().contains("1 to 4 cores"));
+        assert!(size("qemu-virt", None, Some("lots")).unwrap_err().contains("not a size"));
+        assert!(size("qemu-virt", None, Some("16M")).unwrap_err().contains("at least"));
+    }
 }

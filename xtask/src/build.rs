@@ -1,6 +1,7 @@
 //! `cargo xtask build`: a board's images and bundle.
 
 use crate::{
+    artefacts,
     board::{self, Board},
     bundle::Spec,
     control, image, paths, setup, step,
@@ -31,8 +32,10 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn verb(args: &Args) -> Result<()> {
+    let boards = board::select(&args.board)?;
     let toolchain = setup::ensure_toolchain()?;
-    for board in board::select(&args.board)? {
+    let _lock = artefacts::lock()?;
+    for board in boards {
         if args.only.is_empty() {
             everything(board, &toolchain)?;
         } else {
@@ -51,6 +54,19 @@ pub fn everything(board: &'static Board, toolchain: &Toolchain) -> Result<()> {
     let path = dir.join("bundle.cpio");
     paths::write(&path, &bundle)?;
     println!("{} ({} KiB)", paths::shown(&path), bundle.len().div_ceil(1024));
+    Ok(())
+}
+
+/// Builds what a bundle names, and these images beside it; nothing else.
+pub fn bundled(board: &'static Board, toolchain: &Toolchain, spec: &Spec, others: &[&str]) -> Result<()> {
+    let kernels = spec.vm.iter().filter_map(|vm| vm.kernel.as_deref()?.strip_suffix(".img"));
+    // Linux is Debian's.
+    let mut only: Vec<String> = kernels.filter(|image| *image != "linux").map(str::to_owned).collect();
+    only.extend(others.iter().map(|image| (*image).to_owned()));
+    images(board, toolchain, &only)?;
+    if spec.vm.iter().any(|vm| vm.ramdisk.as_deref() == Some(control::ROOT)) {
+        control::prepare(toolchain, &paths::images(board.name))?;
+    }
     Ok(())
 }
 
@@ -141,6 +157,9 @@ fn compile(board: &Board, toolchain: &Toolchain, group: &Group) -> Result<()> {
     let package = group.programs[0].package;
     let mut cargo = toolchain.cargo("build", group.target);
     cargo.args(["--profile", group.profile, "--package", package]).args(&group.features);
+    // The boards share what is compiled on the way (cargo's build directory), not the finished programs.
+    cargo.env("CARGO_BUILD_BUILD_DIR", paths::cargo_target());
+    cargo.arg("--target-dir").arg(paths::board_target(board.name));
     for program in &group.programs {
         cargo.args(["--bin", &program.bin]);
     }
@@ -161,7 +180,7 @@ fn revision() -> Option<String> {
 
 /// Makes the `Image` of a program, with its ELF beside it for debuggers.
 fn convert(board: &Board, group: &Group, program: &Program) -> Result<()> {
-    let elf = paths::cargo_target().join(group.target).join(group.profile).join(&program.bin);
+    let elf = paths::board_target(board.name).join(group.target).join(group.profile).join(&program.bin);
     let bytes = paths::read(&elf)?;
     let image = image::from_elf(&bytes, !FLAT.contains(&&*program.bin))
         .with_context(|| format!("cannot make {}.img of {}", program.image, paths::shown(&elf)))?;

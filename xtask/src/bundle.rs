@@ -21,7 +21,7 @@ mod manifest;
 
 use crate::{board::Board, paths};
 use ::bundle::{MachineLimits, Manifest};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 use std::{collections::BTreeMap, path::Path};
 
@@ -208,6 +208,37 @@ impl Spec {
         check(&bundle, PLENTY)
             .map_err(|sentence| anyhow!("the hypervisor would refuse this bundle: {sentence}"))?;
         Ok(bundle)
+    }
+
+    /// As [`build`](Self::build), and the VMs fit into a machine with `memory` bytes: the hypervisor's own sentence otherwise, and what
+    /// the VMs ask for.
+    pub fn build_for(&self, dir: &Path, memory: u64) -> Result<Vec<u8>> {
+        let bundle = self.build(dir)?;
+        let sizes = self.vm.iter().filter_map(|vm| {
+            let bytes = match vm.memory.as_ref()? {
+                toml::Value::Integer(bytes) => u64::try_from(*bytes).ok()?,
+                other => parse_size(other.as_str()?)?,
+            };
+            Some(bytes.saturating_mul(vm.copies.unwrap_or(1).into()))
+        });
+        let wanted = sizes.fold(0, u64::saturating_add);
+        let sentence = match check(&bundle, memory) {
+            Err(sentence) => sentence,
+            Ok(()) if wanted >= memory => "the VMs' memory does not fit".into(),
+            Ok(()) => return Ok(bundle),
+        };
+        bail!(
+            "the hypervisor would refuse this bundle: {sentence} (the VMs ask for {} MiB, the machine has {} MiB; see --memory)",
+            wanted >> 20,
+            memory >> 20
+        )
+    }
+
+    /// The bundle with the primary and one VM, which the primary starts.
+    pub fn with_only(&self, vm: &Vm) -> Self {
+        let mut vms: Vec<Vm> = self.vm.iter().take(1).cloned().collect();
+        vms.push(vm.clone());
+        Self { vm: vms, ..self.clone() }
     }
 
     /// The bundle, damaged on purpose.

@@ -36,6 +36,7 @@ fn build(toolchain: &Toolchain) -> Result<PathBuf> {
         (cargo, GNU)
     };
     cargo.args(["--profile", PROFILE, "--package", PACKAGE]);
+    cargo.arg("--target-dir").arg(paths::cargo_target());
     step::run("building the control task", "build-control", cargo)?;
     Ok(paths::cargo_target().join(target).join(PROFILE).join(BIN))
 }

@@ -4,6 +4,7 @@
 //! [`image`] (ELF to arm64 `Image`), [`bundle`] (the initrd that carries the VMs), [`qemu`] (a machine with a time
 //! limit) and [`console`] (what its console said).
 
+mod artefacts;
 mod bench;
 mod board;
 mod build;
@@ -14,6 +15,8 @@ mod control;
 mod fuzz;
 mod image;
 mod linux;
+#[cfg(test)]
+mod pages;
 mod paths;
 mod program;
 mod qemu;
@@ -60,6 +63,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    end_on_closed_pipe();
     let done = match Cli::parse().verb {
         Verb::Setup => setup::verb(),
         Verb::Build(args) => build::verb(&args),
@@ -70,7 +74,18 @@ fn main() -> ExitCode {
         Verb::Fuzz(args) => fuzz::verb(&args),
         Verb::Ci => ci::verb(),
     };
+    artefacts::remove_snapshot();
     report(done)
+}
+
+/// Restores the default action of SIGPIPE, which Rust's runtime ignores: `cargo xtask run | head` then ends quietly, as other
+/// tools do, instead of panicking in `println!`. QEMU dies with this process.
+fn end_on_closed_pipe() {
+    #[cfg(unix)]
+    // SAFETY: no other thread runs yet, and the default action involves no handler.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
 }
 
 /// A failure is one sentence for people, not a backtrace.

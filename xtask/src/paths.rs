@@ -13,17 +13,27 @@ pub fn root() -> PathBuf {
     manifest.parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
-/// Where cargo puts what it compiles.
+/// Where cargo keeps what it compiles.
 pub fn cargo_target() -> PathBuf {
-    match env::var_os("CARGO_TARGET_DIR") {
+    match env::var_os("CARGO_TARGET_DIR").or_else(|| env::var_os("CARGO_BUILD_TARGET_DIR")) {
         Some(dir) => root().join(dir),
         None => root().join("target"),
     }
 }
 
-/// Where a board's images and bundle are: always the documented place.
+/// Where cargo puts the finished programs of a board: each board has a program called `hv`.
+pub fn board_target(board: &str) -> PathBuf {
+    cargo_target().join("boards").join(board)
+}
+
+/// Where a board's images and bundle are read from: the documented place, or this process's [snapshot](crate::artefacts) of it.
 pub fn images(board: &str) -> PathBuf {
-    root().join("target/images").join(board)
+    crate::artefacts::snapshot().unwrap_or_else(published).join(board)
+}
+
+/// The documented place of all boards' images.
+pub fn published() -> PathBuf {
+    root().join("target/images")
 }
 
 /// Where unpacked Debian packages are, each in a directory of its name.

@@ -109,6 +109,15 @@ impl Machine {
         }
     }
 
+    /// Counts instructions, on so many cores: under `-icount` the cores share a clock, and others' instructions would be in it.
+    pub fn count_on(&mut self, cores: u32) {
+        if self.board.machine.fixed.is_none() {
+            self.cores = cores;
+        }
+        self.icount = true;
+        self.limit = Duration::from_mins(20);
+    }
+
     /// QEMU with this machine, and `options` of `-M` in addition.
     pub fn hardware(&self, options: &str) -> Command {
         let mut qemu = Command::new(QEMU);
@@ -117,8 +126,7 @@ impl Machine {
         if let Gic::Version(version) = self.gic {
             let _ = write!(machine, ",gic-version={version}");
         }
-        // A Raspberry Pi always has its exception levels.
-        if hardware.fixed.is_none() {
+        if hardware.virtualization {
             let el2 = if self.el2 { "on" } else { "off" };
             let secure = if self.firmware.is_some() { ",secure=on" } else { "" };
             let _ = write!(machine, ",virtualization={el2}{secure}");

@@ -18,6 +18,7 @@ mod tests;
 pub use firmware::Firmware;
 
 use crate::{
+    artefacts,
     board::{self, Board},
     build,
     bundle::Spec,
@@ -322,6 +323,7 @@ fn fits(what: &str, size: u64, from: u64, to: u64) -> Result<()> {
 /// Runs the verb.
 pub fn verb(args: &Args) -> Result<()> {
     let model = Model::find(&args.board)?;
+    let _lock = artefacts::lock()?;
     let images = paths::images(model.name);
     if args.kernel.is_none() || args.bundle.is_none() {
         build::everything(board::find(model.name)?, &setup::ensure_toolchain()?)?;

@@ -6,7 +6,7 @@ mod merge;
 mod scenario;
 
 use crate::{
-    bench, board, build,
+    artefacts, bench, board, build,
     bundle::{File, Spec},
     control, linux, paths,
     qemu::{Machine, Outcome},
@@ -93,7 +93,7 @@ pub fn verb(args: &Args) -> Result<()> {
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     // The last line is said; the status is all there is left to tell.
-    if tally.failed > 0 { std::process::exit(1) } else { Ok(()) }
+    if tally.failed > 0 { artefacts::exit(1) } else { Ok(()) }
 }
 
 fn machine_tests(scenarios: &[Scenario], counts: bool, args: &Args) -> Result<Tally> {
@@ -102,15 +102,17 @@ fn machine_tests(scenarios: &[Scenario], counts: bool, args: &Args) -> Result<Ta
     if counts {
         boards.insert(bench::BOARD);
     }
+    let lock = artefacts::lock()?;
     if !args.no_build {
         let toolchain = setup::ensure_toolchain()?;
-        for name in boards {
+        for name in &boards {
             build::everything(board::find(name)?, &toolchain)?;
         }
     }
     for scenario in scenarios.iter().filter(|scenario| scenario.linux) {
         linux::prepare(&paths::images(&scenario.board))?;
     }
+    artefacts::freeze(lock, &boards.into_iter().collect::<Vec<_>>())?;
     fs::create_dir_all(paths::test_logs()).context("cannot make target/test-logs")?;
 
     let jobs =

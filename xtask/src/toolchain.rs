@@ -143,13 +143,33 @@ pub fn clean(program: PathBuf) -> Command {
     let mut command = Command::new(program);
     command.current_dir(crate::paths::root());
     for (name, _) in env::vars_os() {
-        let text = name.to_string_lossy();
-        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|p| text.starts_with(p))
-        {
+        if is_disturbing(&name.to_string_lossy()) {
             command.env_remove(&name);
         }
     }
     command
+}
+
+/// Whether a variable of the environment would change what a nested cargo builds or where: what `cargo run` sets for this
+/// program, flags and targets that replace those of the workspace (cargo's reference, "Environment variables": `RUSTFLAGS` takes
+/// the place of `target.*.rustflags`), and overrides of profiles. The target directory is passed on the command line.
+fn is_disturbing(name: &str) -> bool {
+    const SET_BY_CARGO: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+    const REPLACING: [&str; 7] = [
+        "RUSTFLAGS",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_BUILD_RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
+        "CARGO_BUILD_TARGET_DIR",
+        "CARGO_BUILD_BUILD_DIR",
+        "CARGO_UNSTABLE_BUILD_STD",
+    ];
+    let of_a_target = name.starts_with("CARGO_TARGET_AARCH64_UNKNOWN_")
+        && ["_RUSTFLAGS", "_LINKER", "_RUNNER"].iter().any(|end| name.ends_with(end));
+    SET_BY_CARGO.iter().any(|prefix| name.starts_with(prefix))
+        || REPLACING.contains(&name)
+        || of_a_target
+        || name.starts_with("CARGO_PROFILE_")
 }
 
 fn active(variable: &str, name: &str) -> PathBuf {
@@ -208,7 +228,33 @@ fn has_source(rustc: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::parse_version;
+    use super::{is_disturbing, parse_version};
+
+    #[test]
+    fn flags_of_the_environment_do_not_reach_the_kernels() {
+        for name in [
+            "RUSTFLAGS",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "CARGO_BUILD_RUSTFLAGS",
+            "CARGO_BUILD_TARGET",
+            "CARGO_TARGET_AARCH64_UNKNOWN_NONE_RUSTFLAGS",
+            "CARGO_TARGET_AARCH64_UNKNOWN_NONE_SOFTFLOAT_LINKER",
+            "CARGO_PROFILE_RELEASE_LTO",
+            "CARGO_PKG_NAME",
+        ] {
+            assert!(is_disturbing(name), "{name}");
+        }
+        for name in [
+            "CARGO_HOME",
+            "CARGO_TARGET_DIR",
+            "CARGO_NET_OFFLINE",
+            "CARGO_INCREMENTAL",
+            "RUSTC_WRAPPER",
+            "PATH",
+        ] {
+            assert!(!is_disturbing(name), "{name}");
+        }
+    }
 
     #[test]
     fn versions_are_read_from_what_tools_say() {

@@ -3,12 +3,14 @@
 //!
 //! As with [`GicV3`](crate::GicV3), interrupts are used from the non-secure state, or on a controller without two security states, and
 //! [`GicV2::init_core`] gives each core its own [`InterruptController`].
+use crate::gicv3::registers::gicd::{
+    CTLR, ICACTIVER, ICENABLER, ICFGR, ICPENDR, IPRIORITYR, ISACTIVER, ISENABLER, ISPENDR,
+};
 use crate::{
     EoiMode, GicError, InterruptController, Intid, Mmio, MmioBlock, Mpidr, Trigger,
     gicv3::{DEFAULT_PRIORITY, shared},
 };
 use core::sync::atomic::{AtomicU64, Ordering};
-use shared::{CTLR, ICACTIVER, ICENABLER, ICFGR, ICPENDR, IPRIORITYR, ISACTIVER, ISENABLER, ISPENDR};
 
 /// Bytes of the distributor's registers.
 pub const DISTRIBUTOR_SIZE: usize = 0x1000;

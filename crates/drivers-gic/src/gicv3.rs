@@ -4,6 +4,7 @@ pub mod cpu_interface;
 mod distributor;
 pub mod hyp;
 mod redistributor;
+pub(crate) mod registers;
 mod sgi;
 pub(crate) mod shared;
 

@@ -93,6 +93,7 @@ impl From<Intid> for u32 {
     }
 }
 
+#[cfg(feature = "arm-gic")]
 impl From<arm_gic::IntId> for Intid {
     #[inline]
     fn from(intid: arm_gic::IntId) -> Self {

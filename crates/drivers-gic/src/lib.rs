@@ -22,16 +22,22 @@
 //! };
 //! ```
 //!
-//! On one core `GIC.init_distributor(..)`, then on every core, itself included:
+//! On one core `GIC.init_distributor(..)`, then on every core, itself included,
+//! `GIC.init_core(mpidr, EoiMode::DropAndDeactivate)`, and with the handle that it returns:
 //!
-//! ```ignore
-//! let gic = GIC.init_core(mpidr, EoiMode::DropAndDeactivate)?;
-//! gic.set_priority(Intid::ppi(11), 0x80)?;
-//! gic.enable(Intid::ppi(11))?;
-//! // In the interrupt handler:
-//! while let Some(intid) = gic.acknowledge() {
-//!     handle(intid);
-//!     gic.end(intid);
+//! ```
+//! use drivers_gic::{GicError, InterruptController, Intid};
+//!
+//! fn enable_virtual_timer(core: &impl InterruptController) -> Result<(), GicError> {
+//!     core.set_priority(Intid::ppi(11), 0x80)?;
+//!     core.enable(Intid::ppi(11))
+//! }
+//!
+//! fn interrupt_handler(core: &impl InterruptController, handle: impl Fn(Intid)) {
+//!     while let Some(intid) = core.acknowledge() {
+//!         handle(intid);
+//!         core.end(intid);
+//!     }
 //! }
 //! ```
 //!

@@ -1,15 +1,17 @@
 //! The distributor: shared peripheral interrupts.
 use super::{
     DEFAULT_PRIORITY,
-    shared::{
-        self, CTLR, ICACTIVER, ICENABLER, ICFGR, ICPENDR, IGROUPR, IPRIORITYR, ISACTIVER, ISENABLER, ISPENDR,
+    registers::{
+        gicd::{
+            CTLR, ICACTIVER, ICENABLER, ICFGR, ICPENDR, IGROUPR, IPRIORITYR, ISACTIVER, ISENABLER, ISPENDR,
+            TYPER,
+        },
+        gicd_ctlr,
     },
+    shared,
 };
 use crate::{GicError, Intid, Mmio, Mpidr, Trigger};
-use arm_gic::gicv3::registers::{Gicd, GicdCtlr};
-use core::mem::offset_of;
 
-const TYPER: usize = offset_of!(Gicd, typer);
 /// `GICD_PIDR2`: the architecture revision is in bits 7:4 (GIC spec, 12.9.21).
 const PIDR2: usize = 0xffe8;
 /// `GICD_IROUTER<n>`, n from 32, eight bytes each (GIC spec, 12.9.22).
@@ -17,7 +19,7 @@ const IROUTER: usize = 0x6000;
 
 // The non-secure view of `GICD_CTLR` with two security states, and the only view with one, have these bits in the
 // same places (GIC spec, 12.9.4). `arm-gic` names them after the secure view.
-const CTLR_RWP: u32 = GicdCtlr::RWP.bits();
+const CTLR_RWP: u32 = gicd_ctlr::RWP;
 /// Non-secure view: `ARE_NS`. Single security state: `ARE`.
 const CTLR_ARE: u32 = 1 << 4;
 /// Non-secure view: `EnableGrp1A`. Single security state: `EnableGrp1`.

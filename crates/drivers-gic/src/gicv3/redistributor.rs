@@ -1,19 +1,16 @@
 //! A redistributor: the private interrupts of one core.
 use super::{
     DEFAULT_PRIORITY,
-    shared::{
-        self, CTLR, ICACTIVER, ICENABLER, ICFGR, ICPENDR, IGROUPR, IPRIORITYR, ISACTIVER, ISENABLER, ISPENDR,
+    registers::{
+        gicd::{
+            CTLR, ICACTIVER, ICENABLER, ICFGR, ICPENDR, IGROUPR, IPRIORITYR, ISACTIVER, ISENABLER, ISPENDR,
+        },
+        gicr::{IIDR, PIDR2, PWRR, TYPER, WAKER},
+        gicr_ctlr, iidr, pwrr, waker,
     },
+    shared,
 };
 use crate::{GicError, Intid, Mmio, Mpidr, Trigger};
-use arm_gic::gicv3::registers::{Gicr, GicrCtlr, GicrIidr, GicrPwrr, Waker};
-use core::mem::offset_of;
-
-const IIDR: usize = offset_of!(Gicr, iidr);
-const TYPER: usize = offset_of!(Gicr, typer);
-const WAKER: usize = offset_of!(Gicr, waker);
-const PWRR: usize = offset_of!(Gicr, pwrr);
-const PIDR2: usize = offset_of!(Gicr, pidr2);
 /// Both frames, `RD_base` and `SGI_base`, are 64 KiB (GIC spec, 12.10).
 const FRAME: usize = 0x1_0000;
 /// `GICR_TYPER.Last`: the last redistributor of a region.
@@ -93,35 +90,28 @@ impl<M: Mmio> Redistributor<M> {
         const PRODUCT_AND_IMPLEMENTER: u32 = 0xff00_0fff;
         if !matches!(
             self.control.read32(IIDR) & PRODUCT_AND_IMPLEMENTER,
-            GicrIidr::MODEL_ID_ARM_GIC_600
-                | GicrIidr::MODEL_ID_ARM_GIC_600AE
-                | GicrIidr::MODEL_ID_ARM_GIC_700
+            iidr::GIC_600 | iidr::GIC_600AE | iidr::GIC_700
         ) {
             return Ok(());
         }
-        self.control.write32(PWRR, GicrPwrr::RedistributorApplyGroup.bits());
-        shared::wait_clear(
-            &self.control,
-            PWRR,
-            GicrPwrr::RedistributorGroupPoweredOff.bits(),
-            "GICR_PWRR.RDGPO",
-        )
+        self.control.write32(PWRR, pwrr::APPLY_GROUP);
+        shared::wait_clear(&self.control, PWRR, pwrr::GROUP_POWERED_OFF, "GICR_PWRR.RDGPO")
     }
 
     /// Tells the redistributor that its core is awake (GIC spec, 11.1 and `GICR_WAKER`).
     fn wake(&self) -> Result<(), GicError> {
         let waker = self.control.read32(WAKER);
-        self.control.write32(WAKER, waker & !Waker::PROCESSOR_SLEEP.bits());
-        shared::wait_clear(&self.control, WAKER, Waker::CHILDREN_ASLEEP.bits(), "GICR_WAKER.ChildrenAsleep")
+        self.control.write32(WAKER, waker & !waker::PROCESSOR_SLEEP);
+        shared::wait_clear(&self.control, WAKER, waker::CHILDREN_ASLEEP, "GICR_WAKER.ChildrenAsleep")
     }
 
     /// Tells the redistributor that its core is about to be switched off. Group 1 of the core's CPU interface must be
     /// disabled.
     pub fn sleep(&self) -> Result<(), GicError> {
         let waker = self.control.read32(WAKER);
-        self.control.write32(WAKER, waker | Waker::PROCESSOR_SLEEP.bits());
+        self.control.write32(WAKER, waker | waker::PROCESSOR_SLEEP);
         for _ in 0..1_000_000 {
-            if self.control.read32(WAKER) & Waker::CHILDREN_ASLEEP.bits() != 0 {
+            if self.control.read32(WAKER) & waker::CHILDREN_ASLEEP != 0 {
                 return Ok(());
             }
             core::hint::spin_loop();
@@ -131,7 +121,7 @@ impl<M: Mmio> Redistributor<M> {
 
     /// Waits until writes that disable an interrupt have taken effect (`GICR_CTLR.RWP`).
     pub fn wait_for_writes(&self) -> Result<(), GicError> {
-        shared::wait_clear(&self.control, CTLR, GicrCtlr::RWP.bits(), "GICR_CTLR.RWP")
+        shared::wait_clear(&self.control, CTLR, gicr_ctlr::RWP, "GICR_CTLR.RWP")
     }
 
     #[inline]

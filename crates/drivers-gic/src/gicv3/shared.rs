@@ -1,20 +1,7 @@
 //! Layout that the distributor and the redistributors' SGI frame have in common (GIC spec, 12.9 and 12.11): the
 //! registers of interrupt `n` are at the same offsets in both.
-use arm_gic::gicv3::registers::Gicd;
-use core::mem::offset_of;
-
+use super::registers::gicd::{ICFGR, IPRIORITYR};
 use crate::{GicError, Mmio, Trigger};
-
-pub(crate) const CTLR: usize = offset_of!(Gicd, ctlr);
-pub(crate) const IGROUPR: usize = offset_of!(Gicd, igroupr);
-pub(crate) const ISENABLER: usize = offset_of!(Gicd, isenabler);
-pub(crate) const ICENABLER: usize = offset_of!(Gicd, icenabler);
-pub(crate) const ISPENDR: usize = offset_of!(Gicd, ispendr);
-pub(crate) const ICPENDR: usize = offset_of!(Gicd, icpendr);
-pub(crate) const ISACTIVER: usize = offset_of!(Gicd, isactiver);
-pub(crate) const ICACTIVER: usize = offset_of!(Gicd, icactiver);
-pub(crate) const IPRIORITYR: usize = offset_of!(Gicd, ipriorityr);
-pub(crate) const ICFGR: usize = offset_of!(Gicd, icfgr);
 
 /// How often a status bit is read before giving up. Far longer than any implementation takes.
 const PATIENCE: u32 = 10_000_000;
