@@ -69,3 +69,60 @@ fn bundle_page_explains_each_key() {
         }
     }
 }
+
+/// The string literals that `source` passes to calls that begin with one of `calls`.
+fn sentences(source: &str, calls: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for call in calls {
+        for rest in source.split(call).skip(1) {
+            let rest = rest.trim_start();
+            if let Some(literal) = rest.strip_prefix('"').and_then(|rest| rest.split('"').next()) {
+                // A line that ends in a backslash goes on after the next line's indentation.
+                let lines: Vec<&str> = literal.split("\\\n").collect();
+                let rest = lines[1..].iter().map(|line| line.trim_start());
+                found.push(lines[..1].iter().copied().chain(rest).collect());
+            }
+        }
+    }
+    found
+}
+
+fn sources(dir: &std::path::Path) -> Vec<String> {
+    let mut texts = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            texts.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            texts.push(fs::read_to_string(path).unwrap());
+        }
+    }
+    texts
+}
+
+#[test]
+fn fatal_page_has_each_sentence() {
+    let page = text("docs/fatal.md");
+    let mut missing = Vec::new();
+    for dir in ["crates/hv-core/src", "crates/lwk-core/src"] {
+        for source in sources(&paths::root().join(dir)) {
+            // Only the sentences themselves: what is nothing but another error's text is explained there.
+            let found = sentences(&source, &["fail!(", "fatal(format_args!("]);
+            missing.extend(
+                found
+                    .into_iter()
+                    .filter(|text| text.contains(' ') && text != "fatal: {why}")
+                    .filter(|text| !page.contains(&format!("| `{text}` |"))),
+            );
+        }
+    }
+    for text in sentences(
+        &text("crates/hv-core/src/plan.rs"),
+        &["write!(f,", "write!(\n                f,", "write!(\n                    f,"],
+    ) {
+        if text.contains("{} ") && !page.contains(&format!("| `{text}` |")) {
+            missing.push(text);
+        }
+    }
+    assert!(missing.is_empty(), "docs/fatal.md lacks {missing:#?}");
+}

@@ -27,10 +27,21 @@ pub fn verb() -> Result<()> {
     println!("bare metal: {}", toolchain.describe());
     let qemu = ensure_qemu()?;
     println!("emulator:   {qemu}");
-    if ensure_compilers() {
+    let compilers = ensure_compilers();
+    if compilers {
         println!("programs:   {}", COMPILERS.join(", "));
     }
+    // The control task, which `run` boots, is a Linux program: Rust's library for musl, or a cross compiler and the library's source.
+    ensure!(
+        can_build_programs(toolchain::has_library(RUST_TARGET), compilers, &toolchain),
+        "`cargo xtask run` cannot build the control task, a Linux program in Rust: rustup target add {RUST_TARGET}"
+    );
     Ok(())
+}
+
+/// Whether there is a way to build the control task: see [`control`](crate::control).
+fn can_build_programs(library: bool, compilers: bool, toolchain: &Toolchain) -> bool {
+    library || (compilers && *toolchain != Toolchain::Installed)
 }
 
 /// A way to build for bare metal, installed if need be.
@@ -108,7 +119,8 @@ pub fn ensure_compilers() -> bool {
         status.status().is_ok_and(|status| status.success())
     };
     if COMPILERS.iter().all(there) {
-        return ensure_rust_target();
+        ensure_rust_target();
+        return true;
     }
     let packages = [
         "gcc-aarch64-linux-gnu",
@@ -122,7 +134,8 @@ pub fn ensure_compilers() -> bool {
         println!("{why:#}\nWithout them, the host tests that start real Linux programs are skipped.");
         return false;
     }
-    ensure_rust_target()
+    ensure_rust_target();
+    true
 }
 
 /// Rust's library for Linux programs.
@@ -139,4 +152,17 @@ fn qemu_version() -> Option<(String, (u32, u32))> {
     let text = String::from_utf8_lossy(&output.stdout).lines().next()?.to_owned();
     let version = toolchain::parse_version(&text)?;
     Some((text, version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Toolchain, can_build_programs};
+
+    #[test]
+    fn setup_fails_when_run_cannot_build_the_control_task() {
+        assert!(can_build_programs(true, false, &Toolchain::Installed));
+        assert!(can_build_programs(false, true, &Toolchain::FromSource));
+        assert!(!can_build_programs(false, false, &Toolchain::FromSource));
+        assert!(!can_build_programs(false, true, &Toolchain::Installed));
+    }
 }
