@@ -1,6 +1,6 @@
 //! The console: whole lines, each with the name of its VM.
 
-use crate::{board, vcpu::Loaded};
+use crate::{board, printable, vcpu::Loaded};
 use core::fmt::{self, Write as _};
 
 /// Held for the length of a line, so that lines of several cores do not mix. No run path takes it.
@@ -24,14 +24,12 @@ pub(crate) fn log(current: &mut Loaded, text: impl Iterator<Item = u8>) {
             flush(current);
             continue;
         }
-        // What would let a VM write other lines than its own is shown as a dot.
-        let shown = if byte == b'\t' || (0x20..0x7f).contains(&byte) || byte >= 0x80 { byte } else { b'.' };
         if byte == b'\r' {
             continue;
         }
-        if current.line().push(shown).is_err() {
+        if current.line().push(byte).is_err() {
             flush(current);
-            let _ = current.line().push(shown);
+            let _ = current.line().push(byte);
         }
     }
 }
@@ -44,6 +42,7 @@ pub(crate) fn flush(current: &mut Loaded) {
     board::write(b"[");
     board::write(name);
     board::write(b"] ");
+    printable::replace_others(line);
     board::write(line);
     board::write(b"\n");
     line.clear();

@@ -18,12 +18,13 @@
 //! | `reload`, `statistics` | making a VM as it was at boot; what vCPUs have done |
 //! | `notifications` | FF-A notifications of a VM |
 //! | `trap` | what a VM does that traps, by the policy in `hv_abi::registers` and docs/security.md |
+//! | `skip` | stepping over a trapped instruction |
 //! | `firmware` | what of firmware VMs reach |
 //! | `interrupt`, `routing` | physical interrupts; whose those of devices are |
 //! | `gic`, `bcm2836` | VMs that see an interrupt controller of the machine's kind |
 //! | `lists` | VMs whose para-virtual interrupts come by list registers |
 //! | `vmtree` | device trees for VMs |
-//! | `console`, `report`, `syndrome` | what people read |
+//! | `console`, `printable`, `report`, `syndrome` | what people read |
 //! | `arch` | the processor |
 #![no_std]
 #![cfg_attr(
@@ -55,12 +56,14 @@ mod lock;
 mod notifications;
 mod percore;
 mod plan;
+mod printable;
 mod regs;
 mod reload;
 mod report;
 mod routing;
 mod run;
 mod service;
+mod skip;
 mod statistics;
 mod syndrome;
 mod system;

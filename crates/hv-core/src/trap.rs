@@ -204,16 +204,17 @@ pub(crate) fn serror(current: &Loaded, esr: u64) -> Next {
     stop(current, fault(esr, false))
 }
 
+/// What the primary learns of a fault. `HPFAR_EL2` is valid for translation faults and for faults of stage-1 walks (Arm ARM,
+/// `HPFAR_EL2`); after a permission fault the intermediate address is not known and reads 0. The hypervisor does not ask by `AT S12E1R`
+/// or `AT S1E1R`: without such an instruction at EL2, no core can execute one speculatively while the registers of two VMs are
+/// being switched (docs/security.md, errata of address translation instructions).
 fn fault(esr: u64, memory: bool) -> Fault {
-    let (address, ipa) = match (memory, esr & 0b11_1100, esr & WALK != 0) {
-        (false, ..) => (0, 0),
-        (_, PERMISSION_FAULT, false) => {
-            let address = arch::fault_address();
-            (address, arch::translate_stage1(address))
-        }
-        _ => (arch::fault_address(), arch::fault_ipa()),
-    };
-    Fault { syndrome: esr, address, ipa, pc: arch::pc() }
+    if !memory {
+        return Fault { syndrome: esr, address: 0, ipa: 0, pc: arch::pc() };
+    }
+    let is_known = esr & 0b11_1100 != PERMISSION_FAULT || esr & WALK != 0;
+    let ipa = if is_known { arch::fault_ipa() } else { 0 };
+    Fault { syndrome: esr, address: arch::fault_address(), ipa, pc: arch::pc() }
 }
 
 #[cold]

@@ -169,9 +169,6 @@ pub(crate) fn publish_tables() {}
 pub(crate) fn flush_stage2(_: u64, _: Ipa, _: u64) {}
 pub(crate) fn clean_to_memory(_: usize, _: usize) {}
 pub(crate) fn clean_data(_: usize, _: usize) {}
-pub(crate) fn translate_stage1(_: u64) -> u64 {
-    0
-}
 pub(crate) fn secondary_entry(_: Pa) -> u64 {
     0
 }

@@ -40,6 +40,48 @@ global_asm!(
     main = sym main,
 );
 
+// `wfi_in_aarch32`: enters EL0 in AArch32 (T32) with an expired timer, so that each trapped WFI returns at once, and returns r0 and r2
+// as they are at the SVC: 1 and 0. Stepping 4 bytes over the first WFI, which has 2, skips `adds r0, #1`; an IT block that does not
+// advance over the second one executes `movne r2, #1` under the condition EQ.
+global_asm!(
+    ".balign 0x800",
+    "vectors:",
+    ".space 0x600",
+    "b back_in_el1",
+    ".balign 0x80",
+    "thumb:",
+    ".short 0x2000, 0x2200", // movs r0, #0; movs r2, #0
+    ".short 0xbf30, 0x3001", // wfi; adds r0, #1
+    ".short 0x2200, 0xbf0c", // movs r2, #0 (Z is set); ite eq
+    ".short 0xbf30, 0x2201", // wfieq; movne r2, #1
+    ".short 0xdf00, 0xdf00", // svc #0
+    ".balign 4",
+    ".global wfi_in_aarch32",
+    "wfi_in_aarch32:",
+    "adr x1, vectors",
+    "msr vbar_el1, x1",
+    "mrs x1, sctlr_el1",
+    "orr x1, x1, #(1 << 16)", // nTWI: WFI is not trapped to EL1
+    "msr sctlr_el1, x1",
+    "msr cntv_tval_el0, xzr",
+    "mov x1, #1",
+    "msr cntv_ctl_el0, x1",
+    "adr x1, thumb",
+    "msr elr_el1, x1",
+    "mov x1, #0x1f0", // User mode, T32, A, I and F masked
+    "msr spsr_el1, x1",
+    "isb",
+    "eret",
+    "back_in_el1:",
+    "msr cntv_ctl_el0, xzr",
+    "orr x0, x0, x2, lsl #8",
+    "ret",
+);
+
+unsafe extern "C" {
+    safe fn wfi_in_aarch32() -> u64;
+}
+
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     say(b"panic: ", &[]);
@@ -192,6 +234,12 @@ fn walk(tree: u64, load_address: u64) {
                     say(b"the ramdisk at # begins with #", &[start, word(start)]);
                 } else if text_is(name, b"bootargs\0") {
                     write_all = text_is(value, b"write-all\0");
+                    if text_is(value, b"aarch32\0") {
+                        call(HF_INTERRUPT_ENABLE, &[HF_VIRTUAL_TIMER, 1, 0]);
+                        let results = wfi_in_aarch32();
+                        call(HF_INTERRUPT_GET, &[]);
+                        say(b"after two WFI in AArch32: r0 #, r2 #", &[results & 0xff, results >> 8]);
+                    }
                 } else if text_is(name, b"base-address\0") {
                     base = number(value, length);
                 } else if text_is(name, b"load-address-relative-offset\0") {

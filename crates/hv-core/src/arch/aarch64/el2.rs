@@ -1,5 +1,6 @@
 //! System registers and instructions of EL2.
 
+use crate::skip;
 use core::arch::asm;
 use hv_abi::ids::{Ipa, Pa};
 
@@ -118,7 +119,19 @@ pub(crate) fn set_return(pc: u64, spsr: u64) {
 /// Skips the instruction that trapped.
 #[inline]
 pub(crate) fn advance_pc() {
+    let spsr = spsr();
+    if skip::is_special(spsr) {
+        return step_over(spsr);
+    }
     write!("elr_el2", read!("elr_el2") + 4);
+}
+
+/// Steps over the trapped instruction where that is not just adding 4.
+#[cold]
+#[inline(never)]
+fn step_over(spsr: u64) {
+    let (bytes, pstate) = skip::step(spsr, read!("esr_el2"));
+    set_return(read!("elr_el2").wrapping_add(bytes), pstate);
 }
 
 /// FAR_EL2: the virtual address of the last fault.
@@ -129,19 +142,6 @@ pub(crate) fn fault_address() -> u64 {
 /// The intermediate physical page of the last stage-2 fault (HPFAR_EL2).
 pub(crate) fn fault_ipa() -> u64 {
     (read!("hpfar_el2") & 0x0000_0fff_ffff_fff0) << 8
-}
-
-/// The intermediate physical page behind a virtual address of the loaded vCPU, as its stage 1 translates it now: for permission
-/// faults, for which HPFAR_EL2 is not valid (Arm ARM, D19.2.63). 0 if there is no translation.
-pub(crate) fn translate_stage1(address: u64) -> u64 {
-    let par = read!("par_el1");
-    let result: u64;
-    // SAFETY: address translation instructions change PAR_EL1 only, which is put back: it is the VM's.
-    unsafe {
-        asm!("at s1e1r, {}", "isb", "mrs {}, par_el1", in(reg) address, out(reg) result, options(nostack, preserves_flags));
-    }
-    write!("par_el1", par);
-    if result & 1 == 0 { result & 0x000f_ffff_ffff_f000 } else { 0 }
 }
 
 /// The counter, in ticks.
