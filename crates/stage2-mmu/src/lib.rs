@@ -14,9 +14,10 @@
 //! * What one call mapped can be unmapped without memory for tables: blocks never join what two calls mapped.
 //! * The root may be several concatenated tables (Arm ARM, D8.2.2), so that 40-bit addresses need only three levels.
 //!
+//! With tables in host memory, which the feature `sim` provides (`stage2-mmu = { …, features = ["sim"] }`):
+//!
 //! ```
-//! use hv_abi::ids::{Ipa, Pa};
-//! use stage2_mmu::{Access, IpaWidth, MemoryType, Stage2, sim::SimTables};
+//! use stage2_mmu::{Access, Ipa, IpaWidth, MemoryType, Pa, Stage2, sim::SimTables};
 //!
 //! let mut memory = SimTables::new();
 //! let mut tables = Stage2::new(IpaWidth::new(40).unwrap(), &mut memory).unwrap();
@@ -36,6 +37,8 @@ pub mod sim;
 mod tables;
 
 pub use descriptor::{Access, MemoryType};
+/// The addresses of this crate's interface.
+pub use hv_abi::ids::{Ipa, Pa};
 pub use tables::{Error, IpaWidth, Mapping, Stage2, TableMemory};
 
 /// Bytes in a page: the smallest mapping.
