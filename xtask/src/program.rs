@@ -52,7 +52,7 @@ pub struct Reference {
 impl Program {
     /// The kernel's command line for it.
     pub fn bootargs(&self) -> Result<String> {
-        bootargs(&self.name, &self.environment, &self.arguments)
+        Ok(format!("{} {}", epoch(), bootargs(&self.name, &self.environment, &self.arguments)?))
     }
 
     /// A root file system with it.
@@ -122,6 +122,12 @@ impl Reference {
         }
         faults
     }
+}
+
+/// The word that says when it is: for VMs, and machines without a clock that knows.
+pub fn epoch() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    format!("epoch={}", now.as_secs())
 }
 
 /// The kernel's command line for a program at `/name`.

@@ -227,7 +227,13 @@ fn run_program(run: &Run, toolchain: &Toolchain, lock: Lock, file: &Path) -> Res
         environment.insert(name.to_owned(), value.to_owned());
     }
     let line = program::bootargs(&files[0].0, &environment, &args.arguments)?;
-    let words: Vec<&str> = args.boot.iter().map(String::as_str).chain([line.as_str()]).collect();
+    // What the user says goes last, and counts.
+    let epoch = program::epoch();
+    let words: Vec<&str> = [epoch.as_str()]
+        .into_iter()
+        .chain(args.boot.iter().map(String::as_str))
+        .chain([line.as_str()])
+        .collect();
     let bootargs = words.join(" ");
     let (wanted, kernel): (&[&str], _) = match (args.vm, args.primary) {
         (true, _) => (&["hv", "sched", "guest-lwk"], "hv.img"),

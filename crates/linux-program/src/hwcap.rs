@@ -1,8 +1,8 @@
 //! What a processor can do, in the bits that programs know: `AT_HWCAP` and `AT_HWCAP2`.
 //!
 //! Bits from Linux' `uapi/asm/hwcap.h` for AArch64, fields from the Arm ARM, D24.2 "General system control registers".
-//! Not told, because they need a kernel that takes part: `CPUID` (emulated reads of ID registers), `EVTSTRM`, MTE,
-//! SME, GCS and MOPS.
+//! Not told, because they need a kernel that takes part: `EVTSTRM`, MTE, SME, GCS and MOPS. `CPUID` is for the kernel to add, if it
+//! emulates reads of identification registers ([`crate::cpuid`]).
 
 use core::ops::BitAnd;
 
@@ -191,6 +191,9 @@ const CAPABILITIES: &[Capability] = &[
 ];
 
 impl Hwcaps {
+    /// `HWCAP_CPUID`: a program may read identification registers.
+    pub const CPUID: u64 = 1 << 11;
+
     /// What a processor with these registers can do for a program, under a kernel that allows this.
     pub fn of(registers: &IdRegisters, allowed: Allowed) -> Self {
         // Without SVE, ID_AA64ZFR0_EL1 means nothing.

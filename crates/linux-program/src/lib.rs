@@ -46,6 +46,7 @@ extern crate std;
 
 mod address;
 mod auxv;
+pub mod cpuid;
 mod error;
 pub mod hwcap;
 mod program;

@@ -30,7 +30,7 @@ const MAIN_STACK: usize = 1 << 20;
 /// The scheduling policy: `policy=round-robin|pinned|fifo|share|edf`, `quantum-ms=`.
 fn policy(line: CommandLine<'_>) -> PolicyKind {
     // A quantum of nothing would be nothing but interrupts.
-    let ms = line.number("quantum-ms").unwrap_or(QUANTUM_MS).max(1);
+    let ms = line.number("quantum-ms").filter(|ms| *ms > 0).unwrap_or(QUANTUM_MS);
     let quantum = time::frequency().ns_to_ticks(ms.saturating_mul(1_000_000));
     match line.get("policy") {
         Some("round-robin") | None => PolicyKind::RoundRobin { quantum },
@@ -47,7 +47,7 @@ fn policy(line: CommandLine<'_>) -> PolicyKind {
 fn cores(machine: &Machine<'_>, line: CommandLine<'_>) -> Vec<Mpidr> {
     let boot = arch::mpidr();
     let mut cores: Vec<_> = machine.cores().filter(|core| core.enabled).map(|core| core.mpidr).collect();
-    cores.truncate(line.number("cores").unwrap_or(usize::MAX).max(1));
+    cores.truncate(line.number("cores").filter(|count| *count > 0).unwrap_or(usize::MAX));
     if !cores.contains(&boot) {
         cores.pop();
         cores.push(boot);
@@ -121,6 +121,7 @@ extern "C" fn lwk_boot(dtb: u64, image: u64, entry_ticks: u64) -> ! {
     #[cfg(programs)]
     crate::user::init_core();
     core.set_online(true);
+    line.check(cfg!(programs), &mut |word, expected| log::warn!("command line: ignoring {word}: {expected}"));
     log::info!(
         "Margay LWK {} on a {}: {} cores, {} MiB free",
         env!("CARGO_PKG_VERSION"),

@@ -70,16 +70,109 @@ impl<'a> CommandLine<'a> {
         }
     }
 
+    /// Reports each word that the kernel ignores, with what is expected in its place: a value out of range, and, if the kernel
+    /// `is_only_reader` of the line, an unknown word. Images with an application of their own have more words.
+    pub fn check(self, is_only_reader: bool, report: &mut dyn FnMut(&'a str, &'static str)) {
+        for word in self.words() {
+            let (key, value) = word.split_once('=').unwrap_or((word, ""));
+            match KNOWN.iter().find(|known| known.key == key) {
+                Some(known) if !(known.is_valid)(value) => report(word, known.expected),
+                None if is_only_reader && !key.starts_with("env.") => report(word, "unknown word"),
+                _ => {}
+            }
+        }
+    }
+
     /// The comma-separated items of `key`, none if it is absent.
     pub fn list(self, key: &str) -> impl Iterator<Item = &'a str> {
         self.get(key).unwrap_or("").split(',').filter(|item| !item.is_empty())
     }
 }
 
+/// A word of the kernel's.
+struct Known {
+    key: &'static str,
+    is_valid: fn(&str) -> bool,
+    expected: &'static str,
+}
+
+const fn known(key: &'static str, is_valid: fn(&str) -> bool, expected: &'static str) -> Known {
+    Known { key, is_valid, expected }
+}
+
+fn is_number(value: &str) -> bool {
+    value.parse::<u64>().is_ok()
+}
+
+fn is_positive(value: &str) -> bool {
+    value.parse::<u64>().is_ok_and(|number| number > 0)
+}
+
+/// The kernel's words, with the values that they can have; of `policy=`, another value is fatal.
+const KNOWN: &[Known] = &[
+    known("init", |path| !path.is_empty(), "a path is expected"),
+    known("cores", is_positive, "a number from 1 is expected"),
+    known("quantum-ms", is_positive, "a number from 1 is expected"),
+    known("watch-ms", is_number, "a number is expected"),
+    known("epoch", is_number, "a number is expected"),
+    known("policy", |_| true, ""),
+    known(
+        "loglevel",
+        |level| {
+            let levels = ["off", "error", "warn", "info", "debug", "trace"];
+            levels.iter().any(|known| known.eq_ignore_ascii_case(level))
+        },
+        "off, error, warn, info, debug or trace is expected",
+    ),
+    known(
+        "console",
+        |value| {
+            value.split_once(',').is_some_and(|(kind, address)| {
+                ["pl011", "uart8250"].contains(&kind)
+                    && address
+                        .strip_prefix("0x")
+                        .is_some_and(|digits| u64::from_str_radix(digits, 16).is_ok())
+            })
+        },
+        "pl011,0xADDRESS or uart8250,0xADDRESS is expected",
+    ),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::vec::Vec;
+
+    fn ignored(line: &str, is_only_reader: bool) -> Vec<&str> {
+        let mut all = Vec::new();
+        CommandLine::new(line).check(is_only_reader, &mut |word, _| all.push(word));
+        all
+    }
+
+    #[test]
+    fn reports_values_out_of_range() {
+        let line = "quantum-ms=0 loglevel=loud cores=0 cores=two watch-ms epoch=-1 console=ttyS0 init= quantum-ms=7 loglevel=WARN";
+        assert_eq!(
+            ignored(line, false),
+            [
+                "quantum-ms=0",
+                "loglevel=loud",
+                "cores=0",
+                "cores=two",
+                "watch-ms",
+                "epoch=-1",
+                "console=ttyS0",
+                "init="
+            ]
+        );
+        assert!(ignored("policy=pinned console=pl011,0x9000000 watch-ms=0 epoch=5", true).is_empty());
+    }
+
+    #[test]
+    fn reports_unknown_words_unless_an_application_reads_the_line() {
+        assert_eq!(ignored("quantum=5 env.A=b quiet -- x", true), ["quantum=5", "quiet"]);
+        assert!(ignored("workload=stream", false).is_empty());
+    }
 
     #[test]
     fn the_last_one_counts() {

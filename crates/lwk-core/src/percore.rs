@@ -87,6 +87,11 @@ impl PerCore {
         CoreIndex(self.index.load(Ordering::Relaxed))
     }
 
+    /// Whether the kernel was entered on this core.
+    pub(crate) fn is_boot_core(&self) -> bool {
+        core::ptr::eq(self, &raw const BOOT_CORE)
+    }
+
     /// Its affinity.
     pub fn mpidr(&self) -> Mpidr {
         Mpidr::new(self.mpidr.load(Ordering::Relaxed))

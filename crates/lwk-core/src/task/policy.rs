@@ -25,7 +25,7 @@ pub enum PolicyKind {
         /// Ticks.
         quantum: u64,
     },
-    /// One task owns the core; a second one is refused.
+    /// One task owns the core; a second one is refused. The kernel's first task does not count.
     Pinned,
     /// Fixed priorities; equals in the order in which they became ready, without quanta.
     Fifo,
@@ -184,11 +184,11 @@ impl CorePolicy {
         Self::RoundRobin(RoundRobin::new(Nanos(u64::MAX)))
     }
 
-    /// A policy without tasks.
-    pub(super) fn of(kind: PolicyKind) -> Self {
+    /// A policy without tasks, for a core that may have a task of the kernel's own with this number.
+    pub(super) fn of(kind: PolicyKind, housekeeping: Option<TaskId>) -> Self {
         match kind {
             PolicyKind::RoundRobin { quantum } => Self::RoundRobin(RoundRobin::new(Nanos(quantum))),
-            PolicyKind::Pinned => Self::Pinned(Pinned::new()),
+            PolicyKind::Pinned => Self::Pinned(Pinned::with_housekeeping(housekeeping)),
             PolicyKind::Fifo => Self::Other(Box::new(Fifo::new())),
             PolicyKind::Share { quantum } => Self::Other(Box::new(Share::new(Nanos(quantum)))),
             PolicyKind::Edf { quantum } => Self::Other(Box::new(Edf::new(Nanos(quantum)))),

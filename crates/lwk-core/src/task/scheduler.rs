@@ -194,7 +194,8 @@ impl Scheduler {
     /// # Errors
     /// The policy does not take as many tasks; the old one stays.
     pub(crate) fn set_policy(&self, core: &PerCore, kind: PolicyKind) -> Result<(), PolicyError> {
-        let mut new = CorePolicy::of(kind);
+        // The boot core's first task is the kernel's, for good.
+        let mut new = CorePolicy::of(kind, core.is_boot_core().then_some(TaskId(0)));
         let old = {
             let mut queue = self.queue.lock();
             for task in queue.tasks.iter().flatten() {

@@ -1,13 +1,14 @@
 //! Exceptions of programs that are no system calls.
 
 use super::{
+    copy, image,
     signal::{self, Info},
     space::Fault,
     thread,
 };
 use crate::arch::UserFrame;
 use crate::syndrome::Syndrome;
-use linux_program::UserAddr;
+use linux_program::{UserAddr, cpuid::Mrs};
 
 const SEGV_MAPERR: i32 = 1;
 const SEGV_ACCERR: i32 = 2;
@@ -18,6 +19,8 @@ const TRAP_BRKPT: i32 = 1;
 
 /// Exception classes (Arm ARM, ESR_EL1.EC).
 mod class {
+    pub const UNKNOWN: u8 = 0x00;
+    pub const SYSTEM_REGISTER: u8 = 0x18;
     pub const INSTRUCTION_ABORT: u8 = 0x20;
     pub const PC_ALIGNMENT: u8 = 0x22;
     pub const DATA_ABORT: u8 = 0x24;
@@ -29,6 +32,17 @@ mod class {
 /// Whether a fault status says that a translation or a permission is missing.
 const fn is_mapping(status: u32) -> bool {
     matches!(status & 0x3c, 0x04 | 0x08 | 0x0c)
+}
+
+/// Does an `MRS` of an identification register for a program, as `HWCAP_CPUID` promises. False if it is another instruction.
+fn emulate_mrs(frame: &mut UserFrame) -> bool {
+    let mrs = copy::load_u32(frame.pc).ok().and_then(Mrs::decode);
+    let Some(mrs) = mrs else { return false };
+    if let Some(target) = frame.x.get_mut(mrs.target) {
+        *target = image::read_id_register(mrs);
+    }
+    frame.pc += 4;
+    true
 }
 
 /// An exception of a program, from `user.S`.
@@ -58,6 +72,7 @@ extern "C" fn lwk_user_exception(frame: &mut UserFrame, esr: u64, far: u64) {
         class::PC_ALIGNMENT => (signal::SIGBUS, BUS_ADRALN, frame.pc),
         class::SP_ALIGNMENT => (signal::SIGBUS, BUS_ADRALN, frame.sp),
         class::FLOATING_POINT => (signal::SIGFPE, 0, frame.pc),
+        class::UNKNOWN | class::SYSTEM_REGISTER if emulate_mrs(frame) => return,
         class::BRK => (signal::SIGTRAP, TRAP_BRKPT, frame.pc),
         _ => (signal::SIGILL, ILL_ILLOPC, frame.pc),
     };

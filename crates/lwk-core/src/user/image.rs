@@ -16,7 +16,7 @@ use alloc::{
 use core::fmt;
 use linux_program::{
     Access, Credentials, ElfError, Hwcaps, InitialStack, Limits, MIN_SIGNAL_STACK, Placed, Program, Symbols,
-    UserAddr, UserRange, vdso::IMAGE,
+    UserAddr, UserRange, cpuid::Mrs, hwcap::IdRegisters, vdso::IMAGE,
 };
 use memfs::{NodeId, Start};
 use spin::Once;
@@ -154,9 +154,25 @@ impl Loaded {
     }
 }
 
-fn hwcaps() -> Hwcaps {
-    static CAPS: Once<Hwcaps> = Once::new();
-    *CAPS.call_once(|| Hwcaps::of(&arch::identification(), linux_program::hwcap::Allowed::default()))
+/// The identification registers that programs see, and their capabilities.
+fn processor() -> &'static (IdRegisters, Hwcaps) {
+    static PROCESSOR: Once<(IdRegisters, Hwcaps)> = Once::new();
+    PROCESSOR.call_once(|| {
+        let registers = arch::identification();
+        let mut caps = Hwcaps::of(&registers, linux_program::hwcap::Allowed::default());
+        caps.hwcap |= Hwcaps::CPUID;
+        (registers, caps)
+    })
+}
+
+/// What programs are told that the processor can do.
+pub fn hwcaps() -> Hwcaps {
+    processor().1
+}
+
+/// What an `MRS` of a program reads.
+pub fn read_id_register(mrs: Mrs) -> u64 {
+    mrs.value(arch::main_id().0, &processor().0)
 }
 
 fn clock_page() -> Phys {

@@ -6,7 +6,7 @@
 //! | `processes`, `image` | who started whom; what a process runs, loaded from its file |
 //! | `space`, `mapped_files` | its memory: regions, tables, physical memory; the files that it maps |
 //! | `syscall` | the system calls; [`docs/lwk.md`] lists them with their limits |
-//! | `signal`, `pending`, `rseq`, `futex`, `files`, `proc` | what several of them share |
+//! | `signal`, `pending`, `rseq`, `futex`, `files`, `proc`, `sysfs` | what several of them share |
 //! | `copy` | the only way to a program's memory |
 //! | `kmsg` | the kernel's log, as programs read it |
 //! | `vms` | `/dev/margay`: VMs, for the control task of a primary |
@@ -35,6 +35,7 @@ mod rseq;
 mod signal;
 mod space;
 mod syscall;
+mod sysfs;
 mod thread;
 mod vms;
 
@@ -116,6 +117,7 @@ fn environment(app: &App) -> Vec<Vec<u8>> {
 /// Sets the calling core up for programs.
 pub(crate) fn init_core() {
     arch::init_programs();
+    sysfs::record_identity();
 }
 
 /// How the first process has ended.
@@ -129,11 +131,23 @@ pub(crate) struct FirstEnded {
     pub(crate) crashed: bool,
 }
 
+/// Nanoseconds from 1970 to boot, if the machine has a real-time clock that tells (PL031, DDI 0224, `RTCDR`).
+fn epoch_by_rtc(app: &App) -> Option<u64> {
+    let registers = memory::map_device(app.machine().device("arm,pl031")?).ok()?;
+    let register = core::ptr::with_exposed_provenance::<u32>(registers);
+    // SAFETY: the device tree says that there is such a clock; it has just been mapped as a device, and this is its first register,
+    // which only counts.
+    let seconds = unsafe { register.read_volatile() };
+    let since_boot = time::frequency().ticks_to_ns(time::stopwatch().saturating_sub(boot_ticks()));
+    Some((u64::from(seconds) * 1_000_000_000).saturating_sub(since_boot))
+}
+
 /// Makes ready for programs: once, before the first.
 pub(crate) fn set_up(app: &App) {
     BOOT.call_once(|| app.entry_ticks());
-    let epoch = app.command_line().number::<u64>("epoch").unwrap_or(0);
-    EPOCH.call_once(|| epoch.saturating_mul(1_000_000_000));
+    let told = app.command_line().number::<u64>("epoch").map(|seconds| seconds.saturating_mul(1_000_000_000));
+    let epoch = told.or_else(|| epoch_by_rtc(app)).unwrap_or(0);
+    EPOCH.call_once(|| epoch);
     MEMORY.call_once(|| app.machine().memory().map(|region| region.size).sum());
     smp::on_leave(|core| {
         for process in processes::all() {

@@ -3,6 +3,7 @@
 use super::{
     errno::{Errno, Result},
     files::{self, CONSOLE, FULL, LOG, NULL, OF_IMAGE, RANDOM, ZERO},
+    sysfs,
     thread::UserThread,
 };
 use crate::{
@@ -44,15 +45,14 @@ pub fn provide(root: &mut FileSystem) -> memfs::Result<()> {
     for name in ["online", "possible", "present"] {
         root.provide(format!("/sys/devices/system/cpu/{name}").as_bytes(), list.as_bytes())?;
     }
-    let mut text = String::new();
     for core in 0..cores {
         root.provide_directory(format!("/sys/devices/system/cpu/cpu{core}").as_bytes())?;
         if smp::can_be_unplugged(CoreIndex(core as u16)) {
             root.provide(format!("{CORES}/cpu{core}/online").as_bytes(), b"1\n")?;
         }
-        let _ = writeln!(text, "processor\t: {core}\n");
     }
-    root.provide(b"/proc/cpuinfo", text.as_bytes())?;
+    // Its text is made when it is opened.
+    root.provide(b"/proc/cpuinfo", b"")?;
     root.provide(b"/proc/sys/vm/overcommit_memory", b"1\n")?;
     root.provide(b"/proc/sys/kernel/osrelease", concat!(env!("CARGO_PKG_VERSION"), "\n").as_bytes())?;
     let version = concat!("Margay LWK ", env!("CARGO_PKG_VERSION"), "\n");
@@ -82,27 +82,6 @@ pub fn switch_core(core: CoreIndex, word: u8) -> Result<()> {
         PlugError::Busy => Errno::EBUSY,
         PlugError::Failed(_) => Errno::EIO,
     })
-}
-
-/// The cores that take tasks, as Linux lists them: `0-2,5`.
-fn online() -> String {
-    let mut text = String::new();
-    let mut cores =
-        percore::all().iter().filter(|core| core.takes_tasks()).map(|core| core.index().0).peekable();
-    while let Some(first) = cores.next() {
-        let mut last = first;
-        while let Some(next) = cores.next_if_eq(&(last + 1)) {
-            last = next;
-        }
-        let comma = if text.is_empty() { "" } else { "," };
-        let _ = if first == last {
-            write!(text, "{comma}{first}")
-        } else {
-            write!(text, "{comma}{first}-{last}")
-        };
-    }
-    text.push('\n');
-    text
 }
 
 /// The thread whose name a file has: `/proc/self/comm`, `/proc/self/task/TID/comm`, `/proc/thread-self/comm`.
@@ -191,7 +170,7 @@ pub fn text(thread: &UserThread, path: &[u8]) -> Option<Vec<u8>> {
             }
             text.push('\n');
         }
-        _ if path == b"/sys/devices/system/cpu/online" => text = online(),
+        _ if let Some(about) = sysfs::text(path) => text = about,
         _ if let Some(core) = switch(path) => {
             let on = percore::get(core).is_some_and(PerCore::takes_tasks);
             text.push_str(if on { "1\n" } else { "0\n" });

@@ -206,8 +206,15 @@ impl UserThread {
         if !process.enlist(&thread) {
             return None;
         }
-        if thread.carry(core) {
-            return Some(thread);
+        // A core may have as many tasks as its policy takes: then the next one is tried.
+        let mut rest = cores;
+        let mut next = Some(core);
+        while let Some(core) = next {
+            if thread.carry(core) {
+                return Some(thread);
+            }
+            rest[core.0 as usize / 64] &= !(1 << (core.0 % 64));
+            next = least_loaded(&rest);
         }
         process.refuse(&thread);
         None
@@ -234,13 +241,18 @@ impl UserThread {
 
     /// The body of the task.
     fn run(self: Arc<Self>) {
+        while !self.run_program() {}
+    }
+
+    /// Runs the program until the thread has ended, or is another task's: false if neither, because no other core takes it.
+    fn run_program(self: &Arc<Self>) -> bool {
         let frame = *self.frame.lock();
         // A switch must not find the state half taken over: what it saved would be another thread's.
         let masked = arch::mask_interrupts();
         // SAFETY: the state is the thread's, which lives as long as this function.
-        unsafe { task::set_user(self.state.get(), (&raw const *self).cast()) };
+        unsafe { task::set_user(self.state.get(), (&raw const **self).cast()) };
         // SAFETY: `work` is the thread's first field; the state has just been given to the scheduler.
-        unsafe { arch::enter_user(&frame, self.state.get(), (&raw const *self).cast()) };
+        unsafe { arch::enter_user(&frame, self.state.get(), (&raw const **self).cast()) };
         let moves = self.work.load(Ordering::Acquire) & work::EXIT == 0;
         if moves {
             // Leaving saved nothing: the registers are still the program's.
@@ -251,7 +263,8 @@ impl UserThread {
         // SAFETY: from here on the task has no program: there is nothing to save or restore.
         unsafe { task::set_user(core::ptr::null_mut(), core::ptr::null()) };
         arch::restore_interrupts(masked);
-        let used = task::current().used_ticks();
+        let task = task::current();
+        let used = task.used_ticks();
         self.used_before.fetch_add(used, Ordering::Relaxed);
         *self.handle.lock() = None;
         let core = CoreIndex(self.core.load(Ordering::Relaxed) as u16);
@@ -261,13 +274,21 @@ impl UserThread {
             let cores = *self.cores.lock();
             // None of them may be there any more.
             let target = least_loaded(&cores).or_else(|| least_loaded(&all_cores())).unwrap_or(core);
-            if self.carry(target) || self.carry(core) {
-                return;
+            if target != core {
+                if self.carry(target) {
+                    return true;
+                }
+                log::warn!("{}: core {target} does not take thread {}", self.process.name(), self.id());
             }
-            log::error!("{} ends: no core takes its thread {}", self.process.name(), self.id());
-            self.process.end(End::Killed(signal::SIGKILL));
+            // It stays here, in this task.
+            THREADS[core.0 as usize].fetch_add(1, Ordering::Relaxed);
+            self.core.store(u32::from(core.0), Ordering::Relaxed);
+            self.used_before.fetch_sub(used, Ordering::Relaxed);
+            *self.handle.lock() = Some(task);
+            return false;
         }
         self.finish();
+        true
     }
 
     /// What is left to do when the program's thread is over.

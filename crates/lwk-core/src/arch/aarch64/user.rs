@@ -255,6 +255,26 @@ pub fn init_programs() {
     barrier::isb(barrier::SY);
 }
 
+/// `MIDR_EL1` and `REVIDR_EL1` of the calling core.
+pub fn main_id() -> (u64, u64) {
+    let (midr, revidr);
+    // SAFETY: reads identification registers.
+    unsafe {
+        asm!("mrs {}, midr_el1", "mrs {}, revidr_el1", out(reg) midr, out(reg) revidr,
+            options(nomem, nostack, preserves_flags));
+    }
+    (midr, revidr)
+}
+
+/// Whether the lowest affinity level is a thread of a core (`MPIDR_EL1.MT`).
+pub fn has_threads() -> bool {
+    const MT: u64 = 1 << 24;
+    let mpidr: u64;
+    // SAFETY: reads an identification register.
+    unsafe { asm!("mrs {}, mpidr_el1", out(reg) mpidr, options(nomem, nostack, preserves_flags)) };
+    mpidr & MT != 0
+}
+
 /// The processor's identification registers.
 pub fn identification() -> linux_program::hwcap::IdRegisters {
     macro_rules! read {
