@@ -120,13 +120,13 @@ pub(crate) fn set_return(pc: u64, spsr: u64) {
 #[inline]
 pub(crate) fn advance_pc() {
     let spsr = spsr();
-    if skip::is_special(spsr) {
+    if skip::is_aarch32(spsr) {
         return step_over(spsr);
     }
     write!("elr_el2", read!("elr_el2") + 4);
 }
 
-/// Steps over the trapped instruction where that is not just adding 4.
+/// Steps over a trapped AArch32 instruction.
 #[cold]
 #[inline(never)]
 fn step_over(spsr: u64) {
