@@ -21,16 +21,44 @@ pub struct Core {
     pub(crate) ran: Cell<*const Vcpu>,
     /// A vCPU that the primary should be told to run, when this core is back there.
     pub(crate) tell: Cell<*const Vcpu>,
-    /// The vCPU whose FP/SIMD values are in this core's registers.
-    pub(crate) fp_owner: Cell<*const Vcpu>,
-    /// Whether the loaded vCPU may use them.
-    pub(crate) fp_in_use: Cell<bool>,
-    /// For each VM, the index of its vCPU that ran here last, plus one.
-    last_vcpu: alloc::boxed::Box<[Cell<u16>]>,
+    /// Which vCPUs' state the core's registers and TLBs hold.
+    pub(crate) contents: Contents,
     /// A page of EL2 address space through which this core copies to and from VM memory.
     pub(crate) window: crate::el2_map::Window,
     /// What the core needs to start.
     pub(crate) start: CoreStart,
+}
+
+/// Which vCPUs' state a core's registers and TLBs hold: facts that end when the core loses power, because a core comes up
+/// in its reset state (PSCI, DEN 0022, `CPU_ON`). What the processor keeps across switches of vCPUs is noted here or in the
+/// primary vCPU, which `CPU_ON` resets, and nowhere else.
+pub(crate) struct Contents {
+    /// The vCPU whose FP/SIMD values are in the registers.
+    pub(crate) fp_owner: Cell<*const Vcpu>,
+    /// Whether the loaded vCPU may use the FP/SIMD registers.
+    pub(crate) fp_in_use: Cell<bool>,
+    /// For each VM, the index of its vCPU that ran on the core last, plus one; 0 if none did.
+    last_vcpu: alloc::boxed::Box<[Cell<u16>]>,
+}
+
+impl Contents {
+    fn new(vms: usize) -> Self {
+        Self {
+            fp_owner: Cell::new(core::ptr::null()),
+            fp_in_use: Cell::new(false),
+            last_vcpu: vec![const { Cell::new(0) }; vms + 1].into_boxed_slice(),
+        }
+    }
+
+    /// Discards every fact: the core has just been powered up, and holds reset values.
+    #[cold]
+    pub(crate) fn reset(&self) {
+        // Destructured, so that a new field cannot be left out.
+        let Self { fp_owner, fp_in_use, last_vcpu } = self;
+        fp_owner.set(core::ptr::null());
+        fp_in_use.set(false);
+        last_vcpu.iter().for_each(|last| last.set(0));
+    }
 }
 
 /// What `hv_secondary_entry` reads with the MMU off. The assembly knows this layout.
@@ -61,9 +89,7 @@ impl Core {
             departing: Cell::new(VcpuState::Ready),
             ran: Cell::new(core::ptr::null()),
             tell: Cell::new(core::ptr::null()),
-            fp_owner: Cell::new(core::ptr::null()),
-            fp_in_use: Cell::new(false),
-            last_vcpu: vec![const { Cell::new(0) }; vms + 1].into_boxed_slice(),
+            contents: Contents::new(vms),
             window,
             start: CoreStart { tables, stack_top, core: AtomicPtr::new(core::ptr::null_mut()) },
         }
@@ -96,7 +122,7 @@ impl Core {
     /// one VM share a VMID but not always their address spaces (Arm ARM, D8.16.3).
     #[inline]
     pub(crate) fn another_ran_last(&self, vm: VmId, vcpu: u16) -> bool {
-        let Some(last) = self.last_vcpu.get(usize::from(vm.0)) else { return true };
+        let Some(last) = self.contents.last_vcpu.get(usize::from(vm.0)) else { return true };
         last.replace(vcpu + 1) != vcpu + 1
     }
 }

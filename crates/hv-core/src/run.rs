@@ -263,17 +263,18 @@ pub(crate) fn have_look(target: &'static Vcpu, core: &'static Core) {
     }
 }
 
-/// Second half of a switch: saves `from` (if any), publishes its state, loads `to`; returns the vCPU to enter.
+/// Second half of a switch: saves `from` (none: the core has just been powered up), publishes its state, loads `to`; returns the vCPU to enter.
 pub(crate) fn switch(from: Option<&'static Vcpu>, to: &'static Vcpu) -> &'static Vcpu {
-    let core = match from {
-        Some(from) => {
-            // SAFETY: `from` is the vCPU that this core has loaded; the assembly has saved its general registers.
-            let core = unsafe { Loaded::assume(from) }.core();
-            save(from, core, to);
-            core
-        }
-        // SAFETY: boot claimed the vCPU for this core.
-        None => unsafe { Loaded::assume(to) }.core(),
+    let core = if let Some(from) = from {
+        // SAFETY: `from` is the vCPU that this core has loaded; the assembly has saved its general registers.
+        let core = unsafe { Loaded::assume(from) }.core();
+        save(from, core, to);
+        core
+    } else {
+        // SAFETY: boot, or `CPU_ON`, claimed the vCPU for this core.
+        let core = unsafe { Loaded::assume(to) }.core();
+        core.contents.reset();
+        core
     };
     load(to, core);
     to
@@ -301,7 +302,7 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
         // Its vCPU stays on this core; its FP/SIMD registers and keys may stay in the processor.
         return;
     }
-    if core.fp_in_use.get() {
+    if core.contents.fp_in_use.get() {
         arch::trap_fp(false);
         arch::isb();
         arch::fp::save(claimed.fp());
@@ -351,7 +352,7 @@ fn load(to: &'static Vcpu, core: &'static Core) {
     let regs = claimed.regs();
     arch::set_return(regs.pc, regs.spsr);
     let fp = fp_is_here(to, core);
-    core.fp_in_use.set(fp);
+    core.contents.fp_in_use.set(fp);
     arch::trap_fp(!fp);
     arch::set_current(core::ptr::from_ref(to) as usize);
     let mut line = to.irqs.line();
@@ -377,7 +378,8 @@ fn load(to: &'static Vcpu, core: &'static Core) {
 }
 
 fn fp_is_here(vcpu: &Vcpu, core: &Core) -> bool {
-    core::ptr::eq(core.fp_owner.get(), vcpu) && vcpu.fp_core.load(Ordering::Relaxed) == u32::from(core.index)
+    core::ptr::eq(core.contents.fp_owner.get(), vcpu)
+        && vcpu.fp_core.load(Ordering::Relaxed) == u32::from(core.index)
 }
 
 /// First use of FP/SIMD since the vCPU was loaded: its values replace those that are in the registers.
@@ -385,7 +387,7 @@ pub(crate) fn give_fp(current: &Loaded) {
     let (core, vcpu) = (current.core(), current.vcpu());
     arch::trap_fp(false);
     arch::isb();
-    let owner = core.fp_owner.get();
+    let owner = core.contents.fp_owner.get();
     let primary = core.primary();
     if core::ptr::eq(owner, primary) && primary.fp_core.load(Ordering::Relaxed) == u32::from(core.index) {
         // Secondaries save theirs when they leave; the primary's are still only in the registers.
@@ -396,9 +398,9 @@ pub(crate) fn give_fp(current: &Loaded) {
     // SAFETY: the vCPU is loaded on this core, and its FP/SIMD values, which trap handlers do not touch otherwise, are
     // in memory.
     arch::fp::load(unsafe { Claimed::assume(vcpu) }.fp());
-    core.fp_owner.set(vcpu);
+    core.contents.fp_owner.set(vcpu);
     vcpu.fp_core.store(u32::from(core.index), Ordering::Relaxed);
-    core.fp_in_use.set(true);
+    core.contents.fp_in_use.set(true);
 }
 
 /// First use of pointer authentication since the vCPU was loaded: its keys replace those that are in the registers.

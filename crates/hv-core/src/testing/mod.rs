@@ -42,6 +42,8 @@ mod discovery;
 #[cfg(test)]
 mod firmware;
 #[cfg(test)]
+mod hotplug;
+#[cfg(test)]
 mod interrupts;
 #[cfg(test)]
 mod memory;
