@@ -4,7 +4,7 @@ use super::{
     copy,
     errno::Errno,
     futex,
-    process::{End, Process},
+    process::Process,
     rseq,
     signal::{self, ThreadSignals},
 };

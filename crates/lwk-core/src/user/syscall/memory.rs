@@ -280,7 +280,7 @@ pub fn membarrier(_: &UserThread, frame: &mut UserFrame) -> Result<u64> {
 
 /// `mlock` and `mlock2`: memory stays where it is anyway, once it is there.
 pub fn mlock(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
-    with_mapped(thread, frame, |space, locked| space.populate(locked))
+    with_mapped(thread, frame, Space::populate)
 }
 
 pub fn mlock2(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {

@@ -100,10 +100,8 @@ pub fn pselect6(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     /// Events of a descriptor for the sets that are read, written and exceptional; there are none of the latter here.
     const MEANT: [u16; 3] = [POLLIN | POLLERR | POLLHUP, POLLOUT | POLLERR, 0];
     let [count, readable, writable, exceptional, timeout, sigmask, ..] = frame.x;
-    if (count as i32) < 0 {
-        return Err(Errno::EINVAL);
-    }
-    let count = (count as u32 as usize).min(files::MOST_OPEN);
+    let Ok(count) = usize::try_from(count as i32) else { return Err(Errno::EINVAL) };
+    let count = count.min(files::MOST_OPEN);
     let bytes = count.div_ceil(64) * 8;
     let mask = if sigmask == 0 {
         None
