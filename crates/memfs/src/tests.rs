@@ -1,8 +1,25 @@
 //! Paths, names, contents; and random operations against a model that is a map from paths.
 
-use super::*;
+use super::{archive::Problem, *};
 use proptest::prelude::*;
 use std::{boxed::Box, collections::BTreeMap as Model, format, string::String, vec};
+
+/// All bytes of a file.
+fn bytes(fs: &FileSystem, file: NodeId) -> Result<Vec<u8>> {
+    let mut all = vec![0; fs.stat(file).size as usize];
+    fs.read_at(file, 0, &mut all).map(|count| all[..count].to_vec())
+}
+
+/// All names of a directory.
+fn names(fs: &FileSystem, directory: NodeId) -> Vec<Vec<u8>> {
+    let mut position = 0;
+    let entries = core::iter::from_fn(|| {
+        let (name, _, next) = fs.entry_at(directory, position).unwrap()?;
+        position = next;
+        Some(name.to_vec())
+    });
+    entries.collect()
+}
 
 fn entry(name: &str, mode: u32, data: &[u8]) -> Vec<u8> {
     let mut bytes = format!(
@@ -59,7 +76,7 @@ fn an_archive_becomes_a_root() {
     assert_eq!(fs.find(Start::At(etc), b"../bin/./a.out", true), Ok(file));
     // Writing copies; the archive stays.
     fs.write_at(file, 1, b"xyz").unwrap();
-    assert_eq!((fs.bytes(file), fs.archived(file)), (Ok(&b"Exyz"[..]), None));
+    assert_eq!((bytes(&fs, file), fs.archived(file)), (Ok(b"Exyz".to_vec()), None));
 }
 
 #[test]
@@ -98,22 +115,23 @@ fn links_that_lead_nowhere_end() {
 #[test]
 fn a_file_outlives_its_name_while_it_is_open() {
     let mut fs = FileSystem::new();
-    fs.set_room(10);
+    fs.set_room(NODE_COST + 1 + 64);
     let file = fs.create_file(Start::Root, b"f", 0o600, 0).unwrap();
     fs.open(file).unwrap();
     fs.write_at(file, 0, b"0123456789").unwrap();
-    assert_eq!(fs.write_at(file, 10, b"x"), Err(FsError::NoSpace));
+    assert_eq!(fs.write_at(file, 60, b"01234"), Err(FsError::NoSpace));
+    assert_eq!(fs.create_file(Start::Root, b"g", 0o600, 0), Err(FsError::NoSpace), "nodes take room too");
     fs.unlink(Start::Root, b"f").unwrap();
-    assert_eq!(fs.bytes(file), Ok(&b"0123456789"[..]));
+    assert_eq!(bytes(&fs, file), Ok(b"0123456789".to_vec()));
     assert_eq!(fs.stat(file).links, 0);
     fs.close(file);
-    assert_eq!(fs.bytes(file), Err(FsError::NotFound));
+    assert_eq!(bytes(&fs, file), Err(FsError::NotFound));
     let other = fs.create_file(Start::Root, b"g", 0o600, 0).unwrap();
     assert_eq!(other, file, "its number is free again");
     assert_eq!(fs.write_at(other, 0, b"0123456789"), Ok(()), "and its room");
     fs.truncate(other, 2).unwrap();
     fs.truncate(other, 4).unwrap();
-    assert_eq!(fs.bytes(other), Ok(&b"01\0\0"[..]));
+    assert_eq!(bytes(&fs, other), Ok(b"01\0\0".to_vec()));
     assert_eq!(fs.truncate(other, u64::MAX), Err(FsError::TooLarge));
     assert_eq!(fs.write_at(other, u64::MAX, b"x"), Err(FsError::TooLarge));
 }
@@ -131,8 +149,65 @@ fn a_directory_does_not_go_below_itself() {
     fs.remove_directory(Start::Root, b"a").unwrap();
     assert_eq!(fs.create_file(Start::At(a), b"x", 0, 0), Err(FsError::NotFound));
     assert_eq!(fs.path_of(a), Err(FsError::NotFound));
-    let names = (0..).map_while(|at| fs.entry_at(NodeId::ROOT, at).unwrap());
-    assert_eq!(names.map(|(name, _)| name.to_vec()).collect::<Vec<_>>(), [&b"."[..], b"..", b"b"]);
+    assert_eq!(names(&fs, NodeId::ROOT), [&b"."[..], b"..", b"b"]);
+}
+
+#[test]
+fn a_directory_read_while_its_entries_are_removed_shows_those_that_stay() {
+    let mut fs = FileSystem::new();
+    let directory = fs.create_directory(Start::Root, b"d", 0o755, 0).unwrap();
+    for number in 0..1000 {
+        fs.create_file(Start::At(directory), format!("{number}").as_bytes(), 0o644, 0).unwrap();
+    }
+    let (mut position, mut seen) = (0, 0);
+    while let Some((name, node, next)) = fs.entry_at(directory, position).unwrap() {
+        position = next;
+        if fs.kind(node) == Kind::File {
+            let name = name.to_vec();
+            fs.unlink(Start::At(directory), &name).unwrap();
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 1000);
+    fs.remove_directory(Start::Root, b"d").unwrap();
+}
+
+#[test]
+fn a_file_that_grows_is_not_moved() {
+    let mut fs = FileSystem::new();
+    let file = fs.create_file(Start::Root, b"f", 0o644, 0).unwrap();
+    let chunk = vec![1; chunks::CHUNK];
+    fs.write_at(file, 0, &chunk).unwrap();
+    let first = fs.piece_at(file, 0).unwrap().as_ptr();
+    for number in 1..200 {
+        fs.write_at(file, number * chunk.len() as u64, &chunk).unwrap();
+        assert_eq!(fs.piece_at(file, 0).unwrap().as_ptr(), first);
+    }
+    fs.write_at(file, 3 * chunk.len() as u64 - 2, b"abcd").unwrap();
+    let mut read = [0; 6];
+    assert_eq!(fs.read_at(file, 3 * chunk.len() as u64 - 3, &mut read), Ok(6));
+    assert_eq!(&read, b"\x01abcd\x01");
+}
+
+#[test]
+fn what_is_removed_gives_its_room_back() {
+    let mut fs = FileSystem::new();
+    let room = 100_000;
+    fs.set_room(room);
+    for _ in 0..3 {
+        let mut made = 0;
+        while fs.create_symlink(Start::Root, format!("link{made}").as_bytes(), b"target", 0).is_ok() {
+            made += 1;
+        }
+        assert!((200..310).contains(&made), "{made}");
+        fs.rename((Start::Root, b"link0"), (Start::Root, b"link1")).unwrap();
+        fs.rename((Start::Root, b"link1"), (Start::Root, b"x")).unwrap();
+        for number in 2..made {
+            fs.unlink(Start::Root, format!("link{number}").as_bytes()).unwrap();
+        }
+        fs.unlink(Start::Root, b"x").unwrap();
+        assert_eq!(fs.room, room);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -247,7 +322,7 @@ proptest! {
             }
             for (path, content) in &model {
                 let node = fs.find(Start::Root, format!("/{path}").as_bytes(), true).unwrap();
-                prop_assert_eq!(fs.bytes(node).ok().map(<[u8]>::to_vec), content.clone());
+                prop_assert_eq!(bytes(&fs, node).ok(), content.clone());
             }
             let count = fs.nodes.iter().flatten().count();
             prop_assert_eq!(count, model.len(), "no node is lost, and none is left behind");

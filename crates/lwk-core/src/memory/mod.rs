@@ -17,7 +17,7 @@ pub(crate) use physical::init;
 #[cfg(target_os = "none")]
 pub use physical::{Block, allocate, free_bytes};
 #[cfg(programs)]
-pub(crate) use physical::{give, has_room_for_thread, take_for_program};
+pub(crate) use physical::{give, has_room_for_kernel, take_for_program};
 #[cfg(target_os = "none")]
 pub use stack::Stack;
 #[cfg(programs)]

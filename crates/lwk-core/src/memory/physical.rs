@@ -64,9 +64,10 @@ pub(crate) fn take_for_program(size: u64) -> Option<Phys> {
     if left < RESERVE { None } else { free.allocate(size) }
 }
 
-/// Whether one more thread, with its kernel stack, leaves enough of the reserve for what must not fail.
+/// Whether the kernel may make more of what lasts for programs (threads with their kernel stacks, files, pipes, descriptors): half of the reserve stays for
+/// what a call needs in passing.
 #[cfg(programs)]
-pub(crate) fn has_room_for_thread() -> bool {
+pub(crate) fn has_room_for_kernel() -> bool {
     free_bytes() > RESERVE / 2
 }
 

@@ -62,6 +62,7 @@ pub fn read_string(from: u64) -> Result<Vec<u8>> {
         let mut piece = [0; STEP];
         let to_page_end = 4096 - (at as usize & 4095);
         let count = STEP.min(to_page_end);
+        string.try_reserve(count).map_err(|_| Errno::ENOMEM)?;
         read_bytes(at, &mut piece[..count])?;
         match piece[..count].iter().position(|byte| *byte == 0) {
             Some(end) => {

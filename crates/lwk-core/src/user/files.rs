@@ -160,7 +160,7 @@ impl Open {
             Object::Log(log) => log.read(thread, to, size, self.has(O_NONBLOCK))?,
             Object::Node(node) => match with_files(|files| files.archived(*node)) {
                 Some(bytes) => copy_part(bytes, offset, to, size)?,
-                None => with_files(|files| copy_part(files.bytes(*node)?, offset, to, size))?,
+                None => with_files(|files| copy_node(files, *node, offset, to, size))?,
             },
         };
         if at.is_none() && self.is_seekable() {
@@ -205,6 +205,7 @@ impl Open {
                     offset = with_files(|files| files.stat(*node).size);
                 }
                 let count = chunks(from, size, |bytes| {
+                    check_space()?;
                     with_files(|files| files.write_at(*node, offset, bytes))?;
                     offset += bytes.len() as u64;
                     Ok(())
@@ -248,6 +249,43 @@ fn copy_part(bytes: &[u8], offset: u64, to: u64, size: usize) -> Result<u64> {
     Ok(count as u64)
 }
 
+/// Copies from a file in chunks to the program; how many bytes there were. An error counts if it is the first thing.
+fn copy_node(files: &FileSystem, node: NodeId, offset: u64, to: u64, size: usize) -> Result<u64> {
+    let mut done = 0;
+    while done < size {
+        let piece = files.piece_at(node, offset.saturating_add(done as u64))?;
+        let count = piece.len().min(size - done);
+        if count == 0 {
+            break;
+        }
+        match copy::write_bytes(to.wrapping_add(done as u64), &piece[..count]) {
+            Ok(()) => done += count,
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(done as u64)
+}
+
+/// Refuses a call that makes something of the kernel's which lasts, when too little would be left for calls that must not
+/// fail: `ENOMEM`.
+pub fn check_memory() -> Result<()> {
+    if crate::memory::has_room_for_kernel() { Ok(()) } else { Err(Errno::ENOMEM) }
+}
+
+/// The same where a file system has no space: `ENOSPC`.
+pub fn check_space() -> Result<()> {
+    check_memory().map_err(|_| Errno::ENOSPC)
+}
+
+/// Room for bytes that are overwritten next: zeroes, or `ENOMEM`.
+pub fn buffer(size: usize) -> Result<Vec<u8>> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
+    buffer.resize(size, 0);
+    Ok(buffer)
+}
+
 /// Whether it is a regular file.
 pub fn is_file(node: NodeId) -> bool {
     with_files(|files| files.kind(node)) == Kind::File
@@ -256,11 +294,7 @@ pub fn is_file(node: NodeId) -> bool {
 /// Copies from a file of the file system; how many bytes there were.
 pub fn read_node(node: NodeId, offset: u64, to: &mut [u8]) -> Result<usize> {
     with_files(|files| {
-        let bytes = files.bytes(node).map_err(|_| Errno::ENODEV)?;
-        let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
-        let count = rest.len().min(to.len());
-        to[..count].copy_from_slice(&rest[..count]);
-        Ok(count)
+        files.read_at(node, offset, to).map_err(|_| Errno::ENODEV)
     })
 }
 
@@ -280,17 +314,17 @@ fn fill(to: u64, size: usize, make: impl Fn(&mut [u8])) -> Result<u64> {
 fn chunks(from: u64, size: usize, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
     let mut done = 0;
     let mut small = [0; 256];
-    let mut large = Vec::new();
-    let buffer = if size <= small.len() {
+    let mut large;
+    let piece = if size <= small.len() {
         &mut small[..]
     } else {
-        large.resize(size.min(CHUNK), 0);
+        large = buffer(size.min(CHUNK))?;
         &mut large[..]
     };
     while done < size {
-        let count = buffer.len().min(size - done);
-        let result = copy::read_bytes(from.wrapping_add(done as u64), &mut buffer[..count])
-            .and_then(|()| take(&buffer[..count]));
+        let count = piece.len().min(size - done);
+        let result = copy::read_bytes(from.wrapping_add(done as u64), &mut piece[..count])
+            .and_then(|()| take(&piece[..count]));
         match result {
             Ok(()) => done += count,
             Err(error) if done == 0 => return Err(error),
@@ -310,6 +344,12 @@ impl Output {
     /// Puts whole lines on the console, and keeps the rest.
     fn write(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if self.line.try_reserve(piece.len()).is_err() {
+                // No memory to keep it: the line is cut here.
+                self.flush();
+                console::print_bytes(piece);
+                continue;
+            }
             self.line.extend_from_slice(piece);
             if piece.ends_with(b"\n") || self.line.len() >= LINE {
                 self.flush();
@@ -350,7 +390,11 @@ pub fn wait_until<R>(
 /// Waits until `ready` says so, or until the deadline.
 #[inline(never)]
 fn wait(thread: &UserThread, deadline: Option<u64>, ready: &mut dyn FnMut() -> bool) -> Result<()> {
-    WAITERS.lock().push(thread.shared());
+    {
+        let mut waiters = WAITERS.lock();
+        waiters.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        waiters.push(thread.shared());
+    }
     let outcome = loop {
         if ready() {
             break Ok(());
@@ -428,8 +472,10 @@ impl Pipe {
                     _ => Ok(None),
                 };
             }
-            let piece: Vec<u8> = bytes.iter().take(count).copied().collect();
-            copy::write_bytes(to, &piece)?;
+            let (first, second) = bytes.as_slices();
+            let split = first.len().min(count);
+            copy::write_bytes(to, &first[..split])?;
+            copy::write_bytes(to.wrapping_add(split as u64), &second[..count - split])?;
             bytes.drain(..count);
             Ok(Some(count as u64))
         };
@@ -441,8 +487,8 @@ impl Pipe {
     fn write(&self, thread: &UserThread, from: u64, size: usize, now: bool) -> Result<u64> {
         let mut done = 0;
         while done < size {
-            let piece = &mut vec![0; (size - done).min(PIPE)][..];
-            if let Err(error) = copy::read_bytes(from + done as u64, piece) {
+            let mut piece = buffer((size - done).min(PIPE))?;
+            if let Err(error) = copy::read_bytes(from.wrapping_add(done as u64), &mut piece) {
                 return if done == 0 { Err(error) } else { Ok(done as u64) };
             }
             // What is not larger than PIPE_BUF goes in whole.
@@ -455,6 +501,10 @@ impl Pipe {
                 let room = (PIPE - bytes.len()).min(piece.len());
                 if room < least {
                     return if now { Err(Errno::EAGAIN) } else { Ok(None) };
+                }
+                if bytes.capacity() - bytes.len() < room {
+                    check_memory()?;
+                    bytes.try_reserve(room).map_err(|_| Errno::ENOMEM)?;
                 }
                 bytes.extend(&piece[..room]);
                 Ok(Some(room))
@@ -511,17 +561,17 @@ impl Descriptors {
     pub fn add(&mut self, open: Arc<Open>, close_on_exec: bool, least: usize) -> Result<u64> {
         let free = (least..MOST_OPEN).find(|number| self.slots.get(*number).is_none_or(Option::is_none));
         let number = free.ok_or(Errno::EMFILE)?;
-        drop(self.put(number, open, close_on_exec));
+        drop(self.put(number, open, close_on_exec)?);
         Ok(number as u64)
     }
 
     /// Puts an open file at this descriptor; returns what was there.
-    #[must_use]
-    pub fn put(&mut self, number: usize, open: Arc<Open>, close_on_exec: bool) -> Option<Arc<Open>> {
+    pub fn put(&mut self, number: usize, open: Arc<Open>, close_on_exec: bool) -> Result<Option<Arc<Open>>> {
         if self.slots.len() <= number {
+            self.slots.try_reserve(number + 1 - self.slots.len()).map_err(|_| Errno::ENOMEM)?;
             self.slots.resize(number + 1, None);
         }
-        self.slots[number].replace(Slot { open, close_on_exec }).map(|slot| slot.open)
+        Ok(self.slots[number].replace(Slot { open, close_on_exec }).map(|slot| slot.open))
     }
 
     /// Takes a descriptor away. What it stood for is closed when the result is dropped.
@@ -572,6 +622,7 @@ pub fn open(thread: &UserThread, start: Start, path: &[u8], flags: u32, mode: u3
             Err(Errno::EACCES)
         };
     }
+    check_memory()?;
     let umask = thread.process().umask.load(Ordering::Relaxed);
     let (node, kind) = with_files(|files| {
         let found = files.find(start, path, flags & O_NOFOLLOW == 0);
@@ -579,6 +630,7 @@ pub fn open(thread: &UserThread, start: Start, path: &[u8], flags: u32, mode: u3
             Ok(_) if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL => return Err(Errno::EEXIST),
             Ok(node) => node,
             Err(FsError::NotFound) if flags & O_CREAT != 0 => {
+                check_space()?;
                 files.create_file(start, path, mode & 0o777 & !umask, super::seconds())?
             }
             Err(error) => return Err(error.into()),

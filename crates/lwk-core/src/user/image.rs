@@ -2,7 +2,7 @@
 
 use super::{
     errno::{Errno, Result},
-    files::with_files,
+    files::{buffer, check_memory, with_files},
     process::clock,
     space::{self, Space, range},
 };
@@ -88,13 +88,19 @@ impl Kept {
         })
     }
 
-    /// Works with its bytes.
-    fn with_bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> R {
+    /// Works with its bytes: those of the archive, or a copy of what has been written; `ENOMEM` if there is no room for one.
+    fn with_bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
         // What is in the archive never changes: nobody else has to wait.
-        match with_files(|files| files.archived(self.0)) {
-            Some(bytes) => f(bytes),
-            None => with_files(|files| f(files.bytes(self.0).unwrap_or_default())),
+        if let Some(bytes) = with_files(|files| files.archived(self.0)) {
+            return Ok(f(bytes));
         }
+        let copy = with_files(|files| {
+            check_memory()?;
+            let mut copy = buffer(files.stat(self.0).size as usize)?;
+            files.read_at(self.0, 0, &mut copy)?;
+            Ok(copy)
+        })?;
+        Ok(f(&copy))
     }
 }
 
@@ -117,8 +123,8 @@ pub struct Image {
 
 impl Image {
     /// Works with the names of its functions.
-    pub fn with_symbols<R>(&self, f: impl FnOnce(Option<Symbols<'_>>) -> R) -> R {
-        self.file.with_bytes(|bytes| f(Symbols::new(bytes, self.bias)))
+    pub fn with_symbols<R>(&self, f: impl Fn(Option<Symbols<'_>>) -> R) -> R {
+        self.file.with_bytes(|bytes| f(Symbols::new(bytes, self.bias))).unwrap_or_else(|_| f(None))
     }
 }
 
@@ -136,7 +142,7 @@ impl Loaded {
     pub fn new(start: Start, command: &Command) -> core::result::Result<Self, LoadError> {
         let path = &command.path;
         let file = Kept::new(start, path).map_err(LoadError::File)?;
-        let (space, entry, sp, bias) = file.with_bytes(|bytes| {
+        let loaded = file.with_bytes(|bytes| {
             let program = Program::parse(bytes).map_err(LoadError::Program)?;
             let limits = Limits {
                 addresses: range(space::LOWEST, UserAddr::new(1 << 35)),
@@ -147,7 +153,8 @@ impl Loaded {
             load(&mut space, &placed).map_err(LoadError::Memory)?;
             let sp = make_stack(&mut space, &placed, command).map_err(LoadError::Memory)?;
             Ok((space, placed.entry(), sp, placed.bias()))
-        })?;
+        });
+        let (space, entry, sp, bias) = loaded.map_err(LoadError::Memory)??;
         let name = String::from_utf8_lossy(path.rsplit(|byte| *byte == b'/').next().unwrap_or_default());
         let image = Image { name: name.to_string(), path: path.clone(), file, bias };
         Ok(Self { image, space, entry, sp })

@@ -83,7 +83,9 @@ fn seconds() -> u64 {
 /// Makes the root file system of the machine's initrd, and of what the kernel itself tells.
 fn mount_root(app: &App) {
     let mut root = FileSystem::new();
-    root.set_room(memory::free_bytes() / 2);
+    let mut seed = [0; 8];
+    random::fill(&mut seed);
+    root.set_hash_seed(u64::from_le_bytes(seed));
     if let Some(initrd) = app.machine().initrd() {
         // SAFETY: the linear map holds all memory; that of the initrd was taken out of what is free, for good.
         let bytes = unsafe {
@@ -96,6 +98,7 @@ fn mount_root(app: &App) {
     if let Err(error) = proc::provide(&mut root) {
         fatal(format_args!("the initrd leaves no place for /proc, /sys and /dev: {error}"));
     }
+    root.set_room(memory::free_bytes() / 2);
     files::mount(root);
 }
 

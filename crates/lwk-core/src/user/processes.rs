@@ -28,7 +28,7 @@ fn position(all: &[Arc<Process>], id: u32) -> Option<usize> {
 /// Takes a process on.
 pub fn enter(process: &Arc<Process>) -> Result<()> {
     let mut all = ALL.lock();
-    if all.len() >= MOST || !memory::has_room_for_thread() {
+    if all.len() >= MOST || !memory::has_room_for_kernel() {
         return Err(Errno::EAGAIN);
     }
     let at = all.partition_point(|other| other.id() < process.id());

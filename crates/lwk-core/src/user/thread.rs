@@ -222,7 +222,7 @@ impl UserThread {
 
     /// Starts a task on `core` that is this thread; it begins with what is in `frame`. False if the core takes no more.
     fn carry(self: &Arc<Self>, core: CoreIndex) -> bool {
-        if !memory::has_room_for_thread() {
+        if !memory::has_room_for_kernel() {
             return false;
         }
         THREADS[core.0 as usize].fetch_add(1, Ordering::Relaxed);

@@ -296,7 +296,10 @@ pub fn readlinkat(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
         let start = start(thread, directory, &path)?;
         with_files(|files| {
             let node = files.find(start, &path, false)?;
-            files.read_link(node).map(<[u8]>::to_vec)
+            let link = files.read_link(node)?;
+            let mut target = files::buffer(link.len())?;
+            target.copy_from_slice(link);
+            Ok(target)
         })?
     };
     let count = target.len().min(room as usize);
@@ -345,19 +348,20 @@ pub fn getdents64(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let mut text: Vec<u8> = Vec::new();
     let room = (room as usize).min(64 << 10);
     with_files(|files| {
-        while let Some((name, entry)) = files.entry_at(node, position)? {
+        while let Some((name, entry, next)) = files.entry_at(node, position)? {
             let size = (HEADER + name.len() + 1).next_multiple_of(8);
             if text.len() + size > room {
                 return if text.is_empty() { Err(Errno::EINVAL) } else { Ok(()) };
             }
             let end = text.len() + size;
+            text.try_reserve(size).map_err(|_| Errno::ENOMEM)?;
             text.extend_from_slice(&entry.inode().to_le_bytes());
-            text.extend_from_slice(&(position + 1).to_le_bytes());
+            text.extend_from_slice(&next.to_le_bytes());
             text.extend_from_slice(&(size as u16).to_le_bytes());
             text.push(directory_type(files.kind(entry)));
             text.extend_from_slice(name);
             text.resize(end, 0);
-            position += 1;
+            position = next;
         }
         Ok(())
     })?;
@@ -384,6 +388,7 @@ pub fn mkdirat(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let [directory, path, mode, ..] = frame.x;
     let path = copy::read_string(path)?;
     let start = start(thread, directory, &path)?;
+    files::check_space()?;
     let mode = mode as u32 & 0o1777 & !thread.process().umask.load(Ordering::Relaxed);
     with_files(|files| files.create_directory(start, &path, mode, crate::user::seconds()))?;
     Ok(0)
@@ -393,6 +398,7 @@ pub fn renameat(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let [from_directory, from, to_directory, to, ..] = frame.x;
     let (from, to) = (copy::read_string(from)?, copy::read_string(to)?);
     let (first, second) = (start(thread, from_directory, &from)?, start(thread, to_directory, &to)?);
+    files::check_space()?;
     with_files(|files| files.rename((first, &from), (second, &to)))?;
     Ok(0)
 }
@@ -401,6 +407,7 @@ pub fn symlinkat(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let [target, directory, path, ..] = frame.x;
     let (target, path) = (copy::read_string(target)?, copy::read_string(path)?);
     let start = start(thread, directory, &path)?;
+    files::check_space()?;
     with_files(|files| files.create_symlink(start, &path, &target, crate::user::seconds()))?;
     Ok(0)
 }
@@ -412,6 +419,7 @@ pub fn ftruncate(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     if open.flags.load(Ordering::Relaxed) & O_ACCMODE == 0 || (size as i64) < 0 {
         return Err(Errno::EINVAL);
     }
+    files::check_space()?;
     with_files(|files| files.truncate(node, size))?;
     Ok(0)
 }
@@ -506,7 +514,7 @@ pub fn dup3(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let closed = {
         let mut descriptors = thread.process().files.lock();
         let open = descriptors.get(old)?;
-        descriptors.put(number, open, flags as u32 & O_CLOEXEC != 0)
+        descriptors.put(number, open, flags as u32 & O_CLOEXEC != 0)?
     };
     drop(closed);
     Ok(number as u64)
@@ -518,6 +526,7 @@ pub fn pipe2(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     if flags & !(O_CLOEXEC | O_NONBLOCK) != 0 {
         return Err(Errno::EINVAL);
     }
+    files::check_memory()?;
     let pipe = Pipe::new();
     let out = Open::new(Object::PipeOut(pipe.clone()), flags & O_NONBLOCK);
     let into = Open::new(Object::PipeIn(pipe), O_WRONLY | flags & O_NONBLOCK);

@@ -74,8 +74,8 @@ pub fn mmap(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     // Not closed while the space is locked, whatever fails.
     let _kept_open = open.clone();
     let wish = (fixed || address != 0).then_some(UserAddr::new(address & !(PAGE - 1)));
-    // Stacks of threads ask for it too (glibc), and are wanted whole.
-    let lazy = flags & MAP_NORESERVE != 0 && flags & MAP_STACK == 0;
+    // A thread's stack takes what is touched, a block at a time: it is often far larger than what is used.
+    let lazy = flags & (MAP_NORESERVE | MAP_STACK) != 0;
     let (place, parts) = thread.process().with_space(|space| {
         if let Some(start) = wish.filter(|_| flags & MAP_FIXED != 0 && flags & MAP_FIXED_NOREPLACE == 0) {
             let end = start.checked_add(size).ok_or(Errno::ENOMEM)?;
@@ -126,12 +126,11 @@ fn check_file(open: Arc<Open>, flags: u64, access: Access) -> Result<Option<Arc<
     let shared = flags & MAP_TYPE != MAP_PRIVATE;
     if shared && access.write {
         open.may(true).map_err(|_| Errno::EACCES)?;
-        // What is written to a file's mapping does not go to the file.
-        return Err(Errno::ENODEV);
     }
     match open.object {
-        Object::Zero => Ok(None),
-        Object::Node(node) if files::is_file(node) => Ok(Some(open)),
+        Object::Zero if !shared => Ok(None),
+        // A mapping is a copy: what is written to the file, or to a shared mapping of it, would not be seen by the other.
+        Object::Node(node) if !shared && files::is_file(node) => Ok(Some(open)),
         _ => Err(Errno::ENODEV),
     }
 }
