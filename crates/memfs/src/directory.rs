@@ -45,14 +45,7 @@ pub fn copy(bytes: &[u8]) -> Result<Vec<u8>> {
 impl Directory {
     /// An empty directory.
     pub const fn new(parent: NodeId, seed: u64) -> Self {
-        Self {
-            parent,
-            seed,
-            entries: Vec::new(),
-            index: Vec::new(),
-            present: 0,
-            next_cookie: FIRST_COOKIE,
-        }
+        Self { parent, seed, entries: Vec::new(), index: Vec::new(), present: 0, next_cookie: FIRST_COOKIE }
     }
 
     /// Whether nothing is in it.
@@ -156,7 +149,7 @@ impl Directory {
     }
 
     /// The first entry at this cookie or behind it: its name, its node, and the cookie to continue at.
-    pub fn from_cookie(&self, cookie: u64) -> Option<(&[u8], NodeId, u64)> {
+    pub fn entry_from(&self, cookie: u64) -> Option<(&[u8], NodeId, u64)> {
         let first = self.entries.partition_point(|entry| entry.cookie < cookie);
         self.entries[first..]
             .iter()

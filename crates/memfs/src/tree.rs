@@ -1,8 +1,8 @@
 //! The tree of names: what makes, removes and renames nodes.
 
 use crate::{
-    Content, DIRECTORY, Device, FileSystem, FsError, Kind, LONGEST_NAME, NODE_COST, Node, NodeId, REGULAR, Result, SYMLINK,
-    Start, TYPE,
+    Content, DIRECTORY, Device, FileSystem, FsError, Kind, LONGEST_NAME, NODE_COST, Node, NodeId, REGULAR,
+    Result, SYMLINK, Start, TYPE,
     archive::{self, ArchiveError, Problem},
     chunks::Chunks,
     directory::{Directory, copy},
@@ -18,7 +18,9 @@ impl FileSystem {
             let (at, entry) = entry?;
             let content = match entry.mode & TYPE {
                 DIRECTORY => None,
-                SYMLINK => Some(Content::Symlink(copy(entry.data).map_err(|_| ArchiveError { at, problem: Problem::Path })?)),
+                SYMLINK => Some(Content::Symlink(
+                    copy(entry.data).map_err(|_| ArchiveError { at, problem: Problem::Path })?,
+                )),
                 // Devices of archives are Linux's numbers; the kernel has its own `/dev`. Nor are there pipes or sockets.
                 REGULAR | 0 => Some(Content::Archived(entry.data)),
                 _ => continue,
@@ -335,7 +337,7 @@ impl FileSystem {
         Ok(match position {
             0 => Some((b".", directory, 1)),
             1 => Some((b"..", found.parent, 2)),
-            _ => found.from_cookie(position),
+            _ => found.entry_from(position),
         })
     }
 }

@@ -111,7 +111,9 @@ fn archive() -> &'static [u8] {
     for (name, mode, data) in [("archived", 0o100_644, &b"text"[..]), ("TRAILER!!!", 0, b"")] {
         let header = [1, mode, 0, 0, 1, 7, data.len(), 0, 0, 0, 0, name.len() + 1, 0];
         bytes.extend_from_slice(b"070701");
-        header.iter().for_each(|word| bytes.extend_from_slice(format!("{word:08x}").as_bytes()));
+        for word in header {
+            bytes.extend_from_slice(format!("{word:08x}").as_bytes());
+        }
         for part in [name.as_bytes(), b"\0"] {
             bytes.extend_from_slice(part);
         }

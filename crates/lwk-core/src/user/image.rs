@@ -98,7 +98,7 @@ impl Kept {
             check_memory()?;
             let mut copy = buffer(files.stat(self.0).size as usize)?;
             files.read_at(self.0, 0, &mut copy)?;
-            Ok(copy)
+            Ok::<_, Errno>(copy)
         })?;
         Ok(f(&copy))
     }

@@ -299,7 +299,7 @@ pub fn readlinkat(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
             let link = files.read_link(node)?;
             let mut target = files::buffer(link.len())?;
             target.copy_from_slice(link);
-            Ok(target)
+            Ok::<_, Errno>(target)
         })?
     };
     let count = target.len().min(room as usize);
