@@ -15,7 +15,8 @@
 //! | `vm`, `vcpu`, `percore`, `system` | what there is, and who may touch which part of it when |
 //! | `run` | the run path: `FFA_RUN`, exits, switching |
 //! | `service` | hypercalls: FF-A, para-virtual interrupts, PSCI, Margay's own; `service::access` says who may call what |
-//! | `reload`, `statistics` | making a VM as it was at boot; what vCPUs have done |
+//! | `lifecycle`, `teardown`, `reload` | the phases of a VM; stopping it, reclaiming its memory, starting it again; what it held at boot |
+//! | `statistics` | what vCPUs have done |
 //! | `notifications` | FF-A notifications of a VM |
 //! | `trap` | what a VM does that traps, by the policy in `hv_abi::registers` and docs/security.md |
 //! | `skip` | stepping over a trapped instruction |
@@ -51,6 +52,7 @@ mod gic;
 #[cfg(target_os = "none")]
 mod heap;
 mod interrupt;
+mod lifecycle;
 mod lists;
 mod lock;
 mod notifications;
@@ -68,6 +70,7 @@ mod statistics;
 mod syndrome;
 mod system;
 mod tables;
+mod teardown;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod trap;

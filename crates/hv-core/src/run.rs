@@ -60,9 +60,11 @@ fn take_for_run(primary: &Loaded, id: VcpuId) -> Result<&'static Vcpu, Exit> {
     let state = vcpu.state();
     match state {
         VcpuState::Running(_) => return Err(Exit::Refused(ffa::Error::Busy)),
-        VcpuState::Off | VcpuState::WaitingForResponse => {
+        VcpuState::Off | VcpuState::WaitingForResponse(_) => {
             return Err(vm.stop_reason().unwrap_or(Exit::WaitForInterrupt { timeout_ns: None }));
         }
+        // Without a reason to stop it is being started this moment.
+        VcpuState::Parked => return Err(vm.stop_reason().unwrap_or(Exit::Refused(ffa::Error::Busy))),
         _ => {}
     }
     let mut claimed = vcpu.claim(state, primary.core()).ok_or(Exit::Refused(ffa::Error::Busy))?;
@@ -223,8 +225,8 @@ pub(crate) fn stop(current: &Loaded) -> Next {
     leave(current, current.vcpu().id(), reason, VcpuState::Off)
 }
 
-/// Takes the consequences for the vCPUs of a VM that has been stopped: those that run on other cores are sent a kick, nobody waits for
-/// the others any more, and what the VM had borrowed goes back.
+/// Takes the consequences for the vCPUs of a VM that has been stopped: those that run on other cores are sent a kick, and nobody waits
+/// for the others any more. What is left of the VM is torn down by who asks for that ([`crate::teardown`]).
 #[cold]
 pub(crate) fn halt(vm: &Vm, core: &'static Core) {
     for vcpu in &vm.vcpus {
@@ -234,7 +236,6 @@ pub(crate) fn halt(vm: &Vm, core: &'static Core) {
             _ => service::fail_requester(vcpu, core),
         }
     }
-    service::forsake(vm, core);
 }
 
 /// Makes a core look at its interrupts.

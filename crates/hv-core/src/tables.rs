@@ -124,6 +124,13 @@ impl VmTables {
         self.pool.vttbr
     }
 
+    /// Where the normal memory at `ipa` is, if there is some, and the address behind the entry that says so; `None` at the end.
+    pub(crate) fn look_up(&self, ipa: Ipa) -> Option<(Option<Pa>, Ipa)> {
+        let (mapping, left) = self.tables.look_up(ipa, &self.pool)?;
+        let memory = mapping.filter(|mapping| mapping.memory_type == MemoryType::Normal);
+        Some((memory.map(|mapping| mapping.pa), Ipa(ipa.0 + left)))
+    }
+
     /// What an address translates to.
     pub(crate) fn walk(&self, ipa: Ipa) -> Option<Mapping> {
         self.tables.walk(ipa, &self.pool)

@@ -17,7 +17,7 @@ use core::{
     cell::{Cell, UnsafeCell},
     sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
 };
-use hv_abi::ids::{VcpuId, VcpuIndex};
+use hv_abi::ids::{VcpuId, VcpuIndex, VmId};
 use paravirt_irq::{BackEnd as _, Line as IrqLine, Listed, VcpuInterrupts};
 
 /// What a vCPU is doing.
@@ -31,33 +31,37 @@ pub(crate) enum VcpuState {
     Waiting,
     /// Waits for a message.
     WaitingForMessage,
-    /// Has sent a direct request, and waits for the response: nothing else wakes it.
-    WaitingForResponse,
+    /// Has sent the direct request with this number, and waits for the response to it: nothing else wakes it.
+    WaitingForResponse(u32),
+    /// Its VM has stopped, and no core can claim it: it belongs to who holds the VM's teardown token.
+    Parked,
     /// Runs on the core with this index, or is being started by it.
     Running(u16),
 }
 
 impl VcpuState {
     #[inline(always)]
-    const fn bits(self) -> u32 {
+    const fn bits(self) -> u64 {
         match self {
             Self::Off => 0,
             Self::Ready => 1,
             Self::Waiting => 2,
             Self::WaitingForMessage => 3,
-            Self::WaitingForResponse => 5,
-            Self::Running(core) => 4 | (core as u32) << 8,
+            Self::WaitingForResponse(request) => 5 | (request as u64) << 8,
+            Self::Parked => 6,
+            Self::Running(core) => 4 | (core as u64) << 8,
         }
     }
 
     #[inline(always)]
-    const fn from_bits(bits: u32) -> Self {
+    const fn from_bits(bits: u64) -> Self {
         match bits & 0xff {
             0 => Self::Off,
             1 => Self::Ready,
             2 => Self::Waiting,
             3 => Self::WaitingForMessage,
-            5 => Self::WaitingForResponse,
+            5 => Self::WaitingForResponse((bits >> 8) as u32),
+            6 => Self::Parked,
             _ => Self::Running((bits >> 8) as u16),
         }
     }
@@ -87,11 +91,13 @@ pub struct Vcpu {
     // Near: two of them are saved or loaded by one instruction if they are within 504 bytes.
     sys: UnsafeCell<SysRegs>,
     core: AtomicPtr<Core>,
-    state: AtomicU32,
+    state: AtomicU64,
     /// The core whose FP/SIMD registers hold this vCPU's latest values, if its `fp_owner` is this vCPU.
     pub(crate) fp_core: AtomicU32,
-    /// The vCPU whose direct request it is working on (packed), or [`NO_REQUESTER`].
-    requester: AtomicU32,
+    /// The direct request that it is working on (packed), or [`NO_REQUEST`].
+    request: AtomicU64,
+    /// The number of the last direct request that it has sent. Belongs to the owning core; restarts do not reset it.
+    last_request: AtomicU32,
     /// Notifications of VMs that are pending for this vCPU, and no other of its VM.
     pub(crate) notifications: AtomicU64,
     /// The scheduler has been told of them.
@@ -117,8 +123,33 @@ pub struct Vcpu {
 unsafe impl Sync for Vcpu {}
 
 pub(crate) const NO_CORE: u32 = u32::MAX;
-/// No vCPU has this id, because no VM has the hypervisor's.
-const NO_REQUESTER: u32 = 0;
+/// No request has this form, because no VM has the hypervisor's id.
+const NO_REQUEST: u64 = 0;
+
+/// A direct request: who sent it, and its number among the sender's. A response goes to a sender that waits with that number, so that
+/// one to a request of the sender's last life answers no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Request {
+    pub(crate) sender: VcpuId,
+    /// Zero, which no sender waits with, for one whose sender is gone, and for those of the primary, which waits for nothing.
+    pub(crate) number: u32,
+}
+
+impl Request {
+    fn pack(self) -> u64 {
+        self.sender.pack() & 0xffff_ffff | u64::from(self.number) << 32
+    }
+
+    fn unpack(bits: u64) -> Option<Self> {
+        let sender = VcpuId::unpack(bits & 0xffff_ffff);
+        (bits != NO_REQUEST).then_some(Self { sender, number: (bits >> 32) as u32 })
+    }
+
+    /// The number after `last`.
+    pub(crate) fn number_after(last: u32) -> u32 {
+        last.wrapping_add(1).max(1)
+    }
+}
 
 impl Vcpu {
     /// A vCPU that is off.
@@ -129,9 +160,10 @@ impl Vcpu {
             vm_id: AtomicU64::new(0),
             sys: UnsafeCell::new(SysRegs::start()),
             core: AtomicPtr::new(core::ptr::null_mut()),
-            state: AtomicU32::new(VcpuState::Off.bits()),
+            state: AtomicU64::new(VcpuState::Off.bits()),
             fp_core: AtomicU32::new(NO_CORE),
-            requester: AtomicU32::new(NO_REQUESTER),
+            request: AtomicU64::new(NO_REQUEST),
+            last_request: AtomicU32::new(0),
             notifications: AtomicU64::new(0),
             reported: AtomicBool::new(false),
             started: AtomicU64::new(u64::MAX),
@@ -178,21 +210,36 @@ impl Vcpu {
         VcpuId { vm: self.vm().id, index: self.index }
     }
 
-    /// The vCPU whose direct request it is working on.
-    pub(crate) fn requester(&self) -> Option<VcpuId> {
-        let packed = self.requester.load(Ordering::Acquire);
-        (packed != NO_REQUESTER).then(|| VcpuId::unpack(packed.into()))
+    /// The direct request that it is working on.
+    pub(crate) fn request(&self) -> Option<Request> {
+        Request::unpack(self.request.load(Ordering::Acquire))
     }
 
-    /// Notes whose direct request it is working on.
-    pub(crate) fn set_requester(&self, requester: VcpuId) {
-        self.requester.store(requester.pack() as u32, Ordering::Release);
+    /// Notes the direct request that it is working on.
+    pub(crate) fn set_request(&self, request: Request) {
+        self.request.store(request.pack(), Ordering::Release);
     }
 
-    /// It works on no direct request any more; returns whose that was. Only one caller gets it.
-    pub(crate) fn take_requester(&self) -> Option<VcpuId> {
-        let packed = self.requester.swap(NO_REQUESTER, Ordering::AcqRel);
-        (packed != NO_REQUESTER).then(|| VcpuId::unpack(packed.into()))
+    /// It works on no direct request any more; returns the one that it worked on. Only one caller gets it.
+    pub(crate) fn take_request(&self) -> Option<Request> {
+        Request::unpack(self.request.swap(NO_REQUEST, Ordering::AcqRel))
+    }
+
+    /// If it works on a request of `vm`, which is gone, nobody will get the response.
+    pub(crate) fn orphan_request(&self, vm: VmId) {
+        let orphan = |bits| {
+            let request = Request::unpack(bits).filter(|request| request.sender.vm == vm)?;
+            Some(Request { number: 0, ..request }.pack())
+        };
+        let _ = self.request.fetch_update(Ordering::AcqRel, Ordering::Relaxed, orphan);
+    }
+
+    /// The number for a direct request that it sends now. For the owning core.
+    #[inline(always)]
+    pub(crate) fn next_request(&self) -> u32 {
+        let number = Request::number_after(self.last_request.load(Ordering::Relaxed));
+        self.last_request.store(number, Ordering::Relaxed);
+        number
     }
 
     /// What it shows in MPIDR_EL1.
@@ -230,6 +277,15 @@ impl Vcpu {
         Some(Claimed(self))
     }
 
+    /// Takes it out of all cores' reach, if none owns it; returns whether it is. For the holder of its stopped VM's teardown token.
+    pub(crate) fn park(&self) -> bool {
+        let park = |bits| match VcpuState::from_bits(bits) {
+            VcpuState::Running(_) => None,
+            _ => Some(VcpuState::Parked.bits()),
+        };
+        self.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, park).is_ok()
+    }
+
     #[inline(always)]
     fn publish(&self, state: VcpuState) {
         self.state.store(state.bits(), Ordering::SeqCst);
@@ -241,7 +297,8 @@ pub(crate) struct Claimed(&'static Vcpu);
 
 impl Claimed {
     /// # Safety
-    /// The caller is the core that owns the vCPU, and has saved its registers completely or not loaded them yet.
+    /// The caller is the core that owns the vCPU, and has saved its registers completely or not loaded them yet; or it holds the
+    /// teardown token of the vCPU's VM, and the vCPU is parked.
     pub(crate) unsafe fn assume(vcpu: &'static Vcpu) -> Self {
         Self(vcpu)
     }
@@ -289,7 +346,7 @@ impl Claimed {
         *self.keys() = Keys::default();
         self.0.hcr.set(self.0.vm().traps.hcr);
         self.0.fp_core.store(NO_CORE, Ordering::Relaxed);
-        self.0.requester.store(NO_REQUESTER, Ordering::Relaxed);
+        self.0.request.store(NO_REQUEST, Ordering::Relaxed);
         self.0.irqs.reset();
         if gic::is_possible() && self.0.vm().gic.is_some() {
             *self.gic() = SavedInterface::default();
@@ -395,6 +452,9 @@ mod tests {
             VcpuState::Ready,
             VcpuState::Waiting,
             VcpuState::WaitingForMessage,
+            VcpuState::WaitingForResponse(1),
+            VcpuState::WaitingForResponse(u32::MAX),
+            VcpuState::Parked,
             VcpuState::Running(0),
             VcpuState::Running(127),
         ] {

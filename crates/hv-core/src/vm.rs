@@ -5,6 +5,8 @@ use crate::{
     bcm2836::{self, Bcm2836},
     firmware::Whitelist,
     gic::{self, Gic},
+    lifecycle::{Event, LifeCycle, Status, StopReason},
+    lock::{Guard, Lock},
     notifications::Notifications,
     reload::Reload,
     routing::{self, Pending},
@@ -13,10 +15,10 @@ use crate::{
 };
 use alloc::boxed::Box;
 use bundle::Service;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use hv_abi::{
     exit::{Exit, Fault},
-    ffa::{Version, memory::Handle},
+    ffa::{Error, Version, memory::Handle},
     ids::{Ipa, VcpuIndex, VmId},
 };
 
@@ -29,22 +31,6 @@ pub enum VmKind {
     SuperSecondary,
     /// Isolated, run by the primary.
     Secondary,
-}
-
-/// Whether a VM may run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum VmState {
-    /// It may.
-    Active = 0,
-    /// Somebody is recording why it stops.
-    Stopping = 1,
-    /// It switched itself off.
-    Off = 2,
-    /// It asked for a reset.
-    Reset = 3,
-    /// It was stopped for a fault.
-    Aborted = 4,
 }
 
 /// RX and TX pages, and who has the RX page.
@@ -123,11 +109,11 @@ pub struct Vm {
     pub(crate) traps: Traps,
     /// VTTBR_EL2: table root and VMID.
     pub(crate) vttbr: u64,
-    pub(crate) stage2: crate::lock::Lock<VmTables>,
+    pub(crate) stage2: Lock<VmTables>,
     /// From where it receives memory, if it does not see physical addresses.
     pub(crate) window: Ipa,
-    pub(crate) mailbox: crate::lock::Lock<Mailbox>,
-    pub(crate) notifications: crate::lock::Lock<Notifications>,
+    pub(crate) mailbox: Lock<Mailbox>,
+    pub(crate) notifications: Lock<Notifications>,
     /// There is something to be read, which ends a wait for messages even if the VM has enabled no interrupt: a message in the RX
     /// page, or a notification for the VM.
     pub(crate) attention: AtomicBool,
@@ -147,17 +133,20 @@ pub struct Vm {
     pub(crate) messaging: Messaging,
     /// What of firmware it may call.
     pub(crate) whitelist: Whitelist,
-    /// What its memory held at boot.
-    pub(crate) reload: crate::lock::Lock<Option<Reload>>,
-    /// FF-A version that the VM negotiated.
+    /// What its memory held at boot, and how far its teardown has come. This lock is the token of teardown: nobody waits for it
+    /// ([`Lock::try_lock`]), and only its holder makes transitions other than a stop.
+    pub(crate) reload: Lock<Option<Reload>>,
+    /// FF-A version that the VM negotiated, with [`VERSION_USED`].
     ffa_version: AtomicU32,
-    /// It has used a call whose form depends on the version.
-    ffa_version_used: AtomicBool,
     /// How many of its vCPUs are on.
     pub(crate) vcpus_on: AtomicU16,
-    state: AtomicU8,
-    crash: crate::lock::Lock<(VcpuIndex, Fault)>,
+    life: LifeCycle,
+    /// The fault that stopped it. Taken before the stop, so that who sees the reason finds the fault.
+    crash: Lock<(VcpuIndex, Fault)>,
 }
+
+/// The VM has used a call whose form depends on the version, which is therefore fixed. No version has this bit.
+const VERSION_USED: u32 = 1 << 31;
 
 const NO_FAULT: Fault = Fault { syndrome: 0, address: 0, ipa: 0, pc: 0 };
 
@@ -181,10 +170,10 @@ impl Vm {
             vcpus,
             traps: Traps::of(kind),
             vttbr: stage2.complete(id, spare as usize),
-            stage2: crate::lock::Lock::new(stage2),
+            stage2: Lock::new(stage2),
             window: Ipa(window),
-            mailbox: crate::lock::Lock::new(Mailbox::default()),
-            notifications: crate::lock::Lock::new(Notifications::new(messaging.notifications)),
+            mailbox: Lock::new(Mailbox::default()),
+            notifications: Lock::new(Notifications::new(messaging.notifications)),
             attention: AtomicBool::new(false),
             device_irqs: routing::NOTHING,
             gic: None,
@@ -194,12 +183,11 @@ impl Vm {
             counter_offset: AtomicU64::new(0),
             messaging,
             whitelist: Whitelist::default(),
-            reload: crate::lock::Lock::new(None),
+            reload: Lock::new(None),
             ffa_version: AtomicU32::new(messaging.version.to_bits()),
-            ffa_version_used: AtomicBool::new(false),
             vcpus_on: AtomicU16::new(1),
-            state: AtomicU8::new(VmState::Active as u8),
-            crash: crate::lock::Lock::new((VcpuIndex(0), NO_FAULT)),
+            life: LifeCycle::new(Status::Running),
+            crash: Lock::new((VcpuIndex(0), NO_FAULT)),
         }
     }
 
@@ -228,23 +216,20 @@ impl Vm {
 
     /// The FF-A version that it speaks. Asked by calls whose form depends on it, and fixed from then on.
     pub(crate) fn ffa_version(&self) -> Version {
-        self.ffa_version_used.store(true, Ordering::Relaxed);
-        self.ffa_version_so_far()
+        version_of(self.ffa_version.fetch_or(VERSION_USED, Ordering::Relaxed))
     }
 
     /// The FF-A version that it speaks unless it asks for another.
     pub(crate) fn ffa_version_so_far(&self) -> Version {
-        Version::from_bits(self.ffa_version.load(Ordering::Relaxed)).unwrap_or(hv_abi::ffa::VERSION_1_2)
+        version_of(self.ffa_version.load(Ordering::Relaxed))
     }
 
     /// Makes it speak `version`; `false` if it is too late for that.
     pub(crate) fn negotiate(&self, version: Version) -> bool {
-        let fixed = self.ffa_version_used.load(Ordering::Relaxed);
-        if fixed {
-            return self.ffa_version.load(Ordering::Relaxed) == version.to_bits();
-        }
-        self.ffa_version.store(version.to_bits(), Ordering::Relaxed);
-        true
+        let bits = version.to_bits();
+        let change = |old: u32| (old & VERSION_USED == 0).then_some(bits);
+        let changed = self.ffa_version.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+        changed.map_or_else(|old| old & !VERSION_USED == bits, |_| true)
     }
 
     /// Whether it sees all memory at its physical address, and so what it receives.
@@ -257,56 +242,65 @@ impl Vm {
         self.vcpus.iter().find(|v| v.affinity() == mpidr)
     }
 
-    /// Whether it may run.
+    /// Whether it may run: its vCPUs may be entered, and calls by it or about it may change anything.
     #[inline(always)]
     pub(crate) fn is_active(&self) -> bool {
-        self.state.load(Ordering::SeqCst) == VmState::Active as u8
+        self.life.accepts_calls()
+    }
+
+    /// Its phase.
+    pub(crate) fn status(&self) -> Status {
+        self.life.status()
+    }
+
+    /// Makes a transition other than a stop.
+    pub(crate) fn proceed(&self, _token: &Guard<'_, Option<Reload>>, event: Event) -> bool {
+        self.life.apply(event)
+    }
+
+    /// Takes a lock that teardown takes too, and then looks whether the VM runs: what is done under it is either refused, or seen by
+    /// teardown.
+    ///
+    /// # Errors
+    /// `ABORTED`: the VM has been stopped.
+    pub(crate) fn lock_running<'a, T>(&self, lock: &'a Lock<T>) -> Result<Guard<'a, T>, Error> {
+        let guard = lock.lock();
+        if self.is_active() { Ok(guard) } else { Err(Error::Aborted) }
     }
 
     /// Why the VM does not run any more, as its vCPUs' exits tell; `None` if it may run.
     #[inline(always)]
     pub(crate) fn stop_reason(&self) -> Option<Exit> {
-        let state = self.state.load(Ordering::SeqCst);
-        if state == VmState::Active as u8 { None } else { Some(self.stopped(state)) }
+        if self.is_active() { None } else { self.stopped() }
     }
 
     #[cold]
     #[inline(never)]
-    fn stopped(&self, state: u8) -> Exit {
-        match state {
-            s if s == VmState::Aborted as u8 => {
-                Exit::Aborted(self.crash().map_or(NO_FAULT, |(_, fault)| fault))
-            }
-            s if s == VmState::Reset as u8 => Exit::Off { reset: true },
-            // Being recorded this moment: the fault follows in the exit of the vCPU that caused it.
-            s if s == VmState::Stopping as u8 => Exit::Aborted(NO_FAULT),
-            _ => Exit::Off { reset: false },
-        }
+    fn stopped(&self) -> Option<Exit> {
+        Some(match self.status().reason()? {
+            StopReason::Aborted => Exit::Aborted(self.crash().map_or(NO_FAULT, |(_, fault)| fault)),
+            reason => Exit::Off { reset: reason == StopReason::Reset },
+        })
     }
 
     /// Stops the VM because of a fault. Only the first fault counts.
     pub(crate) fn abort(&self, vcpu: VcpuIndex, fault: Fault) {
-        if self.leave_active(VmState::Stopping) {
-            *self.crash.lock() = (vcpu, fault);
-            self.state.store(VmState::Aborted as u8, Ordering::SeqCst);
+        let mut crash = self.crash.lock();
+        if self.life.apply(Event::Stop(StopReason::Aborted)) {
+            *crash = (vcpu, fault);
         }
     }
 
-    /// Stops the VM at its own request.
+    /// Stops the VM at its own request, or the primary's; returns whether it ran.
     #[inline(never)]
-    pub(crate) fn switch_off(&self, reset: bool) {
-        self.leave_active(if reset { VmState::Reset } else { VmState::Off });
-    }
-
-    fn leave_active(&self, to: VmState) -> bool {
-        let active = VmState::Active as u8;
-        self.state.compare_exchange(active, to as u8, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    pub(crate) fn switch_off(&self, reset: bool) -> bool {
+        self.life.apply(Event::Stop(if reset { StopReason::Reset } else { StopReason::Off }))
     }
 
     /// The fault that stopped the VM, and the vCPU that caused it.
     pub(crate) fn crash(&self) -> Option<(VcpuIndex, Fault)> {
         let crash = self.crash.lock();
-        (self.state.load(Ordering::SeqCst) == VmState::Aborted as u8).then_some(*crash)
+        (self.status().reason() == Some(StopReason::Aborted)).then_some(*crash)
     }
 
     /// Forgets what the VM has agreed on with others; it does not run.
@@ -317,7 +311,6 @@ impl Vm {
         bcm2836::reset(self);
         self.start_time();
         self.ffa_version.store(self.messaging.version.to_bits(), Ordering::Relaxed);
-        self.ffa_version_used.store(false, Ordering::Relaxed);
         self.vcpus_on.store(1, Ordering::Relaxed);
     }
 
@@ -328,9 +321,9 @@ impl Vm {
             self.counter_offset.store(crate::arch::counter_now() & !0xffff, Ordering::Relaxed);
         }
     }
+}
 
-    /// Lets the VM run again.
-    pub(crate) fn activate(&self) {
-        self.state.store(VmState::Active as u8, Ordering::SeqCst);
-    }
+/// The version that [`Vm::ffa_version`] holds.
+fn version_of(bits: u32) -> Version {
+    Version::from_bits(bits & !VERSION_USED).unwrap_or(hv_abi::ffa::VERSION_1_2)
 }

@@ -79,6 +79,29 @@ impl Ownership {
         self.pages.change(pa, pages, PageState::Owned(vm), PageState::Hypervisor)
     }
 
+    /// Moves pages of `from`, which are its alone, to `to`, which sees memory at its physical address. For a VM `from` that does not
+    /// run, and whose pages the caller has zeroed.
+    ///
+    /// # Errors
+    /// `DENIED`: they are not all of `from` alone. `NO_MEMORY`: there is none for the tables of `to`. Then nothing has changed.
+    pub fn transfer(
+        &mut self,
+        from: VmId,
+        ipa: Ipa,
+        pa: Pa,
+        pages: u64,
+        to: VmId,
+        tables: &mut impl Tables,
+    ) -> Result<(), Error> {
+        if !tables.is_identity(to) || !self.owns(from, pa, pages) {
+            return Err(Error::Denied);
+        }
+        tables.map(to, Ipa(pa.0), pa, pages, Access::RWX)?;
+        tables.unmap(from, ipa, pages);
+        self.pages.change(pa, pages, PageState::Owned(from), PageState::Owned(to));
+        Ok(())
+    }
+
     /// Makes two pages of a VM its mailbox; returns where they are.
     ///
     /// # Errors
@@ -398,6 +421,14 @@ impl Ownership {
         let Ok(sender) = find(&mut self.senders, owner) else { return false };
         let Some(transaction) = sender.get(slot) else { return false };
         transaction.borrowers.iter().any(|borrower| borrower.vm == vm && borrower.holds.is_some())
+    }
+
+    /// Who has retrieved the memory of a transaction, and has it still.
+    pub fn holders(&mut self, handle: Handle) -> impl Iterator<Item = VmId> {
+        let (owner, slot) = self.complete(handle).unwrap_or((VmId::HYPERVISOR, 0));
+        let t = find(&mut self.senders, owner).ok().and_then(|sender| sender.get(slot));
+        let borrowers = t.map_or(&[][..], |t| &t.borrowers);
+        borrowers.iter().filter(|borrower| borrower.holds.is_some()).map(|borrower| borrower.vm)
     }
 
     /// Takes back what `vm` has retrieved, at its own request.

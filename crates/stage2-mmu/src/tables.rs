@@ -249,17 +249,28 @@ impl Stage2 {
 
     /// What `ipa` translates to; `None` if it is not mapped.
     pub fn walk(&self, ipa: Ipa, memory: &impl TableMemory) -> Option<Mapping> {
+        self.look_up(ipa, memory)?.0
+    }
+
+    /// What `ipa` translates to, and for how many bytes from there on the same entry decides; `None` beyond the width. Walking on by
+    /// that number finds every mapping.
+    pub fn look_up(&self, ipa: Ipa, memory: &impl TableMemory) -> Option<(Option<Mapping>, u64)> {
         if ipa.0 >= self.width.limit() {
             return None;
         }
-        let (Entry::Leaf(pa, attributes), level, ..) = self.find_entry(ipa.0, memory) else { return None };
+        let (entry, level, ..) = self.find_entry(ipa.0, memory);
         let block = level_size(level);
-        Some(Mapping {
-            pa: Pa(pa.0 | (ipa.0 & (block - 1))),
-            access: attributes.access(),
-            memory_type: attributes.memory_type(),
-            block,
-        })
+        let offset = ipa.0 & (block - 1);
+        let mapping = match entry {
+            Entry::Leaf(pa, attributes) => Some(Mapping {
+                pa: Pa(pa.0 | offset),
+                access: attributes.access(),
+                memory_type: attributes.memory_type(),
+                block,
+            }),
+            _ => None,
+        };
+        Some((mapping, block - offset))
     }
 
     /// The entry that decides about `ipa`, which is within the width; its level, its table, and the index there.

@@ -8,12 +8,15 @@ use crate::{
     devices::{Devices, subset::Subset},
     gic,
     plan::{Placement, Plan, Region},
-    reload::Reload,
+    reload::{Progress, Reload},
     report, vmtree,
 };
 use ::bundle::{Kind, VmSpec};
 use alloc::{boxed::Box, vec, vec::Vec};
-use hv_abi::{ids::Pa, layout};
+use hv_abi::{
+    ids::{Ipa, Pa},
+    layout,
+};
 use machine::{BCM2835, BCM2836_LOCAL, GIC_V2, GIC_V3, Machine};
 use plain_numbers::Dec;
 
@@ -33,7 +36,7 @@ pub(super) fn secondary(
     vm: &VmSpec<'static>,
     placement: &Placement,
     devices: &Devices<'_>,
-    regions: Box<[(Pa, u64)]>,
+    regions: Box<[(Ipa, Pa, u64)]>,
 ) -> Reload {
     let base = memory_base(vm, placement);
     let loading = vm.loading();
@@ -53,6 +56,7 @@ pub(super) fn secondary(
     let (register, entry) =
         vm.partition.as_ref().map_or((0, 0), |p| (p.gp_register.unwrap_or(0), p.entrypoint_offset));
     Reload {
+        ipa: Ipa(base),
         pa: placement.pa,
         bytes: placement.bytes,
         segments: segments.into_boxed_slice(),
@@ -61,7 +65,7 @@ pub(super) fn secondary(
         register,
         entry: base + loading.kernel + entry,
         argument: loading.argument(base, placement.bytes),
-        done: 0,
+        progress: Progress::Transactions,
     }
 }
 

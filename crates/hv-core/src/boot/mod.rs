@@ -522,7 +522,7 @@ fn tables(
     devices: &Devices<'_>,
     spec: &VmSpec<'_>,
     width: IpaWidth,
-) -> (VmTables, Box<[(Pa, u64)]>) {
+) -> (VmTables, Box<[(Ipa, Pa, u64)]>) {
     let refuse = |why| -> ! { fail!("the memory of {} cannot be mapped: {why}", Text(spec.debug_name)) };
     let mut tables = match VmTables::new(width) {
         Ok(tables) => tables,
@@ -568,7 +568,7 @@ fn tables(
             }
             (Some(_), _) => match beside.next() {
                 Some(place) => {
-                    places.push((place.pa, place.bytes));
+                    places.push((Ipa(region.address), place.pa, place.bytes));
                     place.pa.0
                 }
                 None => continue,

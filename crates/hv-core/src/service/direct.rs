@@ -10,14 +10,14 @@ use crate::{
     run::{self, Next},
     statistics::Reason,
     system::System,
-    vcpu::{Claimed, Loaded, Vcpu, VcpuState},
+    vcpu::{Claimed, Loaded, Request, Vcpu, VcpuState},
     vm::Vm,
 };
 use hv_abi::{
     Regs,
     exit::Exit,
     ffa::{self, Error},
-    ids::{VcpuId, VmId},
+    ids::VmId,
     smccc,
 };
 
@@ -117,12 +117,14 @@ fn send_request(mut current: Loaded, form: Form) -> Next {
     };
     deliver(&mut current, &mut claimed, form);
     let target = claimed.vcpu();
-    target.set_requester(vcpu.id());
     if !vm.is_primary() {
-        core.departing.set(VcpuState::WaitingForResponse);
+        let number = vcpu.next_request();
+        target.set_request(Request { sender: vcpu.id(), number });
+        core.departing.set(VcpuState::WaitingForResponse(number));
         vcpu.statistics.exit(Reason::Message);
         return target;
     }
+    target.set_request(Request { sender: vcpu.id(), number: 0 });
     if vcpu.irqs.line() {
         // As if the receiver had been interrupted before its first instruction.
         claimed.release(VcpuState::Ready);
@@ -157,12 +159,13 @@ fn nothing_received(current: &mut Loaded) {
 fn send_response(mut current: Loaded, form: Form) -> Next {
     let (vcpu, core) = (current.vcpu(), current.core());
     let ids = current.regs().x[1] & 0xffff_ffff;
-    let Some(requester) = vcpu.requester() else { return refuse(current, Error::Denied) };
-    if ids != u64::from(vcpu.vm().id.0) << 16 | u64::from(requester.vm.0) {
+    let Some(request) = vcpu.request() else { return refuse(current, Error::Denied) };
+    if ids != u64::from(vcpu.vm().id.0) << 16 | u64::from(request.sender.vm.0) {
         return refuse(current, Error::InvalidParameters);
     }
-    vcpu.take_requester();
-    if requester.vm == VmId::PRIMARY {
+    // What counts is what the exchange gives: teardown of the sender may have come in between.
+    let Some(request) = vcpu.take_request() else { return refuse(current, Error::Denied) };
+    if request.sender.vm == VmId::PRIMARY {
         // Whichever of the primary's vCPUs runs this one gets the answer.
         core.departing.set(VcpuState::WaitingForMessage);
         vcpu.statistics.exit(Reason::Message);
@@ -172,8 +175,7 @@ fn send_response(mut current: Loaded, form: Form) -> Next {
         nothing_received(&mut current);
         return primary;
     }
-    let asked = find(requester).and_then(|asked| asked.claim(VcpuState::WaitingForResponse, core));
-    let Some(mut asked) = asked else { return refuse(current, Error::Aborted) };
+    let Some(mut asked) = claim_sender(request, core) else { return refuse(current, Error::Aborted) };
     if asked.vcpu().vm().stop_reason().is_some() {
         asked.release(VcpuState::Off);
         return refuse(current, Error::Aborted);
@@ -196,15 +198,17 @@ fn send_response(mut current: Loaded, form: Form) -> Next {
     run::leave(&current, about.id(), Exit::Interrupt, VcpuState::Ready)
 }
 
-fn find(id: VcpuId) -> Option<&'static Vcpu> {
-    System::get().vm(id.vm)?.vcpus.get(usize::from(id.index.0))
+/// Takes the sender of a request, if it still waits for the response to that one.
+#[inline(always)]
+fn claim_sender(request: Request, core: &'static Core) -> Option<Claimed> {
+    let sender = System::get().vm(request.sender.vm)?.vcpus.get(usize::from(request.sender.index.0))?;
+    sender.claim(VcpuState::WaitingForResponse(request.number), core)
 }
 
 /// `vcpu`, whose VM has stopped, will not answer any more: whoever waits for it goes on with `ABORTED`, when it is next run. (If that
 /// is the primary, the exit tells it.)
 pub(crate) fn fail_requester(vcpu: &Vcpu, core: &'static Core) {
-    let asked = vcpu.take_requester().and_then(find);
-    if let Some(mut asked) = asked.and_then(|asked| asked.claim(VcpuState::WaitingForResponse, core)) {
+    if let Some(mut asked) = vcpu.take_request().and_then(|request| claim_sender(request, core)) {
         let results = [u64::from(ffa::ERROR), 0, Error::Aborted.bits(), 0, 0, 0, 0, 0];
         asked.regs().set_results(&Regs(results));
         asked.release(VcpuState::Ready);

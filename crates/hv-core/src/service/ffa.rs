@@ -92,14 +92,19 @@ pub(super) fn msg_wait(mut current: Loaded) -> Next {
     if flags & !RETAIN_RX != 0 {
         return answer(current, Err(ffa::Error::InvalidParameters));
     }
-    if current.vcpu().requester().is_some() {
+    if current.vcpu().request().is_some() {
         // It owes a response.
         return answer(current, Err(ffa::Error::Denied));
     }
-    let unread = vm.attention.load(Ordering::SeqCst);
-    if flags & RETAIN_RX == 0 && !unread {
-        vm.mailbox.lock().rx_full = false;
-    }
+    let unread = if flags & RETAIN_RX == 0 {
+        // Senders fill the RX page, and say so, under this lock: what has come is not released unread.
+        let mut mailbox = vm.mailbox.lock();
+        let unread = vm.attention.load(Ordering::SeqCst);
+        mailbox.rx_full &= unread;
+        unread
+    } else {
+        vm.attention.load(Ordering::SeqCst)
+    };
     let function = if unread { ffa::RUN } else { ffa::INTERRUPT };
     current.regs().set_results(&Regs([u64::from(function), id, 0, 0, 0, 0, 0, 0]));
     if unread { current.vcpu() } else { run::wait(&current, VcpuState::WaitingForMessage) }

@@ -42,7 +42,7 @@ fn copy(current: &Loaded) -> Result<(&'static Vcpu, bool), Error> {
     let (sender, window) = (current.vm(), &current.core().window);
     let mut bytes = [0; PAGE as usize];
     {
-        let mailbox = sender.mailbox.lock();
+        let mailbox = sender.lock_running(&sender.mailbox)?;
         let (tx, _) = mailbox.pages.ok_or(Error::InvalidParameters)?;
         window.with_page(tx, |page| bytes.copy_from_slice(page));
     }
@@ -52,11 +52,8 @@ fn copy(current: &Loaded) -> Result<(&'static Vcpu, bool), Error> {
     if sender.messaging.properties & receiver.messaging.properties & ffa::PROPERTY_INDIRECT == 0 {
         return Err(Error::Denied);
     }
-    if receiver.stop_reason().is_some() {
-        return Err(Error::Aborted);
-    }
     let version = receiver.ffa_version();
-    let mut mailbox = receiver.mailbox.lock();
+    let mut mailbox = receiver.lock_running(&receiver.mailbox)?;
     let (_, rx) = mailbox.pages.filter(|_| version != ffa::VERSION_1_0).ok_or(Error::Denied)?;
     if mailbox.rx_full {
         return Err(Error::Busy);

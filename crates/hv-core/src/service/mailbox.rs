@@ -17,11 +17,11 @@ fn map(vm: &Vm, window: &Window, tx: u64, rx: u64, pages: u64) -> Result<(), Err
     if pages & 0x3f != 1 || pages & !0x3f & 0xffff_ffff != 0 || tx == rx || !(tx | rx).is_multiple_of(PAGE) {
         return Err(Error::InvalidParameters);
     }
-    let mut mailbox = vm.mailbox.lock();
+    let mut mailbox = vm.lock_running(&vm.mailbox)?;
     if mailbox.pages.is_some() {
         return Err(Error::Denied);
     }
-    let mut ownership = System::get().ownership.lock();
+    let mut ownership = vm.lock_running(&System::get().ownership)?;
     let [tx, rx] = ownership.open_mailbox(vm.id, [Ipa(tx), Ipa(rx)], &AllTables { window })?;
     mailbox.pages = Some((tx, rx));
     mailbox.rx_full = false;
@@ -30,24 +30,29 @@ fn map(vm: &Vm, window: &Window, tx: u64, rx: u64, pages: u64) -> Result<(), Err
 
 /// `FFA_RXTX_UNMAP` (section 13.7).
 pub(super) fn rxtx_unmap(current: Loaded) -> Next {
-    let vm = current.vm();
-    let mut mailbox = vm.mailbox.lock();
-    let result = mailbox.pages.take().ok_or(Error::InvalidParameters);
-    if let Ok((tx, rx)) = result {
-        System::get().ownership.lock().close_mailbox(vm.id, [tx, rx]);
-        (mailbox.rx_full, mailbox.unread) = (false, false);
-    }
-    drop(mailbox);
-    answer(current, result.map(|_| (0, 0)))
+    let result = unmap(current.vm());
+    answer(current, result.map(|()| (0, 0)))
+}
+
+fn unmap(vm: &Vm) -> Result<(), Error> {
+    let mut mailbox = vm.lock_running(&vm.mailbox)?;
+    let (tx, rx) = mailbox.pages.take().ok_or(Error::InvalidParameters)?;
+    System::get().ownership.lock().close_mailbox(vm.id, [tx, rx]);
+    (mailbox.rx_full, mailbox.unread) = (false, false);
+    Ok(())
 }
 
 /// `FFA_RX_RELEASE` (section 13.4).
 pub(super) fn rx_release(current: Loaded) -> Next {
-    let vm = current.vm();
-    let mut mailbox = vm.mailbox.lock();
+    let result = release(current.vm());
+    answer(current, result.map(|()| (0, 0)))
+}
+
+fn release(vm: &Vm) -> Result<(), Error> {
+    let mut mailbox = vm.lock_running(&vm.mailbox)?;
     let was_full = core::mem::take(&mut mailbox.rx_full);
     mailbox.unread = false;
-    vm.attention.store(vm.notifications.lock().any(), Ordering::SeqCst);
-    drop(mailbox);
-    answer(current, if was_full { Ok((0, 0)) } else { Err(Error::Denied) })
+    let notifications = vm.notifications.lock();
+    vm.attention.store(notifications.any(), Ordering::SeqCst);
+    if was_full { Ok(()) } else { Err(Error::Denied) }
 }

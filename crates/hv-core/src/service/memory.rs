@@ -9,6 +9,7 @@ use crate::{
     run::Next,
     system::System,
     tables::AllTables,
+    teardown,
     vcpu::Loaded,
     vm::{Mailbox, Sending, Vm},
 };
@@ -36,8 +37,9 @@ const RETRIEVE_FLAGS: u32 = PLAIN_FLAGS | m::FLAG_ZERO_AFTER | 3 << 3 | m::FLAG_
 /// Ranges of a retrieve response that fit one page in every version.
 const MOST_PIECES: usize = 240;
 
-fn ownership() -> crate::lock::Guard<'static, Ownership> {
-    System::get().ownership.lock()
+/// For a call of `vm`.
+fn ownership(vm: &Vm) -> Result<crate::lock::Guard<'static, Ownership>, Error> {
+    vm.lock_running(&System::get().ownership)
 }
 
 /// Copies the first `length` bytes of the caller's TX buffer.
@@ -126,7 +128,11 @@ fn begin(current: &Loaded, kind: Kind, total: u64, fragment: u64) -> Result<Sent
         pages: composite.pages.into(),
         borrowers: &borrowers,
     };
-    let mut ownership = ownership();
+    let mut ownership = ownership(vm)?;
+    let runs = |vm| System::get().vm(vm).is_none_or(Vm::is_active);
+    if !borrowers.iter().all(|(vm, _)| runs(*vm)) {
+        return Err(Error::Aborted);
+    }
     let handle = ownership.begin(vm.id, &offer)?;
     mailbox.sending = Some(Sending { handle, total: total as u32, received: 0 });
     go_on(vm, core, &mut mailbox, &mut ownership, descriptor.ranges(), length as u32)
@@ -173,7 +179,7 @@ fn next_fragment(current: &Loaded, handle: Handle, length: u64) -> Result<Sent, 
     let sending = mailbox.sending.filter(|sending| sending.handle == handle);
     let left = sending.map(|sending| u64::from(sending.total - sending.received));
     let left = left.ok_or(Error::InvalidParameters)?;
-    let mut ownership = ownership();
+    let mut ownership = ownership(vm)?;
     let read = if length <= left {
         copy_in(core, &mailbox, length, &mut copy)
     } else {
@@ -253,7 +259,7 @@ fn do_retrieve(current: &Loaded, length: u64) -> Result<m::Written, Error> {
     if mailbox.rx_full {
         return Err(Error::Busy);
     }
-    let mut ownership = ownership();
+    let mut ownership = ownership(vm)?;
     let header = *descriptor.header();
     let request = check_request(vm.id, &mut ownership, &descriptor)?;
     let mut written = None;
@@ -384,7 +390,7 @@ fn response_from(current: &Loaded, handle: Handle, offset: u64) -> Result<usize,
     let start = m::ranges_offset(vm.ffa_version(), 1) as u64;
     let mut mailbox = vm.mailbox.lock();
     let (_, rx) = mailbox.pages.ok_or(Error::InvalidParameters)?;
-    let mut ownership = ownership();
+    let mut ownership = ownership(vm)?;
     if !ownership.holds(vm.id, handle) {
         return Err(Error::InvalidParameters);
     }
@@ -416,7 +422,7 @@ fn do_relinquish(current: &Loaded) -> Result<(), Error> {
         return Err(Error::InvalidParameters);
     }
     let tables = &mut AllTables { window: &core.window };
-    ownership().relinquish(vm.id, handle, flags & m::FLAG_ZERO != 0, tables)
+    ownership(vm)?.relinquish(vm.id, handle, flags & m::FLAG_ZERO != 0, tables)
 }
 
 /// `FFA_MEM_RECLAIM`.
@@ -430,15 +436,23 @@ fn do_reclaim(current: &Loaded, handle: Handle, flags: u32) -> Result<(), Error>
     if flags & !PLAIN_FLAGS != 0 {
         return Err(Error::InvalidParameters);
     }
-    let vm = current.vm();
+    let (vm, core) = (current.vm(), current.core());
     let mut mailbox = vm.mailbox.lock();
-    let tables = &mut AllTables { window: &current.core().window };
-    ownership().reclaim(vm.id, handle, flags & m::FLAG_ZERO != 0, tables)?;
+    let tables = &mut AllTables { window: &core.window };
+    let mut ownership = ownership(vm)?;
+    // A receiver that does not run any more does not keep what it has.
+    loop {
+        let gone = ownership.holders(handle).find_map(stopped);
+        let Some(gone) = gone else { break };
+        drop(ownership);
+        teardown::return_borrowed(gone, core).map_err(|_| Error::Denied)?;
+        ownership = self::ownership(vm)?;
+    }
+    ownership.reclaim(vm.id, handle, flags & m::FLAG_ZERO != 0, tables)?;
     mailbox.sending = mailbox.sending.filter(|sending| sending.handle != handle);
     Ok(())
 }
 
-/// A VM has stopped for good: what it has retrieved goes back, so that the owners can reclaim it.
-pub(crate) fn forsake(vm: &Vm, core: &Core) {
-    ownership().forsake(vm.id, &mut AllTables { window: &core.window });
+fn stopped(vm: VmId) -> Option<&'static Vm> {
+    System::get().vm(vm).filter(|vm| !vm.is_active())
 }

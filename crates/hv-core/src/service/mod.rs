@@ -27,7 +27,6 @@ pub(crate) use access::column;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use access::functions;
 pub(crate) use direct::fail_requester;
-pub(crate) use memory::forsake;
 pub(crate) use paravirt::interrupt;
 
 /// A hypercall of `current`. By HVC, `vectors.S` does the same, and answers `FFA_ID_GET` and what is no call by itself.

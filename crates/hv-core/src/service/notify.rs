@@ -61,7 +61,7 @@ pub(super) fn create(mut current: Loaded) -> Next {
     } else if vm.messaging.properties & ffa::PROPERTY_NOTIFICATIONS == 0 {
         Err(Error::Denied)
     } else {
-        vm.notifications.lock().create()
+        vm.lock_running(&vm.notifications).and_then(|mut notifications| notifications.create())
     };
     answer(current, result.map(|()| (0, 0)))
 }
@@ -71,7 +71,8 @@ pub(super) fn destroy(mut current: Loaded) -> Next {
     let id = current.regs().x[1] & 0xffff_ffff;
     let vm = current.vm();
     let result = if id == u64::from(vm.id.0) {
-        vm.notifications.lock().destroy(pending_for_vcpus(vm))
+        let notifications = vm.lock_running(&vm.notifications);
+        notifications.and_then(|mut notifications| notifications.destroy(pending_for_vcpus(vm)))
     } else {
         Err(Error::InvalidParameters)
     };
@@ -95,7 +96,7 @@ pub(super) fn bind(mut current: Loaded) -> Next {
         if flags & 0xffff_ffff & !PER_VCPU != 0 {
             return Err(Error::InvalidParameters);
         }
-        let mut notifications = current.vm().notifications.lock();
+        let mut notifications = current.vm().lock_running(&current.vm().notifications)?;
         notifications.bind(sender.id, flags & PER_VCPU != 0, bitmap(low, high))
     });
     answer(current, result.map(|()| (0, 0)))
@@ -106,7 +107,8 @@ pub(super) fn unbind(mut current: Loaded) -> Next {
     let [_, ids, _, low, high, ..] = current.regs().arguments().0;
     let result = other_first(&current, ids).and_then(|sender| {
         let vm = current.vm();
-        vm.notifications.lock().unbind(sender.id, bitmap(low, high), pending_for_vcpus(vm))
+        let mut notifications = vm.lock_running(&vm.notifications)?;
+        notifications.unbind(sender.id, bitmap(low, high), pending_for_vcpus(vm))
     });
     answer(current, result.map(|()| (0, 0)))
 }
@@ -120,7 +122,7 @@ pub(super) fn set(mut current: Loaded) -> Next {
     let unknown = flags & 0xffff & !(PER_VCPU | DELAY) != 0 || (!per_vcpu && index != 0);
     let result = pair(&current, receiver, sender).and_then(|receiver| {
         let vcpu = receiver.vcpus.get(index).filter(|_| !unknown).ok_or(Error::InvalidParameters)?;
-        let mut notifications = receiver.notifications.lock();
+        let mut notifications = receiver.lock_running(&receiver.notifications)?;
         notifications.set(sender, per_vcpu.then_some(vcpu), bitmap(low, high))?;
         if !per_vcpu {
             receiver.attention.store(true, Ordering::SeqCst);
@@ -162,7 +164,10 @@ pub(super) fn get(mut current: Loaded) -> Next {
     let Some(vcpu) = vcpu.filter(|_| flags & FROM_ANY != 0 && flags & !FROM_ANY == 0) else {
         return answer(current, Err(Error::InvalidParameters));
     };
-    let mut mailbox = vm.mailbox.lock();
+    let mut mailbox = match vm.lock_running(&vm.mailbox) {
+        Ok(mailbox) => mailbox,
+        Err(code) => return answer(current, Err(code)),
+    };
     let mut notifications = vm.notifications.lock();
     let from_vms = if flags & FROM_VMS != 0 { notifications.take() | vcpu.take() } else { 0 };
     let framework = if flags & FROM_HYPERVISOR != 0 {

@@ -6,6 +6,7 @@ use crate::{
     run::{self, Next},
     system::System,
     vcpu::{Loaded, Vcpu, VcpuState},
+    vm::Vm,
 };
 use core::sync::atomic::Ordering;
 use hv_abi::{
@@ -73,7 +74,8 @@ pub(super) fn enable(mut current: Loaded) -> Next {
 pub(super) fn inject(mut current: Loaded) -> Next {
     let [_, vm, index, id, ..] = current.regs().arguments().0;
     let target = find_target(&current, VmId(vm as u16), index as u32).zip(VirtIntId::new(id & 0xffff_ffff));
-    let Some((target, id)) = target.filter(|(target, id)| gic::takes(target.vm(), *id)) else {
+    let takes = |vm: &Vm, id| vm.is_active() && gic::takes(vm, id);
+    let Some((target, id)) = target.filter(|(target, id)| takes(target.vm(), *id)) else {
         current.regs().x[0] = FAILED;
         return current.vcpu();
     };
@@ -180,6 +182,8 @@ fn deliver(current: &Loaded, target: &'static Vcpu, id: VirtIntId) -> (Next, boo
         }
         VcpuState::Waiting | VcpuState::WaitingForMessage => (this, true),
         // It takes the interrupt when it is run, which it waits for anyway; or when it has its response; or it is off.
-        VcpuState::Ready | VcpuState::WaitingForResponse | VcpuState::Off => (this, false),
+        VcpuState::Ready | VcpuState::WaitingForResponse(_) | VcpuState::Off | VcpuState::Parked => {
+            (this, false)
+        }
     }
 }

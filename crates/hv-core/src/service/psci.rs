@@ -89,6 +89,11 @@ pub(super) fn cpu_on(mut current: Loaded) -> Next {
     let Some(mut claimed) = target.claim(VcpuState::Off, current.core()) else {
         return status(current, if target.is_starting() { Status::OnPending } else { Status::AlreadyOn });
     };
+    if !vm.is_active() {
+        // Looked at after the claim: teardown waits for this core to give the vCPU up.
+        claimed.release(VcpuState::Off);
+        return status(current, Status::Denied);
+    }
     claimed.reset(entry, context);
     target.note_start();
     vm.vcpus_on.fetch_add(1, Ordering::SeqCst);

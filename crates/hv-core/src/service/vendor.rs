@@ -1,9 +1,10 @@
 //! SMCCC discovery and Margay's own calls.
 
 use crate::{
-    firmware, reload,
+    firmware,
     run::{self, Next},
     system::System,
+    teardown,
     vcpu::Loaded,
     vm::Vm,
 };
@@ -57,8 +58,7 @@ fn other(current: &mut Loaded) -> Result<&'static Vm, ffa::Error> {
 /// `VM_STOP`.
 pub(super) fn stop(mut current: Loaded) -> Next {
     let result = other(&mut current).map(|vm| {
-        if vm.is_active() {
-            vm.switch_off(false);
+        if vm.switch_off(false) {
             run::halt(vm, current.core());
         }
         (0, 0)
@@ -68,7 +68,7 @@ pub(super) fn stop(mut current: Loaded) -> Next {
 
 /// `VM_RESTART`.
 pub(super) fn restart(mut current: Loaded) -> Next {
-    let result = other(&mut current).and_then(|vm| reload::step(vm, current.core()));
+    let result = other(&mut current).and_then(|vm| teardown::restart(vm, current.core()));
     super::answer(current, result.map(|left| (left, 0)))
 }
 

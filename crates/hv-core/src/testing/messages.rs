@@ -62,7 +62,7 @@ fn secondaries_ask_each_other_and_the_primary_sees_nothing_of_it() {
     let ask = [ffa::MSG_SEND_DIRECT_REQ2.into(), words((2, 3)), 3 << 32 | 3, 3 << 32 | 3, 4, 5, 6, 7];
     let (one, other) = (node.vcpu(2, 0), node.vcpu(3, 0));
     assert_eq!(Node::call(one, &ask), Outcome::Entered(id(3, 0)));
-    assert_eq!(one.state(), VcpuState::WaitingForResponse);
+    assert_eq!(one.state(), VcpuState::WaitingForResponse(1));
     // Whoever waits for a response is not run, nor asked; whoever owes one can still be interrupted.
     is_refused(other, &[ffa::MSG_SEND_DIRECT_REQ.into(), words((3, 2))], ffa::Error::Busy);
     let yielded = Exit::Yield { timeout_ns: Some(0x2_0000_0005) };

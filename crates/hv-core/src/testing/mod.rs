@@ -46,6 +46,8 @@ mod hotplug;
 #[cfg(test)]
 mod interrupts;
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod messages;
@@ -97,8 +99,19 @@ fn memory_of(kind: VmKind, id: u16) -> Ipa {
     if kind == VmKind::Secondary { Ipa(0x4000_0000) } else { Ipa(pa_of(id).0) }
 }
 
+thread_local! {
+    /// What another core does before this one next opens its window.
+    static MEANWHILE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+    /// How often this core has opened its window: a measure of how much memory a call reads or writes.
+    static PAGES_TOUCHED: Cell<u64> = const { Cell::new(0) };
+}
+
 /// Runs `work` on a page of memory, as [`Window`] does.
 pub(crate) fn with_page(pa: Pa, work: impl FnOnce(&mut [u8])) {
+    if let Some(other) = MEANWHILE.with_borrow_mut(Option::take) {
+        other();
+    }
+    PAGES_TOUCHED.set(PAGES_TOUCHED.get() + 1);
     let mut page = PAGES.with_borrow_mut(|pages| pages.remove(&pa.0)).unwrap_or(Box::new([0; 4096]));
     work(&mut page[..]);
     PAGES.with_borrow_mut(|pages| pages.insert(pa.0, page));
@@ -143,10 +156,15 @@ impl Node {
 
     /// The same, and interrupts that go where `routes` says.
     fn with(change: impl Fn(&mut Vm), routes: Routes) -> Self {
-        PAGES.with_borrow_mut(BTreeMap::clear);
         let mut vms: Vec<Vm> =
             [vm(1, VmKind::Primary, 2), vm(2, VmKind::Secondary, 2), vm(3, VmKind::Secondary, 1)].into();
         vms.iter_mut().for_each(change);
+        Self::of(vms, routes)
+    }
+
+    /// With these VMs.
+    fn of(vms: Vec<Vm>, routes: Routes) -> Self {
+        PAGES.with_borrow_mut(BTreeMap::clear);
         let cores = (0..2u16)
             .map(|i| Core::new(i, vmtree::vcpu_mpidr(i), vms.len(), Window::nowhere(), Pa(0), 0))
             .collect();

@@ -1,0 +1,176 @@
+//! The life cycle of a VM: one state machine, which every call about a VM or by a VM asks.
+//!
+//! ```text
+//!            start               stop(reason)              quiesced
+//!   off ──────────────► running ──────────────► stopping ──────────────► reclaiming
+//!    ▲                                                                       │
+//!    └───────────────────────────────────────────────────────────────────────┘
+//!                                     reclaimed
+//! ```
+//!
+//! Only *running* accepts calls that change anything. The other protections follow from three rules, which `docs/lifecycle.md`
+//! explains:
+//!
+//! 1. Whoever claims a vCPU looks at the VM's state after the claim; whoever stops the VM changes the state before it looks at the
+//!    vCPUs. One of the two sees the other.
+//! 2. *Stopping* ends when every vCPU has been parked. A vCPU that a core owns cannot be parked, and a parked vCPU cannot be claimed:
+//!    while memory is reclaimed no core owns one, and a restart takes none away.
+//! 3. All transitions but `stop` are made by the holder of the VM's teardown token, of whom there is one at a time.
+//!
+//! The logic here is pure; [`crate::teardown`] makes the transitions happen.
+
+use core::sync::atomic::{AtomicU8, Ordering};
+
+/// Why a VM stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum StopReason {
+    /// It switched itself off, or the primary stopped it.
+    Off,
+    /// It asked for a reset.
+    Reset,
+    /// It was stopped for a fault.
+    Aborted,
+}
+
+/// The phase of a VM's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Status {
+    /// Its vCPUs may be claimed, and its calls are accepted.
+    Running,
+    /// vCPUs that cores own are leaving; no other one is entered.
+    Stopping(StopReason),
+    /// Every vCPU is parked. Memory transactions are taken back and memory is scrubbed, a bounded part at a time.
+    Reclaiming(StopReason),
+    /// Nothing is left of the last run. The reason is what exits report until the next start.
+    Off(StopReason),
+}
+
+/// What makes a VM go on to the next phase. Creation and destruction of VMs will be events from and to a phase before `Off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Event {
+    /// It is as at boot, and runs.
+    Start,
+    /// By itself, by the primary, or for a fault. Needs no token.
+    Stop(StopReason),
+    /// All of its vCPUs are parked.
+    Quiesced,
+    /// Nobody has memory of it, it has nobody's, and its own is scrubbed.
+    Reclaimed,
+}
+
+impl Status {
+    /// The phase that follows when `event` happens, if it can happen now.
+    pub(crate) const fn after(self, event: Event) -> Option<Self> {
+        match (self, event) {
+            (Self::Off(_), Event::Start) => Some(Self::Running),
+            (Self::Running, Event::Stop(reason)) => Some(Self::Stopping(reason)),
+            (Self::Stopping(reason), Event::Quiesced) => Some(Self::Reclaiming(reason)),
+            (Self::Reclaiming(reason), Event::Reclaimed) => Some(Self::Off(reason)),
+            _ => None,
+        }
+    }
+
+    /// Whether its vCPUs may be entered, and calls by it or about it may change anything.
+    pub(crate) const fn accepts_calls(self) -> bool {
+        matches!(self, Self::Running)
+    }
+
+    /// Why it stopped; `None` while it runs.
+    pub(crate) const fn reason(self) -> Option<StopReason> {
+        match self {
+            Self::Running => None,
+            Self::Stopping(reason) | Self::Reclaiming(reason) | Self::Off(reason) => Some(reason),
+        }
+    }
+
+    /// `Running` is zero, because it is what the run path compares with.
+    const fn bits(self) -> u8 {
+        match self {
+            Self::Running => 0,
+            Self::Stopping(reason) => 1 << 2 | reason as u8,
+            Self::Reclaiming(reason) => 2 << 2 | reason as u8,
+            Self::Off(reason) => 3 << 2 | reason as u8,
+        }
+    }
+
+    const fn from_bits(bits: u8) -> Self {
+        let reason = match bits & 3 {
+            0 => StopReason::Off,
+            1 => StopReason::Reset,
+            _ => StopReason::Aborted,
+        };
+        match bits >> 2 {
+            0 => Self::Running,
+            1 => Self::Stopping(reason),
+            2 => Self::Reclaiming(reason),
+            _ => Self::Off(reason),
+        }
+    }
+}
+
+/// The phase of one VM, shared by all cores.
+#[derive(Debug)]
+pub(crate) struct LifeCycle(AtomicU8);
+
+impl LifeCycle {
+    pub(crate) const fn new(status: Status) -> Self {
+        Self(AtomicU8::new(status.bits()))
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        Status::from_bits(self.0.load(Ordering::SeqCst))
+    }
+
+    /// As [`Status::accepts_calls`], now.
+    #[inline(always)]
+    pub(crate) fn accepts_calls(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == Status::Running.bits()
+    }
+
+    /// Makes the transition; returns whether it could be made. Of two cores, one makes it.
+    pub(crate) fn apply(&self, event: Event) -> bool {
+        let next = |bits| Status::from_bits(bits).after(event).map(Status::bits);
+        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REASONS: [StopReason; 3] = [StopReason::Off, StopReason::Reset, StopReason::Aborted];
+
+    fn all() -> impl Iterator<Item = Status> {
+        let with = |reason| [Status::Stopping(reason), Status::Reclaiming(reason), Status::Off(reason)];
+        REASONS.into_iter().flat_map(with).chain([Status::Running])
+    }
+
+    #[test]
+    fn statuses_survive_their_bits() {
+        for status in all() {
+            assert_eq!(Status::from_bits(status.bits()), status);
+        }
+    }
+
+    #[test]
+    fn a_life_goes_round_in_one_direction() {
+        let events = [Event::Start, Event::Stop(StopReason::Off), Event::Quiesced, Event::Reclaimed];
+        for status in all() {
+            let possible: std::vec::Vec<_> =
+                events.into_iter().filter(|e| status.after(*e).is_some()).collect();
+            assert_eq!(possible.len(), 1, "{status:?}");
+            assert_eq!(status.accepts_calls(), matches!(possible[0], Event::Stop(_)));
+        }
+    }
+
+    #[test]
+    fn keeps_the_first_reason_until_the_next_start() {
+        let life = LifeCycle::new(Status::Running);
+        assert!(life.apply(Event::Stop(StopReason::Reset)));
+        assert!(!life.apply(Event::Stop(StopReason::Aborted)));
+        assert!(life.apply(Event::Quiesced) && life.apply(Event::Reclaimed));
+        assert_eq!(life.status(), Status::Off(StopReason::Reset));
+        assert!(life.apply(Event::Start));
+        assert_eq!(life.status().reason(), None);
+    }
+}

@@ -1,0 +1,185 @@
+//! Tearing down a VM that has been stopped, and starting it again.
+//!
+//! Both are done in parts, each of bounded length, by whoever wants the result: the primary with `VM_RESTART`, or a lender that wants its
+//! memory back. Only the holder of the VM's teardown token does a part; nobody waits for the token. See [`crate::lifecycle`].
+
+use crate::{
+    arch,
+    lifecycle::{Event, Status},
+    lock::Guard,
+    percore::Core,
+    reload::{Progress, Reload},
+    service,
+    system::System,
+    tables::AllTables,
+    vcpu::{Claimed, Vcpu, VcpuState},
+    vm::{Mailbox, Vm},
+};
+use core::sync::atomic::Ordering;
+use hv_abi::{
+    ffa::Error,
+    ids::{Ipa, Pa, VmId},
+    layout::PAGE,
+};
+use page_ownership::Tables as _;
+
+/// How many pages one call scrubs.
+pub(crate) const STEP_PAGES: u64 = 64;
+/// How many entries of stage-2 tables one call looks at.
+const STEP_ENTRIES: u32 = 1024;
+
+type Token<'a> = Guard<'a, Option<Reload>>;
+
+/// Does a part of the restart of `vm`; returns how many bytes are left to scrub, and 0 when the VM runs.
+pub(crate) fn restart(vm: &'static Vm, core: &'static Core) -> Result<u64, Error> {
+    if vm.is_active() {
+        return Err(Error::Denied);
+    }
+    let mut token = vm.reload.try_lock().ok_or(Error::Busy)?;
+    if token.is_none() {
+        return Err(Error::NotSupported);
+    }
+    quiesce(vm, &token, core)?;
+    if let Status::Reclaiming(_) = vm.status() {
+        let left = token.as_mut().map_or(Ok(0), |reload| reclaim(vm, core, reload))?;
+        if left > 0 {
+            return Ok(left);
+        }
+        vm.proceed(&token, Event::Reclaimed);
+    }
+    start(vm, &token);
+    Ok(0)
+}
+
+/// Takes back what `vm`, which does not run, has borrowed, so that the lender can reclaim it.
+pub(crate) fn return_borrowed(vm: &'static Vm, core: &'static Core) -> Result<(), Error> {
+    let token = vm.reload.try_lock().ok_or(Error::Busy)?;
+    quiesce(vm, &token, core)?;
+    System::get().ownership.lock().forsake(vm.id, &mut AllTables { window: &core.window });
+    Ok(())
+}
+
+/// Ends *stopping*: parks every vCPU. `BUSY`: one has not left its core.
+fn quiesce(vm: &'static Vm, token: &Token<'_>, core: &'static Core) -> Result<(), Error> {
+    match vm.status() {
+        Status::Running => return Err(Error::Denied),
+        Status::Stopping(_) => {}
+        Status::Reclaiming(_) | Status::Off(_) => return Ok(()),
+    }
+    if !vm.vcpus.iter().fold(true, |all, vcpu| vcpu.park() && all) {
+        return Err(Error::Busy);
+    }
+    // Nobody waits for it, nor does it wait for anybody.
+    vm.vcpus.iter().for_each(|vcpu| service::fail_requester(vcpu, core));
+    System::get().vms.iter().flat_map(|other| &other.vcpus).for_each(|vcpu| vcpu.orphan_request(vm.id));
+    vm.proceed(token, Event::Quiesced);
+    Ok(())
+}
+
+/// Does a part of *reclaiming*; returns how many bytes are left to scrub.
+fn reclaim(vm: &'static Vm, core: &'static Core, reload: &mut Reload) -> Result<u64, Error> {
+    let done = match reload.progress {
+        Progress::Transactions => {
+            settle(vm, core)?;
+            Progress::Received(Ipa(0))
+        }
+        Progress::Received(from) => match give_up(vm, core, reload, from)? {
+            Some(next) => Progress::Received(next),
+            None => Progress::Memory(0),
+        },
+        Progress::Memory(offset) => {
+            let next = scrub(vm, core, reload, offset)?;
+            reload.progress =
+                if next == reload.bytes_in_all() { Progress::Transactions } else { Progress::Memory(next) };
+            return Ok(reload.bytes_in_all() - next);
+        }
+    };
+    reload.progress = done;
+    Ok(reload.bytes_in_all())
+}
+
+/// Ends all memory transactions, and closes the mailbox. `DENIED`: another VM holds memory that this one has lent.
+fn settle(vm: &'static Vm, core: &'static Core) -> Result<(), Error> {
+    let mut mailbox = vm.mailbox.lock();
+    let mut ownership = System::get().ownership.lock();
+    let tables = &mut AllTables { window: &core.window };
+    ownership.forsake(vm.id, tables);
+    loop {
+        let given = ownership.given_by(vm.id).next().map(|(handle, _)| handle);
+        let Some(handle) = given else { break };
+        ownership.reclaim(vm.id, handle, false, tables)?;
+    }
+    if let Some((tx, rx)) = mailbox.pages.take() {
+        ownership.close_mailbox(vm.id, [tx, rx]);
+    }
+    *mailbox = Mailbox::default();
+    Ok(())
+}
+
+/// Scrubs a part of the memory that the VM has been given beyond what it had at boot, and gives it to the primary, which owns what is
+/// nobody's. Returns the address from where on there is more to look at.
+fn give_up(vm: &'static Vm, core: &'static Core, reload: &Reload, from: Ipa) -> Result<Option<Ipa>, Error> {
+    let tables = &mut AllTables { window: &core.window };
+    let (mut at, mut pages) = (from, STEP_PAGES);
+    for _ in 0..STEP_ENTRIES {
+        let Some((mapping, next)) = vm.stage2.lock().look_up(at) else { return Ok(None) };
+        if let Some(pa) = mapping.filter(|pa| !reload.has(at, *pa)) {
+            let part = pages.min((next.0 - at.0) / PAGE);
+            // No lock is held: every vCPU is parked, and a transaction would need one.
+            tables.zero(pa, part);
+            (at, pages) = (Ipa(at.0 + part * PAGE), pages - part);
+            if at == next {
+                let mut ownership = System::get().ownership.lock();
+                let last = vm.stage2.lock().walk(Ipa(at.0 - PAGE)).ok_or(Error::Denied)?;
+                let start = last.block - PAGE;
+                let (ipa, pa) = (Ipa(at.0 - last.block), Pa(last.pa.0 - start));
+                ownership.transfer(vm.id, ipa, pa, last.block / PAGE, VmId::PRIMARY, tables)?;
+            }
+            if pages == 0 {
+                break;
+            }
+        } else {
+            at = next;
+        }
+    }
+    Ok(Some(at))
+}
+
+/// Makes a part of the VM's memory what it was at boot, from `offset` on. `DENIED`: it has given some of it away for good.
+fn scrub(vm: &'static Vm, core: &'static Core, reload: &Reload, offset: u64) -> Result<u64, Error> {
+    let Some((pa, contiguous)) = reload.find(offset) else { return Ok(offset) };
+    let pages = STEP_PAGES.min(contiguous / PAGE);
+    if !System::get().ownership.lock().owns(vm.id, pa, pages) {
+        return Err(Error::Denied);
+    }
+    for page in 0..pages {
+        let at = page * PAGE;
+        core.window.with_page(Pa(pa.0 + at), |bytes| reload.page(offset + at, bytes));
+    }
+    Ok(offset + pages * PAGE)
+}
+
+/// Puts the VM, which is off and scrubbed, where it was at boot, and lets it run.
+fn start(vm: &'static Vm, token: &Token<'_>) {
+    let Some(reload) = token.as_ref() else { return };
+    arch::forget_vm(vm.vttbr);
+    vm.renew();
+    let link = |(tx, rx): &_| System::get().ownership.lock().link_mailbox(vm.id, [*tx, *rx]);
+    vm.mailbox.lock().pages = reload.mailbox.filter(|pages| link(pages));
+    System::get().routes.forget(vm);
+    vm.vcpus.iter().for_each(|vcpu| reset(vcpu, reload));
+    // First the VM, then its vCPUs: one that can be claimed before its VM runs would be found stopped, and be switched off.
+    vm.proceed(token, Event::Start);
+    for vcpu in &vm.vcpus {
+        // SAFETY: as in `reset`.
+        let claimed = unsafe { Claimed::assume(vcpu) };
+        claimed.release(if vcpu.index().0 == 0 { VcpuState::Ready } else { VcpuState::Off });
+    }
+}
+
+fn reset(vcpu: &'static Vcpu, reload: &Reload) {
+    // SAFETY: the caller holds the VM's teardown token, and the vCPU has been parked by it.
+    let mut claimed = unsafe { Claimed::assume(vcpu) };
+    vcpu.notifications.store(0, Ordering::Relaxed);
+    reload.start(&mut claimed);
+}
