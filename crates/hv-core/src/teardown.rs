@@ -66,7 +66,7 @@ fn quiesce(vm: &'static Vm, token: &Token<'_>, core: &'static Core) -> Result<()
         Status::Stopping(_) => {}
         Status::Reclaiming(_) | Status::Off(_) => return Ok(()),
     }
-    if !vm.vcpus.iter().fold(true, |all, vcpu| vcpu.park() && all) {
+    if !vm.vcpus.iter().all(Vcpu::park) {
         return Err(Error::Busy);
     }
     // Nobody waits for it, nor does it wait for anybody.
