@@ -70,7 +70,8 @@ impl Status {
         }
     }
 
-    /// Whether its vCPUs may be entered, and calls by it or about it may change anything.
+    /// Whether its vCPUs may be entered, and calls by it or about it may change anything: what [`LifeCycle::accepts_calls`] is held against.
+    #[cfg(test)]
     pub(crate) const fn accepts_calls(self) -> bool {
         matches!(self, Self::Running)
     }
@@ -121,7 +122,7 @@ impl LifeCycle {
         Status::from_bits(self.0.load(Ordering::SeqCst))
     }
 
-    /// As [`Status::accepts_calls`], now.
+    /// Whether its vCPUs may be entered, and calls by it or about it may change anything, now.
     #[inline(always)]
     pub(crate) fn accepts_calls(&self) -> bool {
         self.0.load(Ordering::SeqCst) == Status::Running.bits()

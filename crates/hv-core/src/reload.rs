@@ -9,6 +9,9 @@ use hv_abi::{
     layout::PAGE,
 };
 
+/// Memory of a VM: where the VM sees it, where it is, and bytes.
+pub(crate) type Mapped = (Ipa, Pa, u64);
+
 /// How far *reclaiming* has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -27,7 +30,7 @@ pub(crate) struct Reload {
     pub(crate) pa: Pa,
     pub(crate) bytes: u64,
     /// More memory of the VM: where the VM sees it, where it is, and bytes. It held nothing.
-    pub(crate) regions: Box<[(Ipa, Pa, u64)]>,
+    pub(crate) regions: Box<[Mapped]>,
     /// The (TX, RX) pages that it has from the start.
     pub(crate) mailbox: Option<(Pa, Pa)>,
     /// Offsets in the VM's memory, and what is there.
@@ -41,7 +44,7 @@ pub(crate) struct Reload {
 
 impl Reload {
     /// All memory of the VM, from the first byte on.
-    fn memory(&self) -> impl Iterator<Item = (Ipa, Pa, u64)> {
+    fn memory(&self) -> impl Iterator<Item = Mapped> {
         core::iter::once((self.ipa, self.pa, self.bytes)).chain(self.regions.iter().copied())
     }
 

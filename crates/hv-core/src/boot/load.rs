@@ -8,7 +8,7 @@ use crate::{
     devices::{Devices, subset::Subset},
     gic,
     plan::{Placement, Plan, Region},
-    reload::{Progress, Reload},
+    reload::{Mapped, Progress, Reload},
     report, vmtree,
 };
 use ::bundle::{Kind, VmSpec};
@@ -36,7 +36,7 @@ pub(super) fn secondary(
     vm: &VmSpec<'static>,
     placement: &Placement,
     devices: &Devices<'_>,
-    regions: Box<[(Ipa, Pa, u64)]>,
+    regions: Box<[Mapped]>,
 ) -> Reload {
     let base = memory_base(vm, placement);
     let loading = vm.loading();

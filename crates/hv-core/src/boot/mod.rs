@@ -18,7 +18,7 @@ use crate::{
     interrupt::{STAND_IN, TIMERS},
     percore::Core,
     plan::{Memory, Plan, Region, Request},
-    reload::Reload,
+    reload::{Mapped, Reload},
     report,
     routing::Routes,
     system::System,
@@ -522,7 +522,7 @@ fn tables(
     devices: &Devices<'_>,
     spec: &VmSpec<'_>,
     width: IpaWidth,
-) -> (VmTables, Box<[(Ipa, Pa, u64)]>) {
+) -> (VmTables, Box<[Mapped]>) {
     let refuse = |why| -> ! { fail!("the memory of {} cannot be mapped: {why}", Text(spec.debug_name)) };
     let mut tables = match VmTables::new(width) {
         Ok(tables) => tables,
