@@ -13,10 +13,7 @@ use crate::{
 };
 use ::bundle::{Kind, VmSpec};
 use alloc::{boxed::Box, vec, vec::Vec};
-use hv_abi::{
-    ids::{Ipa, Pa},
-    layout,
-};
+use hv_abi::{ids::Ipa, layout};
 use machine::{BCM2835, BCM2836_LOCAL, GIC_V2, GIC_V3, Machine};
 use plain_numbers::Dec;
 
