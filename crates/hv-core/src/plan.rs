@@ -113,12 +113,6 @@ pub(crate) enum Purpose {
 /// Why there is no plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Error {
-    /// No RAM is described.
-    NoRam,
-    /// A description of RAM has no bytes, or ends beyond the last address.
-    BadRam(Region),
-    /// Two descriptions of RAM share bytes.
-    RamOverlaps(Region, Region),
     /// Something reserved or loaded ends beyond the last address.
     BadReservation(Region),
     /// What the boot loader brought lies over the hypervisor, so that one has overwritten the other.
@@ -146,16 +140,6 @@ pub(crate) enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::NoRam => write!(f, "the device tree describes no RAM"),
-            Self::BadRam(r) => {
-                write!(
-                    f,
-                    "the device tree describes RAM of {} bytes at {}, which cannot be",
-                    Dec(r.len),
-                    Hex(r.base)
-                )
-            }
-            Self::RamOverlaps(a, b) => write!(f, "the device tree describes RAM twice: {a} and {b} overlap"),
             Self::BadReservation(r) => {
                 write!(f, "the {} bytes reserved at {} end beyond the last address", Dec(r.len), Hex(r.base))
             }
@@ -193,11 +177,11 @@ impl fmt::Display for Wanted {
     }
 }
 
-/// Physical memory as the boot loader left it. The lists need not be sorted; only those of `ram` must not overlap each
-/// other.
+/// Physical memory as the boot loader left it. `ram` is runs that are sorted and do not touch (`machine::Machine::ram`); the
+/// other lists may be in any order.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory<'a> {
-    /// All RAM.
+    /// All RAM: runs.
     pub(crate) ram: &'a [Region],
     /// The hypervisor's image and, once carved, its pool: no VM's, ever.
     pub(crate) hypervisor: &'a [Region],
@@ -345,17 +329,6 @@ impl Memory<'_> {
     }
 
     fn check(&self) -> Result<(), Error> {
-        if self.ram.is_empty() {
-            return Err(Error::NoRam);
-        }
-        for (i, &region) in self.ram.iter().enumerate() {
-            if region.is_empty() || region.wraps() {
-                return Err(Error::BadRam(region));
-            }
-            if let Some(&other) = self.ram[..i].iter().find(|other| region.intersect(**other).is_some()) {
-                return Err(Error::RamOverlaps(other, region));
-            }
-        }
         for &region in self.hypervisor.iter().chain(self.reserved).chain(self.loaded) {
             if region.wraps() {
                 return Err(Error::BadReservation(region));
@@ -541,19 +514,6 @@ mod tests {
             assert_eq!(memory.carve(PAGE, PAGE), Err(error));
             error.to_string()
         };
-        assert_eq!(error(Memory { ram: &[], ..memory }), "the device tree describes no RAM");
-        assert_eq!(
-            error(Memory { ram: &[Region::new(MIB, 0)], ..memory }),
-            "the device tree describes RAM of 0 bytes at 0x100000, which cannot be"
-        );
-        assert_eq!(
-            error(Memory { ram: &[Region::new(u64::MAX - 5, 6)], ..memory }),
-            "the device tree describes RAM of 6 bytes at 0xfffffffffffffffa, which cannot be"
-        );
-        assert_eq!(
-            error(Memory { ram: &[region(0, 2 * MIB), region(MIB, 3 * MIB)], ..memory }),
-            "the device tree describes RAM twice: 0x0..0x200000 and 0x100000..0x300000 overlap"
-        );
         assert_eq!(
             error(Memory { reserved: &[Region::new(u64::MAX, 2)], ..memory }),
             "the 2 bytes reserved at 0xffffffffffffffff end beyond the last address"

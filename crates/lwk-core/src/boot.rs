@@ -87,7 +87,7 @@ extern "C" fn lwk_boot(dtb: u64, image: u64, entry_ticks: u64) -> ! {
     let line = CommandLine::new(machine.bootargs().unwrap_or(""));
     logging::init(line);
     log::debug!("command line: {}", line.as_str());
-    memory::init(&machine, image, dtb);
+    let memory = memory::init(&machine, image, dtb);
 
     let platform = platform::platform();
     let map = &mut |region: Region| {
@@ -97,6 +97,9 @@ extern "C" fn lwk_boot(dtb: u64, image: u64, entry_ticks: u64) -> ! {
         fatal(format_args!("{error}"));
     }
     console::came_up();
+    if let Err(error) = memory {
+        fatal(format_args!("{error}"));
+    }
     if machine.timer().is_some_and(|timer| timer.allwinner_erratum) {
         if vtimer::WORKED_AROUND {
             log::info!("counter reads are repeated where this machine's may glitch");

@@ -49,6 +49,7 @@ mod error;
 mod interrupt;
 mod memory;
 mod psci;
+mod ram;
 mod region;
 mod survey;
 mod timer;
@@ -63,6 +64,7 @@ pub use error::MachineError;
 pub use interrupt::{Interrupt, Line};
 pub use memory::Reserved;
 pub use psci::{Conduit, Psci, PsciVersion};
+pub use ram::RamError;
 pub use region::Region;
 pub use timer::TimerInfo;
 
@@ -121,6 +123,12 @@ impl<'a> Machine<'a> {
     /// spec, 3.4).
     pub fn memory(&self) -> impl Iterator<Item = Region> + use<'a> {
         memory::regions(&self.tree)
+    }
+
+    /// All RAM, as few runs as there are: [`Self::memory`] in order, with ranges that touch merged. Refused if two ranges
+    /// overlap, if there are none, or if `runs` is too short.
+    pub fn ram<'r>(&self, runs: &'r mut [Region]) -> Result<&'r [Region], RamError> {
+        ram::merge(&mut self.memory(), runs)
     }
 
     /// Memory that must not be used freely: the memory reservation block, and the children of `/reserved-memory` that have

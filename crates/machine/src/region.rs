@@ -3,7 +3,7 @@ use core::fmt;
 use plain_numbers::Hex;
 
 /// A range of CPU physical addresses that does not wrap around.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Region {
     /// The first address.
     pub base: u64,

@@ -36,6 +36,38 @@ fn region(base: u64, size: u64) -> Region {
     Region::new(base, size).unwrap()
 }
 
+fn memory_node(fdt: &mut FdtWriter, name: &str, reg: &[u64]) -> Result<(), vm_fdt::Error> {
+    let node = fdt.begin_node(name)?;
+    fdt.property_string("device_type", "memory")?;
+    fdt.property_array_u64("reg", reg)?;
+    fdt.end_node(node)
+}
+
+#[test]
+fn numa_nodes_are_one_run_of_ram() {
+    let dtb = tree(|fdt| {
+        memory_node(fdt, "memory@60000000", &[0x6000_0000, 0x2000_0000])?;
+        memory_node(fdt, "memory@40000000", &[0x4000_0000, 0x2000_0000])
+    });
+    let mut runs = [Region::default(); 2];
+    assert_eq!(
+        Machine::from_dtb(&dtb).unwrap().ram(&mut runs),
+        Ok([region(0x4000_0000, 0x4000_0000)].as_slice())
+    );
+}
+
+#[test]
+fn rejects_ram_that_is_described_twice() {
+    let dtb = tree(|fdt| {
+        memory_node(fdt, "memory@40000000", &[0x4000_0000, 0x4000_0000])?;
+        memory_node(fdt, "memory", &[0x4000_0000, 0x4000_0000])
+    });
+    let mut runs = [Region::default(); 2];
+    let why = Machine::from_dtb(&dtb).unwrap().ram(&mut runs).unwrap_err();
+    let range = "0x40000000..0x80000000";
+    assert_eq!(why.to_string(), format!("the device tree describes RAM twice: {range} and {range} overlap"));
+}
+
 #[test]
 fn memory_in_several_nodes_and_ranges() {
     let dtb = tree(|fdt| {

@@ -79,7 +79,7 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     TIMERS.set(virtual_timer, physical_timer);
 
     // The bundle, checked as a whole.
-    let ram = regions("memory", &mut machine.memory().map(|r| Region::new(r.base, r.size)));
+    let ram = ram(&machine);
     let initrd = initrd(&machine, &ram);
     map.identity(initrd.base, initrd.len, Kind::ReadOnly);
     // SAFETY: within RAM, just mapped, and nobody writes it: no VM runs yet.
@@ -89,7 +89,7 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
 
     // Memory for what the bundle asks for, then the plan for all of it.
     let reserved = machine.reserved().map(|r| Region::new(r.region.base, r.region.size));
-    let mut reserved = regions("reserved memory", &mut { reserved });
+    let mut reserved = regions(&mut { reserved });
     board::memory(&machine, &mut |base, bytes| {
         if reserved.push(Region::new(base, bytes)).is_err() {
             fail!("the device tree has too much reserved memory");
@@ -200,14 +200,22 @@ fn read_machine(tree: u64) -> Machine<'static> {
 /// Most ranges of memory, and of reserved memory. There is no heap to put them on yet.
 const MAX_REGIONS: usize = 64;
 
-fn regions(what: &str, found: &mut dyn Iterator<Item = Region>) -> heapless::Vec<Region, MAX_REGIONS> {
+fn regions(found: &mut dyn Iterator<Item = Region>) -> heapless::Vec<Region, MAX_REGIONS> {
     let mut regions = heapless::Vec::new();
     for region in found {
         if regions.push(region).is_err() {
-            fail!("the device tree has more than {} ranges of {}", Dec(MAX_REGIONS as u64), Text(what));
+            fail!("the device tree has too much reserved memory");
         }
     }
     regions
+}
+
+/// All RAM in runs that do not touch: ownership is kept run by run, and nothing may reach across two.
+fn ram(machine: &Machine<'_>) -> heapless::Vec<Region, MAX_REGIONS> {
+    match machine.ram(&mut [machine::Region::default(); MAX_REGIONS]) {
+        Ok(runs) => regions(&mut runs.iter().map(|r| Region::new(r.base, r.size))),
+        Err(why) => fail!("{why}"),
+    }
 }
 
 /// The affinities of the enabled cores, in the tree's order.

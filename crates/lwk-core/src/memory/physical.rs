@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{arch, sync::IrqMutex};
 use core::{fmt, ops::Range, ptr::NonNull};
-use machine::{Machine, Region};
+use machine::{Machine, RamError, Region};
 use zerocopy::{FromBytes, IntoBytes};
 
 static FREE: IrqMutex<FreeList> = IrqMutex::new(FreeList::new());
@@ -16,16 +16,27 @@ fn range(region: Region) -> Range<u64> {
     region.base..region.end().min(PHYS_END)
 }
 
+/// The most runs of RAM that a machine may have.
+const MAX_RUNS: usize = 64;
+
 /// Finds out what is free, builds the final tables and switches to them. Once, on the boot core.
-pub(crate) fn init(machine: &Machine<'_>, image: Phys, dtb: Phys) {
+///
+/// An error is to be reported once there is a console. Until then the kernel has the range that its image is in.
+pub(crate) fn init(machine: &Machine<'_>, image: Phys, dtb: Phys) -> Result<(), RamError> {
     let sections = arch::image();
     let image_range = image.0..image.0 + (sections.end - super::IMAGE) as u64;
     let dtb_range = dtb.0..dtb.0 + machine.dtb().len() as u64;
     debug_assert_eq!(machine.dtb().as_ptr().addr(), DEVICE_TREE + (dtb.0 as usize & 0x1f_ffff));
 
     let mut mapped = FreeList::new();
-    for memory in machine.memory().filter(|memory| memory.base < PHYS_END) {
-        mapped.insert(range(memory)).expect("memory is in too many pieces");
+    let mut runs = [Region::default(); MAX_RUNS];
+    let around_image = machine.memory().find(|range| range.contains(image.0));
+    let (ram, result) = match machine.ram(&mut runs) {
+        Ok(runs) => (runs, Ok(())),
+        Err(why) => (around_image.as_slice(), Err(why)),
+    };
+    for memory in ram.iter().filter(|memory| memory.base < PHYS_END) {
+        mapped.insert(range(*memory)).expect("memory is in too many pieces");
     }
     mapped.remove(image_range).expect("memory is in too many pieces");
     let mut free = FreeList::new();
@@ -45,6 +56,7 @@ pub(crate) fn init(machine: &Machine<'_>, image: Phys, dtb: Phys) {
     // Nothing is put into page 0: a pointer to it would look like none.
     free.remove(0..PAGE).expect("memory is in too many pieces");
     *FREE.lock() = free;
+    result
 }
 
 /// Takes `size` bytes.
