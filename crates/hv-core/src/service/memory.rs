@@ -129,10 +129,6 @@ fn begin(current: &Loaded, kind: Kind, total: u64, fragment: u64) -> Result<Sent
         borrowers: &borrowers,
     };
     let mut ownership = ownership(vm)?;
-    let runs = |vm| System::get().vm(vm).is_none_or(Vm::is_active);
-    if !borrowers.iter().all(|(vm, _)| runs(*vm)) {
-        return Err(Error::Aborted);
-    }
     let handle = ownership.begin(vm.id, &offer)?;
     mailbox.sending = Some(Sending { handle, total: total as u32, received: 0 });
     go_on(vm, core, &mut mailbox, &mut ownership, descriptor.ranges(), length as u32)
