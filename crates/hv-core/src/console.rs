@@ -60,7 +60,7 @@ pub(crate) fn print_at_once(arguments: fmt::Arguments<'_>) {
     let _ = writeln!(board::ConsoleWriter, "[hv] {arguments}");
 }
 
-/// Adds characters to the current vCPU's line, and prints it when it is complete, or what there is of it when the buffer is full.
+/// Adds characters to the current vCPU's line, and prints it when it is complete, or as a piece without an end when the buffer is full.
 pub(crate) fn log(current: &mut Loaded, text: impl Iterator<Item = u8>) {
     for byte in text {
         if byte == b'\n' {

@@ -13,7 +13,7 @@
 pub struct Allowed {
     /// The first of its `compatible` strings.
     pub compatible: &'static str,
-    /// The frequency in hertz of its clocks, if their controller is not the VM's: firmware has set them. 0: it has none, or the tree tells.
+    /// The frequency in hertz of its clocks, if their controller is not the VM's: firmware has set them. 0: it has none, or the device tree has the frequency.
     pub clock_hz: u32,
 }
 
@@ -28,7 +28,7 @@ pub const TIMERS: &[Allowed] = &[kind("arm,armv8-timer"), kind("arm,armv7-timer"
 pub const FIXED_CLOCK: Allowed = kind("fixed-clock");
 
 /// QEMU's virt: disks, network and whatever else is on its buses, with `PL011` and `PL031`. Not `fw_cfg`, which accesses memory by itself
-/// wherever it is told to, nor flash, with the firmware.
+/// to any address, nor flash, which holds the firmware.
 pub const QEMU_VIRT: &[Allowed] =
     &[kind("arm,pl011"), kind("arm,pl031"), kind("pci-host-ecam-generic"), kind("virtio,mmio")];
 

@@ -12,7 +12,7 @@ impl FileSystem {
     /// Adds all that an archive holds. Directories need not come before what is in them.
     ///
     /// # Errors
-    /// The first entry that makes no sense; what came before it is there.
+    /// The first malformed entry; the entries before it are in the tree.
     pub fn add_archive(&mut self, bytes: &'static [u8]) -> core::result::Result<(), ArchiveError> {
         for entry in archive::entries(bytes) {
             let (at, entry) = entry?;
@@ -207,7 +207,7 @@ impl FileSystem {
         self.create(start, path, Content::Device(device), mode, 0)
     }
 
-    /// Makes a file with contents, and the directories that it needs: what a kernel tells in `/proc` and `/sys`. One that
+    /// Makes a file with contents, and the directories that it needs: text that a kernel generates in `/proc` and `/sys`. One that
     /// exists is kept.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Each allocation of each operation fails in turn: the operation says that there is no space, and has changed nothing.
+//! Each allocation of each operation fails in turn: the operation reports `NoSpace` and has changed nothing.
 
 use memfs::{FileSystem, FsError, NodeId, Start};
 use std::{

@@ -97,7 +97,7 @@ pub(super) fn msg_wait(mut current: Loaded) -> Next {
         return answer(current, Err(ffa::Error::Denied));
     }
     let unread = if flags & RETAIN_RX == 0 {
-        // Senders fill the RX page, and say so, under this lock: what has come is not released unread.
+        // Senders fill the RX page and set `rx_full` under this lock, so an unread message is not released.
         let mut mailbox = vm.mailbox.lock();
         let unread = vm.attention.load(Ordering::SeqCst);
         mailbox.rx_full &= unread;

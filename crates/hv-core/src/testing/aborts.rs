@@ -17,7 +17,7 @@ use hv_abi::{
 
 /// Where no VM has anything.
 const NOWHERE: u64 = 0x7654_3210;
-/// Of a load and of a fetch: translation faults at level 1, from EL0 as far as this processor tells.
+/// `ESR_EL2` of a load and of an instruction fetch from a lower level: translation faults at level 1.
 const LOAD: u64 = 0x24 << 26 | 1 << 25 | 0b00_0101;
 const FETCH: u64 = 0x20 << 26 | 1 << 25 | 0b00_0101;
 

@@ -163,7 +163,7 @@ fn reclaim(node: &Node, handle: Handle) -> Result<(), ffa::Error> {
     if regs.function() == ffa::SUCCESS { Ok(()) } else { Err(ffa::Error::from_bits(regs.0[2]).unwrap()) }
 }
 
-/// Lets a vCPU take the kick that tells it that its VM has been stopped.
+/// Lets a vCPU of a stopped VM take the kick that makes it leave its core.
 fn leave(vcpu: &'static Vcpu) {
     // SAFETY: the test has loaded it.
     let next = run::after_interrupt(&unsafe { Loaded::assume(vcpu) });
@@ -232,6 +232,9 @@ fn a_stopped_vm_retrieves_nothing_and_keeps_nothing() {
         leave(two);
         assert_eq!(reclaim(&node, handle), Ok(()));
         assert!(node.translate(2, WINDOW).is_none());
+        // An offer to a stopped VM can be made and reclaimed; the VM does not retrieve it.
+        let handle = offer(&node, ffa::MEM_SHARE).unwrap();
+        assert_eq!(reclaim(&node, handle), Ok(()));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Trees of secondaries: made from nothing, or amended.
 //!
 //! In a tree that the bundle brings, memory is what the VM has; cores that it does not have are left out, and the others have the
-//! affinities of its vCPUs; memory regions without an address get one; `/chosen` tells of ramdisk and command line, if the manifest has
+//! affinities of its vCPUs; memory regions without an address get one; `/chosen` has the ramdisk and the command line, if the manifest has
 //! them. All else stays as it is, except memory reservations, which nobody could have known the addresses for.
 
 use super::{

@@ -172,7 +172,7 @@ fn processor() -> &'static (IdRegisters, Hwcaps) {
     })
 }
 
-/// What programs are told that the processor can do.
+/// The hardware capabilities that programs get in `AT_HWCAP` and `AT_HWCAP2`.
 pub fn hwcaps() -> Hwcaps {
     processor().1
 }

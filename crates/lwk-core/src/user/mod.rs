@@ -134,11 +134,11 @@ pub(crate) struct FirstEnded {
     pub(crate) crashed: bool,
 }
 
-/// Nanoseconds from 1970 to boot, if the machine has a real-time clock that tells (PL031, DDI 0224, `RTCDR`).
+/// Nanoseconds from 1970 to boot, if the machine has a real-time clock (PL031, DDI 0224, `RTCDR`).
 fn epoch_by_rtc(app: &App) -> Option<u64> {
     let registers = memory::map_device(app.machine().device("arm,pl031")?).ok()?;
     let register = core::ptr::with_exposed_provenance::<u32>(registers);
-    // SAFETY: the device tree says that there is such a clock; it has just been mapped as a device, and this is its first register,
+    // SAFETY: the device tree has such a clock; it has just been mapped as a device, and this is its first register,
     // which only counts.
     let seconds = unsafe { register.read_volatile() };
     let since_boot = time::frequency().ticks_to_ns(time::stopwatch().saturating_sub(boot_ticks()));
