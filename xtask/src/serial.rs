@@ -46,11 +46,21 @@ pub fn talk(socket: PathBuf, dialogue: Dialogue) -> thread::JoinHandle<Result<Ve
                 let Some((_, answer)) = rest.next() else { break };
                 let mut writer = line.try_clone().context("the serial line has one end only")?;
                 // The machine may be slow to take it, and says something meanwhile.
-                thread::spawn(move || writer.write_all(answer.as_bytes()));
+                thread::spawn(move || send(&mut writer, answer.as_bytes()));
             }
         }
         let text = String::from_utf8_lossy(&said);
         Ok(text.lines().map(|line| line.trim_end_matches('\r').to_owned()).collect())
+    })
+}
+
+/// Sends `bytes` as a person at a keyboard would, not all at once: a driver that empties a receive buffer as fast as it is filled takes
+/// thousands of bytes with a few interrupts, and scenarios count interrupts.
+fn send(line: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
+    bytes.chunks(128).try_for_each(|part| {
+        line.write_all(part)?;
+        thread::sleep(Duration::from_millis(10));
+        Ok(())
     })
 }
 

@@ -19,7 +19,7 @@ use crate::{
     arch, board,
     gic::LOOK,
     interrupt::TIMERS,
-    lock::Lock,
+    lock::ControllerLock,
     percore::Core,
     run,
     syndrome::Syndrome,
@@ -73,7 +73,7 @@ impl Place {
 #[derive(Debug)]
 pub(crate) struct Bcm2836 {
     place: Place,
-    state: Lock<State>,
+    state: ControllerLock<State>,
 }
 
 #[derive(Debug)]
@@ -183,7 +183,7 @@ impl State {
 impl Bcm2836 {
     /// As at the start.
     pub(crate) fn new(place: Place) -> Self {
-        Self { place, state: Lock::new(START) }
+        Self { place, state: ControllerLock::new(START) }
     }
 
     /// Brings the controllers of the loaded vCPU, or of one that is being loaded, up to date. Returns whether it has an interrupt.

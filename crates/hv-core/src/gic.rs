@@ -138,7 +138,7 @@ pub(crate) const SECOND_TIMER: VirtIntId = internal(61);
 /// A VM's GIC.
 #[derive(Debug)]
 pub(crate) struct Gic {
-    state: crate::lock::Lock<Vgic<'static>>,
+    state: crate::lock::ControllerLock<Vgic<'static>>,
     distributor: (u64, u64),
     /// GICv2 has none.
     redistributors: &'static [RedistributorRegion],
@@ -225,7 +225,7 @@ impl Gic {
                 state.assign(intid);
             }
         }
-        Self { state: crate::lock::Lock::new(state), distributor, redistributors, timers }
+        Self { state: crate::lock::ControllerLock::new(state), distributor, redistributors, timers }
     }
 
     /// What tests look at, and set.
