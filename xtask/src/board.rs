@@ -1,7 +1,7 @@
 //! The boards that exist.
 
 use crate::{bundle::parse_size, paths};
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::path::PathBuf;
 
 /// The least memory of a machine.
@@ -191,6 +191,9 @@ impl Hardware {
         );
         let bytes =
             parse_size(memory).with_context(|| format!("--memory {memory} is not a size like 512M or 2G"))?;
+        if memory.bytes().all(|byte| byte.is_ascii_digit()) && bytes < LEAST_MEMORY {
+            bail!("--memory {memory} are {memory} bytes: is {memory}M meant?");
+        }
         ensure!(bytes >= LEAST_MEMORY, "--memory {memory}: at least {} MiB are needed", LEAST_MEMORY >> 20);
         Ok((cores, memory.to_owned()))
     }

@@ -311,4 +311,31 @@ mod tests {
         assert_eq!(entries[1].content, b"kernel");
         assert_eq!(entries[2].content, [0; 3]);
     }
+
+    #[test]
+    fn refuses_vms_that_need_more_than_the_machine_has_in_mib() {
+        let dir = std::env::temp_dir().join(format!("xtask-fit-{}", std::process::id()));
+        let mut kernel = vec![0; 8192];
+        kernel[16..24].copy_from_slice(&0x1_0000u64.to_le_bytes());
+        kernel[24] = 0b1010;
+        kernel[56..60].copy_from_slice(b"ARM\x64");
+        crate::paths::write(&dir.join("k"), &kernel).unwrap();
+        let spec = |copies: u32| -> Spec {
+            toml::from_str(&format!(
+                "[[vm]]\nname = 'a'\nkernel = 'k'\n[[vm]]\nname = 'b'\nkernel = 'k'\nmemory = '300M'\ncopies = {copies}\n"
+            ))
+            .unwrap()
+        };
+        assert!(spec(2).build_for(&dir, 1 << 30).is_ok());
+        for copies in [4, 1] {
+            let error = spec(copies).build_for(&dir, 256 << 20).unwrap_err().to_string();
+            let wanted =
+                format!("the VMs ask for {} MiB, the machine has 256 MiB; see --memory", copies * 300);
+            assert!(
+                error.contains("the hypervisor would refuse this bundle") && error.contains(&wanted),
+                "{error}"
+            );
+        }
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 }

@@ -42,6 +42,23 @@ fn porting_page_quotes_files_that_are_compiled() {
     );
 }
 
+/// lwk-core exists on bare metal only, where documentation tests do not run: its example is a guest that a scenario boots.
+#[test]
+fn lwk_core_shows_the_kernel_that_a_scenario_boots() {
+    let source = text("images/guest/src/bin/hello.rs");
+    let code = source.split_once('\n').unwrap().1;
+    assert!(blocks(&text("crates/lwk-core/README.md")).iter().any(|(_, block)| block == code));
+    let docs: String = text("crates/lwk-core/src/lib.rs")
+        .lines()
+        .map_while(|line| line.strip_prefix("//!"))
+        .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line)))
+        .collect();
+    assert!(
+        blocks(&docs).iter().any(|(_, block)| block == code),
+        "the documentation of lwk-core shows another"
+    );
+}
+
 #[test]
 fn porting_page_explains_each_field() {
     let page = text("docs/porting.md");

@@ -4,6 +4,7 @@ mod expect;
 mod host;
 mod merge;
 mod scenario;
+mod two_builds;
 
 use crate::{
     artefacts, bench, board, build,
@@ -38,6 +39,9 @@ pub struct Args {
     /// Only the QEMU scenarios
     #[arg(long)]
     machine: bool,
+    /// All host tests and the scenarios that are marked `quick`: less than five minutes, for daily work
+    #[arg(long, conflicts_with_all = ["filter", "host", "machine"])]
+    quick: bool,
     /// Scenarios at a time (default: one a core of this machine)
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
     jobs: Option<u32>,
@@ -52,8 +56,29 @@ pub struct Args {
     list: bool,
 }
 
-/// The case that counts instructions, beside the scenarios.
-const BENCH: &str = "bench";
+/// What is tested beside the scenarios.
+struct Extra {
+    name: &'static str,
+    about: &'static str,
+    boards: &'static [&'static str],
+    check: fn() -> Verdict,
+}
+
+/// In the order in which they follow the scenarios. The counting comes last: it is short, and what it counts depends on no neighbour.
+const EXTRAS: [Extra; 2] = [
+    Extra {
+        name: two_builds::NAME,
+        about: two_builds::ABOUT,
+        boards: &two_builds::BOARDS,
+        check: two_builds,
+    },
+    Extra {
+        name: "bench",
+        about: "No counted path, nor the hypervisor itself, is larger than it may be.",
+        boards: &[bench::BOARD],
+        check: count,
+    },
+];
 
 /// How many passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,13 +91,15 @@ pub struct Tally {
 pub fn verb(args: &Args) -> Result<()> {
     let filter = args.filter.as_deref().unwrap_or_default();
     let mut scenarios = scenario::load_all(&paths::root().join("tests"))?;
-    scenarios.retain(|scenario| scenario.name.contains(filter));
+    scenarios.retain(|scenario| scenario.name.contains(filter) && (!args.quick || scenario.is_quick()));
+    let extras: Vec<&Extra> =
+        EXTRAS.iter().filter(|extra| extra.name.contains(filter) && !args.quick).collect();
     if args.list {
         for scenario in &scenarios {
             println!("{}: {}", scenario.name, scenario.about);
         }
-        if BENCH.contains(filter) {
-            println!("{BENCH}: No counted path, nor the hypervisor itself, is larger than it may be.");
+        for extra in &extras {
+            println!("{}: {}", extra.name, extra.about);
         }
         return Ok(());
     }
@@ -83,9 +110,9 @@ pub fn verb(args: &Args) -> Result<()> {
         }
         tally = host::run(filter)?;
     }
-    let counts = BENCH.contains(filter);
-    if !args.host && (counts || !scenarios.is_empty()) {
-        let machine = machine_tests(&scenarios, counts, args)?;
+    let machine = !(extras.is_empty() && scenarios.is_empty());
+    if machine && !args.host {
+        let machine = machine_tests(&scenarios, &extras, args)?;
         tally = Tally { passed: tally.passed + machine.passed, failed: tally.failed + machine.failed };
     }
     if tally == Tally::default() {
@@ -96,12 +123,10 @@ pub fn verb(args: &Args) -> Result<()> {
     if tally.failed > 0 { artefacts::exit(1) } else { Ok(()) }
 }
 
-fn machine_tests(scenarios: &[Scenario], counts: bool, args: &Args) -> Result<Tally> {
+fn machine_tests(scenarios: &[Scenario], extras: &[&Extra], args: &Args) -> Result<Tally> {
     setup::ensure_qemu()?;
     let mut boards: BTreeSet<&str> = scenarios.iter().map(|scenario| scenario.board.as_str()).collect();
-    if counts {
-        boards.insert(bench::BOARD);
-    }
+    boards.extend(extras.iter().flat_map(|extra| extra.boards));
     let lock = artefacts::lock()?;
     if !args.no_build {
         let toolchain = setup::ensure_toolchain()?;
@@ -117,7 +142,7 @@ fn machine_tests(scenarios: &[Scenario], counts: bool, args: &Args) -> Result<Ta
 
     let jobs =
         args.jobs.map_or_else(|| thread::available_parallelism().map_or(2, usize::from), |n| n as usize);
-    let jobs_in_all = scenarios.len() + usize::from(counts);
+    let jobs_in_all = scenarios.len() + extras.len();
     let progress = ProgressBar::new(jobs_in_all as u64);
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} scenarios, {elapsed}") {
         progress.set_style(style);
@@ -128,11 +153,11 @@ fn machine_tests(scenarios: &[Scenario], counts: bool, args: &Args) -> Result<Ta
         for _ in 0..jobs.min(jobs_in_all) {
             scope.spawn(|| {
                 loop {
-                    // The counting comes last: it is short, and what it counts depends on no neighbour.
-                    let verdict = match next.fetch_add(1, Ordering::Relaxed) {
-                        n if n < scenarios.len() => try_scenario(&scenarios[n], args.keep_logs),
-                        n if n < jobs_in_all => count(),
-                        _ => break,
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    let verdict = match (scenarios.get(n), extras.get(n.saturating_sub(scenarios.len()))) {
+                        (Some(scenario), _) => try_scenario(scenario, args.keep_logs),
+                        (None, Some(extra)) => (extra.check)(),
+                        (None, None) => break,
                     };
                     progress.suspend(|| println!("{verdict}"));
                     progress.inc(1);
@@ -155,7 +180,21 @@ fn count() -> Verdict {
         Err(error) => (vec![format!("{error:#}")], None),
     };
     let seconds = since.elapsed().as_secs_f32();
-    Verdict { name: BENCH.into(), seconds, faults, log: None, remark }
+    Verdict { name: "bench".into(), seconds, faults, log: None, remark }
+}
+
+/// Builds for two boards at once.
+fn two_builds() -> Verdict {
+    let since = Instant::now();
+    let faults = two_builds::check(paths::images).err().map(|error| format!("{error:#}"));
+    let seconds = since.elapsed().as_secs_f32();
+    Verdict {
+        name: two_builds::NAME.into(),
+        seconds,
+        faults: faults.into_iter().collect(),
+        log: None,
+        remark: None,
+    }
 }
 
 /// What came of a scenario.

@@ -73,18 +73,10 @@ impl fmt::Debug for App {
     }
 }
 
-/// Makes a kernel image of a platform and a program.
+/// Makes a kernel image of a platform and a program: `image!(PLATFORM, main)`, where `PLATFORM` is a static platform and `main` a
+/// `fn(&App) -> Status`, as in the [example of this crate](crate).
 ///
-/// ```ignore
-/// static PLATFORM: lwk_core::platform::Native = lwk_core::platform::Native::new();
-/// lwk_core::image!(PLATFORM, margay_apps::hpc::main);
-/// ```
-///
-/// Without a program of its own, the image runs the one that `init=` names from its initrd:
-///
-/// ```ignore
-/// lwk_core::image!(PLATFORM);
-/// ```
+/// Without a program of its own, `image!(PLATFORM)`, the image runs the program that `init=` names from its initrd.
 #[macro_export]
 macro_rules! image {
     ($platform:ident) => {

@@ -1,13 +1,21 @@
 //! The Margay lightweight kernel as a library: native, primary (scheduler VM) and secondary from one source.
 //!
-//! An image is a platform and a program; the kernel is everything in between:
+//! An image is a platform and a program; the kernel is everything in between (`images/guest/src/bin/hello.rs`):
 //!
-//! ```ignore
-//! static PLATFORM: lwk_core::platform::Native = lwk_core::platform::Native::new();
+//! ```text
+//! #![no_std]
+//! #![no_main]
 //!
-//! fn main(app: &lwk_core::app::App) -> lwk_core::app::Status {
+//! use lwk_core::{
+//!     app::{App, Status},
+//!     platform::Vm,
+//! };
+//!
+//! static PLATFORM: Vm = Vm::new();
+//!
+//! fn main(app: &App) -> Status {
 //!     lwk_core::println!("hello from {} cores", app.cores());
-//!     lwk_core::app::Status::SUCCESS
+//!     Status::SUCCESS
 //! }
 //!
 //! lwk_core::image!(PLATFORM, main);

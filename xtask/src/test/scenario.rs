@@ -21,6 +21,8 @@ pub struct Scenario {
     pub name: String,
     /// One sentence for people.
     pub about: String,
+    /// Whether `--quick` runs it, on its own board and in the first of its places.
+    quick: bool,
     pub board: String,
     /// Other boards that it runs on as well; `all` of them.
     pub also_on: Vec<String>,
@@ -99,6 +101,7 @@ impl Default for Scenario {
         Self {
             name: String::new(),
             about: String::new(),
+            quick: false,
             board: "qemu-virt".into(),
             also_on: Vec::new(),
             boot: "hv".into(),
@@ -162,6 +165,11 @@ impl Scenario {
             *line = format!("[{vm}] *{line}");
         }
         Self { name: format!("{} ({title})", self.name), place, expect, ..self.clone() }
+    }
+
+    /// Whether it is one of those for daily work.
+    pub const fn is_quick(&self) -> bool {
+        self.quick
     }
 
     /// The VM that says what the program says.
@@ -254,10 +262,13 @@ fn cases(stem: &str, text: &str) -> Result<Vec<Scenario>> {
         for other in board::BOARDS.iter().map(|board| board.name).filter(|name| *name != scenario.board) {
             if others.iter().any(|name| name == "all" || name == other) {
                 let name = format!("{} ({other})", scenario.name);
-                all.extend(Scenario { name, board: other.into(), ..scenario.clone() }.with_program());
+                let other = Scenario { name, board: other.into(), quick: false, ..scenario.clone() };
+                all.extend(other.with_program());
             }
         }
-        all.extend(scenario.with_program());
+        let mut own = scenario.with_program();
+        own.iter_mut().skip(1).for_each(|elsewhere| elsewhere.quick = false);
+        all.extend(own);
     }
     Ok(all)
 }
@@ -277,6 +288,19 @@ mod tests {
             cases("boot", &format!("{FILE}[[case]]\nname = 'p'\n[[case]]\nname = 'q'\ncores = 8\n")).unwrap();
         assert_eq!((two[1].name.as_str(), two[0].cores, two[1].cores), ("boot: q", 2, 8));
         assert_eq!(two[1].spec().unwrap().vm.len(), 1);
+    }
+
+    #[test]
+    fn quick_scenarios_run_once_on_their_own_board() {
+        let board = cases("f", &format!("quick = true\nalso-on = ['all']\n{FILE}")).unwrap();
+        assert!(board.len() > 1);
+        let quick: Vec<_> = board.iter().filter(|scenario| scenario.is_quick()).collect();
+        assert_eq!((quick.len(), quick[0].board.as_str()), (1, "qemu-virt"));
+        let all = load_all(&paths::root().join("tests")).unwrap();
+        let mut quick = all.iter().filter(|scenario| scenario.is_quick());
+        assert!(quick.clone().count() > 40);
+        // Debian's kernel is not fetched, only one board is built.
+        assert!(quick.all(|scenario| !scenario.linux && scenario.board == "qemu-virt"));
     }
 
     #[test]
