@@ -48,11 +48,10 @@ fn lwk_core_shows_the_kernel_that_a_scenario_boots() {
     let source = text("images/guest/src/bin/hello.rs");
     let code = source.split_once('\n').unwrap().1;
     assert!(blocks(&text("crates/lwk-core/README.md")).iter().any(|(_, block)| block == code));
-    let docs: String = text("crates/lwk-core/src/lib.rs")
-        .lines()
-        .map_while(|line| line.strip_prefix("//!"))
-        .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line)))
-        .collect();
+    let source = text("crates/lwk-core/src/lib.rs");
+    let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
+    let docs: Vec<_> = lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    let docs = docs.join("\n");
     assert!(
         blocks(&docs).iter().any(|(_, block)| block == code),
         "the documentation of lwk-core shows another"
