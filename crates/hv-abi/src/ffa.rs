@@ -152,7 +152,7 @@ impl Version {
 }
 
 /// Error codes in w2 of `FFA_ERROR` (DEN0077A, table 13.2). Only the low 32 bits count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i32)]
 pub enum Error {
     /// The call, or this form of it, is not implemented, or not for this caller.

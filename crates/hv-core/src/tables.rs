@@ -17,7 +17,12 @@ use hv_abi::{
     layout::PAGE,
 };
 use page_ownership::Tables;
-use stage2_mmu::{Access, Error, IpaWidth, Mapping, MemoryType, PAGE_SIZE, Stage2, TableMemory};
+use stage2_mmu::{
+    Access, Error, IpaWidth, Mapping, MemoryType, PAGE_SIZE, Room, Search, Stage2, TableMemory,
+};
+
+/// How many entries a step of a search for free addresses looks at.
+const STEP_ENTRIES: usize = 512;
 
 fn entry(table: Pa, index: usize) -> &'static AtomicU64 {
     // SAFETY: `table` is a page that boot took from the heap for tables, which stays mapped; `stage2-mmu` keeps indices
@@ -162,12 +167,17 @@ impl Tables for AllTables<'_> {
         System::get().vm(vm).is_some_and(Vm::receives_at_physical_addresses)
     }
 
-    fn find_room(&self, vm: VmId, at: Option<Ipa>, pages: u64) -> Option<Ipa> {
-        let len = pages.checked_mul(PAGE)?;
-        Self::with(vm, |vm, VmTables { tables, pool }| match at {
-            None => tables.find_room(vm.window, Ipa(tables.width().limit()), len, pool),
-            Some(at) => tables.has_room(at, len, pool).then_some(at),
-        })?
+    fn find_room(&self, vm: VmId, from: Option<Search>, pages: u64) -> Room {
+        let found = Self::with(vm, |vm, VmTables { tables, pool }| {
+            let (from, limit) = (from.unwrap_or(Search::from(vm.window)), Ipa(tables.width().limit()));
+            tables.find_room(from, limit, pages * PAGE, STEP_ENTRIES, pool)
+        });
+        found.unwrap_or(Room::None)
+    }
+
+    fn has_room(&self, vm: VmId, ipa: Ipa, pages: u64) -> bool {
+        let work = |_, t: &mut VmTables| t.tables.has_room(ipa, pages * PAGE, &t.pool);
+        Self::with(vm, work).unwrap_or(false)
     }
 
     fn withhold(&mut self, vm: VmId, ipa: Ipa, pages: u64) -> Result<(), ffa::Error> {
@@ -183,7 +193,7 @@ impl Tables for AllTables<'_> {
     fn map(&mut self, vm: VmId, ipa: Ipa, pa: Pa, pages: u64, access: Access) -> Result<(), ffa::Error> {
         let mapped = Self::with(vm, |_, t| {
             let mapped = t.map(ipa, pa, pages * PAGE, access, MemoryType::Normal);
-            if mapped.is_err() {
+            if mapped == Err(Error::NoMemory) {
                 // The part that was mapped; no block reaches beyond it.
                 let _ = t.tables.unmap(ipa, pages * PAGE, &mut t.pool);
             }

@@ -51,12 +51,16 @@ pub(crate) fn restart(vm: &'static Vm, core: &'static Core) -> Result<u64, Error
     Ok(0)
 }
 
-/// Takes back what `vm`, which does not run, has borrowed, so that the lender can reclaim it.
-pub(crate) fn return_borrowed(vm: &'static Vm, core: &'static Core) -> Result<(), Error> {
+/// Does a part of taking back what `vm`, which does not run, has borrowed, so that the lender can reclaim it; returns whether that was all.
+pub(crate) fn return_borrowed(vm: &'static Vm, core: &'static Core) -> Result<bool, Error> {
     let token = vm.reload.try_lock().ok_or(Error::Busy)?;
     quiesce(vm, &token, core)?;
-    System::get().ownership.lock().forsake(vm.id, &mut AllTables { window: &core.window });
-    Ok(())
+    forsake(vm, core)
+}
+
+fn forsake(vm: &Vm, core: &Core) -> Result<bool, Error> {
+    // One at a time: it looks at all transactions that there are.
+    service::drive(core, 1, |tables| Ok(System::get().ownership.lock().forsake(vm.id, tables)))
 }
 
 /// Ends *stopping*: parks every vCPU. `BUSY`: one has not left its core.
@@ -80,8 +84,11 @@ fn quiesce(vm: &'static Vm, token: &Token<'_>, core: &'static Core) -> Result<()
 fn reclaim(vm: &'static Vm, core: &'static Core, reload: &mut Reload) -> Result<u64, Error> {
     let done = match reload.progress {
         Progress::Transactions => {
-            settle(vm, core)?;
-            Progress::Received(Ipa(0))
+            if settle(vm, core)? {
+                Progress::Received(Ipa(0))
+            } else {
+                Progress::Transactions
+            }
         }
         Progress::Received(from) => match give_up(vm, core, reload, from)? {
             Some(next) => Progress::Received(next),
@@ -98,22 +105,19 @@ fn reclaim(vm: &'static Vm, core: &'static Core, reload: &mut Reload) -> Result<
     Ok(reload.bytes_in_all())
 }
 
-/// Ends all memory transactions, and closes the mailbox. `DENIED`: another VM holds memory that this one has lent.
-fn settle(vm: &'static Vm, core: &'static Core) -> Result<(), Error> {
-    let mut mailbox = vm.mailbox.lock();
-    let mut ownership = System::get().ownership.lock();
-    let tables = &mut AllTables { window: &core.window };
-    ownership.forsake(vm.id, tables);
-    loop {
-        let given = ownership.given_by(vm.id).next().map(|(handle, _)| handle);
-        let Some(handle) = given else { break };
-        ownership.reclaim(vm.id, handle, false, tables)?;
+/// Does a part of ending all memory transactions, and then closes the mailbox; returns whether that was all. `DENIED`: another VM holds
+/// memory that this one has lent. No vCPU of the VM runs, so the VM begins no transactions, and nobody retrieves what was ended.
+fn settle(vm: &'static Vm, core: &'static Core) -> Result<bool, Error> {
+    let withdraw = |tables: &mut AllTables<'_>| System::get().ownership.lock().withdraw(vm.id, tables);
+    if !forsake(vm, core)? || !service::drive(core, service::STEPS, withdraw)? {
+        return Ok(false);
     }
+    let mut mailbox = vm.mailbox.lock();
     if let Some((tx, rx)) = mailbox.pages.take() {
-        ownership.close_mailbox(vm.id, [tx, rx]);
+        System::get().ownership.lock().close_mailbox(vm.id, [tx, rx]);
     }
     *mailbox = Mailbox::default();
-    Ok(())
+    Ok(true)
 }
 
 /// Scrubs a part of the memory that the VM has been given beyond what it had at boot, and gives it to the primary, which owns what is

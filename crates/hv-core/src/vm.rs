@@ -17,8 +17,12 @@ use alloc::boxed::Box;
 use bundle::Service;
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use hv_abi::{
+    Regs,
     exit::{Exit, Fault},
-    ffa::{Error, Version, memory::Handle},
+    ffa::{
+        Error, Version,
+        memory::{Handle, Header, Written},
+    },
     ids::{Ipa, VcpuIndex, VmId},
 };
 
@@ -42,8 +46,42 @@ pub(crate) struct Mailbox {
     pub(crate) rx_full: bool,
     /// The memory transaction that the VM is sending in fragments.
     pub(crate) sending: Option<Sending>,
+    /// The memory call that the VM is making, whose steps are not all done.
+    pub(crate) ongoing: Option<Ongoing>,
     /// That is a message, and the VM has not been told of it by `FFA_NOTIFICATION_GET`.
     pub(crate) unread: bool,
+}
+
+/// A memory call that is not over, and which its caller makes again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ongoing {
+    /// The call, by which it is known again.
+    pub(crate) call: Regs,
+    pub(crate) handle: Handle,
+    pub(crate) what: What,
+}
+
+impl Ongoing {
+    /// Whether both are the same call.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        (self.call, self.handle) == (other.call, other.handle)
+    }
+}
+
+/// What a memory call does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum What {
+    /// Sends a fragment of a transaction, or all of it.
+    Send,
+    /// Retrieves.
+    Retrieve {
+        /// The head of the request.
+        request: Header,
+        /// The response that is in the RX page.
+        response: Option<Written>,
+    },
+    /// Relinquishes.
+    Relinquish,
 }
 
 /// A memory transaction of which some fragments have come.

@@ -3,7 +3,8 @@
 use crate::{
     MAX_PAGES, MAX_ZEROED_PAGES,
     state::{PageState, PageTable},
-    transaction::{self, Borrower, Given, Grant, Offer, Request, Retrieved, Sender, Transaction},
+    step::{Step, Wipe},
+    transaction::{self, Borrower, Grant, Hold, Offer, Request, Sender, Side, Stage, Transaction},
 };
 use alloc::boxed::Box;
 use hv_abi::{
@@ -14,7 +15,7 @@ use hv_abi::{
     ids::{Ipa, Pa, VmId},
     layout::PAGE,
 };
-use stage2_mmu::Access;
+use stage2_mmu::{Access, Room, Search};
 
 /// The stage-2 tables of all VMs, as transitions need them. Ranges are whole pages.
 pub trait Tables {
@@ -23,8 +24,10 @@ pub trait Tables {
     fn translate(&self, vm: VmId, ipa: Ipa) -> Option<(Pa, u64)>;
     /// Whether the VM sees memory that it receives at its physical address.
     fn is_identity(&self, vm: VmId) -> bool;
-    /// An address for `pages` pages of memory that the VM receives: `at`, or any if that is `None`.
-    fn find_room(&self, vm: VmId, at: Option<Ipa>, pages: u64) -> Option<Ipa>;
+    /// An address for `pages` pages of memory that the VM receives; the search goes on from where an earlier call has come to.
+    fn find_room(&self, vm: VmId, from: Option<Search>, pages: u64) -> Room;
+    /// Whether the VM's address space has pages there that are neither mapped nor withheld.
+    fn has_room(&self, vm: VmId, ipa: Ipa, pages: u64) -> bool;
     /// Takes the VM's own memory away until [`Self::restore`] or [`Self::unmap`]. When this returns no core can use it.
     fn withhold(&mut self, vm: VmId, ipa: Ipa, pages: u64) -> Result<(), Error>;
     /// Gives it back. It cannot fail for what has been withheld.
@@ -40,11 +43,13 @@ pub trait Tables {
 /// Who owns each page, and all open transactions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ownership {
-    pages: PageTable,
-    senders: Box<[Sender]>,
+    pub(crate) pages: PageTable,
+    pub(crate) senders: Box<[Sender]>,
+    /// How many pages a step maps or unmaps, at most.
+    pub(crate) step: u64,
 }
 
-const fn access(grant: Grant) -> Access {
+pub(crate) const fn access(grant: Grant) -> Access {
     Access { read: true, write: grant.write, execute: grant.execute }
 }
 
@@ -56,7 +61,14 @@ impl Ownership {
 
     /// All pages of `memory` (base and length, bytes in whole pages) are the hypervisor's; `vms` may receive some.
     pub fn new(memory: impl Iterator<Item = (u64, u64)>, vms: impl Iterator<Item = VmId>) -> Self {
-        Self { pages: PageTable::new(memory), senders: vms.map(Sender::new).collect() }
+        let (pages, senders) = (PageTable::new(memory), vms.map(Sender::new).collect());
+        Self { pages, senders, step: crate::STEP_PAGES }
+    }
+
+    /// Changes how many pages a step maps or unmaps, a power of two: fewer, so that tests have more steps.
+    pub fn set_step(&mut self, pages: u64) {
+        assert!(pages.is_power_of_two(), "pieces end at multiples of it");
+        self.step = pages;
     }
 
     /// The state of the page at `pa`.
@@ -140,7 +152,7 @@ impl Ownership {
         }
     }
 
-    /// Begins a transaction of `sender`; [`Self::add`] and [`Self::commit`] follow.
+    /// Begins a transaction of `sender`; one or more [`Self::start_add`] follow.
     ///
     /// # Errors
     /// `INVALID_PARAMETERS`: no pages, no receiver, the sender or nobody among the receivers, one twice; more than one
@@ -159,8 +171,7 @@ impl Ownership {
             if vm == sender || !known || borrowers.iter().any(|earlier| earlier.vm == vm) {
                 return Err(Error::InvalidParameters);
             }
-            let borrower = Borrower { vm, grant, holds: None, zero_after: false };
-            borrowers.push(borrower).map_err(|_| Error::NoMemory)?;
+            borrowers.push(Borrower::new(vm, grant)).map_err(|_| Error::NoMemory)?;
         }
         if offer.pages > limit {
             return Err(Error::NoMemory);
@@ -174,141 +185,78 @@ impl Ownership {
         Ok(transaction::handle(sender, slot, generation))
     }
 
-    /// Adds memory to a transaction that is being sent. After an error the transaction is gone, and all memory as it was.
+    /// Adds a fragment to a transaction that is being sent: ranges of the sender's memory (address, pages), with `last` all that are left.
+    /// [`Self::step`] until it is done follows. After an error of that the transaction is gone, and all memory as it was; the sender has
+    /// lost access if it has lent or donated all of it.
+    ///
+    /// Errors of the steps: `INVALID_PARAMETERS`: no pages, an address that is none, more pages than announced, or fewer. `DENIED`: the
+    /// memory is not the sender's alone. `NO_MEMORY`: too many pieces, or no memory for the sender's tables.
     ///
     /// # Errors
-    /// `INVALID_PARAMETERS`: no such transaction is being sent; no pages, an address that is none, more pages than announced. `DENIED`:
-    /// the memory is not the sender's alone. `NO_MEMORY`: too many pieces.
-    pub fn add(
+    /// `INVALID_PARAMETERS`: no such transaction is being sent, or a fragment of it is being added. `NO_MEMORY`: too many ranges.
+    pub fn start_add(
         &mut self,
         sender: VmId,
         handle: Handle,
-        ipa: Ipa,
-        pages: u64,
-        tables: &impl Tables,
+        ranges: impl Iterator<Item = (Ipa, u64)>,
+        last: bool,
     ) -> Result<(), Error> {
         let slot = self.unfinished(sender, handle)?;
-        let result = self.claim(sender, slot, ipa, pages, tables);
-        if result.is_err() {
-            self.cancel(sender, slot);
-        }
-        result
-    }
-
-    fn claim(
-        &mut self,
-        vm: VmId,
-        slot: u16,
-        ipa: Ipa,
-        pages: u64,
-        tables: &impl Tables,
-    ) -> Result<(), Error> {
-        let sender = find(&mut self.senders, vm)?;
-        let t = sender.get(slot).ok_or(Error::InvalidParameters)?;
-        let fits = pages > 0 && pages <= t.pages - t.added;
-        let end = pages.checked_mul(PAGE).and_then(|bytes| ipa.0.checked_add(bytes));
-        let (true, Some(end), true) = (fits, end, ipa.0.is_multiple_of(PAGE)) else {
-            return Err(Error::InvalidParameters);
-        };
-        let mut at = ipa.0;
-        while at < end {
-            let (pa, contiguous) = tables.translate(vm, Ipa(at)).ok_or(Error::Denied)?;
-            let pages = contiguous.min((end - at) / PAGE);
-            if !self.pages.change(pa, pages, PageState::Owned(vm), PageState::Given(vm, slot)) {
-                return Err(Error::Denied);
-            }
-            if !sender.push(slot, Given { ipa: Ipa(at), pa, pages }) {
-                self.pages.change(pa, pages, PageState::Given(vm, slot), PageState::Owned(vm));
-                return Err(Error::NoMemory);
-            }
-            at += pages * PAGE;
-        }
-        Ok(())
-    }
-
-    /// Completes a transaction: receivers may retrieve it. The sender has lost access if it lends or donates. After an error the
-    /// transaction is gone, and all memory as it was.
-    ///
-    /// # Errors
-    /// `INVALID_PARAMETERS`: no such transaction is being sent, or fewer pages were added than announced. `NO_MEMORY`: there
-    /// is none for the sender's tables.
-    pub fn commit(&mut self, sender: VmId, handle: Handle, tables: &mut impl Tables) -> Result<(), Error> {
-        let slot = self.unfinished(sender, handle)?;
-        let result = self.take_away(sender, slot, tables);
-        if result.is_err() {
-            self.cancel(sender, slot);
-        }
-        result
-    }
-
-    fn take_away(&mut self, vm: VmId, slot: u16, tables: &mut impl Tables) -> Result<(), Error> {
-        let sender = find(&mut self.senders, vm)?;
-        let t = sender.get(slot).ok_or(Error::InvalidParameters)?;
-        if t.added != t.pages {
-            return Err(Error::InvalidParameters);
-        }
-        let (kind, zero) = (t.kind, t.zero);
-        if kind != Kind::Share {
-            let ranges = sender.ranges(slot);
-            for (i, range) in ranges.iter().enumerate() {
-                if let Err(error) = tables.withhold(vm, range.ipa, range.pages) {
-                    ranges[..i].iter().for_each(|range| tables.restore(vm, range.ipa, range.pages));
-                    return Err(error);
-                }
-            }
-            if zero {
-                for range in ranges {
-                    tables.zero(range.pa, range.pages);
-                }
-            }
+        let sender = find(&mut self.senders, sender)?;
+        let t = sender.get(slot).filter(|t| t.stage == Stage::Sending);
+        t.ok_or(Error::InvalidParameters)?;
+        if !sender.set_fragment(ranges) {
+            return Err(Error::NoMemory);
         }
         if let Some(t) = sender.get_mut(slot) {
-            t.complete = true;
+            t.stage = Stage::Adding { last };
         }
         Ok(())
     }
 
-    /// Gives up a transaction that is being sent.
-    fn cancel(&mut self, vm: VmId, slot: u16) {
-        if let Ok(sender) = find(&mut self.senders, vm) {
-            for range in sender.ranges(slot) {
-                let (given, owned) = (PageState::Given(vm, slot), PageState::Owned(vm));
-                self.pages.change(range.pa, range.pages, given, owned);
-            }
-            sender.close(slot);
-        }
-    }
-
-    /// How many pages of a transaction that is being sent have been added.
+    /// Gives up a transaction that is being sent; [`Self::step`] follows, and ends with `error`. `false`: a core is zeroing its memory.
     ///
     /// # Errors
-    /// `INVALID_PARAMETERS`: there is no such transaction.
-    pub fn added(&mut self, sender: VmId, handle: Handle) -> Result<u64, Error> {
+    /// `INVALID_PARAMETERS`: `sender` is not sending it.
+    pub fn start_undo(&mut self, sender: VmId, handle: Handle, error: Option<Error>) -> Result<bool, Error> {
         let slot = self.unfinished(sender, handle)?;
-        Ok(self.sender(sender)?.get(slot).map_or(0, |t| t.added))
+        let sender = find(&mut self.senders, sender)?;
+        let t = sender.get_mut(slot).ok_or(Error::InvalidParameters)?;
+        if t.busy {
+            return Ok(false);
+        }
+        let withheld = match t.stage {
+            Stage::Withholding | Stage::Undoing(_) => t.at,
+            Stage::Zeroing => t.pages,
+            _ => 0,
+        };
+        (t.stage, t.at) = (Stage::Undoing(error), withheld);
+        sender.clear_fragment();
+        Ok(true)
     }
 
-    /// Gives `vm` the memory of a transaction, and tells `report` what it got and in which pieces. A donation ends with
-    /// this: the memory is its receiver's.
+    /// Begins to give `vm` the memory of a transaction; [`Self::step`] follows, and [`Self::given`] says what it gets and where. When a
+    /// donation is done the memory is its receiver's, and the transaction is over. After an error of a step nothing has changed.
+    ///
+    /// Errors of the steps: `NO_MEMORY`: none for its tables, or no room for its addresses. `INVALID_PARAMETERS`: something is at
+    /// the place that it has named.
     ///
     /// # Errors
     /// `INVALID_PARAMETERS`: there is no such transaction, or its tag or kind is another; a place that cannot be; zeroing of
     /// what is shared, or has several receivers. `DENIED`: `vm` is no receiver, has it already, or wants more than it was granted.
-    /// `NO_MEMORY`: there is none for its tables, no room for its addresses, too many pages to be zeroed, or a donation in
-    /// too many pieces.
-    pub fn retrieve(
+    /// `NO_MEMORY`: too many pages to be zeroed, or a donation in too many pieces. `BUSY`: `vm` is retrieving something.
+    pub fn start_retrieve(
         &mut self,
         vm: VmId,
         handle: Handle,
         request: &Request,
-        tables: &mut impl Tables,
-        report: &mut dyn FnMut(&Retrieved, &[Given]),
+        tables: &impl Tables,
     ) -> Result<(), Error> {
         let (owner, slot) = self.complete(handle)?;
         let sender = find(&mut self.senders, owner)?;
         let t = sender.get(slot).ok_or(Error::InvalidParameters)?;
         let borrower = t.borrowers.iter().position(|borrower| borrower.vm == vm).ok_or(Error::Denied)?;
-        let Borrower { grant, holds, .. } = t.borrowers[borrower];
+        let Borrower { grant, hold, .. } = t.borrowers[borrower];
         let wanted = if t.kind == Kind::Donate {
             Grant { write: true, execute: true }
         } else {
@@ -318,208 +266,162 @@ impl Ownership {
             return Err(Error::InvalidParameters);
         }
         let beyond = (wanted.write && !grant.write) || (wanted.execute && !grant.execute);
-        if holds.is_some() || (beyond && t.kind != Kind::Donate) {
+        if hold != Hold::None || (beyond && t.kind != Kind::Donate) {
             return Err(Error::Denied);
         }
         if request.zero || request.zero_after {
             check_zero(t, wanted)?;
         }
-        let kind = t.kind;
-        let ranges = sender.ranges(slot);
-        let pages: u64 = ranges.iter().map(|range| range.pages).sum();
-        let ipa = if tables.is_identity(vm) {
-            let there = |at: Ipa| ranges.len() == 1 && at.0 == ranges[0].pa.0;
-            if request.place.is_some_and(|at| !there(at)) {
-                return Err(Error::InvalidParameters);
-            }
-            None
-        } else {
-            let none = if request.place.is_some() { Error::InvalidParameters } else { Error::NoMemory };
-            Some(tables.find_room(vm, request.place, pages).ok_or(none)?)
+        let (kind, pages, ranges) = (t.kind, t.pages, sender.ranges(slot));
+        let identity = tables.is_identity(vm);
+        let possible = match request.place {
+            Some(at) if identity => ranges.len() == 1 && at.0 == ranges[0].pa.0,
+            Some(at) => at.0.is_multiple_of(PAGE) && at.0.checked_add(pages * PAGE).is_some(),
+            None => true,
         };
-        let pieces = if ipa.is_some() { 1 } else { ranges.len() };
-        if kind == Kind::Donate && pieces > request.most_pieces {
+        if !possible {
+            return Err(Error::InvalidParameters);
+        }
+        if kind == Kind::Donate && identity && ranges.len() > request.most_pieces
+            || kind == Kind::Donate && request.most_pieces == 0
+        {
             return Err(Error::NoMemory);
         }
-        map(vm, ipa, ranges, access(wanted), tables)?;
-        if request.zero {
-            // Only now that nothing can fail: it cannot be undone. In nobody else's tables: not the owner's, because it is lent
-            // or donated; not another receiver's, because there is none.
-            for range in ranges {
-                tables.zero(range.pa, range.pages);
-            }
+        if core::mem::replace(&mut self.sender(vm)?.receiving, true) {
+            return Err(Error::Busy);
         }
-        report(&Retrieved { kind, ipa, pages, pieces, grant: wanted }, ranges);
-        if kind == Kind::Donate {
-            for range in ranges {
-                tables.unmap(owner, range.ipa, range.pages);
-                let (given, owned) = (PageState::Given(owner, slot), PageState::Owned(vm));
-                self.pages.change(range.pa, range.pages, given, owned);
-            }
-            sender.close(slot);
-        } else if let Some(t) = sender.get_mut(slot) {
-            t.borrowers[borrower].holds = Some(ipa);
-            t.borrowers[borrower].zero_after = request.zero_after;
-        }
+        let t = find(&mut self.senders, owner)?.get_mut(slot).ok_or(Error::InvalidParameters)?;
+        let borrower = &mut t.borrowers[borrower];
+        let (hold, place) = match request.place {
+            _ if identity => (Hold::Mapping, Side::Physical),
+            Some(at) => (Hold::Mapping, Side::At(at)),
+            None => (Hold::Searching(None), Side::Physical),
+        };
+        *borrower = Borrower {
+            hold,
+            place,
+            access: wanted,
+            named: request.place.is_some() && !identity,
+            zero: request.zero,
+            zero_after: request.zero_after,
+            ..*borrower
+        };
         Ok(())
     }
 
-    /// The pieces of a transaction, at their physical addresses, for a receiver that sees them there.
-    pub fn pieces(&mut self, handle: Handle) -> &[Given] {
-        match self.complete(handle) {
-            Ok((owner, slot)) => find(&mut self.senders, owner).map_or(&[], |sender| sender.ranges(slot)),
-            Err(_) => &[],
-        }
-    }
-
-    /// Who made a transaction.
-    ///
-    /// # Errors
-    /// `INVALID_PARAMETERS`: there is no such transaction.
-    pub fn owner(&mut self, handle: Handle) -> Result<VmId, Error> {
-        self.complete(handle).map(|(owner, _)| owner)
-    }
-
-    /// Whether the memory of a transaction is not its owner's to use: complete, and lent or donated.
-    pub fn is_exclusive(&mut self, handle: Handle) -> bool {
-        let Ok((owner, slot)) = self.complete(handle) else { return false };
-        let t = find(&mut self.senders, owner).ok().and_then(|sender| sender.get(slot));
-        t.is_some_and(|t| t.kind != Kind::Share)
-    }
-
-    /// How many pages a transaction has.
-    ///
-    /// # Errors
-    /// `INVALID_PARAMETERS`: there is no such transaction.
-    pub fn pages_of(&mut self, handle: Handle) -> Result<u64, Error> {
-        let (owner, slot) = self.complete(handle)?;
-        Ok(find(&mut self.senders, owner)?.get(slot).map_or(0, |t| t.pages))
-    }
-
-    /// Who may retrieve a transaction, and what each may do.
-    ///
-    /// # Errors
-    /// `INVALID_PARAMETERS`: there is no such transaction.
-    pub fn borrowers(&mut self, handle: Handle) -> Result<impl Iterator<Item = (VmId, Grant)>, Error> {
-        let (owner, slot) = self.complete(handle)?;
-        let t = find(&mut self.senders, owner)?.get(slot).ok_or(Error::InvalidParameters)?;
-        Ok(t.borrowers.iter().map(|borrower| (borrower.vm, borrower.grant)))
-    }
-
-    /// What `vm` may do with the memory of a transaction; `None` if it is no receiver.
-    ///
-    /// # Errors
-    /// `INVALID_PARAMETERS`: there is no such transaction.
-    #[inline(never)]
-    pub fn grant(&mut self, handle: Handle, vm: VmId) -> Result<Option<Grant>, Error> {
-        Ok(self.borrowers(handle)?.find(|(borrower, _)| *borrower == vm).map(|(_, grant)| grant))
-    }
-
-    /// Whether `vm` has retrieved the memory of a transaction, and has it still.
-    pub fn holds(&mut self, vm: VmId, handle: Handle) -> bool {
-        let Ok((owner, slot)) = self.complete(handle) else { return false };
-        let Ok(sender) = find(&mut self.senders, owner) else { return false };
-        let Some(transaction) = sender.get(slot) else { return false };
-        transaction.borrowers.iter().any(|borrower| borrower.vm == vm && borrower.holds.is_some())
-    }
-
-    /// Who has retrieved the memory of a transaction, and has it still.
-    pub fn holders(&mut self, handle: Handle) -> impl Iterator<Item = VmId> {
-        let (owner, slot) = self.complete(handle).unwrap_or((VmId::HYPERVISOR, 0));
-        let t = find(&mut self.senders, owner).ok().and_then(|sender| sender.get(slot));
-        let borrowers = t.map_or(&[][..], |t| &t.borrowers);
-        borrowers.iter().filter(|borrower| borrower.holds.is_some()).map(|borrower| borrower.vm)
-    }
-
-    /// Takes back what `vm` has retrieved, at its own request.
+    /// Begins to take back what `vm` has retrieved, at its own request; [`Self::step`] follows, which cannot fail.
     ///
     /// # Errors
     /// `INVALID_PARAMETERS`: there is no such transaction, or zeroing is not possible. `DENIED`: `vm` does not have it, or could not write
     /// what it wants to be zeroed.
-    pub fn relinquish(
-        &mut self,
-        vm: VmId,
-        handle: Handle,
-        zero: bool,
-        tables: &mut impl Tables,
-    ) -> Result<(), Error> {
+    pub fn start_relinquish(&mut self, vm: VmId, handle: Handle, zero: bool) -> Result<(), Error> {
         let (owner, slot) = self.complete(handle)?;
-        let sender = find(&mut self.senders, owner)?;
-        let t = sender.get(slot).ok_or(Error::InvalidParameters)?;
+        let t = find(&mut self.senders, owner)?.get_mut(slot).ok_or(Error::InvalidParameters)?;
         let index = t.borrowers.iter().position(|borrower| borrower.vm == vm).ok_or(Error::Denied)?;
-        let Borrower { grant, holds: Some(_), .. } = t.borrowers[index] else { return Err(Error::Denied) };
+        let Borrower { grant, hold: Hold::Held, .. } = t.borrowers[index] else { return Err(Error::Denied) };
         if zero {
             check_zero(t, grant)?;
         }
-        take_back(sender, slot, index, zero, tables);
+        let borrower = &mut t.borrowers[index];
+        borrower.zero = zero || borrower.zero_after;
+        borrower.enter(Hold::Unmapping);
         Ok(())
     }
 
-    /// Takes back everything that `vm` has retrieved: it has stopped for good.
-    pub fn forsake(&mut self, vm: VmId, tables: &mut impl Tables) {
-        for sender in &mut self.senders {
-            for slot in 0..crate::MAX_TRANSACTIONS as u16 {
-                let holding = |borrower: &Borrower| borrower.vm == vm && borrower.holds.is_some();
-                let index = sender.get(slot).and_then(|t| t.borrowers.iter().position(holding));
-                if let Some(index) = index {
-                    take_back(sender, slot, index, false, tables);
-                }
-            }
-        }
-    }
-
-    /// Gives the memory of a transaction back to its sender, which ends it. A transaction that is still being sent is
-    /// given up.
+    /// Begins to give the memory of a transaction back to its sender, which ends it, or goes on with that; [`Self::step`] follows, which
+    /// cannot fail. A transaction that is still being sent is given up. `false`: not begun, because a core is zeroing its memory.
     ///
     /// # Errors
     /// `INVALID_PARAMETERS`: `sender` has no such transaction. `DENIED`: a receiver has not relinquished it. `NO_MEMORY`: there are too many pages to be zeroed.
-    pub fn reclaim(
-        &mut self,
-        sender: VmId,
-        handle: Handle,
-        zero: bool,
-        tables: &mut impl Tables,
-    ) -> Result<(), Error> {
-        if let Ok(slot) = self.unfinished(sender, handle) {
-            self.cancel(sender, slot);
-            return Ok(());
+    pub fn start_reclaim(&mut self, sender: VmId, handle: Handle, zero: bool) -> Result<bool, Error> {
+        if self.unfinished(sender, handle).is_ok() {
+            return self.start_undo(sender, handle, None);
         }
-        let (owner, slot) = self.complete(handle)?;
+        let (owner, slot) = self.any(handle)?;
         if owner != sender {
             return Err(Error::InvalidParameters);
         }
-        let transactions = find(&mut self.senders, owner)?;
-        let t = transactions.get(slot).ok_or(Error::InvalidParameters)?;
-        if t.borrowers.iter().any(|borrower| borrower.holds.is_some()) {
+        let t = self.sender(owner)?.get_mut(slot).ok_or(Error::InvalidParameters)?;
+        if !t.is_open() {
+            return Ok(true);
+        }
+        if t.borrowers.iter().any(|borrower| borrower.hold != Hold::None) {
             return Err(Error::Denied);
         }
         if zero && t.pages > MAX_ZEROED_PAGES {
             return Err(Error::NoMemory);
         }
-        let shared = t.kind == Kind::Share;
-        for range in transactions.ranges(slot) {
-            if zero {
-                tables.zero(range.pa, range.pages);
-            }
-            if !shared {
-                tables.restore(owner, range.ipa, range.pages);
-            }
-            let (given, owned) = (PageState::Given(owner, slot), PageState::Owned(owner));
-            self.pages.change(range.pa, range.pages, given, owned);
-        }
-        transactions.close(slot);
-        Ok(())
+        t.enter(if zero { Stage::Scrubbing } else { Stage::Restoring });
+        Ok(true)
     }
 
-    /// Every piece of memory that is part of a transaction of `vm`.
-    pub fn given_by(&mut self, vm: VmId) -> impl Iterator<Item = (Handle, &[Given])> {
-        find(&mut self.senders, vm).ok().into_iter().flat_map(|sender| {
-            let sender = &*sender;
-            (0..crate::MAX_TRANSACTIONS as u16).filter_map(move |slot| {
-                let t = sender.get(slot)?;
-                Some((transaction::handle(sender.vm, slot, t.generation), sender.ranges(slot)))
-            })
-        })
+    /// Does a step of taking back everything that `vm`, which does not run, has retrieved or was retrieving.
+    pub fn forsake(&mut self, vm: VmId, tables: &mut impl Tables) -> Step {
+        for sender in &mut self.senders {
+            let owner = sender.vm;
+            for slot in 0..crate::MAX_TRANSACTIONS as u16 {
+                let Some(t) = sender.get_mut(slot) else { continue };
+                let (pages, generation) = (t.pages, t.generation);
+                let holding = |borrower: &&mut Borrower| borrower.vm == vm && borrower.hold != Hold::None;
+                let Some(borrower) = t.borrowers.iter_mut().find(holding) else { continue };
+                if borrower.busy {
+                    return Step::Busy;
+                }
+                match borrower.hold {
+                    Hold::Searching(_) => borrower.enter(Hold::Undoing(Error::Aborted)),
+                    Hold::Mapping => borrower.hold = Hold::Undoing(Error::Aborted),
+                    Hold::Zeroing => (borrower.hold, borrower.at) = (Hold::Undoing(Error::Aborted), pages),
+                    Hold::Held => {
+                        borrower.zero = borrower.zero_after;
+                        borrower.enter(Hold::Unmapping);
+                    }
+                    _ => {}
+                }
+                let handle = transaction::handle(owner, slot, generation);
+                return more(self.step(vm, handle, tables));
+            }
+        }
+        if let Ok(receiver) = self.sender(vm) {
+            receiver.receiving = false;
+        }
+        Step::Done
+    }
+
+    /// Does a step of ending all transactions of `vm`, which does not run.
+    ///
+    /// # Errors
+    /// `DENIED`: another VM has retrieved one of them.
+    pub fn withdraw(&mut self, vm: VmId, tables: &mut impl Tables) -> Result<Step, Error> {
+        let Some(handle) = self.given_by(vm).next().map(|(handle, _)| handle) else { return Ok(Step::Done) };
+        if !self.start_reclaim(vm, handle, false)? {
+            return Ok(Step::Busy);
+        }
+        Ok(more(self.step(vm, handle, tables)))
+    }
+
+    /// The memory of [`Step::Zero`] is zero.
+    pub fn wiped(&mut self, wipe: &Wipe) {
+        let Ok((owner, slot)) = self.any(wipe.handle) else { return };
+        let Some(t) = find(&mut self.senders, owner).ok().and_then(|sender| sender.get_mut(slot)) else {
+            return;
+        };
+        let donation = t.kind == Kind::Donate;
+        if owner == wipe.vm {
+            t.busy = false;
+            t.at += wipe.pages;
+            if t.at == t.pages {
+                t.enter(if t.stage == Stage::Zeroing { Stage::Open } else { Stage::Restoring });
+            }
+        } else if let Some(borrower) = t.borrowers.iter_mut().find(|borrower| borrower.vm == wipe.vm) {
+            borrower.busy = false;
+            borrower.at += wipe.pages;
+            if borrower.at == t.pages {
+                match borrower.hold {
+                    Hold::Zeroing => borrower.enter(if donation { Hold::Taking } else { Hold::Held }),
+                    _ => borrower.release(),
+                }
+            }
+        }
     }
 
     #[cfg(any(test, feature = "sim"))]
@@ -527,29 +429,43 @@ impl Ownership {
         &mut self.senders
     }
 
-    fn sender(&mut self, vm: VmId) -> Result<&mut Sender, Error> {
+    pub(crate) fn sender(&mut self, vm: VmId) -> Result<&mut Sender, Error> {
         find(&mut self.senders, vm)
     }
 
     /// The slot of a transaction that `sender` is sending.
-    fn unfinished(&mut self, sender: VmId, handle: Handle) -> Result<u16, Error> {
-        let (owner, slot, generation) = transaction::parts(handle);
-        let made_here = handle.0 & Handle::HYPERVISOR != 0 && owner == sender;
-        let t = self.sender(sender)?.get(slot).filter(|t| made_here && !t.complete);
-        t.filter(|t| t.generation == generation).map(|_| slot).ok_or(Error::InvalidParameters)
+    pub(crate) fn unfinished(&mut self, sender: VmId, handle: Handle) -> Result<u16, Error> {
+        let (owner, slot) = self.any(handle)?;
+        let t = self.sender(owner)?.get(slot).filter(|t| owner == sender && t.is_unfinished());
+        t.map(|_| slot).ok_or(Error::InvalidParameters)
     }
 
     /// Sender and slot of a transaction that can be retrieved.
-    fn complete(&mut self, handle: Handle) -> Result<(VmId, u16), Error> {
+    pub(crate) fn complete(&mut self, handle: Handle) -> Result<(VmId, u16), Error> {
+        let (owner, slot) = self.any(handle)?;
+        let t = self.sender(owner)?.get(slot).filter(|t| t.is_open());
+        t.map(|_| (owner, slot)).ok_or(Error::InvalidParameters)
+    }
+
+    /// Sender and slot of a transaction.
+    pub(crate) fn any(&mut self, handle: Handle) -> Result<(VmId, u16), Error> {
         let (owner, slot, generation) = transaction::parts(handle);
         let made_here = handle.0 & Handle::HYPERVISOR != 0;
-        let t = self.sender(owner)?.get(slot).filter(|t| made_here && t.complete);
-        t.filter(|t| t.generation == generation).map(|_| (owner, slot)).ok_or(Error::InvalidParameters)
+        let t = self.sender(owner)?.get(slot).filter(|t| made_here && t.generation == generation);
+        t.map(|_| (owner, slot)).ok_or(Error::InvalidParameters)
+    }
+}
+
+/// What a step has left to do, where there may be more transactions.
+fn more(step: Result<Step, Error>) -> Step {
+    match step {
+        Ok(Step::Done) | Err(_) => Step::More,
+        Ok(step) => step,
     }
 }
 
 /// The transactions of `vm`. A free function, so that the pages can be changed meanwhile.
-fn find(senders: &mut [Sender], vm: VmId) -> Result<&mut Sender, Error> {
+pub(crate) fn find(senders: &mut [Sender], vm: VmId) -> Result<&mut Sender, Error> {
     senders.iter_mut().find(|sender| sender.vm == vm).ok_or(Error::InvalidParameters)
 }
 
@@ -562,49 +478,4 @@ fn check_zero(t: &Transaction, grant: Grant) -> Result<(), Error> {
         return Err(Error::Denied);
     }
     if t.pages > MAX_ZEROED_PAGES { Err(Error::NoMemory) } else { Ok(()) }
-}
-
-/// Where a receiver sees each range.
-fn places(ipa: Option<Ipa>, ranges: &[Given]) -> impl Iterator<Item = (Ipa, &Given)> {
-    let mut next = ipa;
-    ranges.iter().map(move |range| match &mut next {
-        None => (Ipa(range.pa.0), range),
-        Some(at) => {
-            let here = *at;
-            at.0 += range.pages * PAGE;
-            (here, range)
-        }
-    })
-}
-
-/// Maps the ranges for a receiver: all, or none.
-fn map(
-    vm: VmId,
-    ipa: Option<Ipa>,
-    ranges: &[Given],
-    access: Access,
-    tables: &mut impl Tables,
-) -> Result<(), Error> {
-    for (i, (at, range)) in places(ipa, ranges).enumerate() {
-        if let Err(error) = tables.map(vm, at, range.pa, range.pages, access) {
-            places(ipa, ranges).take(i).for_each(|(at, range)| tables.unmap(vm, at, range.pages));
-            return Err(error);
-        }
-    }
-    Ok(())
-}
-
-/// Takes the memory from the receiver that holds it.
-fn take_back(sender: &mut Sender, slot: u16, index: usize, zero: bool, tables: &mut impl Tables) {
-    let Some(t) = sender.get_mut(slot) else { return };
-    let Some(borrower) = t.borrowers.get_mut(index) else { return };
-    let Some(ipa) = borrower.holds.take() else { return };
-    let (vm, zero) = (borrower.vm, zero || borrower.zero_after);
-    let ranges = sender.ranges(slot);
-    places(ipa, ranges).for_each(|(at, range)| tables.unmap(vm, at, range.pages));
-    if zero {
-        for range in ranges {
-            tables.zero(range.pa, range.pages);
-        }
-    }
 }

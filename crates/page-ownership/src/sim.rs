@@ -1,12 +1,12 @@
 //! Tables of VMs in host memory, for tests and examples: real stage-2 tables, and a memory whose pages are numbers.
 
-use crate::{Ownership, Tables};
+use crate::{Given, Ownership, Request, Retrieved, Step, Tables};
 use hv_abi::{
-    ffa::Error,
+    ffa::{Error, memory::Handle},
     ids::{Ipa, Pa, VmId},
     layout::PAGE,
 };
-use stage2_mmu::{Access, IpaWidth, Mapping, MemoryType, Stage2, sim};
+use stage2_mmu::{Access, IpaWidth, Mapping, MemoryType, Room, Search, Stage2, sim};
 use std::{collections::BTreeMap, collections::BTreeSet, vec::Vec};
 
 /// The address from which a VM that does not see physical addresses receives memory.
@@ -71,13 +71,15 @@ impl Tables for SimTables {
         self.identity.contains(&vm)
     }
 
-    fn find_room(&self, vm: VmId, at: Option<Ipa>, pages: u64) -> Option<Ipa> {
+    fn find_room(&self, vm: VmId, from: Option<Search>, pages: u64) -> Room {
         let (tables, memory) = &self.vms[&vm];
-        let len = pages.checked_mul(PAGE)?;
-        match at {
-            None => tables.find_room(WINDOW, LIMIT, len, memory),
-            Some(at) => tables.has_room(at, len, memory).then_some(at),
-        }
+        // Two entries at a time, so that searches have several steps.
+        tables.find_room(from.unwrap_or(Search::from(WINDOW)), LIMIT, pages * PAGE, 2, memory)
+    }
+
+    fn has_room(&self, vm: VmId, ipa: Ipa, pages: u64) -> bool {
+        let (tables, memory) = &self.vms[&vm];
+        tables.has_room(ipa, pages * PAGE, memory)
     }
 
     fn withhold(&mut self, vm: VmId, ipa: Ipa, pages: u64) -> Result<(), Error> {
@@ -94,8 +96,8 @@ impl Tables for SimTables {
         let (tables, memory) = self.tables(vm);
         let mapped = tables.map(ipa, pa, pages * PAGE, access, MemoryType::Normal, memory);
         mapped.map_err(|error| {
+            assert_eq!(error, stage2_mmu::Error::NoMemory, "something is there");
             tables.unmap(ipa, pages * PAGE, memory).expect("nothing reaches beyond");
-            assert_eq!(error, stage2_mmu::Error::NoMemory);
             Error::NoMemory
         })
     }
@@ -110,10 +112,126 @@ impl Tables for SimTables {
     }
 }
 
+/// Transitions with all of their steps, as if nobody else came in between.
 impl Ownership {
     /// Numbers the open transactions of each VM from the start again, so that a model checker sees finitely many states.
     /// Their handles change with that.
     pub fn renumber(&mut self) {
         self.senders_mut().iter_mut().for_each(crate::transaction::Sender::renumber);
+    }
+
+    /// Steps until what `vm` has begun with a transaction is done.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn finish(&mut self, vm: VmId, handle: Handle, tables: &mut impl Tables) -> Result<(), Error> {
+        loop {
+            let step = self.step(vm, handle, tables)?;
+            if self.done(step, tables) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn done(&mut self, step: Step, tables: &mut impl Tables) -> bool {
+        match step {
+            Step::Done => return true,
+            Step::More => {}
+            Step::Busy => panic!("nobody is zeroing anything"),
+            Step::Zero(wipe) => {
+                tables.zero(wipe.pa, wipe.pages);
+                self.wiped(&wipe);
+            }
+        }
+        false
+    }
+
+    /// A fragment that is not the last one, with one range.
+    ///
+    /// # Errors
+    /// As [`Self::start_add`].
+    pub fn add(
+        &mut self,
+        sender: VmId,
+        handle: Handle,
+        ipa: Ipa,
+        pages: u64,
+        tables: &mut impl Tables,
+    ) -> Result<(), Error> {
+        self.start_add(sender, handle, std::iter::once((ipa, pages)), false)?;
+        self.finish(sender, handle, tables)
+    }
+
+    /// A last fragment without ranges.
+    ///
+    /// # Errors
+    /// As [`Self::start_add`].
+    pub fn commit(&mut self, sender: VmId, handle: Handle, tables: &mut impl Tables) -> Result<(), Error> {
+        self.start_add(sender, handle, std::iter::empty(), true)?;
+        self.finish(sender, handle, tables)
+    }
+
+    /// Retrieves; tells `report` what and where.
+    ///
+    /// # Errors
+    /// As [`Self::start_retrieve`].
+    pub fn retrieve(
+        &mut self,
+        vm: VmId,
+        handle: Handle,
+        request: &Request,
+        tables: &mut impl Tables,
+        report: &mut dyn FnMut(&Retrieved, &[Given]),
+    ) -> Result<(), Error> {
+        self.start_retrieve(vm, handle, request, tables)?;
+        loop {
+            let got = self.given(vm, handle).map(|(got, ranges)| (got, ranges.to_vec()));
+            let step = self.step(vm, handle, tables)?;
+            if self.done(step, tables) {
+                let (got, ranges) = got.expect("its place is known before it is mapped");
+                report(&got, &ranges);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Relinquishes.
+    ///
+    /// # Errors
+    /// As [`Self::start_relinquish`].
+    pub fn relinquish(
+        &mut self,
+        vm: VmId,
+        handle: Handle,
+        zero: bool,
+        tables: &mut impl Tables,
+    ) -> Result<(), Error> {
+        self.start_relinquish(vm, handle, zero)?;
+        self.finish(vm, handle, tables)
+    }
+
+    /// Takes everything from a VM that does not run.
+    pub fn forsake_all(&mut self, vm: VmId, tables: &mut impl Tables) {
+        loop {
+            let step = self.forsake(vm, tables);
+            if self.done(step, tables) {
+                return;
+            }
+        }
+    }
+
+    /// Reclaims.
+    ///
+    /// # Errors
+    /// As [`Self::start_reclaim`].
+    pub fn reclaim(
+        &mut self,
+        sender: VmId,
+        handle: Handle,
+        zero: bool,
+        tables: &mut impl Tables,
+    ) -> Result<(), Error> {
+        assert!(self.start_reclaim(sender, handle, zero)?, "nobody is zeroing anything");
+        self.finish(sender, handle, tables)
     }
 }

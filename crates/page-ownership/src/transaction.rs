@@ -1,11 +1,16 @@
 //! A memory transaction: what its sender offers, and what its receivers have made of it.
 
-use crate::{MAX_BORROWERS, MAX_RANGES, MAX_TRANSACTIONS, state::MAX_SLOTS};
+use crate::{MAX_BORROWERS, MAX_FRAGMENT, MAX_RANGES, MAX_TRANSACTIONS, state::MAX_SLOTS};
 use alloc::{boxed::Box, vec::Vec};
 use hv_abi::{
-    ffa::memory::{Handle, Kind},
+    ffa::{
+        Error,
+        memory::{Handle, Kind},
+    },
     ids::{Ipa, Pa, VmId},
+    layout::PAGE,
 };
+use stage2_mmu::Search;
 
 const _: () = assert!(MAX_TRANSACTIONS <= MAX_SLOTS);
 
@@ -81,14 +86,101 @@ pub struct Given {
     pub pages: u64,
 }
 
+/// What a receiver does with a transaction, and how far it is. Where pages are counted, that is [`Borrower::at`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Hold {
+    /// It has not retrieved it, or relinquished it.
+    None,
+    /// Looking for addresses.
+    Searching(Option<Search>),
+    /// Mapping pages for it.
+    Mapping,
+    /// Zeroing pages, which it has, because it asked for that.
+    Zeroing,
+    /// Giving it pages for good, which it has: a donation. Nothing can stop this any more.
+    Taking,
+    /// It has the memory.
+    Held,
+    /// Unmapping the pages that were mapped for it, from the last one on: it cannot have the others, or does not run any more.
+    Undoing(Error),
+    /// Unmapping pages.
+    Unmapping,
+    /// Zeroing pages, which nobody has.
+    Scrubbing,
+}
+
+impl Hold {
+    /// Whether addresses of the receiver may be free that are to be used.
+    pub(crate) const fn is_new(self) -> bool {
+        matches!(self, Self::Searching(_) | Self::Mapping | Self::Undoing(_))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Borrower {
     pub(crate) vm: VmId,
     pub(crate) grant: Grant,
-    /// Where it has the memory, if it has retrieved it: inner `None` for physical addresses.
-    #[expect(clippy::option_option, reason = "whether, and then where: two questions")]
-    pub(crate) holds: Option<Option<Ipa>>,
+    pub(crate) hold: Hold,
+    /// How many pages the present stage has dealt with.
+    pub(crate) at: u64,
+    /// Where the receiver sees the memory.
+    pub(crate) place: Side,
+    /// What it may do with it.
+    pub(crate) access: Grant,
+    /// The place is one that the receiver has named, where there may be something already.
+    pub(crate) named: bool,
+    pub(crate) zero: bool,
     pub(crate) zero_after: bool,
+    /// A core zeroes pages, without holding the lock.
+    pub(crate) busy: bool,
+}
+
+impl Borrower {
+    pub(crate) const fn new(vm: VmId, grant: Grant) -> Self {
+        Self {
+            vm,
+            grant,
+            hold: Hold::None,
+            at: 0,
+            place: Side::Physical,
+            access: Grant { write: false, execute: false },
+            named: false,
+            zero: false,
+            zero_after: false,
+            busy: false,
+        }
+    }
+
+    /// As it was before the receiver asked for anything.
+    pub(crate) const fn release(&mut self) {
+        *self = Self::new(self.vm, self.grant);
+    }
+
+    /// Goes on to another stage, from the first page on.
+    pub(crate) const fn enter(&mut self, hold: Hold) {
+        (self.hold, self.at) = (hold, 0);
+    }
+}
+
+/// What the sender does with a transaction, and how far it is. Where pages are counted, that is [`Transaction::at`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Stage {
+    /// The sender has more to send.
+    Sending,
+    /// Adding the memory that a fragment names; after the last fragment the transaction is complete.
+    Adding { last: bool },
+    /// Taking it away from the sender.
+    Withholding,
+    /// Zeroing it, as the sender asked for.
+    Zeroing,
+    /// Giving it back, from the last page on: it is not what it should be, the sender has changed its mind, or does not run any more.
+    Undoing(Option<Error>),
+    /// Receivers may retrieve it.
+    Open,
+    /// Zeroing it for the sender, which has asked for that, and for the memory.
+    Scrubbing,
+    /// Giving it back to the sender for good.
+    Restoring,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -97,14 +189,81 @@ pub(crate) struct Transaction {
     pub(crate) kind: Kind,
     pub(crate) tag: u64,
     pub(crate) zero: bool,
-    /// The sender has sent all of it.
-    pub(crate) complete: bool,
+    pub(crate) stage: Stage,
+    /// How many pages the present stage has dealt with.
+    pub(crate) at: u64,
+    /// A core zeroes pages, without holding the lock.
+    pub(crate) busy: bool,
     pub(crate) pages: u64,
     pub(crate) added: u64,
     pub(crate) borrowers: heapless::Vec<Borrower, MAX_BORROWERS>,
     /// Its part of the sender's ranges.
     start: usize,
     count: usize,
+}
+
+impl Transaction {
+    /// Whether receivers may retrieve it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.stage == Stage::Open
+    }
+
+    /// Whether it is being sent, or given up again.
+    pub(crate) const fn is_unfinished(&self) -> bool {
+        !matches!(self.stage, Stage::Open | Stage::Scrubbing | Stage::Restoring)
+    }
+
+    /// Goes on to another stage, from the first page on.
+    pub(crate) const fn enter(&mut self, stage: Stage) {
+        (self.stage, self.at) = (stage, 0);
+    }
+}
+
+/// Through whose eyes a piece of memory is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Side {
+    /// Its owner's.
+    Owner,
+    /// A receiver's that has it in one piece, from there on.
+    At(Ipa),
+    /// A receiver's that sees physical addresses.
+    Physical,
+}
+
+impl Side {
+    /// The address of the transaction's page `page`, which is page `offset` of `range`.
+    const fn address(self, range: &Given, offset: u64, page: u64) -> Ipa {
+        Ipa(match self {
+            Self::Owner => range.ipa.0 + offset * PAGE,
+            Self::At(ipa) => ipa.0 + page * PAGE,
+            Self::Physical => range.pa.0 + offset * PAGE,
+        })
+    }
+}
+
+/// The contiguous piece of memory that begins with page `page` of a transaction, or with `backwards` ends with it, as `side` sees it. Pieces end
+/// where the address is a multiple of `step` pages: forwards and backwards they are the same.
+pub(crate) fn piece(ranges: &[Given], side: Side, page: u64, step: u64, backwards: bool) -> Option<Given> {
+    let mut start = 0;
+    for range in ranges {
+        let offset = page.wrapping_sub(start);
+        if offset < range.pages {
+            let before = side.address(range, offset, page).0 / PAGE % step;
+            let (offset, page, pages) = if backwards {
+                let back = before.min(offset);
+                (offset - back, page - back, back + 1)
+            } else {
+                (offset, page, (step - before).min(range.pages - offset))
+            };
+            return Some(Given {
+                ipa: side.address(range, offset, page),
+                pa: Pa(range.pa.0 + offset * PAGE),
+                pages,
+            });
+        }
+        start += range.pages;
+    }
+    None
 }
 
 /// The transactions of one VM.
@@ -115,17 +274,56 @@ pub(crate) struct Sender {
     /// Never grows beyond what was allocated at the start.
     ranges: Vec<Given>,
     generation: u32,
+    /// The last fragment of the transaction that the VM is sending, as the VM sees the memory, and how much of that has been added.
+    /// Never grows beyond what was allocated at the start.
+    fragment: Vec<(Ipa, u64)>,
+    pub(crate) next: usize,
+    /// The VM is retrieving something. One at a time, so that no two get the same addresses.
+    pub(crate) receiving: bool,
 }
 
 impl Sender {
     /// Bytes of memory that one takes.
     pub(crate) const BYTES: usize = size_of::<Self>()
         + MAX_TRANSACTIONS * size_of::<Option<Transaction>>()
-        + MAX_RANGES * size_of::<Given>();
+        + MAX_RANGES * size_of::<Given>()
+        + MAX_FRAGMENT * size_of::<(Ipa, u64)>();
 
     pub(crate) fn new(vm: VmId) -> Self {
         let slots = (0..MAX_TRANSACTIONS).map(|_| None).collect();
-        Self { vm, slots, ranges: Vec::with_capacity(MAX_RANGES), generation: 0 }
+        Self {
+            vm,
+            slots,
+            ranges: Vec::with_capacity(MAX_RANGES),
+            generation: 0,
+            fragment: Vec::with_capacity(MAX_FRAGMENT),
+            next: 0,
+            receiving: false,
+        }
+    }
+
+    /// Takes a fragment; `false` if it is too long.
+    pub(crate) fn set_fragment(&mut self, ranges: impl Iterator<Item = (Ipa, u64)>) -> bool {
+        self.fragment.clear();
+        self.next = 0;
+        for range in ranges {
+            if self.fragment.len() == MAX_FRAGMENT {
+                return false;
+            }
+            self.fragment.push(range);
+        }
+        true
+    }
+
+    /// What of the fragment has not been added yet: its first range, from there on.
+    pub(crate) fn fragment(&mut self) -> Option<&mut (Ipa, u64)> {
+        self.fragment.get_mut(self.next)
+    }
+
+    /// Forgets the fragment.
+    pub(crate) fn clear_fragment(&mut self) {
+        self.fragment.clear();
+        self.next = 0;
     }
 
     /// Opens a transaction; `None` if there is no slot.
@@ -141,7 +339,9 @@ impl Sender {
             kind: offer.kind,
             tag: offer.tag,
             zero: offer.zero,
-            complete: false,
+            stage: Stage::Sending,
+            at: 0,
+            busy: false,
             pages: offer.pages,
             added: 0,
             borrowers,
@@ -163,7 +363,8 @@ impl Sender {
 
     /// The transaction that the sender is still sending, if there is one. There is at most one, and its ranges are last.
     pub(crate) fn unfinished(&self) -> Option<u16> {
-        self.slots.iter().position(|t| t.as_ref().is_some_and(|t| !t.complete)).map(|slot| slot as u16)
+        let unfinished = |t: &Option<Transaction>| t.as_ref().is_some_and(Transaction::is_unfinished);
+        self.slots.iter().position(unfinished).map(|slot| slot as u16)
     }
 
     pub(crate) fn ranges(&self, slot: u16) -> &[Given] {
@@ -173,7 +374,7 @@ impl Sender {
     /// Adds a range to the unfinished transaction; joins it to the last one if it continues that. `false` if there is no
     /// room.
     pub(crate) fn push(&mut self, slot: u16, range: Given) -> bool {
-        let bytes = |pages: u64| pages * hv_abi::layout::PAGE;
+        let bytes = |pages: u64| pages * PAGE;
         let Some(t) = self.slots.get_mut(usize::from(slot)).and_then(Option::as_mut) else { return false };
         if t.count > 0
             && let Some(last) = self.ranges.last_mut()

@@ -23,7 +23,7 @@ use hv_abi::{
     ids::{Ipa, Pa, VmId},
 };
 use page_ownership::{Grant, Offer, Ownership, PageState, Request, Tables};
-use stage2_mmu::Access;
+use stage2_mmu::{Access, Room, Search};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -120,12 +120,19 @@ impl Tables for Recorder {
         self.identity && vm == VMS[0]
     }
 
-    fn find_room(&self, vm: VmId, at: Option<Ipa>, pages: u64) -> Option<Ipa> {
-        let free = |first: &u64| (*first..first + pages).all(|ipa| !self.slots.contains_key(&(vm, ipa)));
-        match at {
-            None => (WINDOW..=WINDOW + ROOM - pages).find(free).map(|ipa| Ipa(ipa * PAGE)),
-            Some(at) => free(&(at.0 / PAGE)).then_some(at),
+    fn find_room(&self, vm: VmId, from: Option<Search>, pages: u64) -> Room {
+        let free = |first: &u64| self.has_room(vm, Ipa(*first * PAGE), pages);
+        match (from, (WINDOW..=WINDOW + ROOM - pages).find(free)) {
+            // Each search has two steps.
+            (None, _) => Room::More(Search::from(Ipa(WINDOW * PAGE))),
+            (_, Some(ipa)) => Room::Found(Ipa(ipa * PAGE)),
+            (_, None) => Room::None,
         }
+    }
+
+    fn has_room(&self, vm: VmId, ipa: Ipa, pages: u64) -> bool {
+        let first = ipa.0 / PAGE;
+        (first..first + pages).all(|ipa| !self.slots.contains_key(&(vm, ipa)))
     }
 
     fn withhold(&mut self, vm: VmId, ipa: Ipa, pages: u64) -> Result<(), Error> {
@@ -618,7 +625,7 @@ impl World {
                     }
                     spec.take_back(vm, key);
                 }
-                pages.forsake(vm, tables);
+                pages.forsake_all(vm, tables);
                 (vec![], Ok(()))
             }
             Op::Reclaim { sender, tx, zero } => {
@@ -732,6 +739,8 @@ impl Model for World {
 
     fn init_states(&self) -> Vec<State> {
         let mut pages = Ownership::new([(BASE * PAGE, self.pages * PAGE)].into_iter(), VMS.into_iter());
+        // Each page is a step.
+        pages.set_step(1);
         let mut spec = Spec::new(&VMS, if self.identity { &VMS[..1] } else { &[] }, &[]);
         let mut state = State {
             pages: Arc::new(Ownership::new(std::iter::empty(), std::iter::empty())),

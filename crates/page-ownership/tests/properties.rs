@@ -215,8 +215,14 @@ type Snapshot = (Vec<Option<stage2_mmu::Mapping>>, Vec<usize>);
 
 impl Machine {
     fn new() -> Self {
+        Self::with_step(page_ownership::STEP_PAGES)
+    }
+
+    /// With steps of so many pages.
+    fn with_step(step: u64) -> Self {
         let memory = 33 * MIB2 + 2 * MIB2 + SPARE + GIB;
         let mut pages = Ownership::new([(BASE * PAGE, memory * PAGE)].into_iter(), VMS.into_iter());
+        pages.set_step(step);
         let mut tables = SimTables::new(&VMS);
         tables.identity.insert(VMS[0]);
         let mut watched: BTreeSet<u64> = (0..4).map(|page| WINDOW.0 / PAGE + page).collect();
@@ -328,7 +334,7 @@ impl Machine {
         }
         let before = self.before();
         let reasons = self.spec.add(vm, handle, ipa, pages);
-        let result = self.pages.add(vm, handle, Ipa(ipa), pages, &self.tables);
+        let result = self.pages.add(vm, handle, Ipa(ipa), pages, &mut self.tables);
         self.same_tables(&before);
         self.check("add", vm, result, &reasons);
         result
@@ -471,7 +477,7 @@ impl Machine {
     }
 
     fn forsake(&mut self, vm: VmId) {
-        self.pages.forsake(vm, &mut self.tables);
+        self.pages.forsake_all(vm, &mut self.tables);
         for key in self.spec.held_by(vm) {
             self.spec.take_back(vm, key);
         }
@@ -624,14 +630,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_code_does_what_the_specification_says(ops in prop::collection::vec(op(), 1..60)) {
-        let mut machine = Machine::new();
+    fn the_code_does_what_the_specification_says(
+        ops in prop::collection::vec(op(), 1..60),
+        step in prop_oneof![Just(8u64), Just(256), Just(512)],
+    ) {
+        let mut machine = Machine::with_step(step);
         for op in &ops {
             machine.run(op);
         }
         machine.settle();
         if !machine.donated {
-            let mut new = Machine::new();
+            let mut new = Machine::with_step(step);
             new.watched = machine.watched.clone();
             prop_assert_eq!(machine.snapshot(), new.snapshot(), "tables are not as they were");
         }

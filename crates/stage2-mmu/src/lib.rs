@@ -39,7 +39,7 @@ mod tables;
 pub use descriptor::{Access, MemoryType};
 /// The addresses of this crate's interface.
 pub use hv_abi::ids::{Ipa, Pa};
-pub use tables::{Error, IpaWidth, Mapping, Stage2, TableMemory};
+pub use tables::{Error, IpaWidth, Mapping, Room, Search, Stage2, TableMemory};
 
 /// Bytes in a page: the smallest mapping.
 pub const PAGE_SIZE: u64 = 4096;

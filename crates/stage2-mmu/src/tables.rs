@@ -93,6 +93,32 @@ pub struct Stage2 {
     width: IpaWidth,
 }
 
+/// How far a search for free addresses has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Search {
+    /// Everything from here to `at` is free.
+    room: u64,
+    at: u64,
+}
+
+impl Search {
+    /// Begins at `ipa`.
+    pub const fn from(ipa: Ipa) -> Self {
+        Self { room: ipa.0, at: ipa.0 }
+    }
+}
+
+/// What a search for free addresses has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// There.
+    Found(Ipa),
+    /// There is none.
+    None,
+    /// It is not over.
+    More(Search),
+}
+
 const ROOT_LEVEL: u8 = 1;
 
 const fn level_shift(level: u8) -> u32 {
@@ -164,10 +190,20 @@ impl Stage2 {
         let offset = pa.0.wrapping_sub(ipa.0);
         while span.ipa < span.end {
             let (table, level) = self.descend_for_map(span, offset, memory)?;
-            let index = self.index(span.ipa, level);
-            let out = Pa(span.ipa.wrapping_add(offset));
-            memory.write(table, index, Entry::Leaf(out, attributes).encode(level));
-            span.ipa += level_size(level);
+            // As far as the table reaches, and nothing is mapped.
+            let mut index = self.index(span.ipa, level);
+            loop {
+                let out = Pa(span.ipa.wrapping_add(offset));
+                memory.write(table, index, Entry::Leaf(out, attributes).encode(level));
+                span.ipa += level_size(level);
+                index += 1;
+                if index.is_multiple_of(ENTRIES)
+                    || span.end - span.ipa < level_size(level)
+                    || Entry::decode(memory.read(table, index), level) != Entry::Invalid
+                {
+                    break;
+                }
+            }
         }
         memory.synchronise(ipa, 0);
         Ok(())
@@ -213,25 +249,34 @@ impl Stage2 {
         Ok(())
     }
 
-    /// The lowest address from `start` on, below `limit`, where `len` bytes are neither mapped nor withheld. If `len` is
-    /// 2 MiB or more, the address is a multiple of 2 MiB.
-    pub fn find_room(&self, start: Ipa, limit: Ipa, len: u64, memory: &impl TableMemory) -> Option<Ipa> {
+    /// The lowest address from where `search` has come to, below `limit`, where `len` bytes are neither mapped nor withheld. If `len` is
+    /// 2 MiB or more, the address is a multiple of 2 MiB. Looks at no more than `entries` entries.
+    pub fn find_room(
+        &self,
+        search: Search,
+        limit: Ipa,
+        len: u64,
+        entries: usize,
+        memory: &impl TableMemory,
+    ) -> Room {
         let align = if len < level_size(2) { PAGE_SIZE } else { level_size(2) };
         let limit = limit.0.min(self.width.limit());
-        let mut room = start.0.checked_next_multiple_of(align)?;
-        let mut at = room;
-        while room.checked_add(len)? <= limit {
-            if at >= room + len {
-                return Some(Ipa(room));
+        let Some(mut room) = search.room.checked_next_multiple_of(align) else { return Room::None };
+        let mut at = search.at.max(room);
+        for _ in 0..entries {
+            match room.checked_add(len) {
+                Some(end) if end <= limit && at >= end => return Room::Found(Ipa(room)),
+                Some(end) if end <= limit => {}
+                _ => return Room::None,
             }
             let (entry, level, ..) = self.find_entry(at, memory);
             at = (at & !(level_size(level) - 1)) + level_size(level);
             if entry != Entry::Invalid {
-                room = at.checked_next_multiple_of(align)?;
-                at = room;
+                let Some(next) = at.checked_next_multiple_of(align) else { return Room::None };
+                (room, at) = (next, next);
             }
         }
-        None
+        Room::More(Search { room, at })
     }
 
     /// Whether `len` bytes from `ipa` are whole pages of the address space that are neither mapped nor withheld.
@@ -350,12 +395,21 @@ impl Stage2 {
             return Err(error);
         }
         while at < end {
-            let (entry, level, table, index) = self.find_entry(at, memory);
-            let changed = change(entry);
-            if changed != entry {
-                memory.write(table, index, changed.encode(level));
+            let (mut entry, level, table, mut index) = self.find_entry(at, memory);
+            at &= !(level_size(level) - 1);
+            // On through the table, up to one of a lower level.
+            while level == 3 || !matches!(entry, Entry::Table(_)) {
+                let changed = change(entry);
+                if changed != entry {
+                    memory.write(table, index, changed.encode(level));
+                }
+                at += level_size(level);
+                index += 1;
+                if at >= end || index.is_multiple_of(ENTRIES) {
+                    break;
+                }
+                entry = Entry::decode(memory.read(table, index), level);
             }
-            at = (at & !(level_size(level) - 1)) + level_size(level);
         }
         Ok(())
     }

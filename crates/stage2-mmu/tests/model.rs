@@ -2,7 +2,7 @@
 
 use hv_abi::ids::{Ipa, Pa};
 use proptest::prelude::*;
-use stage2_mmu::{Access, Error, IpaWidth, MemoryType, PAGE_SIZE, Stage2, sim::SimTables};
+use stage2_mmu::{Access, Error, IpaWidth, MemoryType, PAGE_SIZE, Room, Search, Stage2, sim::SimTables};
 use std::collections::BTreeMap;
 
 const MIB2: u64 = 2 << 20;
@@ -104,13 +104,26 @@ fn room_is_where_nothing_is_mapped_or_withheld() {
     t.map(page(4), Pa(0), PAGE_SIZE, Access::RW, MemoryType::Normal, &mut m).unwrap();
     t.withhold(page(4), PAGE_SIZE, &mut m).unwrap();
     let end = Ipa(2 * GIB);
-    assert_eq!(t.find_room(page(0), end, PAGE_SIZE, &m), Some(page(0)));
-    assert_eq!(t.find_room(page(0), end, 2 * PAGE_SIZE, &m), Some(page(2)));
-    assert_eq!(t.find_room(page(0), end, 3 * PAGE_SIZE, &m), Some(page(5)));
-    assert_eq!(t.find_room(page(0), end, MIB2, &m), Some(Ipa(GIB + MIB2)));
-    assert_eq!(t.find_room(page(0), end, GIB, &m), None);
-    assert_eq!(t.find_room(page(0), Ipa(u64::MAX), 512 * GIB, &m), None);
-    assert_eq!(t.find_room(page(0), end, u64::MAX, &m), None);
+    // However few entries are looked at in one go.
+    for entries in [1, 2, usize::MAX] {
+        let find = |limit, len| {
+            let mut search = Search::from(page(0));
+            loop {
+                match t.find_room(search, limit, len, entries, &m) {
+                    Room::Found(ipa) => return Some(ipa),
+                    Room::None => return None,
+                    Room::More(further) => assert_ne!(std::mem::replace(&mut search, further), further),
+                }
+            }
+        };
+        assert_eq!(find(end, PAGE_SIZE), Some(page(0)));
+        assert_eq!(find(end, 2 * PAGE_SIZE), Some(page(2)));
+        assert_eq!(find(end, 3 * PAGE_SIZE), Some(page(5)));
+        assert_eq!(find(end, MIB2), Some(Ipa(GIB + MIB2)));
+        assert_eq!(find(end, GIB), None);
+        assert_eq!(find(Ipa(u64::MAX), 512 * GIB), None);
+        assert_eq!(find(end, u64::MAX), None);
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -71,6 +71,8 @@ std::thread_local! {
     pub(crate) static COUNTER: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
     /// `ESR_EL1` and `FAR_EL1` of the exception that was injected last.
     pub(crate) static INJECTED: core::cell::Cell<(u64, u64)> = const { core::cell::Cell::new((0, 0)) };
+    /// The vCPU makes its last call again.
+    pub(crate) static REPEATED: core::cell::Cell<bool> = const { core::cell::Cell::new(false) };
     /// Where a VM's access failed.
     pub(crate) static FAULT: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
 }
@@ -95,6 +97,12 @@ pub(crate) fn spsr() -> u64 {
 }
 pub(crate) fn set_return(_: u64, _: u64) {}
 pub(crate) fn advance_pc() {}
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn repeat_call() {
+    REPEATED.set(true);
+}
+#[cfg(not(any(test, feature = "testing")))]
+pub(crate) fn repeat_call() {}
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn fault_address() -> u64 {
     FAULT.get()

@@ -1,6 +1,6 @@
 //! Who may call what: one table, built by the compiler, searched here and in `vectors.S`.
 
-use super::{direct, discovery, ffa, indirect, mailbox, memory, notify, paravirt, psci, vendor};
+use super::{direct, discovery, ffa, indirect, mailbox, memory, notify, paravirt, psci, steps, vendor};
 use crate::{
     firmware,
     run::{self, Next},
@@ -163,7 +163,7 @@ access_table! {
     f::MEM_RETRIEVE_REQ, All, memory::retrieve;
     f::MEM_RETRIEVE_REQ_64, All, memory::retrieve;
     f::MEM_RELINQUISH, All, memory::relinquish;
-    f::MEM_RECLAIM, All, memory::reclaim;
+    f::MEM_RECLAIM, All, steps::reclaim;
     f::MEM_FRAG_RX, All, memory::frag_rx;
     f::MEM_FRAG_TX, All, memory::frag_tx;
     f::NOTIFICATION_BITMAP_CREATE, All, notify::create;

@@ -1,7 +1,7 @@
 //! RX and TX buffers.
 
-use super::answer;
-use crate::{el2_map::Window, run::Next, system::System, tables::AllTables, vcpu::Loaded, vm::Vm};
+use super::{answer, steps};
+use crate::{arch, el2_map::Window, run::Next, system::System, tables::AllTables, vcpu::Loaded, vm::Vm};
 use core::sync::atomic::Ordering;
 use hv_abi::{ffa::Error, ids::Ipa, layout::PAGE, smccc};
 
@@ -30,6 +30,10 @@ fn map(vm: &Vm, window: &Window, tx: u64, rx: u64, pages: u64) -> Result<(), Err
 
 /// `FFA_RXTX_UNMAP` (section 13.7).
 pub(super) fn rxtx_unmap(current: Loaded) -> Next {
+    if !steps::finish(current.vm(), current.core()) {
+        arch::repeat_call();
+        return current.vcpu();
+    }
     let result = unmap(current.vm());
     answer(current, result.map(|()| (0, 0)))
 }

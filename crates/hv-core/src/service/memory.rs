@@ -1,17 +1,17 @@
 //! Memory transactions (DEN0140): donate, lend, share, retrieve, relinquish, reclaim. What is asked is checked here, whether it may be, and
 //! what it does, is [`page_ownership`]'s.
 //!
-//! A descriptor is copied out of the caller's TX buffer once, and only the copy is looked at.
+//! A descriptor is copied out of the caller's TX buffer once, and only the copy is looked at. What a call begins here goes on in [`steps`], a
+//! bounded part at a time.
 
-use super::{answer, error, success};
+use super::{error, steps};
 use crate::{
     percore::Core,
     run::Next,
     system::System,
     tables::AllTables,
-    teardown,
     vcpu::Loaded,
-    vm::{Mailbox, Sending, Vm},
+    vm::{Mailbox, Ongoing, Sending, Vm, What},
 };
 use hv_abi::{
     Regs,
@@ -31,14 +31,15 @@ use page_ownership::{Given, Grant, MAX_BORROWERS, Offer, Ownership, Request, Ret
 type Copy = [u8; PAGE as usize];
 
 const LOW: u64 = 0xffff_ffff;
-/// Flags that senders may use, and those of relinquish and reclaim. Nothing here takes long enough to be sliced.
-const PLAIN_FLAGS: u32 = m::FLAG_ZERO | m::FLAG_TIME_SLICE;
+/// Flags that senders may use, and those of relinquish and reclaim. All calls are sliced, in a way that their callers do not see, whether
+/// they may be or not.
+pub(super) const PLAIN_FLAGS: u32 = m::FLAG_ZERO | m::FLAG_TIME_SLICE;
 const RETRIEVE_FLAGS: u32 = PLAIN_FLAGS | m::FLAG_ZERO_AFTER | 3 << 3 | m::FLAG_BYPASS_RECEIVERS;
 /// Ranges of a retrieve response that fit one page in every version.
 const MOST_PIECES: usize = 240;
 
 /// For a call of `vm`.
-fn ownership(vm: &Vm) -> Result<crate::lock::Guard<'static, Ownership>, Error> {
+pub(super) fn ownership(vm: &Vm) -> Result<crate::lock::Guard<'static, Ownership>, Error> {
     vm.lock_running(&System::get().ownership)
 }
 
@@ -63,47 +64,29 @@ pub(super) fn share(current: Loaded) -> Next {
     send(current, Kind::Share)
 }
 
-/// What a sender has done so far.
-enum Sent {
-    All(Handle),
-    /// So many bytes of its descriptor.
-    Some(Handle, u32),
-}
-
 /// `FFA_MEM_DONATE`, `FFA_MEM_LEND`, `FFA_MEM_SHARE`.
-fn send(mut current: Loaded, kind: Kind) -> Next {
-    let [_, total, fragment, address, pages, ..] = current.regs().arguments().0;
-    let (total, fragment) = (total & LOW, fragment & LOW);
-    let result = if address != 0 || pages & LOW != 0 || fragment > total {
-        // A buffer other than TX: FFA_FEATURES says that there is no such thing.
-        Err(Error::InvalidParameters)
-    } else {
-        begin(&current, kind, total, fragment)
-    };
-    sent(current, result)
+fn send(current: Loaded, kind: Kind) -> Next {
+    steps::call(current, |current, mailbox| {
+        let [_, total, fragment, address, pages, ..] = current.regs().arguments().0;
+        let (total, fragment) = (total & LOW, fragment & LOW);
+        if address != 0 || pages & LOW != 0 || fragment > total {
+            // A buffer other than TX: FFA_FEATURES says that there is no such thing.
+            return Err(Error::InvalidParameters);
+        }
+        begin(current, mailbox, kind, total, fragment)
+    })
 }
 
-fn sent(mut current: Loaded, result: Result<Sent, Error>) -> Next {
-    match result {
-        Ok(Sent::All(handle)) => {
-            let (low, high) = handle.words();
-            success(&mut current, low, high);
-        }
-        Ok(Sent::Some(handle, received)) => {
-            let (low, high) = handle.words();
-            let wanted = [u64::from(ffa::MEM_FRAG_RX), low, high, u64::from(received), 0, 0, 0, 0];
-            current.regs().set_results(&Regs(wanted));
-        }
-        Err(code) => error(&mut current, code),
-    }
-    current.vcpu()
-}
-
-fn begin(current: &Loaded, kind: Kind, total: u64, fragment: u64) -> Result<Sent, Error> {
+fn begin(
+    current: &Loaded,
+    mailbox: &mut Mailbox,
+    kind: Kind,
+    total: u64,
+    fragment: u64,
+) -> Result<(Handle, What), Error> {
     let (vm, core) = (current.vm(), current.core());
     let mut copy = [0; PAGE as usize];
-    let mut mailbox = vm.mailbox.lock();
-    let length = copy_in(core, &mailbox, fragment, &mut copy)?;
+    let length = copy_in(core, mailbox, fragment, &mut copy)?;
     let descriptor = Descriptor::parse(&copy[..length], total as usize, vm.ffa_version())?;
     let composite = descriptor.composite().ok_or(Error::InvalidParameters)?;
     let header = descriptor.header();
@@ -131,64 +114,61 @@ fn begin(current: &Loaded, kind: Kind, total: u64, fragment: u64) -> Result<Sent
     let mut ownership = ownership(vm)?;
     let handle = ownership.begin(vm.id, &offer)?;
     mailbox.sending = Some(Sending { handle, total: total as u32, received: 0 });
-    go_on(vm, core, &mut mailbox, &mut ownership, descriptor.ranges(), length as u32)
+    add(vm, mailbox, &mut ownership, descriptor.ranges(), length as u32)
 }
 
-/// Takes what a fragment of `length` bytes adds to the transaction that the VM is sending, and completes that if it is all of it.
-fn go_on(
+/// Takes what a fragment of `length` bytes adds to the transaction that the VM is sending.
+fn add(
     vm: &Vm,
-    core: &Core,
     mailbox: &mut Mailbox,
     ownership: &mut Ownership,
-    mut ranges: impl Iterator<Item = Range>,
+    ranges: impl Iterator<Item = Range>,
     length: u32,
-) -> Result<Sent, Error> {
-    let mut sending = mailbox.sending.take().ok_or(Error::InvalidParameters)?;
-    let handle = sending.handle;
-    let tables = &mut AllTables { window: &core.window };
-    ranges
-        .try_for_each(|range| ownership.add(vm.id, handle, Ipa(range.address), range.pages.into(), tables))?;
+) -> Result<(Handle, What), Error> {
+    let sending = mailbox.sending.as_mut().ok_or(Error::InvalidParameters)?;
     sending.received += length;
-    if sending.received < sending.total {
-        mailbox.sending = Some(sending);
-        return Ok(Sent::Some(handle, sending.received));
+    let (handle, last) = (sending.handle, sending.received >= sending.total);
+    let ranges = ranges.map(|range| (Ipa(range.address), range.pages.into()));
+    if let Err(code) = ownership.start_add(vm.id, handle, ranges, last) {
+        ownership.start_undo(vm.id, handle, Some(code))?;
     }
-    ownership.commit(vm.id, handle, tables)?;
-    Ok(Sent::All(handle))
+    Ok((handle, What::Send))
 }
 
 /// `FFA_MEM_FRAG_TX`: more of a descriptor. w4 is of no use to a VM, and zero.
-pub(super) fn frag_tx(mut current: Loaded) -> Next {
-    let [_, low, high, length, endpoint, ..] = current.regs().arguments().0;
-    let result = if endpoint & LOW == 0 {
-        next_fragment(&current, Handle::from_words(low, high), length & LOW)
-    } else {
-        Err(Error::InvalidParameters)
-    };
-    sent(current, result)
+pub(super) fn frag_tx(current: Loaded) -> Next {
+    steps::call(current, |current, mailbox| {
+        let [_, low, high, length, endpoint, ..] = current.regs().arguments().0;
+        if endpoint & LOW != 0 {
+            return Err(Error::InvalidParameters);
+        }
+        next_fragment(current, mailbox, Handle::from_words(low, high), length & LOW)
+    })
 }
 
-fn next_fragment(current: &Loaded, handle: Handle, length: u64) -> Result<Sent, Error> {
+fn next_fragment(
+    current: &Loaded,
+    mailbox: &mut Mailbox,
+    handle: Handle,
+    length: u64,
+) -> Result<(Handle, What), Error> {
     let (vm, core) = (current.vm(), current.core());
     let mut copy = [0; PAGE as usize];
-    let mut mailbox = vm.mailbox.lock();
     let sending = mailbox.sending.filter(|sending| sending.handle == handle);
     let left = sending.map(|sending| u64::from(sending.total - sending.received));
     let left = left.ok_or(Error::InvalidParameters)?;
     let mut ownership = ownership(vm)?;
     let read = if length <= left {
-        copy_in(core, &mailbox, length, &mut copy)
+        copy_in(core, mailbox, length, &mut copy)
     } else {
         Err(Error::InvalidParameters)
     };
-    let ranges = read.and_then(|length| m::ranges(&copy[..length]));
-    match ranges {
-        Ok(ranges) => go_on(vm, core, &mut mailbox, &mut ownership, ranges, length as u32),
+    match read.and_then(|length| m::ranges(&copy[..length])) {
+        Ok(ranges) => add(vm, mailbox, &mut ownership, ranges, length as u32),
         Err(code) => {
             // What cannot be continued is given up, so that the sender can begin again.
-            mailbox.sending = None;
-            ownership.reclaim(vm.id, handle, false, &mut AllTables { window: &core.window })?;
-            Err(code)
+            ownership.start_undo(vm.id, handle, Some(code))?;
+            Ok((handle, What::Send))
         }
     }
 }
@@ -226,52 +206,57 @@ fn granted(kind: Kind, several: bool, receiver: Receiver) -> Result<Grant, Error
 }
 
 /// `FFA_MEM_RETRIEVE_REQ`.
-pub(super) fn retrieve(mut current: Loaded) -> Next {
-    let [_, total, fragment, address, pages, ..] = current.regs().arguments().0;
-    let (total, fragment) = (total & LOW, fragment & LOW);
-    let result = if address != 0 || pages & LOW != 0 || fragment != total {
-        Err(Error::InvalidParameters)
-    } else {
-        do_retrieve(&current, total)
-    };
-    match result {
-        Ok(m::Written { total, fragment }) => {
-            let response = [ffa::MEM_RETRIEVE_RESP.into(), total as u64, fragment as u64, 0, 0, 0, 0, 0];
-            current.regs().set_results(&Regs(response));
+pub(super) fn retrieve(current: Loaded) -> Next {
+    steps::call(current, |current, mailbox| {
+        let [_, total, fragment, address, pages, ..] = current.regs().arguments().0;
+        let (total, fragment) = (total & LOW, fragment & LOW);
+        if address != 0 || pages & LOW != 0 || fragment != total {
+            return Err(Error::InvalidParameters);
         }
-        Err(code) => error(&mut current, code),
-    }
-    current.vcpu()
+        begin_retrieve(current, mailbox, total)
+    })
 }
 
-fn do_retrieve(current: &Loaded, length: u64) -> Result<m::Written, Error> {
+fn begin_retrieve(current: &Loaded, mailbox: &mut Mailbox, length: u64) -> Result<(Handle, What), Error> {
     let (vm, core) = (current.vm(), current.core());
-    let version = vm.ffa_version();
     let mut copy = [0; PAGE as usize];
-    let mut mailbox = vm.mailbox.lock();
-    let length = copy_in(core, &mailbox, length, &mut copy)?;
-    let descriptor = Descriptor::parse(&copy[..length], length, version)?;
-    let (_, rx) = mailbox.pages.ok_or(Error::InvalidParameters)?;
+    let length = copy_in(core, mailbox, length, &mut copy)?;
+    let descriptor = Descriptor::parse(&copy[..length], length, vm.ffa_version())?;
     if mailbox.rx_full {
         return Err(Error::Busy);
     }
     let mut ownership = ownership(vm)?;
     let header = *descriptor.header();
     let request = check_request(vm.id, &mut ownership, &descriptor)?;
-    let mut written = None;
-    let mut report = |got: &Retrieved, ranges: &[Given]| {
-        core.window.with_page(rx, |page| {
-            written = respond(page, version, vm.id, &header, got, ranges);
-        });
-    };
-    let tables = &mut AllTables { window: &core.window };
-    ownership.retrieve(vm.id, header.handle, &request, tables, &mut report)?;
+    ownership.start_retrieve(vm.id, header.handle, &request, &AllTables { window: &core.window })?;
+    // For the response.
     mailbox.rx_full = true;
-    // There is always room for a page's worth.
-    written.ok_or(Error::NoMemory)
+    Ok((header.handle, What::Retrieve { request: header, response: None }))
 }
 
-/// What a receiver asks for, as [`Ownership::retrieve`] wants it.
+/// Writes the response to a retrieve request as soon as it is known where the memory will be, which may take a step. `false`: not yet.
+pub(super) fn respond_early(
+    vm: &Vm,
+    core: &Core,
+    mailbox: &mut Mailbox,
+    ongoing: &mut Ongoing,
+) -> Result<bool, Error> {
+    let What::Retrieve { request, response } = &mut ongoing.what else { return Ok(true) };
+    if response.is_some() {
+        return Ok(true);
+    }
+    let (_, rx) = mailbox.pages.ok_or(Error::InvalidParameters)?;
+    let mut ownership = ownership(vm)?;
+    if ownership.given(vm.id, ongoing.handle).is_none() {
+        ownership.step(vm.id, ongoing.handle, &mut AllTables { window: &core.window })?;
+    }
+    let Some((got, ranges)) = ownership.given(vm.id, ongoing.handle) else { return Ok(false) };
+    let version = vm.ffa_version();
+    core.window.with_page(rx, |page| *response = respond(page, version, vm.id, request, &got, ranges));
+    Ok(true)
+}
+
+/// What a receiver asks for, as [`Ownership::start_retrieve`] wants it.
 fn check_request(vm: VmId, ownership: &mut Ownership, descriptor: &Descriptor<'_>) -> Result<Request, Error> {
     let header = descriptor.header();
     let invalid = Err(Error::InvalidParameters);
@@ -405,50 +390,15 @@ fn response_from(current: &Loaded, handle: Handle, offset: u64) -> Result<usize,
 
 /// `FFA_MEM_RELINQUISH`.
 pub(super) fn relinquish(current: Loaded) -> Next {
-    let result = do_relinquish(&current);
-    answer(current, result.map(|()| (0, 0)))
-}
-
-fn do_relinquish(current: &Loaded) -> Result<(), Error> {
-    let (vm, core) = (current.vm(), current.core());
-    let mut copy = [0; PAGE as usize];
-    let length = copy_in(core, &vm.mailbox.lock(), Relinquish::SIZE as u64, &mut copy)?;
-    let Relinquish { handle, flags, vm: endpoint } = Relinquish::parse(&copy[..length])?;
-    if endpoint != vm.id || flags & !PLAIN_FLAGS != 0 {
-        return Err(Error::InvalidParameters);
-    }
-    let tables = &mut AllTables { window: &core.window };
-    ownership(vm)?.relinquish(vm.id, handle, flags & m::FLAG_ZERO != 0, tables)
-}
-
-/// `FFA_MEM_RECLAIM`.
-pub(super) fn reclaim(mut current: Loaded) -> Next {
-    let [_, low, high, flags, ..] = current.regs().arguments().0;
-    let result = do_reclaim(&current, Handle::from_words(low, high), (flags & LOW) as u32);
-    answer(current, result.map(|()| (0, 0)))
-}
-
-fn do_reclaim(current: &Loaded, handle: Handle, flags: u32) -> Result<(), Error> {
-    if flags & !PLAIN_FLAGS != 0 {
-        return Err(Error::InvalidParameters);
-    }
-    let (vm, core) = (current.vm(), current.core());
-    let mut mailbox = vm.mailbox.lock();
-    let tables = &mut AllTables { window: &core.window };
-    let mut ownership = ownership(vm)?;
-    // A receiver that does not run any more does not keep what it has.
-    loop {
-        let gone = ownership.holders(handle).find_map(stopped);
-        let Some(gone) = gone else { break };
-        drop(ownership);
-        teardown::return_borrowed(gone, core).map_err(|_| Error::Denied)?;
-        ownership = self::ownership(vm)?;
-    }
-    ownership.reclaim(vm.id, handle, flags & m::FLAG_ZERO != 0, tables)?;
-    mailbox.sending = mailbox.sending.filter(|sending| sending.handle != handle);
-    Ok(())
-}
-
-fn stopped(vm: VmId) -> Option<&'static Vm> {
-    System::get().vm(vm).filter(|vm| !vm.is_active())
+    steps::call(current, |current, mailbox| {
+        let (vm, core) = (current.vm(), current.core());
+        let mut copy = [0; PAGE as usize];
+        let length = copy_in(core, mailbox, Relinquish::SIZE as u64, &mut copy)?;
+        let Relinquish { handle, flags, vm: endpoint } = Relinquish::parse(&copy[..length])?;
+        if endpoint != vm.id || flags & !PLAIN_FLAGS != 0 {
+            return Err(Error::InvalidParameters);
+        }
+        ownership(vm)?.start_relinquish(vm.id, handle, flags & m::FLAG_ZERO != 0)?;
+        Ok((handle, What::Relinquish))
+    })
 }

@@ -18,6 +18,7 @@ mod memory;
 mod notify;
 mod paravirt;
 mod psci;
+mod steps;
 mod vendor;
 
 use crate::{firmware, run::Next, vcpu::Loaded};
@@ -28,6 +29,7 @@ pub(crate) use access::column;
 pub(crate) use access::functions;
 pub(crate) use direct::fail_requester;
 pub(crate) use paravirt::interrupt;
+pub(crate) use steps::{STEPS, drive};
 
 /// A hypercall of `current`. By HVC, `vectors.S` does the same, and answers `FFA_ID_GET` and what is no call by itself.
 #[inline(never)]

@@ -11,6 +11,8 @@ use ffa::{
 };
 use page_ownership::PageState;
 
+mod steps;
+
 const TX: u64 = 509;
 const RX: u64 = 511;
 const RW: Permissions =

@@ -2,6 +2,7 @@
 //! `arch::host`, so what is tested is every decision, and no instruction.
 
 use crate::{
+    arch,
     devices::{Policy, subset::Subset},
     el2_map::Window,
     percore::Core,
@@ -102,6 +103,12 @@ fn memory_of(kind: VmKind, id: u16) -> Ipa {
 thread_local! {
     /// What another core does before this one next opens its window.
     static MEANWHILE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
+    /// What other cores do each time a vCPU makes a call again.
+    static BETWEEN: RefCell<Option<Box<dyn FnMut()>>> = const { RefCell::new(None) };
+    /// vCPUs do not make calls again.
+    static GIVES_UP: Cell<bool> = const { Cell::new(false) };
+    /// How often vCPUs have made calls again.
+    static ENTRIES: Cell<u64> = const { Cell::new(0) };
     /// How often this core has opened its window: a measure of how much memory a call reads or writes.
     static PAGES_TOUCHED: Cell<u64> = const { Cell::new(0) };
 }
@@ -170,6 +177,8 @@ impl Node {
             .collect();
         let ids = || vms.iter().map(|vm| vm.id);
         let mut ownership = Ownership::new(ids().map(|id| (pa_of(id.0).0, MEMORY)), ids());
+        // So that a few pages take several entries.
+        ownership.set_step(1);
         ids().for_each(|id| assert!(ownership.assign(id, pa_of(id.0), MEMORY / PAGE)));
         let whole = Box::into_raw(Box::new(System {
             vms: vms.into(),
@@ -263,7 +272,18 @@ impl Node {
         let mut loaded = unsafe { Loaded::assume(vcpu) };
         loaded.regs().set_results(&regs);
         let is_run = arguments[0] == u64::from(ffa::RUN) && vcpu.vm().is_primary();
-        Self::settle(vcpu, handler(loaded), is_run)
+        let mut next = handler(loaded);
+        // The vCPU makes the call again, with the same registers.
+        while arch::REPEATED.replace(false) && !GIVES_UP.get() {
+            ENTRIES.set(ENTRIES.get() + 1);
+            if let Some(mut other) = BETWEEN.with_borrow_mut(Option::take) {
+                other();
+                BETWEEN.set(Some(other));
+            }
+            // SAFETY: as above.
+            next = handler(unsafe { Loaded::assume(vcpu) });
+        }
+        Self::settle(vcpu, next, is_run)
     }
 
     /// `is_run`: `from` is the primary and called `FFA_RUN`, so that results are an exit.

@@ -281,7 +281,16 @@ impl Player<'_> {
         // SAFETY: that vCPU is loaded on that core.
         let mut loaded = unsafe { Loaded::assume(self.loaded[core]) };
         loaded.regs().set_results(&regs);
-        let next = service::call(loaded);
+        let mut next = service::call(loaded);
+        // A call that is not over is made again, mostly; it may also be that something else happens first, or for good.
+        while arch::REPEATED.replace(false) {
+            self.check();
+            if self.input.byte() % 8 == 1 {
+                return;
+            }
+            // SAFETY: as above.
+            next = service::call(unsafe { Loaded::assume(self.loaded[core]) });
+        }
         self.settle(core, next);
         // SAFETY: as above.
         let results = unsafe { Loaded::assume(self.loaded[core]) }.regs().arguments().0;
@@ -341,12 +350,12 @@ impl Player<'_> {
         let allowed = match state {
             PageState::Hypervisor => false,
             PageState::Owned(owner) | PageState::Mailbox(owner) => owner == vm,
-            PageState::Given(owner, _) => {
+            PageState::Given(owner, slot) => {
                 let within = |range: &page_ownership::Given| {
                     (range.pa.0..range.pa.0 + range.pages * PAGE).contains(&pa.0)
                 };
                 let with_page = |(handle, ranges): (Handle, &[page_ownership::Given])| {
-                    ranges.iter().any(within).then_some(handle)
+                    (handle.0 as u16 == slot && ranges.iter().any(within)).then_some(handle)
                 };
                 let handle = ownership.given_by(owner).find_map(with_page).expect("the page's transaction");
                 if owner == vm {
@@ -358,7 +367,7 @@ impl Player<'_> {
                         .ok()
                         .and_then(|mut all| all.find(|(other, _)| *other == vm));
                     let granted = granted.is_some_and(|(_, grant)| grant.write || !mapping.access.write);
-                    granted && ownership.holds(vm, handle)
+                    granted && ownership.holders(handle).any(|holder| holder == vm)
                 }
             }
         };

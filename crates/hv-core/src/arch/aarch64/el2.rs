@@ -126,6 +126,13 @@ pub(crate) fn advance_pc() {
     write!("elr_el2", read!("elr_el2") + 4);
 }
 
+/// Lets the loaded vCPU execute the call again that it has just made: `ELR_EL2` points behind an `HVC`, and behind an `SMC` after
+/// [`advance_pc`].
+#[inline]
+pub(crate) fn repeat_call() {
+    write!("elr_el2", read!("elr_el2").wrapping_sub(4));
+}
+
 /// Steps over a trapped AArch32 instruction.
 #[cold]
 #[inline(never)]
