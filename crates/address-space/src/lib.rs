@@ -9,10 +9,14 @@
 //! let mut space = AddressSpace::new(range(0x1_0000, 1 << 47), range(1 << 36, 1 << 46));
 //! let place = space.free_place(0x4000, None).unwrap();
 //! space.insert(Region { range: place, access: data, purpose: Purpose::Anonymous, lazy: false }).unwrap();
-//! let gone = space.remove(range(place.start.get() + 0x1000, place.start.get() + 0x2000)).unwrap();
-//! assert_eq!(gone.len(), 1);
+//! let page = range(place.start.get() + 0x1000, place.start.get() + 0x2000);
+//! space.prepare_removal(page).unwrap();
+//! assert_eq!(space.take_first(page).map(|region| region.range), Some(page));
 //! assert_eq!(space.iter().count(), 2);
 //! ```
+//!
+//! Memory for the list is needed where a region is added or cut, and may be missing: what needs it comes first, as
+//! [`prepare_removal`](AddressSpace::prepare_removal) and its like, and what follows cannot fail. So a kernel can do its own part in between.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -23,9 +27,11 @@ extern crate std;
 #[cfg(test)]
 mod tests;
 
-use alloc::{collections::BTreeMap, vec::Vec};
+mod sorted;
+
 use core::fmt;
 use linux_program::{Access, UserAddr, UserRange};
+use sorted::Sorted;
 
 /// Bytes in a page.
 pub const PAGE: u64 = 4096;
@@ -85,6 +91,8 @@ pub enum SpaceError {
     Kernel,
     /// There would be too many regions (`ENOMEM`).
     TooMany,
+    /// There is no memory for the list of regions (`ENOMEM`).
+    NoMemory,
 }
 
 impl fmt::Display for SpaceError {
@@ -95,6 +103,7 @@ impl fmt::Display for SpaceError {
             Self::Hole => "part of the range is not mapped",
             Self::Kernel => "part of the range is the kernel's",
             Self::TooMany => "there are too many regions",
+            Self::NoMemory => "there is no memory for the list of regions",
         })
     }
 }
@@ -102,10 +111,10 @@ impl fmt::Display for SpaceError {
 impl core::error::Error for SpaceError {}
 
 /// The regions of a process.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct AddressSpace {
     /// By their first address.
-    regions: BTreeMap<UserAddr, Region>,
+    regions: Sorted,
     /// What regions can be in.
     all: UserRange,
     /// Where places are looked for.
@@ -126,12 +135,17 @@ fn align_up(address: UserAddr, alignment: u64) -> Option<UserAddr> {
 impl AddressSpace {
     /// Without a region: there can be some anywhere in `all`, and places are found in `area`.
     pub const fn new(all: UserRange, area: UserRange) -> Self {
-        Self { regions: BTreeMap::new(), all, area, bytes: 0 }
+        Self { regions: Sorted::new(), all, area, bytes: 0 }
     }
 
     /// All regions, ascending.
     pub fn iter(&self) -> impl Iterator<Item = &Region> {
-        self.regions.values()
+        self.regions.from(UserAddr::new(0))
+    }
+
+    /// How many regions there are.
+    pub const fn count(&self) -> usize {
+        self.regions.len()
     }
 
     /// Bytes in all regions.
@@ -139,17 +153,27 @@ impl AddressSpace {
         self.bytes
     }
 
+    /// Bytes that the list of regions takes from the kernel's memory.
+    pub const fn memory(&self) -> usize {
+        self.regions.memory()
+    }
+
     /// The region that has this address.
     pub fn find(&self, address: UserAddr) -> Option<&Region> {
-        let (_, region) = self.regions.range(..=address).next_back()?;
-        region.range.contains(address).then_some(region)
+        self.regions.at_or_before(address).filter(|region| region.range.contains(address))
     }
 
     /// The regions that have a part in `range`, whole, ascending.
     pub fn overlapping(&self, range: UserRange) -> impl Iterator<Item = &Region> {
-        let first = self.find(range.start).map_or(range.start, |region| region.range.start);
-        // A range that ends before it begins would not be one for the map.
-        self.regions.range(first..range.end.max(first)).map(|(_, region)| region)
+        // Nothing is in an empty range, not even what it lies in.
+        self.regions
+            .from(range.start)
+            .take_while(move |region| region.range.start < range.end && !range.is_empty())
+    }
+
+    /// The first region that has a part in `range`.
+    pub fn first(&self, range: UserRange) -> Option<Region> {
+        self.overlapping(range).next().copied()
     }
 
     /// Whether nothing is in `range`.
@@ -189,79 +213,96 @@ impl AddressSpace {
         self.area.covers(place).then_some(place)
     }
 
-    /// Adds a region where nothing is.
+    /// Checks that [`insert`](Self::insert) can add a region, and makes room for it.
     ///
     /// # Errors
-    /// [`SpaceError::Range`], [`SpaceError::Overlap`] or [`SpaceError::TooMany`].
-    pub fn insert(&mut self, region: Region) -> Result<(), SpaceError> {
-        self.check(region.range)?;
-        if !self.is_free(region.range) {
+    /// [`SpaceError::Range`], [`SpaceError::Overlap`], [`SpaceError::TooMany`] or [`SpaceError::NoMemory`].
+    pub fn prepare_insertion(&mut self, place: UserRange) -> Result<(), SpaceError> {
+        self.check(place)?;
+        if !self.is_free(place) {
             return Err(SpaceError::Overlap);
         }
-        if self.regions.len() >= MOST_REGIONS {
-            return Err(SpaceError::TooMany);
-        }
+        self.reserve(1)
+    }
+
+    /// Adds a region where nothing is, joined with its neighbours if they are the same.
+    ///
+    /// # Errors
+    /// See [`prepare_insertion`](Self::prepare_insertion), after which it does not fail.
+    pub fn insert(&mut self, region: Region) -> Result<(), SpaceError> {
+        self.prepare_insertion(region.range)?;
+        self.regions.insert(region);
         self.bytes += region.range.len();
-        self.put(region);
+        self.join(region.range.end);
+        self.join(region.range.start);
         Ok(())
     }
 
-    /// Adds a region that overlaps none, joined with its neighbours.
-    fn put(&mut self, mut region: Region) {
-        let before = self.regions.range(..region.range.start).next_back().map(|(_, region)| *region);
-        if let Some(before) = before.filter(|b| b.range.end == region.range.start && b.same(&region)) {
-            region.range.start = before.range.start;
+    fn reserve(&mut self, count: usize) -> Result<(), SpaceError> {
+        if self.regions.len() + count > MOST_REGIONS {
+            return Err(SpaceError::TooMany);
         }
-        let after = self.regions.get(&region.range.end).copied();
-        if let Some(after) = after.filter(|after| after.same(&region)) {
-            self.regions.remove(&after.range.start);
-            region.range.end = after.range.end;
+        self.regions.reserve(count)
+    }
+
+    /// Joins two regions that touch at an address, if they are the same.
+    fn join(&mut self, at: UserAddr) {
+        let Some(last) = at.get().checked_sub(1).and_then(|last| self.find(UserAddr::new(last)).copied())
+        else {
+            return;
+        };
+        let Some(next) = self.find(at).copied() else { return };
+        if last.range.end == at && last.same(&next) {
+            self.regions.remove(at);
+            if let Some(joined) = self.regions.get_mut(last.range.start) {
+                joined.range.end = next.range.end;
+            }
         }
-        self.regions.insert(region.range.start, region);
     }
 
     /// Cuts what crosses the ends of `cut`, so that every region is inside or outside; refuses if there would be too many.
     fn split(&mut self, cut: UserRange) -> Result<(), SpaceError> {
-        let crosses = |at: UserAddr| self.find(at).filter(|region| region.range.start < at).copied();
-        let (first, last) = (crosses(cut.start), crosses(cut.end));
+        let crosses =
+            |space: &Self, at: UserAddr| space.find(at).filter(|region| region.range.start < at).copied();
+        let (first, last) = (crosses(self, cut.start), crosses(self, cut.end));
         let more = usize::from(first.is_some()) + usize::from(last.is_some());
-        if self.regions.len() + more > MOST_REGIONS {
-            return Err(SpaceError::TooMany);
+        if more > 0 {
+            self.reserve(more)?;
         }
         for at in [cut.start, cut.end] {
-            let Some(region) = self.find(at).filter(|region| region.range.start < at).copied() else {
-                continue;
-            };
-            self.regions
-                .insert(region.range.start, Region { range: range(region.range.start, at), ..region });
-            self.regions.insert(at, Region { range: range(at, region.range.end), ..region });
+            let Some(region) = crosses(self, at) else { continue };
+            if let Some(lower) = self.regions.get_mut(region.range.start) {
+                lower.range.end = at;
+            }
+            self.regions.insert(Region { range: range(at, region.range.end), ..region });
         }
         Ok(())
     }
 
-    /// Takes the regions in `cut` out; returns them, ascending. There may be holes.
+    /// Checks that what is in `cut` can be taken out, and cuts regions at its ends. There may be holes.
     ///
     /// # Errors
-    /// [`SpaceError::Range`], [`SpaceError::Kernel`] or [`SpaceError::TooMany`].
-    pub fn remove(&mut self, cut: UserRange) -> Result<Vec<Region>, SpaceError> {
+    /// [`SpaceError::Range`], [`SpaceError::Kernel`], [`SpaceError::TooMany`] or [`SpaceError::NoMemory`].
+    pub fn prepare_removal(&mut self, cut: UserRange) -> Result<(), SpaceError> {
         self.check(cut)?;
         if self.overlapping(cut).any(|region| region.purpose == Purpose::Kernel) {
             return Err(SpaceError::Kernel);
         }
-        self.split(cut)?;
-        let gone: Vec<Region> = self.overlapping(cut).copied().collect();
-        for region in &gone {
-            self.regions.remove(&region.range.start);
-            self.bytes -= region.range.len();
-        }
-        Ok(gone)
+        self.split(cut)
     }
 
-    /// Changes what the program may do in `cut`, all of which is mapped; returns the regions as they were, ascending.
+    /// Takes the first region out that has a part in `cut`, whole.
+    pub fn take_first(&mut self, cut: UserRange) -> Option<Region> {
+        let region = self.regions.remove(self.first(cut)?.range.start)?;
+        self.bytes -= region.range.len();
+        Some(region)
+    }
+
+    /// Checks that what the program may do in `cut` can be changed: all of it is mapped. Cuts regions at its ends.
     ///
     /// # Errors
-    /// [`SpaceError::Range`], [`SpaceError::Hole`], [`SpaceError::Kernel`] or [`SpaceError::TooMany`].
-    pub fn protect(&mut self, cut: UserRange, access: Access) -> Result<Vec<Region>, SpaceError> {
+    /// [`SpaceError::Range`], [`SpaceError::Hole`], [`SpaceError::Kernel`], [`SpaceError::TooMany`] or [`SpaceError::NoMemory`].
+    pub fn prepare_protection(&mut self, cut: UserRange) -> Result<(), SpaceError> {
         self.check(cut)?;
         let mut end = cut.start;
         for region in self.overlapping(cut) {
@@ -276,14 +317,20 @@ impl AddressSpace {
         if end < cut.end {
             return Err(SpaceError::Hole);
         }
-        self.split(cut)?;
-        let before: Vec<Region> = self.overlapping(cut).copied().collect();
-        for region in &before {
-            self.regions.remove(&region.range.start);
+        self.split(cut)
+    }
+
+    /// Changes what the program may do in the regions inside of `cut`, which has been prepared.
+    pub fn protect(&mut self, cut: UserRange, access: Access) {
+        let mut at = cut.start;
+        while let Some(region) = self.find(at).copied().filter(|region| region.range.start < cut.end) {
+            if let Some(region) = self.regions.get_mut(region.range.start) {
+                region.access = access;
+            }
+            // What is joined here has been changed already, or lies outside.
+            self.join(region.range.start);
+            at = region.range.end;
         }
-        for region in &before {
-            self.put(Region { access, ..*region });
-        }
-        Ok(before)
+        self.join(at);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
-use std::collections::BTreeMap as Model;
+use std::{collections::BTreeMap as Model, vec::Vec};
 
 const ALL: UserRange = range(UserAddr::new(PAGE), UserAddr::new(200 * PAGE));
 const AREA: UserRange = range(UserAddr::new(20 * PAGE), UserAddr::new(180 * PAGE));
@@ -51,6 +51,20 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What is in a range, taken out.
+fn remove(space: &mut AddressSpace, cut: UserRange) -> Result<Vec<Region>, SpaceError> {
+    space.prepare_removal(cut)?;
+    Ok(core::iter::from_fn(|| space.take_first(cut)).collect())
+}
+
+/// The regions of a range as they were before their access was changed.
+fn protect(space: &mut AddressSpace, cut: UserRange, access: Access) -> Result<Vec<Region>, SpaceError> {
+    space.prepare_protection(cut)?;
+    let before = space.overlapping(cut).copied().collect();
+    space.protect(cut, access);
+    Ok(before)
+}
+
 fn is_valid(range: UserRange) -> bool {
     ALL.covers(range) && !range.is_empty()
 }
@@ -74,7 +88,7 @@ proptest! {
                 }
                 Step::Remove(range) => {
                     let kernel = numbers(range).any(|page| model.get(&page).is_some_and(|p| p.1 == Purpose::Kernel));
-                    let gone = space.remove(range);
+                    let gone = remove(&mut space, range);
                     if !is_valid(range) {
                         prop_assert_eq!(gone, Err(SpaceError::Range));
                     } else if kernel {
@@ -92,7 +106,7 @@ proptest! {
                 Step::Protect(range, access) => {
                     let hole = numbers(range).any(|page| !model.contains_key(&page));
                     let kernel = numbers(range).any(|page| model.get(&page).is_some_and(|p| p.1 == Purpose::Kernel));
-                    match space.protect(range, access) {
+                    match protect(&mut space, range, access) {
                         Ok(before) => {
                             prop_assert!(is_valid(range) && !hole && !kernel);
                             let count: u64 = before.iter().map(|region| region.range.len()).sum();
@@ -157,10 +171,45 @@ fn neighbours_that_are_the_same_are_one() {
     let ranges: Vec<_> = space.iter().map(|region| region.range).collect();
     assert_eq!(ranges, [pages(20, 6), pages(26, 2)]);
     let none = Access { read: false, write: false, execute: false };
-    assert_eq!(space.protect(pages(21, 1), none).unwrap(), [region(21, 1, DATA, Purpose::Anonymous)]);
+    assert_eq!(protect(&mut space, pages(21, 1), none).unwrap(), [region(21, 1, DATA, Purpose::Anonymous)]);
     assert_eq!(space.iter().count(), 4);
-    space.protect(pages(21, 1), DATA).unwrap();
+    protect(&mut space, pages(21, 1), DATA).unwrap();
     assert_eq!(space.iter().count(), 2);
+}
+
+#[test]
+fn nothing_is_in_an_empty_range() {
+    let mut space = AddressSpace::new(ALL, AREA);
+    space.insert(region(20, 4, DATA, Purpose::Anonymous)).unwrap();
+    assert_eq!(space.first(pages(22, 0)), None);
+    assert_eq!(space.first(pages(22, 1)), Some(region(20, 4, DATA, Purpose::Anonymous)));
+    assert!(space.is_free(pages(20, 0)));
+}
+
+/// Regions without an order, many more than a chunk holds.
+#[test]
+fn many_regions_are_found_again() {
+    let mut space = AddressSpace::new(pages(1, 1 << 20), pages(1, 1 << 20));
+    let mut model = Model::new();
+    let mut state = 1_u64;
+    for step in 0..60_000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // First it grows, then it shrinks.
+        let (page, grows) =
+            ((state >> 33) % 10_000 * 2 + 2, (state >> 20) % 10 < if step < 30_000 { 7 } else { 3 });
+        if grows {
+            let new = region(page, 1, DATA, Purpose::Anonymous);
+            let expected = if model.insert(page, new).is_some() { Err(SpaceError::Overlap) } else { Ok(()) };
+            assert_eq!(space.insert(new), expected);
+        } else {
+            assert_eq!(remove(&mut space, pages(page, 1)).unwrap().first(), model.remove(&page).as_ref());
+        }
+        if step % 1000 == 0 {
+            assert!(space.iter().eq(model.values()));
+        }
+        assert_eq!(space.count(), model.len());
+    }
+    assert!(space.iter().eq(model.values()));
 }
 
 #[test]
@@ -188,7 +237,7 @@ fn there_is_a_limit() {
     space.insert(region(last, 3, DATA, Purpose::Anonymous)).unwrap();
     assert_eq!(space.insert(region(last + 10, 1, DATA, Purpose::Heap)), Err(SpaceError::TooMany));
     let before = space.bytes();
-    assert_eq!(space.remove(pages(last + 1, 1)), Err(SpaceError::TooMany));
+    assert_eq!(remove(&mut space, pages(last + 1, 1)), Err(SpaceError::TooMany));
     assert_eq!(space.bytes(), before);
-    assert_eq!(space.remove(pages(last, 1)).map(|gone| gone.len()), Err(SpaceError::TooMany));
+    assert_eq!(remove(&mut space, pages(last, 1)).map(|gone| gone.len()), Err(SpaceError::TooMany));
 }

@@ -37,6 +37,12 @@ impl Errno {
     }
 }
 
+impl From<fallible::OutOfMemory> for Errno {
+    fn from(_: fallible::OutOfMemory) -> Self {
+        Self::ENOMEM
+    }
+}
+
 impl From<memfs::FsError> for Errno {
     fn from(error: memfs::FsError) -> Self {
         use memfs::FsError;

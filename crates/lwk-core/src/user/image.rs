@@ -46,8 +46,6 @@ pub enum LoadError {
     Program(ElfError),
     /// It does not fit.
     Memory(Errno),
-    /// There are as many address spaces as can be.
-    Spaces,
 }
 
 impl fmt::Display for LoadError {
@@ -56,7 +54,6 @@ impl fmt::Display for LoadError {
             Self::File(_) => f.write_str("there is no such file"),
             Self::Program(error) => error.fmt(f),
             Self::Memory(_) => f.write_str("there is not enough memory for it"),
-            Self::Spaces => f.write_str("there are too many processes"),
         }
     }
 }
@@ -66,7 +63,6 @@ impl From<LoadError> for Errno {
         match error {
             LoadError::File(error) | LoadError::Memory(error) => error,
             LoadError::Program(_) => Self::ENOEXEC,
-            LoadError::Spaces => Self::EAGAIN,
         }
     }
 }
@@ -149,7 +145,7 @@ impl Loaded {
                 memory: crate::memory::free_bytes(),
             };
             let placed = program.place(space::PROGRAM, &limits).map_err(LoadError::Program)?;
-            let mut space = Space::new().ok_or(LoadError::Spaces)?;
+            let mut space = Space::new().map_err(LoadError::Memory)?;
             load(&mut space, &placed).map_err(LoadError::Memory)?;
             let sp = make_stack(&mut space, &placed, command).map_err(LoadError::Memory)?;
             Ok((space, placed.entry(), sp, placed.bias()))

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `process`, `thread` | address space and files of a program; its threads, each a kernel task of one core |
 //! | `processes`, `image` | who started whom; what a process runs, loaded from its file |
-//! | `space`, `mapped_files` | its memory: regions, tables, physical memory; the files that it maps |
+//! | `space`, `user_tables`, `mapped_files` | its memory: regions, tables, physical memory; the files that it maps |
 //! | `syscall` | the system calls; [`docs/lwk.md`] lists them with their limits |
 //! | `signal`, `pending`, `rseq`, `futex`, `files`, `proc`, `sysfs` | what several of them share |
 //! | `copy` | the only way to a program's memory |
@@ -37,6 +37,7 @@ mod space;
 mod syscall;
 mod sysfs;
 mod thread;
+mod user_tables;
 mod vms;
 
 use crate::{

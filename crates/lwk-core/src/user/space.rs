@@ -7,6 +7,7 @@
 use super::{
     errno::{Errno, Result},
     mapped_files::{FilePart, MappedFiles},
+    user_tables::{UserTables, tables_by_page, tables_for},
 };
 use crate::{
     arch,
@@ -14,16 +15,16 @@ use crate::{
     sync::IrqMutex,
 };
 use aarch64_paging::{
-    descriptor::{El1Attributes as Attributes, PhysicalAddress},
-    paging::{Constraints, El1And0, MemoryRegion, PageTable, RootTable, Translation, VaRange},
+    descriptor::PhysicalAddress,
+    paging::{Constraints, El1And0, MemoryRegion, RootTable, VaRange},
 };
 use address_space::{AddressSpace, BLOCK, PAGE, Purpose, Region, SpaceError};
-use alloc::{
-    alloc::{Layout, alloc_zeroed, dealloc},
-    vec::Vec,
-};
-use core::{cell::RefCell, fmt, ptr::NonNull};
+use alloc::vec::Vec;
+use core::fmt;
+use fallible::TryVec as _;
 use linux_program::{Access, UserAddr, UserRange};
+
+pub(super) use aarch64_paging::descriptor::El1Attributes as Attributes;
 
 /// The lowest address that can be mapped: what lies below is where null pointers point.
 pub const LOWEST: UserAddr = UserAddr::new(0x1_0000);
@@ -39,6 +40,8 @@ pub const VDSO: UserAddr = UserAddr::new(0x7fff_4000_0000);
 pub const END: UserAddr = UserAddr::new(1 << 47);
 /// How many pages are invalidated one by one.
 const FEW: u64 = 16;
+/// What a table of the third level maps, and an entry of the second.
+const GIB: u64 = 1 << 30;
 
 const USER: Attributes = Attributes::ATTRIBUTE_INDEX_0
     .union(Attributes::INNER_SHAREABLE)
@@ -70,53 +73,6 @@ fn attributes(access: Access) -> Attributes {
     attributes
 }
 
-/// Tables come from the kernel's heap, and go back when nothing can be cached of them any more.
-#[derive(Debug, Default)]
-struct UserTables {
-    unused: RefCell<Vec<NonNull<PageTable<Attributes>>>>,
-}
-
-// SAFETY: the tables are the space's alone.
-unsafe impl Send for UserTables {}
-
-const TABLE: Layout = match Layout::from_size_align(PAGE as usize, PAGE as usize) {
-    Ok(layout) => layout,
-    Err(_) => panic!("a page is a layout"),
-};
-
-impl Translation<Attributes> for UserTables {
-    fn allocate_table(&mut self) -> (NonNull<PageTable<Attributes>>, PhysicalAddress) {
-        // SAFETY: the layout is not empty.
-        let table = NonNull::new(unsafe { alloc_zeroed(TABLE) }).expect("no memory for a translation table");
-        let phys = Phys::of_linear(table.as_ptr()).expect("the heap is in the linear map");
-        (table.cast(), PhysicalAddress(phys.0 as usize))
-    }
-
-    unsafe fn deallocate_table(&mut self, table: NonNull<PageTable<Attributes>>) {
-        self.unused.get_mut().push(table);
-    }
-
-    fn physical_to_virtual(&self, pa: PhysicalAddress) -> NonNull<PageTable<Attributes>> {
-        NonNull::new(Phys(pa.0 as u64).linear()).expect("no table is at address 0").cast()
-    }
-}
-
-impl UserTables {
-    /// Gives back what is not used any more. The TLBs know nothing of it by now.
-    fn clean(&self) {
-        for table in self.unused.borrow_mut().drain(..) {
-            // SAFETY: it came from `allocate_table`, and nothing refers to it.
-            unsafe { dealloc(table.as_ptr().cast(), TABLE) };
-        }
-    }
-}
-
-impl Drop for UserTables {
-    fn drop(&mut self) {
-        self.clean();
-    }
-}
-
 /// Which address space numbers are in use. 0 is nobody's.
 static NUMBERS: IrqMutex<[u64; 4]> = IrqMutex::new([1, 0, 0, 0]);
 
@@ -141,12 +97,20 @@ impl Drop for Number {
     }
 }
 
-/// A mapped piece: where, its memory, and the size of the entry that maps it.
+/// A mapped piece: where, its memory, and the size of the first entry that maps it.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     range: UserRange,
     phys: Phys,
     entry: u64,
+}
+
+/// The first pieces of a range; whoever wants all asks again from the last one's end on.
+type Pieces = heapless::Vec<Piece, 16>;
+
+/// What is left of a range behind these pieces. Nothing, if there are none.
+fn behind(pieces: &Pieces, range: UserRange) -> UserRange {
+    UserRange { start: pieces.last().map_or(range.end, |piece| piece.range.end), ..range }
 }
 
 /// A process's memory.
@@ -173,19 +137,21 @@ impl From<SpaceError> for Errno {
         match error {
             SpaceError::Range => Self::EINVAL,
             SpaceError::Overlap => Self::EEXIST,
-            SpaceError::Hole | SpaceError::TooMany => Self::ENOMEM,
+            SpaceError::Hole | SpaceError::TooMany | SpaceError::NoMemory => Self::ENOMEM,
             SpaceError::Kernel => Self::EACCES,
         }
     }
 }
 
 impl Space {
-    /// An empty address space; `None` if there are 255 already.
-    pub fn new() -> Option<Self> {
-        let number = Number::new()?;
-        let tables = RootTable::with_va_range(UserTables::default(), 0, El1And0, VaRange::Lower);
+    /// An empty address space; `EAGAIN` if there are 255 already.
+    pub fn new() -> Result<Self> {
+        let number = Number::new().ok_or(Errno::EAGAIN)?;
+        let tables = UserTables::default();
+        tables.reserve(1)?;
+        let tables = RootTable::with_va_range(tables, 0, El1And0, VaRange::Lower);
         let regions = AddressSpace::new(range(LOWEST, END), MAPPINGS);
-        Some(Self {
+        Ok(Self {
             regions,
             tables,
             number,
@@ -212,7 +178,7 @@ impl Space {
 
     fn invalidate(&self, changed: UserRange) {
         let tables = self.tables.translation();
-        if changed.len() / PAGE <= FEW && tables.unused.borrow().is_empty() {
+        if changed.len() / PAGE <= FEW && !tables.has_unused() {
             arch::invalidate_pages(self.number.0, changed.start.get(), changed.len() / PAGE);
         } else {
             arch::invalidate_space(self.number.0);
@@ -220,23 +186,30 @@ impl Space {
         }
     }
 
-    /// What is mapped in a range, ascending; entries that cross its ends are cut.
-    fn pieces(&self, within: UserRange) -> Vec<Piece> {
-        let mut pieces = Vec::new();
+    /// The first pieces that are mapped in a range, ascending; entries that cross its ends are cut.
+    fn pieces(&self, within: UserRange) -> Pieces {
+        let mut pieces = Pieces::new();
         let region = MemoryRegion::new(within.start.get() as usize, within.end.get() as usize);
         let _ = self.tables.walk_range(&region, &mut |at, descriptor, level| {
             if descriptor.is_valid() && !(level < 3 && descriptor.is_table_or_page()) {
                 let entry = PAGE << (9 * (3 - level));
                 let start = at.start().0 as u64;
                 let phys = Phys(descriptor.output_address().0 as u64 + (start & (entry - 1)));
-                let end = UserAddr::new(at.end().0 as u64);
-                pieces.push(Piece { range: range(UserAddr::new(start), end), phys, entry });
+                let (start, end) = (UserAddr::new(start), UserAddr::new(at.end().0 as u64));
+                match pieces.last_mut() {
+                    Some(last) if last.range.end == start && last.phys.0 + last.range.len() == phys.0 => {
+                        last.range.end = end;
+                    }
+                    // Enough: the walk ends.
+                    _ => pieces.push(Piece { range: range(start, end), phys, entry }).map_err(drop)?,
+                }
             }
             Ok(())
         });
         pieces
     }
 
+    /// Writes entries, for which tables are [reserved](UserTables::reserve) or there already.
     fn write_entries(&mut self, at: UserRange, phys: Phys, attributes: Attributes) {
         let region = MemoryRegion::new(at.start.get() as usize, at.end.get() as usize);
         self.tables
@@ -244,18 +217,65 @@ impl Space {
             .expect("regions are in the lower half");
     }
 
+    /// Takes pieces out of the tables; the caller invalidates.
+    fn clear(&mut self, pieces: &Pieces) {
+        for piece in pieces {
+            self.write_entries(piece.range, Phys(0), Attributes::empty());
+        }
+    }
+
+    /// Takes tables away whose whole range is inside of a range in which nothing is mapped any more.
+    fn prune(&mut self, within: UserRange) {
+        let mut at = within.start.get();
+        let end = within.end.get();
+        while at < end {
+            let region = MemoryRegion::new(at as usize, end as usize);
+            let mut empty = None;
+            let _ = self.tables.walk_range(&region, &mut |here, _, level| {
+                let start = here.start().0 as u64;
+                // The largest table of which this is the first entry that is inside.
+                let unit = [GIB, BLOCK].into_iter().zip([2, 3]).find(|&(unit, least)| {
+                    let first = start & !(unit - 1);
+                    level >= least && first >= at && first + unit <= end
+                });
+                match unit {
+                    Some((unit, _)) => {
+                        empty = Some((start & !(unit - 1), unit));
+                        Err(())
+                    }
+                    None => Ok(()),
+                }
+            });
+            let Some((first, unit)) = empty else { break };
+            self.write_entries(
+                range(UserAddr::new(first), UserAddr::new(first + unit)),
+                Phys(0),
+                Attributes::empty(),
+            );
+            at = first + unit;
+        }
+        if self.tables.translation().has_unused() {
+            self.invalidate(within);
+        }
+    }
+
     /// Sees to it that no block reaches across `at`: what is in it is taken out of the tables, and put back in two parts
     /// (Arm ARM, D8.16.1, break-before-make). A program that gets there meanwhile faults, waits for this, and tries again.
-    fn split_block(&mut self, at: UserAddr) {
+    ///
+    /// # Errors
+    /// `ENOMEM`: there is no memory for the tables of the parts.
+    fn split_block(&mut self, at: UserAddr) -> Result<()> {
         let page = range(at, UserAddr::new(at.get() + PAGE));
         let Some(piece) = self.pieces(page).first().copied().filter(|piece| piece.entry > PAGE) else {
-            return;
+            return Ok(());
         };
         let start = at.get() & !(piece.entry - 1);
         if start == at.get() {
-            return;
+            return Ok(());
         }
-        let Some(access) = self.regions.find(at).map(|region| region.access) else { return };
+        let Some(access) = self.regions.find(at).map(|region| region.access) else { return Ok(()) };
+        // One for each level below the block's.
+        self.tables.translation().reserve(2)?;
         let whole = range(UserAddr::new(start), UserAddr::new(start + piece.entry));
         let phys = Phys(piece.phys.0 - (at.get() - start));
         self.write_entries(whole, Phys(0), Attributes::empty());
@@ -263,29 +283,17 @@ impl Space {
         let second = Phys(phys.0 + (at.get() - start));
         self.write_entries(range(whole.start, at), phys, attributes(access));
         self.write_entries(range(at, whole.end), second, attributes(access));
+        Ok(())
     }
 
     /// Gives a range physical memory where it has none, all of it or nothing.
     fn back(&mut self, place: UserRange, access: Access) -> Result<()> {
-        let mut holes = Vec::new();
-        let mut at = place.start;
-        for piece in self.pieces(place) {
-            if at < piece.range.start {
-                holes.push(range(at, piece.range.start));
-            }
-            at = piece.range.end;
-        }
-        if at < place.end {
-            holes.push(range(at, place.end));
-        }
         let mut taken: Vec<(UserRange, Phys)> = Vec::new();
-        for hole in holes {
-            if !take_for(hole, &mut taken) {
-                for (piece, phys) in taken {
-                    memory::give(phys.0..phys.0 + piece.len());
-                }
-                return Err(Errno::ENOMEM);
+        if let Err(error) = self.take_memory(place, &mut taken) {
+            for (piece, phys) in taken {
+                memory::give(phys.0..phys.0 + piece.len());
             }
+            return Err(error);
         }
         for (piece, phys) in taken {
             // SAFETY: whole pages, just taken from free memory.
@@ -293,8 +301,27 @@ impl Space {
             self.backed += piece.len();
             self.write_entries(piece, phys, attributes(access));
         }
+        self.tables.translation().trim();
         arch::table_written();
         Ok(())
+    }
+
+    /// Takes memory for the holes of a range, and reserves the tables to map it.
+    fn take_memory(&self, place: UserRange, taken: &mut Vec<(UserRange, Phys)>) -> Result<()> {
+        let mut at = place.start;
+        while at < place.end {
+            let pieces = self.pieces(range(at, place.end));
+            for piece in &pieces {
+                take_for(range(at, piece.range.start), taken)?;
+                at = piece.range.end;
+            }
+            if !pieces.is_full() {
+                take_for(range(at, place.end), taken)?;
+                at = place.end;
+            }
+        }
+        let tables = taken.iter().map(|(piece, phys)| tables_for(*piece, *phys)).sum();
+        self.tables.translation().reserve(tables_by_page(place).min(tables))
     }
 
     /// Adds a region, at `wish` or (`fixed`) only there, and gives it memory.
@@ -314,20 +341,18 @@ impl Space {
             Some(start) => range(start, start.checked_add(size).ok_or(Errno::EINVAL)?),
             None => self.regions.free_place(size, wish).ok_or(Errno::ENOMEM)?,
         };
-        self.regions.insert(Region { range: place, access, purpose, lazy })?;
-        if access != NO_ACCESS
-            && !lazy
-            && let Err(error) = self.back(place, access)
-        {
-            let _ = self.regions.remove(place);
-            return Err(error);
+        self.regions.prepare_insertion(place)?;
+        if access != NO_ACCESS && !lazy {
+            self.back(place, access)?;
         }
+        self.regions.insert(Region { range: place, access, purpose, lazy })?;
         Ok(place)
     }
 
     /// Maps pages of the kernel's, for good.
     pub fn map_kernel(&mut self, start: UserAddr, phys: Phys, size: u64, access: Access) -> Result<()> {
         let place = range(start, UserAddr::new(start.get() + size));
+        self.tables.translation().reserve(tables_for(place, phys))?;
         self.regions.insert(Region { range: place, access, purpose: Purpose::Kernel, lazy: false })?;
         self.write_entries(place, phys, attributes(access));
         Ok(())
@@ -337,19 +362,29 @@ impl Space {
     pub fn map_physical(&mut self, phys: Phys, size: u64) -> Result<UserRange> {
         let access = Access { read: true, write: true, execute: false };
         let place = self.regions.free_place(size, None).ok_or(Errno::ENOMEM)?;
+        self.tables.translation().reserve(tables_for(place, phys))?;
         self.regions.insert(Region { range: place, access, purpose: Purpose::Physical, lazy: false })?;
         self.write_entries(place, phys, attributes(access));
+        self.tables.translation().trim();
         arch::table_written();
         Ok(place)
     }
 
     /// Whether a region maps some of this physical memory.
     pub fn maps_physical(&self, memory: core::ops::Range<u64>) -> bool {
-        self.regions
-            .iter()
-            .filter(|region| region.purpose == Purpose::Physical)
-            .flat_map(|region| self.pieces(region.range))
-            .any(|piece| piece.phys.0 < memory.end && memory.start < piece.phys.0 + piece.range.len())
+        let maps =
+            |piece: &Piece| piece.phys.0 < memory.end && memory.start < piece.phys.0 + piece.range.len();
+        self.regions.iter().filter(|region| region.purpose == Purpose::Physical).any(|region| {
+            let mut rest = region.range;
+            while !rest.is_empty() {
+                let pieces = self.pieces(rest);
+                if pieces.iter().any(maps) {
+                    return true;
+                }
+                rest = behind(&pieces, rest);
+            }
+            false
+        })
     }
 
     /// Changes an aligned word of the program's at once; returns what it was.
@@ -386,29 +421,35 @@ impl Space {
 
     /// Removes what is mapped in a range; its memory is free again.
     pub fn unmap(&mut self, gone: UserRange) -> Result<()> {
-        self.split_block(gone.start);
-        self.split_block(gone.end);
-        for region in self.regions.remove(gone)? {
+        self.regions.prepare_removal(gone)?;
+        self.split_block(gone.start)?;
+        self.split_block(gone.end)?;
+        while let Some(region) = self.regions.take_first(gone) {
             self.release(&region);
             self.release_file(region.purpose);
         }
+        self.prune(gone);
         Ok(())
     }
 
     /// Takes a region out of the tables, and gives its memory back.
     fn release(&mut self, region: &Region) {
-        let pieces = self.pieces(region.range);
-        if pieces.is_empty() {
-            return;
-        }
-        self.write_entries(region.range, Phys(0), Attributes::empty());
-        self.invalidate(region.range);
-        if matches!(region.purpose, Purpose::Physical | Purpose::Kernel) {
-            return;
-        }
-        for piece in pieces {
-            self.backed -= piece.range.len();
-            memory::give(piece.phys.0..piece.phys.0 + piece.range.len());
+        let mut rest = region.range;
+        while !rest.is_empty() {
+            let pieces = self.pieces(rest);
+            let behind = behind(&pieces, rest);
+            if !pieces.is_empty() {
+                self.clear(&pieces);
+                self.invalidate(range(rest.start, behind.start));
+            }
+            rest = behind;
+            if matches!(region.purpose, Purpose::Physical | Purpose::Kernel) {
+                continue;
+            }
+            for piece in pieces {
+                self.backed -= piece.range.len();
+                memory::give(piece.phys.0..piece.phys.0 + piece.range.len());
+            }
         }
     }
 
@@ -417,19 +458,31 @@ impl Space {
         if access.write && access.execute {
             return Err(Errno::EACCES);
         }
-        self.split_block(changed.start);
-        self.split_block(changed.end);
-        for region in self.regions.protect(changed, access)? {
-            for piece in self.pieces(region.range) {
-                if access.execute && !region.access.execute {
+        self.regions.prepare_protection(changed)?;
+        self.split_block(changed.start)?;
+        self.split_block(changed.end)?;
+        // What can fail comes first, and the program does not notice it.
+        let mut at = changed.start;
+        while access != NO_ACCESS
+            && let Some(region) = self.regions.first(range(at, changed.end))
+        {
+            if !region.lazy {
+                self.back(region.range, region.access)?;
+            }
+            at = region.range.end;
+        }
+        let mut rest = changed;
+        while !rest.is_empty() {
+            let pieces = self.pieces(rest);
+            for piece in &pieces {
+                if access.execute {
                     arch::synchronise_code(piece.phys.linear(), piece.range.len() as usize);
                 }
                 self.write_entries(piece.range, piece.phys, attributes(access));
             }
-            if access != NO_ACCESS && !region.lazy {
-                self.back(region.range, access)?;
-            }
+            rest = behind(&pieces, rest);
         }
+        self.regions.protect(changed, access);
         self.invalidate(changed);
         Ok(())
     }
@@ -442,20 +495,27 @@ impl Space {
             return Err(Errno::EINVAL);
         }
         let parts = self.file_parts(range)?;
-        for piece in self.pieces(range) {
-            // SAFETY: the memory is this space's; programs see their bytes change, as they asked.
-            unsafe { arch::zero_pages(piece.phys.linear(), piece.range.len() as usize) };
+        let mut rest = range;
+        while !rest.is_empty() {
+            let pieces = self.pieces(rest);
+            for piece in &pieces {
+                // SAFETY: the memory is this space's; programs see their bytes change, as they asked.
+                unsafe { arch::zero_pages(piece.phys.linear(), piece.range.len() as usize) };
+            }
+            rest = behind(&pieces, rest);
         }
         Ok(parts)
     }
 
     /// Gives memory to what is lazy in a range.
     pub fn populate(&mut self, within: UserRange) -> Result<()> {
-        let lazy = |region: &&Region| region.lazy && region.access != NO_ACCESS;
-        let parts: Vec<Region> = self.regions.overlapping(within).filter(lazy).copied().collect();
-        for region in parts {
-            let part = range(within.start.max(region.range.start), within.end.min(region.range.end));
-            self.back(part, region.access)?;
+        let mut at = within.start;
+        while let Some(region) = self.regions.first(range(at, within.end)) {
+            let part = range(at.max(region.range.start), within.end.min(region.range.end));
+            if region.lazy && region.access != NO_ACCESS {
+                self.back(part, region.access)?;
+            }
+            at = part.end;
         }
         Ok(())
     }
@@ -480,23 +540,30 @@ impl Space {
         if !region.range.covers(from) {
             return Err(Errno::EFAULT);
         }
-        self.split_block(from.start);
-        self.split_block(from.end);
+        self.regions.prepare_removal(from)?;
+        self.split_block(from.start)?;
+        self.split_block(from.end)?;
+        self.tables.translation().reserve(tables_by_page(target))?;
+        self.regions.prepare_insertion(target)?;
+        self.regions.take_first(from);
         self.regions.insert(Region { range: target, purpose, ..region })?;
-        if let Err(error) = self.regions.remove(from) {
-            let _ = self.regions.remove(target);
-            return Err(error.into());
+        let mut rest = from;
+        while !rest.is_empty() {
+            let pieces = self.pieces(rest);
+            let behind = behind(&pieces, rest);
+            if !pieces.is_empty() {
+                self.clear(&pieces);
+                self.invalidate(range(rest.start, behind.start));
+            }
+            rest = behind;
+            for piece in pieces {
+                let start = UserAddr::new(to.get() + (piece.range.start.get() - from.start.get()));
+                let at = range(start, UserAddr::new(start.get() + piece.range.len()));
+                self.write_entries(at, piece.phys, attributes(region.access));
+            }
         }
-        let pieces = self.pieces(from);
-        if !pieces.is_empty() {
-            self.write_entries(from, Phys(0), Attributes::empty());
-            self.invalidate(from);
-        }
-        for piece in pieces {
-            let start = UserAddr::new(to.get() + (piece.range.start.get() - from.start.get()));
-            let at = range(start, UserAddr::new(start.get() + piece.range.len()));
-            self.write_entries(at, piece.phys, attributes(region.access));
-        }
+        self.prune(from);
+        self.tables.translation().trim();
         arch::table_written();
         self.release_file(region.purpose);
         Ok(())
@@ -545,22 +612,32 @@ impl Space {
         let first = UserAddr::new(at.get() & !(PAGE - 1));
         let last = UserAddr::new(end.get().next_multiple_of(PAGE));
         let mut address = at;
-        for piece in self.pieces(range(first, last.max(UserAddr::new(first.get() + PAGE)))) {
-            let offset = address.get().checked_sub(piece.range.start.get()).ok_or(Errno::EFAULT)?;
-            let count = rest.len().min((piece.range.len() - offset) as usize);
-            let to = piece.phys.linear().wrapping_add(offset as usize);
-            // SAFETY: the piece is mapped memory of this space, which the linear map holds, and `count` fits.
-            unsafe { arch::copy_to_memory(to, &rest[..count]) };
-            rest = &rest[count..];
-            address = UserAddr::new(address.get() + count as u64);
+        let mut within = range(first, last.max(UserAddr::new(first.get() + PAGE)));
+        while !within.is_empty() {
+            let pieces = self.pieces(within);
+            for piece in &pieces {
+                let offset = address.get().checked_sub(piece.range.start.get()).ok_or(Errno::EFAULT)?;
+                let count = rest.len().min((piece.range.len() - offset) as usize);
+                let to = piece.phys.linear().wrapping_add(offset as usize);
+                // SAFETY: the piece is mapped memory of this space, which the linear map holds, and `count` fits.
+                unsafe { arch::copy_to_memory(to, &rest[..count]) };
+                rest = &rest[count..];
+                address = UserAddr::new(address.get() + count as u64);
+            }
+            within = behind(&pieces, within);
         }
         if rest.is_empty() { Ok(()) } else { Err(Errno::EFAULT) }
     }
 
     /// Makes code that was written visible to instruction fetches.
     pub fn synchronise_code(&self, within: UserRange) {
-        for piece in self.pieces(within) {
-            arch::synchronise_code(piece.phys.linear(), piece.range.len() as usize);
+        let mut rest = within;
+        while !rest.is_empty() {
+            let pieces = self.pieces(rest);
+            for piece in &pieces {
+                arch::synchronise_code(piece.phys.linear(), piece.range.len() as usize);
+            }
+            rest = behind(&pieces, rest);
         }
     }
 
@@ -591,11 +668,17 @@ impl Space {
 
 impl Drop for Space {
     fn drop(&mut self) {
-        let regions: Vec<Region> = self.regions.iter().copied().collect();
         arch::invalidate_space(self.number.0);
-        for region in regions.iter().filter(|r| !matches!(r.purpose, Purpose::Physical | Purpose::Kernel)) {
-            for piece in self.pieces(region.range) {
-                memory::give(piece.phys.0..piece.phys.0 + piece.range.len());
+        for region in
+            self.regions.iter().filter(|r| !matches!(r.purpose, Purpose::Physical | Purpose::Kernel))
+        {
+            let mut rest = region.range;
+            while !rest.is_empty() {
+                let pieces = self.pieces(rest);
+                rest = behind(&pieces, rest);
+                for piece in pieces {
+                    memory::give(piece.phys.0..piece.phys.0 + piece.range.len());
+                }
             }
         }
     }
@@ -615,7 +698,7 @@ pub enum Fault {
 }
 
 /// Takes physical memory for a range: contiguous if there is such a piece, and so that blocks of the tables fit.
-fn take_for(hole: UserRange, taken: &mut Vec<(UserRange, Phys)>) -> bool {
+fn take_for(hole: UserRange, taken: &mut Vec<(UserRange, Phys)>) -> Result<()> {
     let mut at = hole.start.get();
     let end = hole.end.get();
     while at < end {
@@ -628,6 +711,8 @@ fn take_for(hole: UserRange, taken: &mut Vec<(UserRange, Phys)>) -> bool {
         } else {
             end - at
         };
+        // Room first: what is taken is not lost.
+        taken.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         let phys = loop {
             match memory::take_for_program(size) {
                 Some(phys) => break phys,
@@ -635,11 +720,11 @@ fn take_for(hole: UserRange, taken: &mut Vec<(UserRange, Phys)>) -> bool {
                     let unit = if size > BLOCK { BLOCK } else { PAGE };
                     size = (size / 2).next_multiple_of(unit).min(size - unit.min(size - PAGE));
                 }
-                None => return false,
+                None => return Err(Errno::ENOMEM),
             }
         };
-        taken.push((range(UserAddr::new(at), UserAddr::new(at + size)), phys));
+        taken.try_push((range(UserAddr::new(at), UserAddr::new(at + size)), phys))?;
         at += size;
     }
-    true
+    Ok(())
 }
