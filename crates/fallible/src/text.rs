@@ -22,6 +22,14 @@ impl Text {
         self.write_fmt(arguments).map_err(|_| OutOfMemory)
     }
 
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    pub fn try_extend(&mut self, bytes: &[u8]) -> Result<(), OutOfMemory> {
+        self.0.try_extend(bytes)
+    }
+
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

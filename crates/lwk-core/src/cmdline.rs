@@ -116,6 +116,7 @@ const KNOWN: &[Known] = &[
     known("watch-ms", is_number, "a number is expected"),
     known("epoch", is_number, "a number is expected"),
     known("policy", |_| true, ""),
+    known("fail-allocations", |_| true, ""),
     known(
         "loglevel",
         |level| {

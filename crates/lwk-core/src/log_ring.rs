@@ -1,10 +1,12 @@
 //! The last lines of the kernel's log, with level and time, in a fixed piece of memory: new ones take the place of the oldest;
 //! and how programs get to see them.
 
-use alloc::{format, vec::Vec};
+use core::fmt::Write as _;
 
 /// The longest text of a record; what is longer is cut.
 pub const LONGEST: usize = 256;
+/// A record as programs read it: four bytes for each of the text, and what is around it.
+pub type Line = heapless::Vec<u8, { 4 * LONGEST + 64 }>;
 /// Time, length and level.
 const HEADER: usize = 12;
 
@@ -36,26 +38,28 @@ impl Record {
         &self.text[..self.length]
     }
 
-    /// As a read of `/dev/kmsg` gives it (Linux, `Documentation/ABI/testing/dev-kmsg`), `us` microseconds after boot.
-    pub fn for_kmsg(&self, us: u64) -> Vec<u8> {
-        let mut line = format!("{},{},{us},-;", self.level, self.sequence).into_bytes();
+    /// Its line in `/dev/kmsg`, at so many microseconds since boot.
+    pub fn for_kmsg(&self, us: u64) -> Line {
+        let mut line = Line::new();
+        // It is long enough for every record.
+        let _ = write!(line, "{},{},{us},-;", self.level, self.sequence);
         for &byte in self.text() {
-            if byte == b'\\' || !(b' '..0x7f).contains(&byte) {
-                let digit = |value: u8| b"0123456789abcdef"[value as usize & 15];
-                line.extend([b'\\', b'x', digit(byte >> 4), digit(byte)]);
+            let _ = if byte == b'\\' || !(b' '..0x7f).contains(&byte) {
+                write!(line, "\\x{byte:02x}")
             } else {
-                line.push(byte);
-            }
+                line.push(byte).map_err(|_| core::fmt::Error)
+            };
         }
-        line.push(b'\n');
+        let _ = line.push(b'\n');
         line
     }
 
-    /// As `syslog(2)` gives it.
-    pub fn for_syslog(&self, us: u64) -> Vec<u8> {
-        let mut line = format!("<{}>[{:5}.{:06}] ", self.level, us / 1_000_000, us % 1_000_000).into_bytes();
-        line.extend_from_slice(self.text());
-        line.push(b'\n');
+    /// Its line as `syslog(2)` gives it, at so many microseconds since boot.
+    pub fn for_syslog(&self, us: u64) -> Line {
+        let mut line = Line::new();
+        let _ = write!(line, "<{}>[{:5}.{:06}] ", self.level, us / 1_000_000, us % 1_000_000);
+        let _ = line.extend_from_slice(self.text());
+        let _ = line.push(b'\n');
         line
     }
 }

@@ -165,7 +165,7 @@ pub(crate) fn init(boot: Mpidr, all: Vec<Mpidr>) {
             BOOT_CORE.index.store(index.0, Ordering::Relaxed);
             &BOOT_CORE
         } else {
-            let report = crate::memory::Stack::new(REPORT_STACK);
+            let report = crate::memory::Stack::new(REPORT_STACK).expect("memory for a core's stack at boot");
             let top = core::ptr::with_exposed_provenance_mut(report.top());
             core::mem::forget(report);
             &*Box::leak(Box::new(PerCore::new(index, AtomicPtr::new(top))))

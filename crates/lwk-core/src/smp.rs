@@ -47,7 +47,7 @@ pub(crate) fn start() -> usize {
 fn start_core(core: &'static PerCore) -> Result<(), PlatformError> {
     // What it starts with, and the stack of its idle task, are the same each time.
     let start = core.start.call_once(|| {
-        let stack = Stack::new(IDLE_STACK);
+        let stack = Stack::new(IDLE_STACK).expect("memory for a core's stack at boot");
         let stack_top = stack.top() as u64;
         core::mem::forget(stack);
         Box::leak(Box::new(CoreStart { root: memory::root().0, stack_top, per_core: core }))

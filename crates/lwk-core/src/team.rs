@@ -5,12 +5,13 @@ use crate::{
     sync::IrqMutex,
     task::{self, Handle},
 };
-use alloc::{format, sync::Arc, vec::Vec};
+use alloc::vec::Vec;
 use core::{
     fmt,
     marker::PhantomData,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
+use fallible::Arc;
 
 /// What members do; the argument is the member's number.
 type Job<'a> = dyn Fn(usize) + Sync + 'a;
@@ -48,18 +49,19 @@ impl Team {
             .filter(|core| core.takes_tasks() && core.index() != me.core())
             .take(size.saturating_sub(1))
             .collect();
-        let shared = Arc::new(Shared {
+        let shared = Shared {
             jobs: others.iter().map(|_| IrqMutex::new(None)).collect(),
             busy: AtomicUsize::new(0),
             leader: me,
             dissolved: AtomicBool::new(false),
-        });
+        };
+        let shared = Arc::try_new(shared).expect("memory for a team");
         let workers = others
             .iter()
             .enumerate()
             .map(|(slot, core)| {
                 let shared = shared.clone();
-                task::spawn(core.index(), format!("team/{}", slot + 1), move || work(&shared, slot))
+                task::spawn(core.index(), format_args!("team/{}", slot + 1), move || work(&shared, slot))
             })
             .collect();
         Self { shared, workers, _not_send_nor_sync: PhantomData }

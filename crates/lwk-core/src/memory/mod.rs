@@ -1,6 +1,8 @@
 //! Memory: where everything is, which physical memory is free, the translation tables, the heap, stacks.
 
 #[cfg(target_os = "none")]
+mod failing;
+#[cfg(target_os = "none")]
 mod heap;
 mod layout;
 #[cfg(target_os = "none")]
@@ -11,6 +13,8 @@ mod stack;
 #[cfg(target_os = "none")]
 mod tables;
 
+#[cfg(programs)]
+pub(crate) use failing::fail;
 pub use layout::{DEVICE_TREE, DEVICES, IMAGE, LINEAR, Phys, STACKS};
 #[cfg(target_os = "none")]
 pub(crate) use physical::init;

@@ -1,6 +1,7 @@
 //! Free physical memory, and what is made of it at boot.
 
 use super::{
+    failing,
     layout::{DEVICE_TREE, PHYS_END, Phys},
     regions::{FreeList, PAGE},
     tables,
@@ -61,6 +62,9 @@ pub(crate) fn init(machine: &Machine<'_>, image: Phys, dtb: Phys) -> Result<(), 
 
 /// Takes `size` bytes.
 pub(crate) fn take(size: u64) -> Option<Phys> {
+    if failing::fails() {
+        return None;
+    }
     FREE.lock().allocate(size)
 }
 
@@ -71,6 +75,9 @@ const RESERVE: u64 = 16 << 20;
 /// Takes `size` bytes for a program, unless too little would be left for the kernel.
 #[cfg(programs)]
 pub(crate) fn take_for_program(size: u64) -> Option<Phys> {
+    if failing::fails() {
+        return None;
+    }
     let mut free = FREE.lock();
     let left = free.free_bytes().checked_sub(size)?;
     if left < RESERVE { None } else { free.allocate(size) }
@@ -84,7 +91,6 @@ pub(crate) fn has_room_for_kernel() -> bool {
 }
 
 /// Gives whole pages back.
-#[cfg(programs)]
 pub(crate) fn give(range: Range<u64>) {
     // If the list is full, they are lost: nothing worse.
     let _ = FREE.lock().insert(range);

@@ -17,6 +17,7 @@ use core::{
     ptr::NonNull,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
 };
+use fallible::OutOfMemory;
 use machine::Region;
 
 type Table = PageTable<Attributes>;
@@ -39,6 +40,10 @@ static IMAGE_PHYS: AtomicU64 = AtomicU64::new(0);
 /// Physical address of the level 0 table, for cores that start later.
 static ROOT: AtomicU64 = AtomicU64::new(0);
 static TABLES: IrqMutex<Option<Mapping<KernelTables, El1And0>>> = IrqMutex::new(None);
+/// Pages for tables that [`map_stack`] needs, which cannot give up half way. Locked behind [`TABLES`].
+static SPARE: IrqMutex<heapless::Vec<Phys, SPARE_TABLES>> = IrqMutex::new(heapless::Vec::new());
+/// One for each level, and one more where a stack reaches across the end of a table.
+const SPARE_TABLES: usize = 4;
 
 const NORMAL: Attributes = Attributes::ATTRIBUTE_INDEX_0
     .union(Attributes::INNER_SHAREABLE)
@@ -75,7 +80,8 @@ impl Translation<Attributes> for KernelTables {
                 PhysicalAddress(phys.0 as usize),
             );
         }
-        let phys = physical::take(PAGE).expect("no memory for a translation table");
+        let spare = SPARE.lock().pop();
+        let phys = spare.or_else(|| physical::take(PAGE)).expect("no memory for a translation table");
         let table = core::ptr::with_exposed_provenance_mut::<Table>(LINEAR + phys.0 as usize);
         // SAFETY: the page has just been taken from free memory, which the linear map holds.
         unsafe { table.cast::<u8>().write_bytes(0, PAGE as usize) };
@@ -208,11 +214,23 @@ fn map_window(region: Region, attributes: Attributes) -> Result<usize, MapError>
     Ok(DEVICES + region.base as usize)
 }
 
-/// Maps memory for a stack at an address that has never been mapped.
-pub(super) fn map_stack(range: Range<usize>, phys: Phys) -> Result<(), MapError> {
+/// Maps memory for a stack at a place that has never been mapped; returns its first address. The place is asked for when there is
+/// memory for the tables.
+///
+/// # Errors
+/// There is no memory for tables.
+pub(super) fn map_stack(place: impl FnOnce() -> Range<usize>, phys: Phys) -> Result<usize, OutOfMemory> {
     let mut tables = TABLES.lock();
     let tables = tables.as_mut().expect("stacks are made after the tables");
-    map_in(tables, range, phys, READ_WRITE)?;
+    {
+        let mut spare = SPARE.lock();
+        while !spare.is_full() {
+            let _ = spare.push(physical::take(PAGE).ok_or(OutOfMemory)?);
+        }
+    }
+    let range = place();
+    let bottom = range.start;
+    map_in(tables, range, phys, READ_WRITE).expect("the place is one for stacks, and free");
     arch::table_written();
-    Ok(())
+    Ok(bottom)
 }

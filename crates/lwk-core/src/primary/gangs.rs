@@ -4,6 +4,7 @@
 //! to two of them.
 
 use alloc::{boxed::Box, vec::Vec};
+use fallible::{OutOfMemory, TryVec as _, try_box};
 use sched_policies::{Column, CoreId, GangError, GangId, Gangs, Nanos};
 
 /// The most cores that a machine can have.
@@ -16,6 +17,27 @@ pub struct Places<'a> {
     pub quantum: Nanos,
     /// The cores of its members, each once.
     pub cores: &'a [CoreId],
+}
+
+/// Why a gang does not get its places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The matrix has none.
+    Gang(GangError),
+    /// There is no memory for a matrix.
+    NoMemory,
+}
+
+impl From<GangError> for Refused {
+    fn from(error: GangError) -> Self {
+        Self::Gang(error)
+    }
+}
+
+impl From<OutOfMemory> for Refused {
+    fn from(_: OutOfMemory) -> Self {
+        Self::NoMemory
+    }
 }
 
 #[derive(Debug)]
@@ -59,7 +81,7 @@ impl<const SLOTS: usize> Matrices<SLOTS> {
         gang: GangId,
         places: Option<Places<'_>>,
         start: Nanos,
-    ) -> Result<[Option<Nanos>; 2], GangError> {
+    ) -> Result<[Option<Nanos>; 2], Refused> {
         let old = self.0.iter().position(|matrix| matrix.gangs.slot_of(gang).is_some());
         let before = old.map(|at| self.0[at].quantum);
         let Some(places) = places else {
@@ -81,10 +103,10 @@ impl<const SLOTS: usize> Matrices<SLOTS> {
             }
             gangs.start_at(start);
         } else {
-            let mut gangs = Box::new(Gangs::new(places.quantum));
+            let mut gangs = try_box(Gangs::new(places.quantum))?;
             gangs.place_on(gang, places.cores)?;
             gangs.start_at(start);
-            self.0.push(Matrix { quantum: places.quantum, gangs });
+            self.0.try_push(Matrix { quantum: places.quantum, gangs })?;
         }
         if let Some(at) = old.filter(|_| old != new) {
             self.leave(at, gang, start)?;
@@ -198,7 +220,7 @@ mod tests {
                             None => drop(given.remove(&gang)),
                         }
                     }
-                    Err(GangError::NoRoom(_)) => prop_assert!(sound),
+                    Err(Refused::Gang(GangError::NoRoom(_))) => prop_assert!(sound),
                     Err(_) => prop_assert!(!sound),
                 }
                 for quantum in 1..4 {

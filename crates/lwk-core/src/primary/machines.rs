@@ -12,11 +12,12 @@ use crate::{
     percore::{self, CoreIndex, PerCore},
     smp,
     sync::IrqMutex,
-    task::{self, GANG_SLOTS, Handle, PolicyKind},
+    task::{self, GANG_SLOTS, Handle, PolicyKind, TaskError},
     time,
 };
-use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
+use alloc::{boxed::Box, vec, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
+use fallible::{OutOfMemory, TryVec as _};
 use hv_abi::{
     ffa,
     guest::{self, messages},
@@ -36,8 +37,25 @@ pub enum Refusal {
     Full,
     /// What was given makes no sense.
     Invalid,
+    /// There is no memory for it.
+    NoMemory,
     /// The hypervisor does not do it.
     Hypervisor(ffa::Error),
+}
+
+impl From<OutOfMemory> for Refusal {
+    fn from(_: OutOfMemory) -> Self {
+        Self::NoMemory
+    }
+}
+
+impl From<TaskError> for Refusal {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Policy(_) => Self::Full,
+            TaskError::NoMemory => Self::NoMemory,
+        }
+    }
 }
 
 /// The task that asks whom to run.
@@ -49,6 +67,11 @@ pub(crate) fn ring() {
         listener.wake();
     }
 }
+
+/// Tasks that can wait for a change at a time, usually: orders of the control task come one after the other.
+const WAITERS: usize = 4;
+/// How often somebody looks who has no place in their list.
+const LOOK_NS: u64 = 1_000_000;
 
 static ALL: Once<&'static Machines> = Once::new();
 
@@ -83,7 +106,7 @@ impl Machines {
             policies: IrqMutex::new(vec![None; percore::all().len()]),
             gangs: IrqMutex::new(Matrices::new()),
             watcher: Once::new(),
-            waiters: IrqMutex::new(Vec::new()),
+            waiters: IrqMutex::new(Vec::with_capacity(WAITERS)),
         }));
         ALL.call_once(|| machines);
         smp::on_leave(|core| {
@@ -149,10 +172,11 @@ impl Machines {
             renew(vm)?;
             log::info!("{} starts again", vm.name());
         }
-        let mut cores = Vec::with_capacity(usize::from(vm.vcpus()));
+        let mut cores = Vec::new();
         for index in 0..vm.vcpus() {
             let core = vm.place(index).filter(|core| takes_tasks(*core));
-            cores.push(core.unwrap_or_else(|| self.next_place(&cores)));
+            let core = core.unwrap_or_else(|| self.next_place(&|core| cores.contains(&core)));
+            cores.try_push(core)?;
         }
         self.gather(vm, vm.tuning(), &cores)?;
         for core in &cores {
@@ -172,14 +196,15 @@ impl Machines {
             match self.try_carry(vm, index, core) {
                 Ok(task) => {
                     log::info!("vCPU {index} of {} on core {core}", vm.name());
-                    tasks.push(task);
+                    // There is room for all of them from the start.
+                    let _ = tasks.try_push(task);
                 }
                 Err(refusal) => {
                     let missing = vm.vcpus() - index;
                     drop(tasks);
                     vm.end(Ending::Aborted);
                     let _ = guest::vm_stop(vm.id());
-                    log::error!("{}: core {core} takes no more vCPUs", vm.name());
+                    log::error!("{}: core {core} takes no more vCPUs: {refusal:?}", vm.name());
                     // Those that have started end by themselves.
                     if vm.ended.fetch_add(missing, Ordering::AcqRel) + missing == vm.vcpus() {
                         return Err(refusal);
@@ -195,8 +220,8 @@ impl Machines {
         Ok(())
     }
 
-    /// The next core, not one of these if there are others.
-    fn next_place(&self, taken: &[CoreIndex]) -> CoreIndex {
+    /// The next core, not one that is taken if there are others.
+    fn next_place(&self, taken: &dyn Fn(CoreIndex) -> bool) -> CoreIndex {
         let mut places = self.places.lock();
         let mut next = |among: &dyn Fn(CoreIndex) -> bool| {
             places
@@ -205,7 +230,7 @@ impl Machines {
                 .map(|core| CoreIndex(core as u16))
                 .find(|core| among(*core))
         };
-        next(&|core| takes_tasks(core) && !taken.contains(&core))
+        next(&|core| takes_tasks(core) && !taken(core))
             .or_else(|| next(&takes_tasks))
             .unwrap_or_else(|| percore::this().index())
     }
@@ -213,8 +238,8 @@ impl Machines {
     /// Starts a task for a vCPU on a core.
     fn try_carry(&'static self, vm: &'static Vm, index: u16, core: CoreIndex) -> Result<Handle, Refusal> {
         let vcpu = vm.vcpu(index).ok_or(Refusal::Invalid)?;
-        let name: String = format!("{}/{index}", vm.name());
-        task::try_spawn(core, name, task::STACK_SIZE, move || self.live(vm, vcpu)).map_err(|_| Refusal::Full)
+        let name = format_args!("{}/{index}", vm.name());
+        Ok(task::try_spawn(core, name, task::STACK_SIZE, move || self.live(vm, vcpu))?)
     }
 
     /// The life of a vCPU's task.
@@ -353,7 +378,7 @@ impl Machines {
             return Err(Refusal::NoCore);
         }
         let elsewhere = (0..vm.vcpus()).filter(|other| *other != index).filter_map(|other| vm.place(other));
-        let cores: Vec<_> = elsewhere.chain([core]).collect();
+        let cores = Vec::try_collected(elsewhere.chain([core]))?;
         self.check_fit(vm, core)?;
         self.gather(vm, vm.tuning(), &cores)?;
         self.fit(vm, core)?;
@@ -366,8 +391,7 @@ impl Machines {
     fn leave(&self, core: CoreIndex) {
         for vm in self.iter().filter(|vm| vm.is_on(core)) {
             for index in (0..vm.vcpus()).filter(|index| vm.place(*index) == Some(core)) {
-                let others: Vec<_> = (0..vm.vcpus()).filter_map(|other| vm.place(other)).collect();
-                let other = self.next_place(&others);
+                let other = self.next_place(&|core| vm.is_on(core));
                 if self.assign(vm, index, other).is_err() {
                     // Other VMs there want another policy: rather that than none.
                     vm.set_place(index, other);
@@ -387,8 +411,11 @@ impl Machines {
                     waiters.retain(|waiter| *waiter != me);
                     return;
                 }
-                if !waiters.contains(&me) {
-                    waiters.push(me.clone());
+                if !waiters.contains(&me) && waiters.try_push(me.clone()).is_err() {
+                    // It looks again by itself.
+                    drop(waiters);
+                    task::park_until(time::after_ns(LOOK_NS));
+                    continue;
                 }
             }
             task::park();
@@ -396,8 +423,7 @@ impl Machines {
     }
 
     fn changed(&self) {
-        let waiters = core::mem::take(&mut *self.waiters.lock());
-        for waiter in waiters {
+        for waiter in self.waiters.lock().drain(..) {
             waiter.wake();
         }
     }

@@ -1,12 +1,16 @@
 //! How the cores of VMs are shared out. A policy is one of a core, so VMs with different ones cannot share a core.
 
-use super::{Machines, Refusal, Vm, gangs::Places};
+use super::{
+    Machines, Refusal, Vm,
+    gangs::{Places, Refused},
+};
 use crate::{
     percore::CoreIndex,
-    task::{self, ParameterError, Parameters, PolicyKind},
+    task::{self, ParameterError, Parameters, PolicyKind, TaskError},
     time,
 };
 use alloc::vec::Vec;
+use fallible::TryVec as _;
 use sched_policies::{CoreId, GangError, GangId, Nanos};
 
 /// How far ahead a new matrix of gangs begins: all cores have heard of it until then.
@@ -31,13 +35,14 @@ impl From<ParameterError> for Refusal {
     }
 }
 
-impl From<GangError> for Refusal {
-    fn from(error: GangError) -> Self {
+impl From<Refused> for Refusal {
+    fn from(error: Refused) -> Self {
         match error {
-            GangError::SameCore(..) => Self::State,
-            GangError::NoRoom(_) => Self::Full,
-            GangError::NoCore(..) => Self::NoCore,
-            _ => Self::Invalid,
+            Refused::Gang(GangError::SameCore(..)) => Self::State,
+            Refused::Gang(GangError::NoRoom(_)) => Self::Full,
+            Refused::Gang(GangError::NoCore(..)) => Self::NoCore,
+            Refused::Gang(_) => Self::Invalid,
+            Refused::NoMemory => Self::NoMemory,
         }
     }
 }
@@ -59,7 +64,7 @@ impl Machines {
         for core in Self::cores().filter(|core| vm.is_on(*core)) {
             self.check_policy(vm, core, tuning.kind)?;
         }
-        self.gather(vm, Some(tuning), &vm.cores())?;
+        self.gather(vm, Some(tuning), &vm.cores()?)?;
         *vm.tuning.lock() = Some(tuning);
         for core in Self::cores().filter(|core| vm.is_on(*core)) {
             self.set_policy(core, tuning.kind)?;
@@ -74,7 +79,7 @@ impl Machines {
     /// same moment; those that hear of it too late are apart from the others for a turn.
     pub(super) fn gather(&self, vm: &Vm, tuning: Option<Tuning>, cores: &[CoreIndex]) -> Result<(), Refusal> {
         check_cores(tuning, cores)?;
-        let cores: Vec<_> = cores.iter().copied().map(column_of).collect();
+        let cores = Vec::try_collected(cores.iter().copied().map(column_of))?;
         let mut gangs = self.gangs.lock();
         let places = match tuning.map(|tuning| tuning.kind) {
             // Who ends a VM says so first, and takes its places then.
@@ -95,7 +100,10 @@ impl Machines {
 
     /// [`gather`](Self::gather) as the VM stands.
     pub(super) fn gather_again(&self, vm: &Vm) {
-        let _ = self.gather(vm, vm.tuning(), &vm.cores());
+        // Who ends gives its places back, which needs no memory.
+        let ends = vm.is_over();
+        let cores = if ends { Ok(Vec::new()) } else { vm.cores() };
+        let _ = cores.map(|cores| self.gather(vm, vm.tuning(), &cores));
     }
 
     /// Makes a core fit for a vCPU that is to go there.
@@ -129,7 +137,10 @@ impl Machines {
         if self.policy_of(core) == Some(kind) {
             return Ok(());
         }
-        task::set_policy(core, kind).map_err(|_| Refusal::Full)?;
+        task::set_policy(core, kind).map_err(|error| match error {
+            TaskError::Policy(_) => Refusal::Full,
+            TaskError::NoMemory => Refusal::NoMemory,
+        })?;
         if let Some(known) = self.policies.lock().get_mut(usize::from(core.0)) {
             *known = Some(kind);
         }

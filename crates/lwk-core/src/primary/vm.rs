@@ -8,6 +8,7 @@ use crate::{
 };
 use alloc::{boxed::Box, vec::Vec};
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering};
+use fallible::{OutOfMemory, TryVec as _};
 use hv_abi::ids::{VcpuId, VcpuIndex, VmId};
 
 /// How a VM has ended.
@@ -49,7 +50,7 @@ pub struct Vm {
 
 impl Vm {
     pub(super) fn new(partition: Partition) -> Self {
-        let places = (0..partition.vcpus).map(|_| AtomicU16::new(NOWHERE)).collect();
+        let places: Box<[_]> = (0..partition.vcpus).map(|_| AtomicU16::new(NOWHERE)).collect();
         Self {
             partition,
             ending: AtomicU8::new(0),
@@ -58,7 +59,7 @@ impl Vm {
             paused: AtomicBool::new(false),
             resting: AtomicU16::new(0),
             starts: AtomicU32::new(0),
-            tasks: IrqMutex::new(Vec::new()),
+            tasks: IrqMutex::new(Vec::with_capacity(places.len())),
             tuning: IrqMutex::new(None),
             places,
         }
@@ -127,8 +128,8 @@ impl Vm {
     }
 
     /// The cores of those of its vCPUs that have one.
-    pub(super) fn cores(&self) -> Vec<CoreIndex> {
-        (0..self.vcpus()).filter_map(|index| self.place(index)).collect()
+    pub(super) fn cores(&self) -> Result<Vec<CoreIndex>, OutOfMemory> {
+        Vec::try_collected((0..self.vcpus()).filter_map(|index| self.place(index)))
     }
 
     pub(super) fn set_place(&self, index: u16, core: CoreIndex) {

@@ -6,6 +6,7 @@
 pub mod life;
 #[cfg(programs)]
 mod mutex;
+pub mod name;
 #[cfg(target_os = "none")]
 mod policy;
 #[cfg(target_os = "none")]
@@ -29,6 +30,7 @@ mod kernel {
     use super::{
         Life,
         life::State,
+        name::Name,
         scheduler::{Leave, Scheduler},
     };
     use crate::{
@@ -38,14 +40,45 @@ mod kernel {
         platform::platform,
         sync::IrqMutex,
     };
-    use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
+    use alloc::{boxed::Box, vec::Vec};
     #[cfg(programs)]
     use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
     use core::{
         cell::{Cell, UnsafeCell},
         fmt,
     };
+    use fallible::{Arc, OutOfMemory, TryVec as _, try_box};
     use sched_policies::{PolicyError, TaskId};
+
+    /// Why a core does not take a task, or a policy.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum TaskError {
+        /// Its policy does not.
+        Policy(PolicyError),
+        /// There is no memory for it.
+        NoMemory,
+    }
+
+    impl From<PolicyError> for TaskError {
+        fn from(error: PolicyError) -> Self {
+            Self::Policy(error)
+        }
+    }
+
+    impl From<OutOfMemory> for TaskError {
+        fn from(_: OutOfMemory) -> Self {
+            Self::NoMemory
+        }
+    }
+
+    impl fmt::Display for TaskError {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match self {
+                Self::Policy(error) => error.fmt(f),
+                Self::NoMemory => OutOfMemory.fmt(f),
+            }
+        }
+    }
 
     /// Size of a task's stack, unless it asks for another one.
     pub const STACK_SIZE: usize = 256 << 10;
@@ -54,7 +87,7 @@ mod kernel {
 
     /// A task. Reached through a [`Handle`].
     pub struct Task {
-        name: String,
+        name: Name,
         core: &'static PerCore,
         /// Under the lock of the core's queue.
         life: Cell<Life>,
@@ -63,7 +96,10 @@ mod kernel {
         entry: IrqMutex<Option<Entry>>,
         waiting_for_end: IrqMutex<Vec<Handle>>,
         /// Its number on its core.
-        number: TaskId,
+        number: Cell<TaskId>,
+        /// Who waits behind it for a lock; of [`super::Mutex`].
+        #[cfg(programs)]
+        behind: IrqMutex<Option<Handle>>,
         _stack: Option<Stack>,
         /// What the processor has for the program of this task while it runs; of tasks with one.
         #[cfg(programs)]
@@ -85,11 +121,40 @@ mod kernel {
 
     impl fmt::Debug for Task {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "Task({}, core {})", self.name, self.core.index())
+            write!(f, "Task({}, core {})", self.name(), self.core.index())
         }
     }
 
     impl Task {
+        /// A task that does not run yet, and has no number.
+        fn try_new(
+            name: Name,
+            core: &'static PerCore,
+            entry: Option<Entry>,
+            stack: Option<Stack>,
+        ) -> Result<Arc<Self>, OutOfMemory> {
+            Arc::try_new(Self {
+                name,
+                core,
+                number: Cell::new(TaskId(u32::MAX)),
+                #[cfg(programs)]
+                behind: IrqMutex::new(None),
+                life: Cell::new(Life::new()),
+                context: UnsafeCell::new(0),
+                entry: IrqMutex::new(entry),
+                waiting_for_end: IrqMutex::new(Vec::new()),
+                _stack: stack,
+                #[cfg(programs)]
+                user: AtomicPtr::default(),
+                #[cfg(programs)]
+                user_thread: AtomicPtr::default(),
+                #[cfg(programs)]
+                used: AtomicU64::new(0),
+                #[cfg(programs)]
+                since: AtomicU64::new(0),
+            })
+        }
+
         /// Reads or changes the state. The caller holds the lock of the core's queue.
         pub(super) fn with_life<R>(&self, change: impl FnOnce(&mut Life) -> R) -> R {
             let mut life = self.life.get();
@@ -99,11 +164,16 @@ mod kernel {
         }
 
         pub(super) fn name(&self) -> &str {
-            &self.name
+            self.name.as_str()
         }
 
         pub(super) const fn number(&self) -> TaskId {
-            self.number
+            self.number.get()
+        }
+
+        /// Gives it its number, before anybody else knows the task.
+        pub(super) fn set_number(&self, number: TaskId) {
+            self.number.set(number);
         }
 
         pub(super) const fn context(&self) -> *mut usize {
@@ -147,12 +217,17 @@ mod kernel {
     impl Handle {
         /// The task's name.
         pub fn name(&self) -> &str {
-            &self.0.name
+            self.0.name()
         }
 
         /// The core that it runs on.
         pub fn core(&self) -> CoreIndex {
             self.0.core.index()
+        }
+
+        #[cfg(programs)]
+        pub(super) fn behind(&self) -> &IrqMutex<Option<Self>> {
+            &self.0.behind
         }
 
         /// Wakes the task if it is parked; otherwise its next park returns at once.
@@ -178,7 +253,12 @@ mod kernel {
                     if self.is_over() {
                         return;
                     }
-                    waiting.push(me.clone());
+                    // Without memory for its place in the list, it looks again and again.
+                    if waiting.try_push(me.clone()).is_err() {
+                        drop(waiting);
+                        yield_now();
+                        continue;
+                    }
                 }
                 park();
             }
@@ -210,22 +290,22 @@ mod kernel {
     /// Starts a task on a core.
     ///
     /// # Panics
-    /// If there is no such core, if its policy takes no more tasks, or if there is no memory for a stack.
-    pub fn spawn(core: CoreIndex, name: impl Into<String>, entry: impl FnOnce() + Send + 'static) -> Handle {
+    /// If there is no such core, if its policy takes no more tasks, or if there is no memory for it.
+    pub fn spawn(core: CoreIndex, name: impl fmt::Display, entry: impl FnOnce() + Send + 'static) -> Handle {
         spawn_with_stack(core, name, STACK_SIZE, entry)
     }
 
     /// As [`spawn`], with a stack of `size` bytes.
     ///
     /// # Panics
-    /// If there is no such core, if its policy takes no more tasks, or if there is no memory for a stack.
+    /// If there is no such core, if its policy takes no more tasks, or if there is no memory for it.
     pub fn spawn_with_stack(
         core: CoreIndex,
-        name: impl Into<String>,
+        name: impl fmt::Display,
         size: usize,
         entry: impl FnOnce() + Send + 'static,
     ) -> Handle {
-        match try_spawn(core, name, size, entry) {
+        match try_spawn(core, format_args!("{name}"), size, entry) {
             Ok(task) => task,
             Err(error) => panic!("core {core} takes no more tasks: {error}"),
         }
@@ -234,44 +314,33 @@ mod kernel {
     /// As [`spawn_with_stack`], if the core takes one more task.
     ///
     /// # Errors
-    /// Its policy does not.
+    /// Its policy does not, or there is no memory for it.
     ///
     /// # Panics
-    /// If there is no such core, or if there is no memory for a stack.
+    /// If there is no such core.
     pub fn try_spawn(
         core: CoreIndex,
-        name: impl Into<String>,
+        name: fmt::Arguments<'_>,
         size: usize,
         entry: impl FnOnce() + Send + 'static,
-    ) -> Result<Handle, PolicyError> {
+    ) -> Result<Handle, TaskError> {
+        spawn_boxed(core, name, size, try_box(entry)?)
+    }
+
+    fn spawn_boxed(
+        core: CoreIndex,
+        name: fmt::Arguments<'_>,
+        size: usize,
+        entry: Entry,
+    ) -> Result<Handle, TaskError> {
         let core = percore::get(core).expect("a task is for a core that exists");
-        let stack = Stack::new(size);
+        let stack = Stack::new(size)?;
         let top = stack.top();
-        let name = name.into();
-        let make = |number| {
-            let task = Arc::new(Task {
-                name,
-                core,
-                number,
-                life: Cell::new(Life::new()),
-                context: UnsafeCell::new(0),
-                entry: IrqMutex::new(Some(Box::new(entry))),
-                waiting_for_end: IrqMutex::new(Vec::new()),
-                _stack: Some(stack),
-                #[cfg(programs)]
-                user: AtomicPtr::default(),
-                #[cfg(programs)]
-                user_thread: AtomicPtr::default(),
-                #[cfg(programs)]
-                used: AtomicU64::new(0),
-                #[cfg(programs)]
-                since: AtomicU64::new(0),
-            });
-            // SAFETY: the stack is new, and the task has not run yet.
-            unsafe { *task.context.get() = arch::prepare_stack(top) };
-            task
-        };
-        core.scheduler.add(core, make).map(Handle)
+        let task = Task::try_new(Name::new(name), core, Some(entry), Some(stack))?;
+        // SAFETY: the stack is new, and the task has not run yet.
+        unsafe { *task.context.get() = arch::prepare_stack(top) };
+        core.scheduler.add(core, &task)?;
+        Ok(Handle(task))
     }
 
     /// The first Rust function of a task, from `switch.S`, interrupts masked.
@@ -298,10 +367,10 @@ mod kernel {
 
     impl Scheduler {
         /// Ends the running task: its state is set before those who wait for it are woken.
-        fn finish_after(&self, task: Arc<Task>, mut waiting: Vec<Handle>) {
+        fn finish_after(&self, task: Arc<Task>, waiting: Vec<Handle>) {
             self.mark_finished(&task);
-            waiting.append(&mut task.waiting_for_end.lock());
-            for handle in waiting {
+            let late = core::mem::take(&mut *task.waiting_for_end.lock());
+            for handle in waiting.into_iter().chain(late) {
                 handle.wake();
             }
             // The queue's reference keeps the task, and the stack that this runs on, until after the switch.
@@ -369,8 +438,8 @@ mod kernel {
     /// Gives a core another policy, with the tasks that it has.
     ///
     /// # Errors
-    /// There is no such core, or the policy does not take as many tasks.
-    pub fn set_policy(core: CoreIndex, kind: super::PolicyKind) -> Result<(), PolicyError> {
+    /// There is no such core, the policy does not take as many tasks, or there is no memory for it.
+    pub fn set_policy(core: CoreIndex, kind: super::PolicyKind) -> Result<(), TaskError> {
         let core = percore::get(core).ok_or(PolicyError::NoRoom(TaskId(0)))?;
         core.scheduler.set_policy(core, kind)
     }
@@ -403,25 +472,14 @@ mod kernel {
 
     /// Makes what executes now the core's idle task.
     pub(crate) fn adopt_idle(core: &'static PerCore) {
-        core.scheduler.adopt_idle(Arc::new(Task {
-            name: alloc::format!("idle/{}", core.index()),
-            core,
-            // The policy does not know the idle task.
-            number: TaskId(u32::MAX),
-            life: Cell::new(Life::new()),
-            context: UnsafeCell::new(0),
-            entry: IrqMutex::new(None),
-            waiting_for_end: IrqMutex::new(Vec::new()),
-            _stack: None,
-            #[cfg(programs)]
-            user: AtomicPtr::default(),
-            #[cfg(programs)]
-            user_thread: AtomicPtr::default(),
-            #[cfg(programs)]
-            used: AtomicU64::new(0),
-            #[cfg(programs)]
-            since: AtomicU64::new(0),
-        }));
+        // A core that was off has its own from before.
+        if core.scheduler.continue_idle() {
+            return;
+        }
+        let name = Name::new(format_args!("idle/{}", core.index()));
+        // At boot; the policy does not know it.
+        let idle = Task::try_new(name, core, None, None).expect("memory for an idle task");
+        core.scheduler.adopt_idle(idle);
     }
 
     /// The idle task: runs whatever is ready, waits for an interrupt otherwise.

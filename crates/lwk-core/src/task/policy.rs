@@ -5,6 +5,7 @@
 
 use alloc::boxed::Box;
 use core::{fmt, num::NonZeroU32};
+use fallible::{OutOfMemory, try_box};
 use sched_policies::{
     Column, Edf, EmptyPlace, Fifo, Gang, GangId, Nanos, Pinned, Policy, Priority, Reservation, Result,
     RoundRobin, Share, TaskId,
@@ -185,18 +186,24 @@ impl CorePolicy {
     }
 
     /// A policy without tasks, for a core that may have a task of the kernel's own with this number.
-    pub(super) fn of(kind: PolicyKind, housekeeping: Option<TaskId>) -> Self {
-        match kind {
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub(super) fn of(
+        kind: PolicyKind,
+        housekeeping: Option<TaskId>,
+    ) -> core::result::Result<Self, OutOfMemory> {
+        Ok(match kind {
             PolicyKind::RoundRobin { quantum } => Self::RoundRobin(RoundRobin::new(Nanos(quantum))),
             PolicyKind::Pinned => Self::Pinned(Pinned::with_housekeeping(housekeeping)),
-            PolicyKind::Fifo => Self::Other(Box::new(Fifo::new())),
-            PolicyKind::Share { quantum } => Self::Other(Box::new(Share::new(Nanos(quantum)))),
-            PolicyKind::Edf { quantum } => Self::Other(Box::new(Edf::new(Nanos(quantum)))),
+            PolicyKind::Fifo => Self::Other(try_box(Fifo::new())?),
+            PolicyKind::Share { quantum } => Self::Other(try_box(Share::new(Nanos(quantum)))?),
+            PolicyKind::Edf { quantum } => Self::Other(try_box(Edf::new(Nanos(quantum)))?),
             // The kernel's own tasks are outsiders, so no gang can keep their core from them.
             PolicyKind::Gang { quantum } => {
-                Self::Other(Box::new(Gang::with_quantum(EmptyPlace::ShareWithOutsiders, Nanos(quantum))))
+                Self::Other(try_box(Gang::with_quantum(EmptyPlace::ShareWithOutsiders, Nanos(quantum)))?)
             }
-        }
+        })
     }
 
     /// Gives a task parameters.

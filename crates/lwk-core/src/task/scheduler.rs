@@ -8,7 +8,7 @@
 //! other cores only wake them.
 
 use super::{
-    Life, Task,
+    Life, Task, TaskError,
     life::State,
     policy::{CorePolicy, GangColumn, MOST_TASKS, ParameterError, Parameters, PassOn, PolicyKind},
 };
@@ -18,9 +18,10 @@ use crate::{
     platform::platform,
     sync::{self, IrqMutex},
 };
-use alloc::{sync::Arc, vec::Vec};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
-use sched_policies::{PolicyError, TaskId};
+use fallible::{Arc, TryVec as _};
+use sched_policies::TaskId;
 
 /// Why a task gives its core up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +83,7 @@ struct Queue {
     current: Current,
     /// What runs when nothing is ready.
     idle: Option<Arc<Task>>,
+    /// It has room for each task.
     sleepers: Vec<(u64, Arc<Task>)>,
     /// What the timer is set to, or [`NEVER`].
     armed: u64,
@@ -192,10 +194,10 @@ impl Scheduler {
     /// Gives the core a policy. Its tasks are ready or wait as before; parameters are those of new tasks.
     ///
     /// # Errors
-    /// The policy does not take as many tasks; the old one stays.
-    pub(crate) fn set_policy(&self, core: &PerCore, kind: PolicyKind) -> Result<(), PolicyError> {
+    /// The policy does not take as many tasks, or there is no memory for it; the old one stays.
+    pub(crate) fn set_policy(&self, core: &PerCore, kind: PolicyKind) -> Result<(), TaskError> {
         // The boot core's first task is the kernel's, for good.
-        let mut new = CorePolicy::of(kind, core.is_boot_core().then_some(TaskId(0)));
+        let mut new = CorePolicy::of(kind, core.is_boot_core().then_some(TaskId(0)))?;
         let old = {
             let mut queue = self.queue.lock();
             for task in queue.tasks.iter().flatten() {
@@ -249,6 +251,16 @@ impl Scheduler {
         queue.idle = Some(idle);
     }
 
+    /// Makes what executes now on this core its idle task again, if it has been before.
+    pub(super) fn continue_idle(&self) -> bool {
+        let mut queue = self.queue.lock();
+        let known = queue.idle.is_some();
+        if known {
+            queue.current = Current::Idle;
+        }
+        known
+    }
+
     /// The running task.
     pub(super) fn current(&self) -> Option<Arc<Task>> {
         self.queue.lock().running().cloned()
@@ -288,23 +300,23 @@ impl Scheduler {
         self.queue.lock().policy.runnable()
     }
 
-    /// Takes a new task on, made by `make` for the number that it gets here.
-    pub(super) fn add(
-        &self,
-        core: &PerCore,
-        make: impl FnOnce(TaskId) -> Arc<Task>,
-    ) -> Result<Arc<Task>, PolicyError> {
-        let task = {
+    /// Takes a new task on, which nobody knows yet, and gives it its number.
+    pub(super) fn add(&self, core: &PerCore, task: &Arc<Task>) -> Result<(), TaskError> {
+        {
             let mut queue = self.queue.lock();
+            let queue = &mut *queue;
             let free = queue.tasks.iter().position(Option::is_none).unwrap_or(MOST_TASKS);
+            // Going to sleep cannot fail.
+            let others = queue.tasks.iter().flatten().count();
+            let more = (others + 1).saturating_sub(queue.sleepers.len());
+            queue.sleepers.try_reserve(more).map_err(|_| TaskError::NoMemory)?;
             let number = TaskId(free as u32);
             queue.policy.add(number)?;
-            let task = make(number);
+            task.set_number(number);
             queue.tasks[free] = Some(task.clone());
-            task
-        };
+        }
         self.look_from_anywhere(core);
-        Ok(task)
+        Ok(())
     }
 
     /// Wakes a task of this core, from any core.
@@ -455,7 +467,8 @@ impl Scheduler {
                 let number = leaving.number();
                 if let Some(deadline) = until {
                     let leaving = leaving.clone();
-                    queue.sleepers.push((deadline, leaving));
+                    // There is room for each task of the core.
+                    let _ = queue.sleepers.try_push((deadline, leaving));
                 }
                 let _ = queue.policy.block(number);
             }

@@ -3,6 +3,7 @@
 use super::errno::{Errno, Result};
 use crate::arch;
 use alloc::vec::Vec;
+use fallible::TryVec as _;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 /// `PATH_MAX`: the longest string that a call takes, its NUL included.
@@ -62,14 +63,13 @@ pub fn read_string(from: u64) -> Result<Vec<u8>> {
         let mut piece = [0; STEP];
         let to_page_end = 4096 - (at as usize & 4095);
         let count = STEP.min(to_page_end);
-        string.try_reserve(count).map_err(|_| Errno::ENOMEM)?;
         read_bytes(at, &mut piece[..count])?;
         match piece[..count].iter().position(|byte| *byte == 0) {
             Some(end) => {
-                string.extend_from_slice(&piece[..end]);
+                string.try_extend(&piece[..end])?;
                 return Ok(string);
             }
-            None => string.extend_from_slice(&piece[..count]),
+            None => string.try_extend(&piece[..count])?,
         }
         at += count as u64;
     }

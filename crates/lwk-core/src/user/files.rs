@@ -7,11 +7,12 @@ use super::{
     thread::{self, UserThread},
 };
 use crate::{console, percore::CoreIndex, sync::IrqMutex, task::Mutex};
-use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use core::{
     fmt,
     sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
+use fallible::{Arc, TryVec as _};
 use memfs::{Device, FileSystem, FsError, Kind, NodeId, Start};
 use spin::Once;
 
@@ -119,8 +120,9 @@ pub struct Open {
 
 impl Open {
     /// Opened with these flags.
-    pub fn new(object: Object, flags: u32) -> Arc<Self> {
-        Arc::new(Self { object, offset: AtomicU64::new(0), flags: AtomicU32::new(flags) })
+    pub fn new(object: Object, flags: u32) -> Result<Arc<Self>> {
+        // Without memory, dropping it closes what it would have been.
+        Ok(Arc::try_new(Self { object, offset: AtomicU64::new(0), flags: AtomicU32::new(flags) })?)
     }
 
     fn has(&self, flag: u32) -> bool {
@@ -287,10 +289,7 @@ pub fn check_space() -> Result<()> {
 
 /// Room for bytes that are overwritten next: zeroes, or `ENOMEM`.
 pub fn buffer(size: usize) -> Result<Vec<u8>> {
-    let mut buffer = Vec::new();
-    buffer.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
-    buffer.resize(size, 0);
-    Ok(buffer)
+    Ok(Vec::try_filled(0, size)?)
 }
 
 /// Whether it is a regular file.
@@ -349,13 +348,12 @@ impl Output {
     /// Puts whole lines on the console, and keeps the rest.
     fn write(&mut self, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            if self.line.try_reserve(piece.len()).is_err() {
+            if self.line.try_extend(piece).is_err() {
                 // No memory to keep it: the line is cut here.
                 self.flush();
                 console::print_bytes(piece);
                 continue;
             }
-            self.line.extend_from_slice(piece);
             if piece.ends_with(b"\n") || self.line.len() >= LINE {
                 self.flush();
             }
@@ -396,9 +394,7 @@ pub fn wait_until<R>(
 #[inline(never)]
 fn wait(thread: &UserThread, deadline: Option<u64>, ready: &mut dyn FnMut() -> bool) -> Result<()> {
     {
-        let mut waiters = WAITERS.lock();
-        waiters.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        waiters.push(thread.shared());
+        WAITERS.lock().try_push(thread.shared())?;
     }
     let outcome = loop {
         if ready() {
@@ -422,8 +418,16 @@ fn wait(thread: &UserThread, deadline: Option<u64>, ready: &mut dyn FnMut() -> b
 
 /// Has all of them look again.
 pub fn something_happened() {
-    let waiters = WAITERS.lock().clone();
-    for thread in waiters {
+    // From the end: whoever moves in the list moves towards its beginning.
+    let mut end = usize::MAX;
+    loop {
+        let thread = {
+            let waiters = WAITERS.lock();
+            end = end.min(waiters.len());
+            let Some(last) = end.checked_sub(1) else { break };
+            end = last;
+            waiters[last].clone()
+        };
         thread.wake();
     }
 }
@@ -443,12 +447,12 @@ pub struct Pipe {
 
 impl Pipe {
     /// With one end each.
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new() -> Result<Arc<Self>> {
+        Ok(Arc::try_new(Self {
             bytes: Mutex::new(VecDeque::new()),
             readers: AtomicUsize::new(1),
             writers: AtomicUsize::new(1),
-        })
+        })?)
     }
 
     fn ready_out(&self) -> u16 {
@@ -550,10 +554,9 @@ pub struct Descriptors {
 
 impl Descriptors {
     /// Standard input, output and error: the console.
-    pub fn standard() -> Self {
-        let console = Open::new(Object::Console, O_RDWR);
-        let slot = || Some(Slot { open: console.clone(), close_on_exec: false });
-        Self { slots: vec![slot(), slot(), slot()], directory: NodeId::ROOT }
+    pub fn standard() -> Result<Self> {
+        let console = Slot { open: Open::new(Object::Console, O_RDWR)?, close_on_exec: false };
+        Ok(Self { slots: Vec::try_filled(Some(console), 3)?, directory: NodeId::ROOT })
     }
 
     /// The open file behind a descriptor.
@@ -592,14 +595,15 @@ impl Descriptors {
     }
 
     /// The same open files for another process.
-    pub fn duplicate(&self) -> Self {
-        Self { slots: self.slots.clone(), directory: self.directory }
+    pub fn duplicate(&self) -> Result<Self> {
+        let slots = Vec::try_collected(self.slots.iter().cloned())?;
+        Ok(Self { slots, directory: self.directory })
     }
 
-    /// Takes those that `execve` closes.
-    pub fn close_for_exec(&mut self) -> impl Sized + use<> {
+    /// Takes one of those that `execve` closes.
+    pub fn take_closed_by_exec(&mut self) -> Option<impl Sized + use<>> {
         let closes = |slot: &&mut Option<Slot>| slot.as_ref().is_some_and(|slot| slot.close_on_exec);
-        self.slots.iter_mut().filter(closes).map(Option::take).collect::<Vec<_>>()
+        self.slots.iter_mut().find(closes)?.take()
     }
 
     /// Takes all of them.
@@ -613,16 +617,16 @@ pub fn open(thread: &UserThread, start: Start, path: &[u8], flags: u32, mode: u3
     if flags & O_ACCMODE != 0
         && let Some(core) = super::proc::switch(path)
     {
-        return Ok(Open::new(Object::Switch(core), O_WRONLY));
+        return Open::new(Object::Switch(core), O_WRONLY);
     }
     if flags & O_ACCMODE != 0
         && let Some(named) = super::proc::named_thread(thread, path)
     {
-        return Ok(Open::new(Object::Name(named), flags));
+        return Open::new(Object::Name(named), flags);
     }
-    if let Some(text) = super::proc::text(thread, path) {
+    if let Some(text) = super::proc::text(thread, path)? {
         return if flags & O_ACCMODE == 0 {
-            Ok(Open::new(Object::Text(text), flags))
+            Open::new(Object::Text(text), flags)
         } else {
             Err(Errno::EACCES)
         };
@@ -668,5 +672,5 @@ pub fn open(thread: &UserThread, start: Start, path: &[u8], flags: u32, mode: u3
         Kind::Device(_) => return Err(Errno::ENODEV),
         _ => Object::Node(node),
     };
-    Ok(Open::new(object, flags & !(O_CREAT | O_EXCL | O_TRUNC)))
+    Open::new(object, flags & !(O_CREAT | O_EXCL | O_TRUNC))
 }

@@ -9,8 +9,9 @@ use super::{
     thread::{self, UserThread},
 };
 use crate::sync::IrqMutex;
-use alloc::{sync::Arc, vec::Vec};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use fallible::{Arc, TryVec as _};
 
 const BUCKETS: usize = 64;
 
@@ -64,7 +65,9 @@ impl Futexes {
         let waiting = &thread.waiting;
         waiting.woken.store(false, Ordering::Relaxed);
         waiting.address.store(address, Ordering::Relaxed);
-        self.buckets[bucket(address)].lock().push(Waiter { address, bits, thread: thread.shared() });
+        let waiter = Waiter { address, bits, thread: thread.shared() };
+        // Without memory for it, the caller looks at the word again: C libraries end a program at other errors.
+        self.buckets[bucket(address)].lock().try_push(waiter).map_err(|_| Errno::EAGAIN)?;
         let outcome = match copy::load_u32(address) {
             Ok(word) if word == expected => loop {
                 if waiting.woken.load(Ordering::Acquire) {
@@ -137,6 +140,18 @@ impl Futexes {
         let (first, second) = (bucket(from).min(bucket(to)), bucket(from).max(bucket(to)));
         let mut lower = self.buckets[first].lock();
         let mut upper = (first != second).then(|| self.buckets[second].lock());
+        let has_room = upper.as_mut().is_none_or(|upper| {
+            let (source, target) =
+                if bucket(from) == first { (&mut lower, upper) } else { (upper, &mut lower) };
+            let moved = source.iter().filter(|waiter| waiter.address == from).count();
+            target.try_reserve(moved.min(move_most as usize)).is_ok()
+        });
+        if !has_room {
+            // Whoever waits for a futex may be woken without a reason; left where it is, it might wait for ever.
+            drop(upper);
+            drop(lower);
+            return count + self.wake(from, move_most, ANY);
+        }
         for _ in 0..move_most {
             let source =
                 if bucket(from) == first { &mut lower } else { upper.as_mut().unwrap_or(&mut lower) };
@@ -145,7 +160,8 @@ impl Futexes {
             waiter.address = to;
             waiter.thread.waiting.address.store(to, Ordering::Relaxed);
             let target = if bucket(to) == first { &mut lower } else { upper.as_mut().unwrap_or(&mut lower) };
-            target.push(waiter);
+            // There is room.
+            let _ = target.try_push(waiter);
             count += 1;
         }
         count

@@ -6,14 +6,11 @@ use super::{
     process::clock,
     space::{self, Space, range},
 };
-use crate::{arch, memory::Phys};
+use crate::{arch, memory::Phys, task::Mutex};
 use address_space::{PAGE, Purpose};
-use alloc::{
-    string::{String, ToString},
-    vec,
-    vec::Vec,
-};
+use alloc::vec::Vec;
 use core::fmt;
+use fallible::{Arc, TryVec as _};
 use linux_program::{
     Access, Credentials, ElfError, Hwcaps, InitialStack, Limits, MIN_SIGNAL_STACK, Placed, Program, Symbols,
     UserAddr, UserRange, cpuid::Mrs, hwcap::IdRegisters, vdso::IMAGE,
@@ -109,8 +106,6 @@ impl Drop for Kept {
 /// What a process runs, for people.
 #[derive(Debug)]
 pub struct Image {
-    /// The last part of its path.
-    pub name: String,
     /// The path of its program.
     pub path: Vec<u8>,
     file: Kept,
@@ -118,8 +113,13 @@ pub struct Image {
 }
 
 impl Image {
+    /// The last part of its path.
+    pub fn name(&self) -> &[u8] {
+        self.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default()
+    }
+
     /// Works with the names of its functions.
-    pub fn with_symbols<R>(&self, f: impl Fn(Option<Symbols<'_>>) -> R) -> R {
+    pub fn with_symbols<R>(&self, mut f: impl FnMut(Option<Symbols<'_>>) -> R) -> R {
         self.file.with_bytes(|bytes| f(Symbols::new(bytes, self.bias))).unwrap_or_else(|_| f(None))
     }
 }
@@ -127,8 +127,8 @@ impl Image {
 /// A program in an address space of its own, with its first stack.
 #[derive(Debug)]
 pub struct Loaded {
-    pub image: Image,
-    pub space: Space,
+    pub image: Arc<Image>,
+    pub space: Arc<Mutex<Space>>,
     pub entry: UserAddr,
     pub sp: UserAddr,
 }
@@ -151,8 +151,10 @@ impl Loaded {
             Ok((space, placed.entry(), sp, placed.bias()))
         });
         let (space, entry, sp, bias) = loaded.map_err(LoadError::Memory)??;
-        let name = String::from_utf8_lossy(path.rsplit(|byte| *byte == b'/').next().unwrap_or_default());
-        let image = Image { name: name.to_string(), path: path.clone(), file, bias };
+        let no_memory = |_| LoadError::Memory(Errno::ENOMEM);
+        let path = Vec::try_copy_of(path).map_err(no_memory)?;
+        let image = Arc::try_new(Image { path, file, bias }).map_err(no_memory)?;
+        let space = Arc::try_new(Mutex::new(space)).map_err(no_memory)?;
         Ok(Self { image, space, entry, sp })
     }
 }
@@ -241,7 +243,7 @@ fn make_stack(space: &mut Space, placed: &Placed<'_>, command: &Command) -> Resu
     if needed > STRINGS.min(size / 2) {
         return Err(Errno::E2BIG);
     }
-    let mut memory = vec![0; needed as usize];
+    let mut memory = buffer(needed as usize)?;
     let sp = first.write(space::STACK_TOP, &mut memory).map_err(|_| Errno::E2BIG)?;
     let used = (space::STACK_TOP.get() - sp.get()) as usize;
     space.write(sp, &memory[memory.len() - used..])?;

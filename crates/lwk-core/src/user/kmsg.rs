@@ -4,17 +4,17 @@ use super::{
     copy,
     errno::{Errno, Result},
     files,
+    lossy::Lossy,
     process::clock,
     thread::UserThread,
 };
 use crate::{
     arch::UserFrame,
     console::{self, with_log},
-    log_ring::{LONGEST, Overrun, Position, Record},
+    log_ring::{LONGEST, Line, Overrun, Position, Record},
     logging,
     sync::IrqMutex,
 };
-use alloc::{string::String, vec::Vec};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// `LOG_USER`: what programs say, unless they say otherwise.
@@ -36,11 +36,11 @@ pub(crate) fn log_grew() {
 }
 
 /// How a record is put into words.
-type Words = fn(&Record, u64) -> Vec<u8>;
+type Words = fn(&Record, u64) -> Line;
 
 /// The next record in words, if there is one; the position moves behind it.
 #[inline(never)]
-fn next(position: &mut Position, words: Words) -> core::result::Result<Option<Vec<u8>>, Overrun> {
+fn next(position: &mut Position, words: Words) -> core::result::Result<Option<Line>, Overrun> {
     let record = with_log(|log| log.read(position))?;
     Ok(record.map(|record| words(&record, clock().nanoseconds(record.time) / 1000)))
 }
@@ -137,7 +137,7 @@ pub fn write(from: u64, size: usize) -> Result<u64> {
     }
     // Nobody else is the kernel.
     let facility = if level < USER { USER } else { 0 };
-    logging::by_program(facility | level, format_args!("{}", String::from_utf8_lossy(text)));
+    logging::by_program(facility | level, format_args!("{}", Lossy(text)));
     Ok(size as u64)
 }
 

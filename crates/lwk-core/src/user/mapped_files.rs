@@ -13,7 +13,8 @@ use super::{
     thread::UserThread,
 };
 use address_space::Purpose;
-use alloc::{sync::Arc, vec::Vec};
+use alloc::vec::Vec;
+use fallible::{Arc, TryVec as _};
 use linux_program::{UserAddr, UserRange};
 
 /// What is copied at once.
@@ -29,32 +30,45 @@ struct MappedFile {
 /// The files of a space's regions, by the number in [`Purpose::File`].
 #[derive(Debug, Default)]
 pub struct MappedFiles {
-    files: Vec<Option<MappedFile>>,
-    /// Those that no region maps any more, still open.
-    unused: Vec<MappedFile>,
+    files: Vec<Slot>,
+    /// How many slots are [`Slot::Unused`].
+    unused: usize,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Free,
+    Mapped(MappedFile),
+    /// No region maps it any more; it is still open.
+    Unused(#[expect(dead_code, reason = "it is only kept, and closed when it is dropped")] MappedFile),
 }
 
 impl MappedFiles {
-    /// Takes the files that can be closed.
-    pub fn take_unused(&mut self) -> impl Sized + use<> {
-        core::mem::take(&mut self.unused)
+    /// Takes a file that can be closed.
+    pub fn take_unused(&mut self) -> Option<impl Sized + use<>> {
+        if self.unused == 0 {
+            return None;
+        }
+        self.unused -= 1;
+        let slot = self.files.iter_mut().find(|slot| matches!(slot, Slot::Unused(_)))?;
+        Some(core::mem::replace(slot, Slot::Free))
     }
 
     fn get(&self, purpose: Purpose) -> Option<&MappedFile> {
         let Purpose::File(number) = purpose else { return None };
-        self.files.get(number as usize)?.as_ref()
+        match self.files.get(number as usize)? {
+            Slot::Mapped(file) => Some(file),
+            Slot::Free | Slot::Unused(_) => None,
+        }
     }
 
     fn add(&mut self, file: MappedFile) -> Result<Purpose> {
-        let number = self.files.iter().position(Option::is_none).unwrap_or(self.files.len());
-        if number == self.files.len() {
-            // With room for the day when they all close.
-            let mapped = self.files.iter().flatten().count();
-            self.unused.try_reserve(mapped + 1).map_err(|_| Errno::ENOMEM)?;
-            self.files.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            self.files.push(None);
+        let free = self.files.iter().position(|slot| matches!(slot, Slot::Free));
+        let number = free.unwrap_or(self.files.len());
+        match self.files.get_mut(number) {
+            Some(slot) => *slot = Slot::Mapped(file),
+            None => self.files.try_push(Slot::Mapped(file))?,
         }
-        self.files[number] = Some(file);
         Ok(Purpose::File(number as u32))
     }
 }
@@ -75,7 +89,7 @@ impl Space {
     /// Says at which address a file's byte at `offset` is.
     pub fn place_file(&mut self, purpose: Purpose, at: UserAddr, offset: u64) {
         if let Purpose::File(number) = purpose
-            && let Some(Some(file)) = self.files.files.get_mut(number as usize)
+            && let Some(Slot::Mapped(file)) = self.files.files.get_mut(number as usize)
         {
             file.base = at.get().wrapping_sub(offset);
         }
@@ -93,9 +107,12 @@ impl Space {
     pub fn release_file(&mut self, purpose: Purpose) {
         let Purpose::File(number) = purpose else { return };
         if self.regions.iter().all(|region| region.purpose != purpose)
-            && let Some(file) = self.files.files.get_mut(number as usize).and_then(Option::take)
+            && let Some(slot) = self.files.files.get_mut(number as usize)
+            && matches!(slot, Slot::Mapped(_))
+            && let Slot::Mapped(file) = core::mem::replace(slot, Slot::Free)
         {
-            self.files.unused.push(file);
+            *slot = Slot::Unused(file);
+            self.files.unused += 1;
         }
     }
 
@@ -105,8 +122,7 @@ impl Space {
         for region in self.regions.overlapping(within) {
             let Some(file) = self.files.get(region.purpose) else { continue };
             let part = range(within.start.max(region.range.start), within.end.min(region.range.end));
-            parts.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            parts.push(FilePart { range: part, file: file.clone() });
+            parts.try_push(FilePart { range: part, file: file.clone() })?;
         }
         Ok(parts)
     }
@@ -127,10 +143,7 @@ impl FilePart {
     /// Copies the file's present contents to the mapping, which is zero; what lies beyond the file's end stays zero.
     pub fn load(&self, thread: &UserThread) -> Result<()> {
         let Object::Node(node) = self.file.open.object else { return Err(Errno::ENODEV) };
-        let mut buffer = Vec::new();
-        let size = self.range.len().min(CHUNK) as usize;
-        buffer.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
-        buffer.resize(size, 0);
+        let mut buffer = Vec::try_filled(0, self.range.len().min(CHUNK) as usize)?;
         let mut at = self.range.start.get();
         while at < self.range.end.get() {
             let offset = at.wrapping_sub(self.file.base);

@@ -24,6 +24,7 @@ mod files;
 mod futex;
 mod image;
 mod kmsg;
+mod lossy;
 mod mapped_files;
 mod pending;
 mod proc;
@@ -48,6 +49,7 @@ use crate::{
     smp, time,
 };
 use alloc::{vec, vec::Vec};
+use errno::Errno;
 use image::{Command, Loaded};
 use memfs::FileSystem;
 use process::{End, Process};
@@ -63,6 +65,13 @@ static BOOT: Once<u64> = Once::new();
 static EPOCH: Once<u64> = Once::new();
 /// Bytes of memory of the machine.
 static MEMORY: Once<u64> = Once::new();
+
+/// Whether programs may have the kernel's allocations fail.
+static FAILS: Once<()> = Once::new();
+
+fn may_fail_allocations() -> bool {
+    FAILS.is_completed()
+}
 
 fn boot_ticks() -> u64 {
     BOOT.get().copied().unwrap_or(0)
@@ -152,11 +161,18 @@ pub(crate) fn set_up(app: &App) {
     let told = app.command_line().number::<u64>("epoch").map(|seconds| seconds.saturating_mul(1_000_000_000));
     let epoch = told.or_else(|| epoch_by_rtc(app)).unwrap_or(0);
     EPOCH.call_once(|| epoch);
+    if app.command_line().has("fail-allocations") {
+        FAILS.call_once(|| ());
+    }
     MEMORY.call_once(|| app.machine().memory().map(|region| region.size).sum());
     smp::on_leave(|core| {
-        for process in processes::all() {
-            process.threads().iter().filter(|thread| thread.core() == core).for_each(|thread| thread.leave());
-        }
+        processes::each(|process| {
+            process.each_thread(|thread| {
+                if thread.core() == core {
+                    thread.leave();
+                }
+            });
+        });
     });
     mount_root(app);
 }
@@ -172,8 +188,10 @@ pub(crate) fn run_first(app: &App) -> FirstEnded {
         Ok(loaded) => loaded,
         Err(error) => fatal(format_args!("{path}: {error}")),
     };
-    let Some(first) = Process::start(loaded, thread::all_cores()) else {
-        fatal(format_args!("{path}: none of its cores takes a thread"));
+    let first = match Process::start(loaded, thread::all_cores()) {
+        Ok(first) => first,
+        Err(Errno::ENOMEM) => fatal(format_args!("{path}: out of memory")),
+        Err(_) => fatal(format_args!("{path}: none of its cores takes a thread")),
     };
     let end = first.join();
     processes::end_others(first.id());

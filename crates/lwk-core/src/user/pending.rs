@@ -2,6 +2,7 @@
 
 use super::signal::{FAULTS, Info, MOST_PENDING, SI_KERNEL, bit};
 use alloc::vec::Vec;
+use fallible::TryVec as _;
 
 /// Signals from here on are queued, each with its sender's value (the kernel's `SIGRTMIN`).
 const REAL_TIME: u32 = 32;
@@ -10,6 +11,8 @@ const REAL_TIME: u32 = 32;
 #[derive(Debug)]
 pub struct Pending {
     queue: Vec<Info>,
+    /// A fault of the thread itself, which needs no memory to be kept.
+    fault: Option<Info>,
     /// Signals for whose [`Info`] there was no memory: they arrive without it, as on Linux.
     bare: u64,
 }
@@ -17,16 +20,19 @@ pub struct Pending {
 impl Pending {
     /// No signals.
     pub const fn new() -> Self {
-        Self { queue: Vec::new(), bare: 0 }
+        Self { queue: Vec::new(), fault: None, bare: 0 }
     }
 
     /// The pending signals as a mask.
     pub fn set(&self) -> u64 {
-        self.queue.iter().fold(self.bare, |mask, info| mask | bit(info.number))
+        self.queue.iter().chain(&self.fault).fold(self.bare, |mask, info| mask | bit(info.number))
     }
 
     /// Takes a signal of a set: faults before others, then by number; of one number, the first that was sent.
     pub fn take(&mut self, set: u64) -> Option<Info> {
+        if let Some(fault) = self.fault.take_if(|fault| bit(fault.number) & set != 0) {
+            return Some(fault);
+        }
         let mut first: Option<(u32, usize)> = None;
         for (at, info) in self.queue.iter().enumerate().filter(|(_, info)| bit(info.number) & set != 0) {
             let order = if bit(info.number) & FAULTS != 0 { 0 } else { info.number };
@@ -54,10 +60,8 @@ impl Pending {
         if known && !queued {
             return true;
         }
-        let room = self.queue.len() < MOST_PENDING && self.queue.try_reserve(1).is_ok();
-        if room {
-            self.queue.push(info);
-        } else if !queued {
+        let room = self.queue.len() < MOST_PENDING && self.queue.try_push(info).is_ok();
+        if !room && !queued {
             self.bare |= bit(info.number);
         }
         room
@@ -65,9 +69,9 @@ impl Pending {
 
     /// Adds a fault of the thread itself, whatever is pending.
     pub fn add_fault(&mut self, info: Info) {
-        if self.queue.try_reserve(1).is_ok() {
-            self.queue.push(info);
-        } else {
+        if self.fault.is_none() {
+            self.fault = Some(info);
+        } else if self.queue.try_push(info).is_err() {
             self.bare |= bit(info.number);
         }
     }

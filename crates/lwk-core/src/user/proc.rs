@@ -3,6 +3,7 @@
 use super::{
     errno::{Errno, Result},
     files::{self, CONSOLE, FULL, LOG, NULL, OF_IMAGE, RANDOM, ZERO},
+    lossy::Lossy,
     sysfs,
     thread::UserThread,
 };
@@ -11,8 +12,9 @@ use crate::{
     percore::{self, CoreIndex, PerCore},
     smp::{self, PlugError},
 };
-use alloc::{format, string::String, sync::Arc, vec::Vec};
-use core::fmt::Write as _;
+use address_space::{Purpose, Region};
+use alloc::{format, string::String, vec::Vec};
+use fallible::{Arc, Text};
 use memfs::{FileSystem, Start};
 
 /// Adds the files that stay as they are.
@@ -99,12 +101,18 @@ pub fn named_thread(thread: &UserThread, path: &[u8]) -> Option<Arc<UserThread>>
     process.thread(id)
 }
 
-/// The name that such a file has now.
-pub fn name_of(thread: &UserThread) -> Vec<u8> {
-    let name = thread.name();
-    let mut text: Vec<u8> = name.into_iter().take_while(|byte| *byte != 0).collect();
-    text.push(b'\n');
+/// The text of such a file: the name, and the end of the line.
+pub fn name_of(thread: &UserThread) -> heapless::Vec<u8, 16> {
+    let mut text = heapless::Vec::from_array(thread.name());
+    text.truncate(shown(&text).len());
+    // A name ends with a zero.
+    let _ = text.push(b'\n');
     text
+}
+
+/// A thread's name without the zeros behind it.
+fn shown(name: &[u8]) -> &[u8] {
+    name.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 /// The rest of a path in the directory of the thread's own process.
@@ -119,71 +127,76 @@ fn own_file<'a>(thread: &UserThread, path: &'a [u8]) -> Option<&'a [u8]> {
 }
 
 /// The text of a file that is made when it is opened.
-pub fn text(thread: &UserThread, path: &[u8]) -> Option<Vec<u8>> {
+pub fn text(thread: &UserThread, path: &[u8]) -> Result<Option<Vec<u8>>> {
+    let mut text = Text::new();
+    let known = write_text(thread, path, &mut text)?;
+    Ok(known.then(|| text.into_bytes()))
+}
+
+fn write_text(thread: &UserThread, path: &[u8], text: &mut Text) -> Result<bool> {
     let process = thread.process();
     if let Some(named) = named_thread(thread, path) {
-        return Some(name_of(&named));
+        text.try_extend(&name_of(&named))?;
+        return Ok(true);
     }
-    let name = own_file(thread, path);
-    let mut text = String::new();
-    match name {
+    match own_file(thread, path) {
         Some(b"maps") => {
-            let regions = process.with_space(|space| Ok(space.regions().iter().copied().collect::<Vec<_>>()));
-            for region in regions.unwrap_or_default() {
-                let (start, end) = (region.range.start.get(), region.range.end.get());
-                let flag = |set: bool, name: char| if set { name } else { '-' };
-                let access = region.access;
-                let (r, w, x) = (flag(access.read, 'r'), flag(access.write, 'w'), flag(access.execute, 'x'));
-                let what = match region.purpose {
-                    address_space::Purpose::Program => {
-                        String::from_utf8_lossy(&process.image().path).into_owned()
-                    }
-                    address_space::Purpose::Heap => "[heap]".into(),
-                    address_space::Purpose::Stack => "[stack]".into(),
-                    address_space::Purpose::Kernel if access.execute => "[vdso]".into(),
-                    address_space::Purpose::Kernel => "[vvar]".into(),
-                    _ => String::new(),
-                };
-                let _ = writeln!(text, "{start:08x}-{end:08x} {r}{w}{x}p 00000000 00:00 0 {what}");
-            }
+            let image = process.image();
+            process.with_space(|space| {
+                space.regions().iter().try_for_each(|region| write_region(text, region, &image.path))
+            })?;
         }
         Some(b"status") => {
             let backed = process.with_space(|space| Ok(space.backed())).unwrap_or(0) >> 10;
-            let _ = writeln!(
-                text,
-                "Name:\t{}\nState:\tR (running)\nTgid:\t{}\nPid:\t{}\nPPid:\t{}\nVmRSS:\t{backed} kB\nThreads:\t{}",
-                String::from_utf8_lossy(&process.comm()).trim_end_matches('\0'),
-                process.id(),
-                process.id(),
+            text.try_format(format_args!(
+                "Name:\t{}\nState:\tR (running)\nTgid:\t{id}\nPid:\t{id}\nPPid:\t{}\nVmRSS:\t{backed} kB\nThreads:\t{}\n",
+                Lossy(shown(&process.comm())),
                 process.parent(),
-                process.threads().len()
-            );
+                process.thread_count(),
+                id = process.id(),
+            ))?;
         }
         _ if path == b"/proc/interrupts" => {
             let cores = || percore::all().iter().filter(|core| core.takes_tasks());
             for core in cores() {
-                let _ = write!(text, "{:>7}{:<4}", "CPU", core.index().0);
+                text.try_format(format_args!("{:>7}{:<4}", "CPU", core.index().0))?;
             }
-            text.push_str("\nall:");
+            text.try_format(format_args!("\nall:"))?;
             for core in cores() {
-                let _ = write!(text, "{:>11}", core.interrupts());
+                text.try_format(format_args!("{:>11}", core.interrupts()))?;
             }
-            text.push('\n');
+            text.try_format(format_args!("\n"))?;
         }
-        _ if let Some(about) = sysfs::text(path) => text = about,
+        _ if sysfs::write_text(path, text)? => {}
         _ if let Some(core) = switch(path) => {
             let on = percore::get(core).is_some_and(PerCore::takes_tasks);
-            text.push_str(if on { "1\n" } else { "0\n" });
+            text.try_format(format_args!("{}\n", u8::from(on)))?;
         }
         _ if path == b"/proc/meminfo" => {
             let free = memory::free_bytes() >> 10;
             let total = super::memory_bytes() >> 10;
-            let _ = writeln!(
-                text,
-                "MemTotal: {total:>15} kB\nMemFree: {free:>16} kB\nMemAvailable: {free:>11} kB"
-            );
+            text.try_format(format_args!(
+                "MemTotal: {total:>15} kB\nMemFree: {free:>16} kB\nMemAvailable: {free:>11} kB\n"
+            ))?;
         }
-        _ => return None,
+        _ => return Ok(false),
     }
-    Some(text.into_bytes())
+    Ok(true)
+}
+
+/// A line of `maps`.
+fn write_region(text: &mut Text, region: &Region, program: &[u8]) -> Result<()> {
+    let (start, end) = (region.range.start.get(), region.range.end.get());
+    let flag = |set: bool, name: char| if set { name } else { '-' };
+    let access = region.access;
+    let (r, w, x) = (flag(access.read, 'r'), flag(access.write, 'w'), flag(access.execute, 'x'));
+    let what = match region.purpose {
+        Purpose::Program => program,
+        Purpose::Heap => b"[heap]",
+        Purpose::Stack => b"[stack]",
+        Purpose::Kernel if access.execute => b"[vdso]",
+        Purpose::Kernel => b"[vvar]",
+        _ => b"",
+    };
+    Ok(text.try_format(format_args!("{start:08x}-{end:08x} {r}{w}{x}p 00000000 00:00 0 {}\n", Lossy(what)))?)
 }

@@ -5,6 +5,7 @@ use super::{
     files::{Descriptors, Output},
     futex::Futexes,
     image::{Image, Loaded},
+    lossy::Lossy,
     processes,
     signal::{Info, ProcessSignals},
     space::Space,
@@ -16,11 +17,12 @@ use crate::{
     task::{self, Handle, Mutex},
     time, watch,
 };
-use alloc::{string::String, sync::Arc, vec::Vec};
+use alloc::vec::Vec;
 use core::{
     fmt,
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
+use fallible::{Arc, TryVec as _};
 use linux_program::vdso::Clock;
 use spin::Once;
 
@@ -40,6 +42,15 @@ impl End {
             Self::Exited(status) => status,
             Self::Killed(signal) => 128 + (signal as u8 & 0x7f),
         }
+    }
+}
+
+/// The name of a process, to be shown.
+pub struct Name(Arc<Image>);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Lossy(self.0.name()).fmt(f)
     }
 }
 
@@ -65,7 +76,8 @@ pub struct Process {
     /// How it ends: bit 16 set once that is known, bit 15 for a signal.
     end: AtomicU32,
     over: AtomicBool,
-    waiting_for_end: IrqMutex<Vec<Handle>>,
+    /// The kernel's own task, if it waits.
+    waiting_for_end: IrqMutex<Option<Handle>>,
     started: u64,
     ended: AtomicU64,
     /// Ticks that threads had which are over.
@@ -126,7 +138,7 @@ impl Process {
             ending: AtomicBool::new(false),
             end: AtomicU32::new(0),
             over: AtomicBool::new(false),
-            waiting_for_end: IrqMutex::new(Vec::new()),
+            waiting_for_end: IrqMutex::new(None),
             started: time::stopwatch(),
             used_by_ended: AtomicU64::new(0),
             used_by_children: AtomicU64::new(0),
@@ -135,30 +147,29 @@ impl Process {
         }
     }
 
-    /// Runs a program as the kernel's own process. `None` if no core takes a thread.
-    pub fn start(loaded: Loaded, cores: CoreSet) -> Option<Arc<Self>> {
+    /// Runs a program as the kernel's own process. `EAGAIN` if no core takes a thread.
+    pub fn start(loaded: Loaded, cores: CoreSet) -> Result<Arc<Self>> {
         let Loaded { image, space, entry, sp } = loaded;
-        let space = Arc::new(Mutex::new(space));
-        let new = Self::new(0, Arc::new(image), space, Descriptors::standard(), ProcessSignals::new(), 0o022);
-        let process = Arc::new(new);
-        processes::enter(&process).ok()?;
+        let files = Descriptors::standard()?;
+        let process = Arc::try_new(Self::new(0, image, space, files, ProcessSignals::new(), 0o022))?;
+        processes::enter(&process)?;
         processes::set_first(process.id());
-        let name = thread::name(process.name().as_bytes());
-        process.begin(Start::first(name, entry.get(), sp.get(), cores)).ok()?;
-        Some(process)
+        let name = thread::name(process.image().name());
+        Self::begin(&process, Start::first(name, entry.get(), sp.get(), cores))?;
+        Ok(process)
     }
 
     /// A process that has this one's memory, and a copy of everything else, until it has a program of its own: what `vfork`
     /// makes. The calling thread waits meanwhile.
     pub fn lend(&self, thread: &UserThread, start: Start, default_signals: bool) -> Result<Arc<Self>> {
         let space = self.space.lock().clone().ok_or(Errno::ESRCH)?;
-        let files = self.files.lock().duplicate();
+        let files = self.files.lock().duplicate()?;
         let signals = self.signals.lock().copied(default_signals);
         let umask = self.umask.load(Ordering::Relaxed);
-        let child = Arc::new(Self::new(self.id, self.image(), space, files, signals, umask));
+        let child = Arc::try_new(Self::new(self.id, self.image(), space, files, signals, umask))?;
         *child.lender.lock() = Some(thread.shared());
         processes::enter(&child)?;
-        child.begin(start)?;
+        Self::begin(&child, start)?;
         while child.lender.lock().is_some() && !thread.must_end() {
             task::park();
         }
@@ -166,45 +177,47 @@ impl Process {
     }
 
     /// Starts the first thread.
-    fn begin(self: &Arc<Self>, start: Start) -> Result<()> {
-        if UserThread::start(self, self.id, start).is_none() {
-            processes::leave(self.id);
-            return Err(Errno::EAGAIN);
-        }
-        Ok(())
+    fn begin(process: &Arc<Self>, start: Start) -> Result<()> {
+        UserThread::start(process, process.id, start).map(drop).inspect_err(|_| processes::leave(process.id))
     }
 
     /// Ends all threads but the calling one, and waits for that. False if the caller is to end too.
     pub fn keep_only(&self, thread: &UserThread) -> bool {
         loop {
-            let others: Vec<_> = self
-                .threads()
-                .into_iter()
-                .filter(|other| !core::ptr::eq(&raw const **other, thread))
-                .collect();
-            if others.is_empty() || thread.must_end() {
+            if self.thread_count() <= 1 || thread.must_end() {
                 return !thread.must_end();
             }
             *self.alone.lock() = Some(thread.shared());
-            for other in others {
-                other.add_work(work::EXIT);
-                other.kick();
-            }
+            self.each_thread(|other| {
+                if !core::ptr::eq(&raw const **other, thread) {
+                    other.add_work(work::EXIT);
+                    other.kick();
+                }
+            });
             task::park();
         }
     }
 
     /// Runs another program from now on, in its own address space; returns the old one, in which the calling thread, the
     /// only one, still is.
-    pub fn replace(&self, image: Image, space: Space) -> Option<Arc<Mutex<Space>>> {
-        let (tables, backed) = (space.tables(), space.backed());
-        *self.image.lock() = Arc::new(image);
-        let old = self.space.lock().replace(Arc::new(Mutex::new(space)));
+    pub fn replace(&self, image: Arc<Image>, space: Arc<Mutex<Space>>) -> Option<Arc<Mutex<Space>>> {
+        let (tables, backed) = {
+            let space = space.lock();
+            (space.tables(), space.backed())
+        };
+        let old_image = core::mem::replace(&mut *self.image.lock(), image);
+        drop(old_image);
+        let old = self.space.lock().replace(space);
         self.tables.store(tables, Ordering::Relaxed);
         self.most_backed.store(backed, Ordering::Relaxed);
         self.signals.lock().forget_handlers();
-        let closed = self.files.lock().close_for_exec();
-        drop(closed);
+        loop {
+            // Closed without the lock.
+            let open = self.files.lock().take_closed_by_exec();
+            if open.is_none() {
+                break;
+            }
+        }
         super::syscall::release_physical(self.id);
         old
     }
@@ -238,8 +251,8 @@ impl Process {
     }
 
     /// The last part of its program's path.
-    pub fn name(&self) -> String {
-        self.image().name.clone()
+    pub fn name(&self) -> Name {
+        Name(self.image())
     }
 
     /// What [`Space::tables`] says.
@@ -249,25 +262,25 @@ impl Process {
 
     /// Works with its address space; `ESRCH` once it has none any more.
     pub fn with_space<R>(&self, f: impl FnOnce(&mut Space) -> Result<R>) -> Result<R> {
-        let space = self.space.lock().clone().ok_or(Errno::ESRCH)?;
-        let mut space = space.lock();
+        let shared = self.space.lock().clone().ok_or(Errno::ESRCH)?;
+        let mut space = shared.lock();
         let result = f(&mut space);
         self.most_backed.fetch_max(space.backed(), Ordering::Relaxed);
-        // Files are closed without the lock.
-        let unused = space.files.take_unused();
-        drop(space);
-        drop(unused);
+        while let Some(unused) = space.files.take_unused() {
+            // Files are closed without the lock.
+            drop(space);
+            drop(unused);
+            space = shared.lock();
+        }
         result
     }
 
-    pub(super) fn enlist(&self, thread: &Arc<UserThread>) -> bool {
+    pub(super) fn enlist(&self, thread: &Arc<UserThread>) -> Result<()> {
         let mut threads = self.threads.lock();
-        // Room first: nothing is allocated while it ends.
-        let ending = self.is_ending();
-        if !ending {
-            threads.push(thread.clone());
+        if self.is_ending() {
+            return Err(Errno::EAGAIN);
         }
-        !ending
+        Ok(threads.try_push(thread.clone())?)
     }
 
     pub(super) fn delist(&self, thread: &UserThread) {
@@ -303,9 +316,25 @@ impl Process {
         self.used_by_ended.load(Ordering::Relaxed)
     }
 
-    /// Its threads.
-    pub fn threads(&self) -> Vec<Arc<UserThread>> {
-        self.threads.lock().clone()
+    /// How many threads it has.
+    pub fn thread_count(&self) -> usize {
+        self.threads.lock().len()
+    }
+
+    /// Does something with each of its threads, without the list's lock. Threads that begin or end meanwhile may be left out,
+    /// but no other one: one that moves in the list moves towards its beginning, and the list is gone through from its end.
+    pub fn each_thread(&self, mut f: impl FnMut(&Arc<UserThread>)) {
+        let mut end = usize::MAX;
+        loop {
+            let thread = {
+                let threads = self.threads.lock();
+                end = end.min(threads.len());
+                let Some(last) = end.checked_sub(1) else { break };
+                end = last;
+                threads[last].clone()
+            };
+            f(&thread);
+        }
     }
 
     /// One of its threads.
@@ -315,7 +344,7 @@ impl Process {
 
     /// The name of its first thread, or of the program if that thread has ended.
     pub fn comm(&self) -> thread::Name {
-        self.thread(self.id).map_or_else(|| thread::name(self.name().as_bytes()), |thread| thread.name())
+        self.thread(self.id).map_or_else(|| thread::name(self.image().name()), |thread| thread.name())
     }
 
     /// Whether its threads are on their way out.
@@ -331,15 +360,15 @@ impl Process {
                 End::Killed(signal) => BY_SIGNAL | signal,
             };
         let _ = self.end.compare_exchange(0, word, Ordering::AcqRel, Ordering::Relaxed);
-        let threads = {
-            let threads = self.threads.lock();
+        {
+            // No thread is added from now on.
+            let _threads = self.threads.lock();
             self.ending.store(true, Ordering::Release);
-            threads.clone()
-        };
-        for thread in threads {
+        }
+        self.each_thread(|thread| {
             thread.add_work(work::EXIT);
             thread.kick();
-        }
+        });
         // Who waits does so with less patience now.
         self.waiting_for_end.lock().iter().for_each(Handle::wake);
     }
@@ -359,7 +388,8 @@ impl Process {
         self.over.store(true, Ordering::Release);
         self.release_lender();
         processes::ended(self);
-        for handle in core::mem::take(&mut *self.waiting_for_end.lock()) {
+        let waiting = self.waiting_for_end.lock().take();
+        if let Some(handle) = waiting {
             handle.wake();
         }
     }
@@ -381,7 +411,9 @@ impl Process {
 
     /// Ticks that all its threads have had.
     pub fn used_ticks(&self) -> u64 {
-        self.threads().iter().map(|thread| thread.used_ticks()).sum::<u64>() + self.used_by_ended()
+        let mut used = self.used_by_ended();
+        self.each_thread(|thread| used += thread.used_ticks());
+        used
     }
 
     /// Says how it ended, and how long it ran.
@@ -406,19 +438,18 @@ impl Process {
                 if self.is_over() {
                     break;
                 }
-                if !waiting.contains(&me) {
-                    waiting.push(me.clone());
-                }
+                *waiting = Some(me.clone());
             }
             if self.is_ending() {
                 // Its threads leave at once, unless a core is stuck.
                 let patience = watch::deadline();
                 task::park_until(patience);
                 if time::ticks() >= patience {
-                    self.threads()
-                        .iter()
-                        .filter_map(|thread| percore::get(thread.core()))
-                        .for_each(watch::tell);
+                    self.each_thread(|thread| {
+                        if let Some(core) = percore::get(thread.core()) {
+                            watch::tell(core);
+                        }
+                    });
                 }
             } else {
                 task::park();

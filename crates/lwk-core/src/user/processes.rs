@@ -8,8 +8,9 @@ use super::{
     thread::UserThread,
 };
 use crate::{memory, sync::IrqMutex};
-use alloc::{sync::Arc, vec::Vec};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
+use fallible::{Arc, TryVec as _};
 
 /// The most processes at a time, those included that are over and have not been waited for.
 const MOST: usize = 1024;
@@ -32,8 +33,7 @@ pub fn enter(process: &Arc<Process>) -> Result<()> {
         return Err(Errno::EAGAIN);
     }
     let at = all.partition_point(|other| other.id() < process.id());
-    all.insert(at, process.clone());
-    Ok(())
+    Ok(all.try_insert(at, process.clone())?)
 }
 
 /// Forgets a process.
@@ -48,9 +48,19 @@ fn take(id: u32) -> Option<Arc<Process>> {
     Some(all.remove(at))
 }
 
-/// All processes.
-pub fn all() -> Vec<Arc<Process>> {
-    ALL.lock().clone()
+/// The process with the lowest number from `id` on.
+pub fn from(id: u32) -> Option<Arc<Process>> {
+    let all = ALL.lock();
+    all.get(all.partition_point(|process| process.id() < id)).cloned()
+}
+
+/// Does something with each process, without the list's lock: those that there are all the time, and perhaps others.
+pub fn each(mut f: impl FnMut(&Arc<Process>)) {
+    let mut next = 0;
+    while let Some(process) = from(next) {
+        f(&process);
+        next = process.id() + 1;
+    }
 }
 
 /// A process by its number.
@@ -64,7 +74,9 @@ pub fn thread(id: u32) -> Option<Arc<UserThread>> {
     if let Some(thread) = get(id).and_then(|process| process.thread(id)) {
         return Some(thread);
     }
-    all().iter().find_map(|process| process.thread(id))
+    let mut found = None;
+    each(|process| found = found.take().or_else(|| process.thread(id)));
+    found
 }
 
 /// The number of the first process, which the kernel has started.
@@ -88,12 +100,14 @@ fn first() -> Option<Arc<Process>> {
 /// A process is over: its children get another parent, and its own is told.
 pub fn ended(process: &Process) {
     let heir = first().filter(|heir| heir.id() != process.id());
-    for child in all().iter().filter(|child| child.parent() == process.id()) {
-        child.set_parent(heir.as_ref().map_or(0, |heir| heir.id()));
-        if child.is_over() {
-            tell_parent(child);
+    each(|child| {
+        if child.parent() == process.id() {
+            child.set_parent(heir.as_ref().map_or(0, |heir| heir.id()));
+            if child.is_over() {
+                tell_parent(child);
+            }
         }
-    }
+    });
     tell_parent(process);
 }
 
@@ -122,13 +136,17 @@ fn tell_parent(process: &Process) {
 
 /// Ends all processes but one.
 pub fn end_others(but: u32) {
-    let others: Vec<_> = all().into_iter().filter(|process| process.id() != but).collect();
-    for process in &others {
-        process.end(End::Killed(signal::SIGKILL));
-    }
-    for process in &others {
+    let others = |f: fn(&Process)| {
+        each(|process| {
+            if process.id() != but {
+                f(process);
+            }
+        });
+    };
+    others(|process| process.end(End::Killed(signal::SIGKILL)));
+    others(|process| {
         process.join();
-    }
+    });
 }
 
 /// A child that is over.
@@ -144,14 +162,19 @@ pub struct Ended {
 pub fn wait(thread: &UserThread, which: Option<u32>, now: bool, keep: bool) -> Result<Option<Ended>> {
     let own = thread.process();
     let attempt = || {
-        let is_meant =
-            |child: &&Arc<Process>| child.parent() == own.id() && which.is_none_or(|id| id == child.id());
-        let children = all();
-        let mut children = children.iter().filter(is_meant).peekable();
-        if children.peek().is_none() {
+        let (mut any, mut over) = (false, None);
+        each(|child| {
+            if child.parent() == own.id() && which.is_none_or(|id| id == child.id()) {
+                any = true;
+                if over.is_none() && child.is_over() {
+                    over = Some(child.clone());
+                }
+            }
+        });
+        if !any {
             return Err(Errno::ECHILD);
         }
-        let Some(child) = children.find(|child| child.is_over()) else {
+        let Some(child) = over else {
             // As if it had been found, and nobody.
             return Ok(now.then_some(None));
         };

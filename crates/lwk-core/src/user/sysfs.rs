@@ -5,9 +5,9 @@ use crate::{
     arch,
     percore::{self, CoreIndex, PerCore},
 };
-use alloc::{format, string::String};
-use core::fmt::Write as _;
+use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicU64, Ordering};
+use fallible::{OutOfMemory, Text};
 
 /// `MIDR_EL1` and `REVIDR_EL1` of each core, 0 if it has never been online.
 static IDENTITIES: [[AtomicU64; 2]; 128] = [const { [const { AtomicU64::new(0) }; 2] }; 128];
@@ -28,28 +28,26 @@ fn identity(core: CoreIndex) -> [u64; 2] {
 }
 
 /// Cores as Linux lists them, `0-2,5`: those that take tasks and of which `included` is true.
-pub fn list(included: impl Fn(&PerCore) -> bool) -> String {
-    let mut text = String::new();
+fn list(text: &mut Text, included: impl Fn(&PerCore) -> bool) -> fmt::Result {
     let chosen = |core: &&&PerCore| core.takes_tasks() && included(core);
     let mut cores = percore::all().iter().filter(chosen).map(|core| core.index().0).peekable();
+    let mut comma = "";
     while let Some(first) = cores.next() {
         let mut last = first;
         while let Some(next) = cores.next_if_eq(&(last + 1)) {
             last = next;
         }
-        let comma = if text.is_empty() { "" } else { "," };
-        let _ = if first == last {
-            write!(text, "{comma}{first}")
-        } else {
-            write!(text, "{comma}{first}-{last}")
-        };
+        write!(text, "{comma}{first}")?;
+        if first != last {
+            write!(text, "-{last}")?;
+        }
+        comma = ",";
     }
-    text.push('\n');
-    text
+    text.write_str("\n")
 }
 
 /// The same cores as a bit mask in hexadecimal words of 32 bits, the highest first.
-fn mask(included: impl Fn(&PerCore) -> bool) -> String {
+fn mask(text: &mut Text, included: impl Fn(&PerCore) -> bool) -> fmt::Result {
     let mut words = [0_u32; 4];
     for core in percore::all().iter().filter(|core| core.takes_tasks() && included(core)) {
         if let Some(word) = words.get_mut(usize::from(core.index().0) / 32) {
@@ -57,12 +55,10 @@ fn mask(included: impl Fn(&PerCore) -> bool) -> String {
         }
     }
     let count = percore::all().len().div_ceil(32).clamp(1, 4);
-    let mut text = String::new();
     for (at, word) in words[..count].iter().enumerate().rev() {
-        let _ = if at + 1 == count { write!(text, "{word:x}") } else { write!(text, ",{word:08x}") };
+        if at + 1 == count { write!(text, "{word:x}") } else { write!(text, ",{word:08x}") }?;
     }
-    text.push('\n');
-    text
+    text.write_str("\n")
 }
 
 /// Whether two processors are threads of one core (`MPIDR_EL1.MT`: Aff0 is the thread then).
@@ -71,62 +67,72 @@ fn are_siblings(one: &PerCore, other: &PerCore) -> bool {
     one == other || arch::has_threads() && one >> 8 == other >> 8
 }
 
-/// The text of a file below `cpuN`. All cores are in one package: neither affinities nor device trees say more.
-fn of_core(core: &PerCore, name: &str) -> Option<String> {
+/// Writes the text of a file below `cpuN`, if there is such a file. All cores are in one package: neither affinities nor device trees
+/// say more.
+fn of_core(text: &mut Text, core: &PerCore, name: &str) -> Result<bool, fmt::Error> {
     let siblings = |other: &PerCore| are_siblings(core, other);
     let [midr, revidr] = identity(core.index());
-    Some(match name {
+    match name {
         "topology/core_id" => {
-            let first = percore::all().iter().find(|other| are_siblings(core, other))?;
-            format!("{}\n", first.index().0)
+            let first = percore::all().iter().find(|other| siblings(other)).map_or(0, |core| core.index().0);
+            writeln!(text, "{first}")
         }
-        "topology/physical_package_id" => "0\n".into(),
-        "topology/thread_siblings_list" | "topology/core_cpus_list" => list(siblings),
-        "topology/thread_siblings" | "topology/core_cpus" => mask(siblings),
-        "topology/core_siblings_list" | "topology/package_cpus_list" => list(|_| true),
-        "topology/core_siblings" | "topology/package_cpus" => mask(|_| true),
-        "regs/identification/midr_el1" => format!("{midr:#018x}\n"),
-        "regs/identification/revidr_el1" => format!("{revidr:#018x}\n"),
-        _ => return None,
-    })
+        "topology/physical_package_id" => text.write_str("0\n"),
+        "topology/thread_siblings_list" | "topology/core_cpus_list" => list(text, siblings),
+        "topology/thread_siblings" | "topology/core_cpus" => mask(text, siblings),
+        "topology/core_siblings_list" | "topology/package_cpus_list" => list(text, |_| true),
+        "topology/core_siblings" | "topology/package_cpus" => mask(text, |_| true),
+        "regs/identification/midr_el1" => writeln!(text, "{midr:#018x}"),
+        "regs/identification/revidr_el1" => writeln!(text, "{revidr:#018x}"),
+        _ => return Ok(false),
+    }?;
+    Ok(true)
 }
 
 /// `/proc/cpuinfo`.
-fn cpuinfo() -> String {
-    let mut features = String::new();
-    for name in hwcaps().names().chain(["CPUID"]) {
-        let _ = write!(features, " {}", name.to_ascii_lowercase());
-    }
-    let mut text = String::new();
+fn cpuinfo(text: &mut Text) -> fmt::Result {
     for core in percore::all().iter().filter(|core| core.takes_tasks()) {
         let [midr, _] = identity(core.index());
-        let _ = writeln!(
+        write!(text, "processor\t: {}\nFeatures\t:", core.index().0)?;
+        for name in hwcaps().names().chain(["CPUID"]) {
+            text.write_str(" ")?;
+            name.chars().try_for_each(|letter| text.write_char(letter.to_ascii_lowercase()))?;
+        }
+        write!(
             text,
-            "processor\t: {}\nFeatures\t:{features}\nCPU implementer\t: {:#04x}\nCPU architecture: 8\n\
-             CPU variant\t: {:#x}\nCPU part\t: {:#05x}\nCPU revision\t: {}\n",
-            core.index().0,
+            "\nCPU implementer\t: {:#04x}\nCPU architecture: 8\n\
+             CPU variant\t: {:#x}\nCPU part\t: {:#05x}\nCPU revision\t: {}\n\n",
             midr >> 24 & 0xff,
             midr >> 20 & 0xf,
             midr >> 4 & 0xfff,
             midr & 0xf,
-        );
+        )?;
     }
-    text
+    Ok(())
 }
 
-/// The text of a file about processors.
-pub fn text(path: &[u8]) -> Option<String> {
-    let path = core::str::from_utf8(path).ok()?;
+fn write_any(path: &str, text: &mut Text) -> Result<bool, fmt::Error> {
     if path == "/proc/cpuinfo" {
-        return Some(cpuinfo());
+        return cpuinfo(text).map(|()| true);
     }
-    let name = path.strip_prefix("/sys/devices/system/")?;
+    let Some(name) = path.strip_prefix("/sys/devices/system/") else { return Ok(false) };
     match name {
-        "cpu/online" | "node/node0/cpulist" => return Some(list(|_| true)),
-        "node/online" | "node/possible" | "node/has_cpu" => return Some("0\n".into()),
+        "cpu/online" | "node/node0/cpulist" => return list(text, |_| true).map(|()| true),
+        "node/online" | "node/possible" | "node/has_cpu" => return text.write_str("0\n").map(|()| true),
         _ => {}
     }
-    let (number, name) = name.strip_prefix("cpu/cpu")?.split_once('/')?;
-    let core = percore::get(CoreIndex(number.parse().ok()?))?;
-    if core.takes_tasks() { of_core(core, name) } else { None }
+    let core = || {
+        let (number, name) = name.strip_prefix("cpu/cpu")?.split_once('/')?;
+        let core = percore::get(CoreIndex(number.parse().ok()?))?;
+        core.takes_tasks().then_some((core, name))
+    };
+    core().map_or(Ok(false), |(core, name)| of_core(text, core, name))
+}
+
+/// Writes the text of a file about processors. False if there is no such file.
+///
+/// # Errors
+/// There is no memory for it.
+pub fn write_text(path: &[u8], text: &mut Text) -> Result<bool, OutOfMemory> {
+    core::str::from_utf8(path).map_or(Ok(false), |path| write_any(path, text)).map_err(|_| OutOfMemory)
 }

@@ -13,14 +13,14 @@ use crate::{
     memory,
     percore::{self, CoreIndex},
     sync::IrqMutex,
-    task::{self, Handle, ParameterError, Parameters},
+    task::{self, Handle, ParameterError, Parameters, TaskError},
 };
-use alloc::{format, sync::Arc};
 use core::{
     cell::UnsafeCell,
     fmt,
     sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
+use fallible::{Arc, Uncounted};
 
 /// Kernel stack of a thread.
 const STACK: usize = 32 << 10;
@@ -81,7 +81,7 @@ pub struct UserThread {
     pub(super) without_handler: AtomicBool,
     /// When the sleep is over that it goes on with; 0: it has not begun.
     pub(super) wakes_at: AtomicU64,
-    myself: IrqMutex<Option<alloc::sync::Weak<Self>>>,
+    myself: IrqMutex<Option<Uncounted<Self>>>,
     /// Ticks that it had on cores where it no longer is.
     used_before: AtomicU64,
     /// Its registers at its start, and on the way to another core.
@@ -176,11 +176,11 @@ impl Start {
 
 impl UserThread {
     /// Makes a thread of a process and lets it run. `None` if no core takes it, or the process is ending.
-    pub fn start(process: &Arc<Process>, id: u32, start: Start) -> Option<Arc<Self>> {
+    pub fn start(process: &Arc<Process>, id: u32, start: Start) -> Result<Arc<Self>, Errno> {
         let Start { frame, mut state, mask, name, cores, clear_at_end } = start;
         state.tables = process.tables();
-        let core = least_loaded(&cores)?;
-        let thread = Arc::new(Self {
+        let core = least_loaded(&cores).ok_or(Errno::EAGAIN)?;
+        let thread = Arc::try_new(Self {
             work: AtomicU32::new(0),
             id: AtomicU32::new(id),
             process: process.clone(),
@@ -201,63 +201,67 @@ impl UserThread {
             myself: IrqMutex::new(None),
             used_before: AtomicU64::new(0),
             frame: IrqMutex::new(frame),
-        });
-        *thread.myself.lock() = Some(Arc::downgrade(&thread));
-        if !process.enlist(&thread) {
-            return None;
-        }
+        })?;
+        *thread.myself.lock() = Some(Arc::uncounted(&thread));
+        process.enlist(&thread)?;
         // A core may have as many tasks as its policy takes: then the next one is tried.
         let mut rest = cores;
         let mut next = Some(core);
+        let mut refusal = Errno::EAGAIN;
         while let Some(core) = next {
-            if thread.carry(core) {
-                return Some(thread);
+            match Self::carry(&thread, core) {
+                Ok(()) => return Ok(thread),
+                Err(error) => refusal = error,
             }
             rest[core.0 as usize / 64] &= !(1 << (core.0 % 64));
             next = least_loaded(&rest);
         }
         process.refuse(&thread);
-        None
+        Err(refusal)
     }
 
     /// Starts a task on `core` that is this thread; it begins with what is in `frame`. False if the core takes no more.
-    fn carry(self: &Arc<Self>, core: CoreIndex) -> bool {
+    fn carry(this: &Arc<Self>, core: CoreIndex) -> Result<(), Errno> {
         if !memory::has_room_for_kernel() {
-            return false;
+            return Err(Errno::ENOMEM);
         }
         THREADS[core.0 as usize].fetch_add(1, Ordering::Relaxed);
-        self.core.store(u32::from(core.0), Ordering::Relaxed);
-        let name = format!("{}/{}", self.process.name(), self.id());
+        this.core.store(u32::from(core.0), Ordering::Relaxed);
         // It is known by its task before it runs: others may want to wake it, or tell its priority.
-        let mut handle = self.handle.lock();
-        let thread = self.clone();
-        *handle = task::try_spawn(core, name, STACK, move || thread.run()).ok();
-        let started = handle.is_some();
-        if !started {
+        let mut handle = this.handle.lock();
+        let thread = this.clone();
+        let name = format_args!("{}/{}", this.process.name(), this.id());
+        let started = task::try_spawn(core, name, STACK, move || Self::run(thread));
+        let started = started.map(|task| *handle = Some(task)).map_err(|error| match error {
+            TaskError::Policy(_) => Errno::EAGAIN,
+            TaskError::NoMemory => Errno::ENOMEM,
+        });
+        if started.is_err() {
             THREADS[core.0 as usize].fetch_sub(1, Ordering::Relaxed);
         }
         started
     }
 
     /// The body of the task.
-    fn run(self: Arc<Self>) {
-        while !self.run_program() {}
+    fn run(this: Arc<Self>) {
+        while !Self::run_program(&this) {}
+        drop(this);
     }
 
     /// Runs the program until the thread has ended, or is another task's: false if neither, because no other core takes it.
-    fn run_program(self: &Arc<Self>) -> bool {
-        let frame = *self.frame.lock();
+    fn run_program(this: &Arc<Self>) -> bool {
+        let frame = *this.frame.lock();
         // A switch must not find the state half taken over: what it saved would be another thread's.
         let masked = arch::mask_interrupts();
         // SAFETY: the state is the thread's, which lives as long as this function.
-        unsafe { task::set_user(self.state.get(), (&raw const **self).cast()) };
+        unsafe { task::set_user(this.state.get(), (&raw const **this).cast()) };
         // SAFETY: `work` is the thread's first field; the state has just been given to the scheduler.
-        unsafe { arch::enter_user(&frame, self.state.get(), (&raw const **self).cast()) };
-        let moves = self.work.load(Ordering::Acquire) & work::EXIT == 0;
+        unsafe { arch::enter_user(&frame, this.state.get(), (&raw const **this).cast()) };
+        let moves = this.work.load(Ordering::Acquire) & work::EXIT == 0;
         if moves {
             // Leaving saved nothing: the registers are still the program's.
             // SAFETY: this task's switches are the only others that touch the state, and interrupts are masked.
-            unsafe { arch::save_user(self.state.get()) };
+            unsafe { arch::save_user(this.state.get()) };
         }
         arch::leave_user_tables();
         // SAFETY: from here on the task has no program: there is nothing to save or restore.
@@ -265,29 +269,29 @@ impl UserThread {
         arch::restore_interrupts(masked);
         let task = task::current();
         let used = task.used_ticks();
-        self.used_before.fetch_add(used, Ordering::Relaxed);
-        *self.handle.lock() = None;
-        let core = CoreIndex(self.core.load(Ordering::Relaxed) as u16);
+        this.used_before.fetch_add(used, Ordering::Relaxed);
+        *this.handle.lock() = None;
+        let core = CoreIndex(this.core.load(Ordering::Relaxed) as u16);
         THREADS[core.0 as usize].fetch_sub(1, Ordering::Relaxed);
         if moves {
-            self.work.fetch_and(!(work::MOVE | work::LEAVE), Ordering::AcqRel);
-            let cores = *self.cores.lock();
+            this.work.fetch_and(!(work::MOVE | work::LEAVE), Ordering::AcqRel);
+            let cores = *this.cores.lock();
             // None of them may be there any more.
             let target = least_loaded(&cores).or_else(|| least_loaded(&all_cores())).unwrap_or(core);
             if target != core {
-                if self.carry(target) {
+                if Self::carry(this, target).is_ok() {
                     return true;
                 }
-                log::warn!("{}: core {target} does not take thread {}", self.process.name(), self.id());
+                log::warn!("{}: core {target} does not take thread {}", this.process.name(), this.id());
             }
             // It stays here, in this task.
             THREADS[core.0 as usize].fetch_add(1, Ordering::Relaxed);
-            self.core.store(u32::from(core.0), Ordering::Relaxed);
-            self.used_before.fetch_sub(used, Ordering::Relaxed);
-            *self.handle.lock() = Some(task);
+            this.core.store(u32::from(core.0), Ordering::Relaxed);
+            this.used_before.fetch_sub(used, Ordering::Relaxed);
+            *this.handle.lock() = Some(task);
             return false;
         }
-        self.finish();
+        this.finish();
         true
     }
 
@@ -358,7 +362,7 @@ impl UserThread {
     /// Begins another program, in the address space with these tables: the only thread of its process.
     pub fn begin_again(&self, frame: &mut UserFrame, entry: u64, sp: u64) {
         self.id.store(self.process.id(), Ordering::Relaxed);
-        self.set_name(name(self.process.name().as_bytes()));
+        self.set_name(name(self.process.image().name()));
         self.clear_at_end.store(0, Ordering::Relaxed);
         self.robust.store(0, Ordering::Relaxed);
         self.rseq.forget();
@@ -397,7 +401,10 @@ impl UserThread {
 
     /// A reference that can be kept.
     pub fn shared(&self) -> Arc<Self> {
-        self.myself.lock().as_ref().and_then(alloc::sync::Weak::upgrade).expect("a thread that runs is alive")
+        let myself = self.myself.lock();
+        let myself = myself.as_ref().expect("a thread is told who it is when it is made");
+        // SAFETY: whoever has this reference to the thread has it from a counted one, which keeps it.
+        unsafe { myself.counted() }
     }
 
     /// The core that it runs on.

@@ -19,6 +19,7 @@ use core::{
     num::NonZeroU32,
     sync::atomic::{AtomicU32, Ordering},
 };
+use fallible::try_box;
 use hv_abi::{guest, ids::VmId};
 use sched_policies::{GangId, Nanos, Reservation};
 use vm_control::{
@@ -69,9 +70,11 @@ fn open(thread: &UserThread) -> Result<Box<dyn Special>> {
         return Err(Errno::EACCES);
     }
     HOLDER.compare_exchange(0, id, Ordering::AcqRel, Ordering::Relaxed).map_err(|_| Errno::EBUSY)?;
+    // Without memory for it, dropping it lets it be opened again.
+    let device = try_box(Device(machines))?;
     LAST.store(id, Ordering::Release);
     machines.events().clear();
-    Ok(Box::new(Device(machines)))
+    Ok(device)
 }
 
 impl From<Refusal> for Errno {
@@ -81,6 +84,7 @@ impl From<Refusal> for Errno {
             Refusal::NoCore => Self::ENXIO,
             Refusal::Full => Self::ENOSPC,
             Refusal::Invalid => Self::EINVAL,
+            Refusal::NoMemory => Self::ENOMEM,
             Refusal::Hypervisor(_) => Self::EIO,
         }
     }

@@ -9,8 +9,9 @@ use crate::{
         thread::UserThread,
     },
 };
-use alloc::{sync::Arc, vec::Vec};
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use fallible::{Arc, TryVec as _};
 use memfs::{Kind, NodeId, Start, Stat};
 use zerocopy::{Immutable, IntoBytes};
 
@@ -46,13 +47,16 @@ pub(super) fn start(thread: &UserThread, directory: u64, path: &[u8]) -> Result<
 }
 
 /// `/proc/self/exe` leads to the program's file.
-pub(super) fn own(thread: &UserThread, path: Vec<u8>) -> Vec<u8> {
-    if path == b"/proc/self/exe" { thread.process().image().path.clone() } else { path }
+pub(super) fn own(thread: &UserThread, path: Vec<u8>) -> Result<Vec<u8>> {
+    if path != b"/proc/self/exe" {
+        return Ok(path);
+    }
+    Ok(Vec::try_copy_of(&thread.process().image().path)?)
 }
 
 pub fn openat(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let [directory, path, flags, mode, ..] = frame.x;
-    let path = own(thread, copy::read_string(path)?);
+    let path = own(thread, copy::read_string(path)?)?;
     let flags = flags as u32;
     let start = start(thread, directory, &path)?;
     let open = files::open(thread, start, &path, flags, mode as u32)?;
@@ -239,7 +243,7 @@ pub fn fstat(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
 
 /// What a directory's descriptor and a path mean, for the calls that take an empty path for the descriptor itself.
 fn stat_at(thread: &UserThread, directory: u64, path: u64, flags: u64) -> Result<LinuxStat> {
-    let path = own(thread, copy::read_string(path)?);
+    let path = own(thread, copy::read_string(path)?)?;
     if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
         if directory as i32 == AT_FDCWD {
             let here = thread.process().files.lock().directory;
@@ -247,7 +251,7 @@ fn stat_at(thread: &UserThread, directory: u64, path: u64, flags: u64) -> Result
         }
         return Ok(of_object(&open_file(thread, directory)?.object));
     }
-    if let Some(text) = crate::user::proc::text(thread, &path) {
+    if let Some(text) = crate::user::proc::text(thread, &path)? {
         return Ok(of_object(&Object::Text(text)));
     }
     let start = start(thread, directory, &path)?;
@@ -291,7 +295,7 @@ pub fn readlinkat(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     }
     let path = copy::read_string(path)?;
     let target = if path == b"/proc/self/exe" {
-        thread.process().image().path.clone()
+        own(thread, path)?
     } else {
         let start = start(thread, directory, &path)?;
         with_files(|files| {
@@ -355,12 +359,14 @@ pub fn getdents64(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
             }
             let end = text.len() + size;
             text.try_reserve(size).map_err(|_| Errno::ENOMEM)?;
-            text.extend_from_slice(&entry.inode().to_le_bytes());
-            text.extend_from_slice(&next.to_le_bytes());
-            text.extend_from_slice(&(size as u16).to_le_bytes());
-            text.push(directory_type(files.kind(entry)));
-            text.extend_from_slice(name);
-            text.resize(end, 0);
+            text.try_extend(&entry.inode().to_le_bytes())?;
+            text.try_extend(&next.to_le_bytes())?;
+            text.try_extend(&(size as u16).to_le_bytes())?;
+            text.try_push(directory_type(files.kind(entry)))?;
+            text.try_extend(name)?;
+            while text.len() < end {
+                text.try_push(0)?;
+            }
             position = next;
         }
         Ok(())
@@ -527,9 +533,9 @@ pub fn pipe2(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     files::check_memory()?;
-    let pipe = Pipe::new();
-    let out = Open::new(Object::PipeOut(pipe.clone()), flags & O_NONBLOCK);
-    let into = Open::new(Object::PipeIn(pipe), O_WRONLY | flags & O_NONBLOCK);
+    let pipe = Pipe::new()?;
+    let out = Open::new(Object::PipeOut(pipe.clone()), flags & O_NONBLOCK)?;
+    let into = Open::new(Object::PipeIn(pipe), O_WRONLY | flags & O_NONBLOCK)?;
     let closes = flags & O_CLOEXEC != 0;
     let mut descriptors = thread.process().files.lock();
     let first = descriptors.add(out, closes, 0)?;
@@ -551,7 +557,7 @@ pub fn getcwd(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let [to, room, ..] = frame.x;
     let here = thread.process().files.lock().directory;
     let mut path = with_files(|files| files.path_of(here))?;
-    path.push(0);
+    path.try_push(0)?;
     if path.len() as u64 > room {
         return Err(Errno::ERANGE);
     }

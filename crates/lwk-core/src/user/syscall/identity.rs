@@ -107,7 +107,7 @@ pub fn sysinfo(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     words[4] = crate::user::memory_bytes();
     words[5] = memory::free_bytes();
     // `procs` is 16 bits, and after two numbers of high memory comes the unit: 1 byte.
-    words[10] = thread.process().threads().len() as u64;
+    words[10] = thread.process().thread_count() as u64;
     words[13] = 1;
     copy::write(frame.x[0], &words)?;
     Ok(0)

@@ -10,7 +10,8 @@ use crate::{
     },
 };
 use address_space::{PAGE, Purpose};
-use alloc::{sync::Arc, vec::Vec};
+use alloc::vec::Vec;
+use fallible::Arc;
 use linux_program::{Access, UserAddr, UserRange};
 
 const PROT_READ: u64 = 1;

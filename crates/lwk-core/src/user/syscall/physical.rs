@@ -13,6 +13,7 @@ use crate::{
 };
 use address_space::PAGE;
 use alloc::vec::Vec;
+use fallible::TryVec as _;
 
 /// A block that a process has.
 #[derive(Clone, Copy, Debug)]
@@ -32,11 +33,19 @@ pub fn find(number: usize) -> Option<Call> {
         2 => map,
         3 => free,
         4 => super::policies::set_policy,
+        5 => fail_allocation,
         _ => return None,
     })
 }
 
 /// `query(u64 out[2])`: bytes of memory of the machine, and how many are free.
+/// `fail_allocation(n, all)`: a test's. The kernel's `n`-th allocation from now on fails, with `all` those behind it too. Returns how
+/// many there were to go until the one that was asked for before.
+fn fail_allocation(_: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    let [n, all, ..] = frame.x;
+    if crate::user::may_fail_allocations() { Ok(memory::fail(n, all != 0)) } else { Err(Errno::ENOSYS) }
+}
+
 fn query(_: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     copy::write(frame.x[0], &[crate::user::memory_bytes(), memory::free_bytes()])?;
     Ok(0)
@@ -48,7 +57,9 @@ fn allocate(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let phys = memory::take_for_program(size).ok_or(Errno::ENOMEM)?;
     // SAFETY: whole pages, just taken from free memory.
     unsafe { crate::arch::zero_pages(phys.linear(), size as usize) };
-    BLOCKS.lock().push(Taken { phys: phys.0, size, owner: thread.process().id() });
+    let taken = Taken { phys: phys.0, size, owner: thread.process().id() };
+    let kept = BLOCKS.lock().try_push(taken);
+    kept.inspect_err(|_| memory::give(phys.0..phys.0 + size))?;
     Ok(phys.0)
 }
 
@@ -85,8 +96,12 @@ fn free(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
 
 /// Gives back what a process that is over still had. Its address space is gone.
 pub fn release(process: u32) {
-    let gone: Vec<Taken> = BLOCKS.lock().extract_if(.., |block| block.owner == process).collect();
-    for Taken { phys, size, .. } in gone {
+    let take = || {
+        let mut blocks = BLOCKS.lock();
+        let at = blocks.iter().position(|block| block.owner == process)?;
+        Some(blocks.swap_remove(at))
+    };
+    while let Some(Taken { phys, size, .. }) = take() {
         memory::give(phys..phys + size);
     }
 }

@@ -6,7 +6,7 @@ use super::threads::find;
 use crate::{
     arch::UserFrame,
     percore::CoreIndex,
-    task::{self, ParameterError, Parameters, PolicyKind},
+    task::{self, ParameterError, Parameters, PolicyKind, TaskError},
     time,
     user::{
         copy,
@@ -51,7 +51,10 @@ pub fn set_policy(_: &UserThread, frame: &mut UserFrame) -> Result<u64> {
         _ => return Err(Errno::EINVAL),
     };
     let core = u16::try_from(core).map_err(|_| Errno::EINVAL)?;
-    task::set_policy(CoreIndex(core), kind).map(|()| 0).map_err(|_| Errno::EBUSY)
+    task::set_policy(CoreIndex(core), kind).map(|()| 0).map_err(|error| match error {
+        TaskError::Policy(_) => Errno::EBUSY,
+        TaskError::NoMemory => Errno::ENOMEM,
+    })
 }
 
 fn set_priority(thread: &UserThread, id: u64, policy: u64, parameters: u64) -> Result<u64> {

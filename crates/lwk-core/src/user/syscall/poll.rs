@@ -12,6 +12,7 @@ use crate::{
 };
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use fallible::TryVec as _;
 
 const POLLIN: u16 = 1;
 const POLLOUT: u16 = 4;
@@ -76,7 +77,7 @@ pub fn ppoll(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let mut entries: Vec<[u32; 2]> = Vec::new();
     entries.try_reserve_exact(count as usize).map_err(|_| Errno::ENOMEM)?;
     for index in 0..count {
-        entries.push(copy::read(list.wrapping_add(index * 8))?);
+        entries.try_push(copy::read(list.wrapping_add(index * 8))?)?;
     }
     // `events` is the lower half of the second word, `revents` the upper one.
     let look = || {

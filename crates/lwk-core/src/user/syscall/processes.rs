@@ -15,6 +15,7 @@ use crate::{
     },
 };
 use alloc::vec::Vec;
+use fallible::TryVec as _;
 use memfs::Start;
 
 const WNOHANG: u64 = 1;
@@ -42,7 +43,7 @@ fn strings(from: u64, room: &mut u64) -> Result<Vec<Vec<u8>>> {
         })?;
         // Its bytes, the NUL, and the pointer to it.
         *room = room.checked_sub(string.len() as u64 + 9).ok_or(Errno::E2BIG)?;
-        list.push(string);
+        list.try_push(string)?;
     }
     Err(Errno::EFAULT)
 }
@@ -50,15 +51,15 @@ fn strings(from: u64, room: &mut u64) -> Result<Vec<Vec<u8>>> {
 /// Runs another program in place of this one, with the caller as its only thread.
 pub fn execve(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let [path, arguments, environment, ..] = frame.x;
-    let mut path = files::own(thread, copy::read_string(path)?);
+    let mut path = files::own(thread, copy::read_string(path)?)?;
     let mut room = STRINGS;
     let arguments = strings(arguments, &mut room)?;
     let environment = strings(environment, &mut room)?;
     if !path.starts_with(b"/") {
         let here = thread.process().files.lock().directory;
         let mut whole = with_files(|files| files.path_of(here))?;
-        whole.push(b'/');
-        whole.append(&mut path);
+        whole.try_push(b'/')?;
+        whole.try_extend(&path)?;
         path = whole;
     }
     let loaded = Loaded::new(Start::Root, &Command { path, arguments, environment })?;

@@ -110,11 +110,13 @@ pub fn kill(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     match target as i32 {
         0 => send(own)?,
         -1 => {
-            let others = processes::all();
-            let mut others =
-                others.iter().filter(|process| process.id() != own.id() && !process.is_over()).peekable();
-            others.peek().ok_or(Errno::ESRCH)?;
-            others.try_for_each(|process| send(process))?;
+            let mut sent = Err(Errno::ESRCH);
+            processes::each(|process| {
+                if process.id() != own.id() && !process.is_over() {
+                    sent = send(process);
+                }
+            });
+            sent?;
         }
         // A number below is that of a group, and each process is the only one of its own.
         id => send(&*processes::get(id.unsigned_abs()).ok_or(Errno::ESRCH)?)?,

@@ -13,8 +13,8 @@ use crate::{
         thread::{self, CoreSet, Start, UserThread},
     },
 };
-use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
+use fallible::Arc;
 
 const CLONE_VM: u64 = 0x100;
 const CLONE_FS: u64 = 0x200;
@@ -92,8 +92,7 @@ fn clone_any(thread: &UserThread, frame: &UserFrame, request: &Request) -> Resul
         }
         return Ok(u64::from(child.id()));
     }
-    let started = UserThread::start(thread.process(), id, start);
-    started.map(|_| u64::from(id)).ok_or(Errno::EAGAIN)
+    UserThread::start(thread.process(), id, start).map(|_| u64::from(id))
 }
 
 pub fn clone(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
@@ -239,7 +238,7 @@ pub fn gettid(thread: &UserThread, _: &mut UserFrame) -> Result<u64> {
 }
 
 pub fn exit(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
-    if thread.process().threads().len() == 1 {
+    if thread.process().thread_count() == 1 {
         thread.process().end(End::Exited(frame.x[0] as u8));
     }
     thread.exit(frame)
