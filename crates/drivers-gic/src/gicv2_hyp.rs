@@ -2,7 +2,7 @@
 //! that expects its CPU interface.
 use crate::{
     Mmio, MmioBlock,
-    hyp::{HypervisorInterface, ListRegister, SavedInterface, list_registers},
+    hyp::{Control, HypervisorInterface, ListRegister, SavedInterface, end_count, list_registers},
 };
 
 const HCR: usize = 0x000;
@@ -80,7 +80,11 @@ impl<M: Mmio> HypervisorInterface for GicV2Hyp<M> {
         self.0.write32(LR + 4 * n, value.to_v2());
     }
 
-    fn control(&self, on: bool, underflow: bool) {
-        self.0.write32(HCR, u32::from(on) | u32::from(underflow) << 1);
+    fn control(&self, control: Control) {
+        self.0.write32(HCR, Control { trap_group_1: false, ..control }.bits());
+    }
+
+    fn end_count(&self) -> u32 {
+        end_count(self.0.read32(HCR).into())
     }
 }

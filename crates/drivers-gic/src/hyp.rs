@@ -63,10 +63,37 @@ impl ListRegister {
         Self(self.0 & !EOI | HW | (intid as u64 & 0x3ff) << PHYSICAL)
     }
 
+    /// Whether the guest's end deactivates a physical interrupt.
+    pub const fn is_physical(self) -> bool {
+        self.0 & HW != 0
+    }
+
+    /// The same, without a physical interrupt.
+    #[must_use]
+    pub const fn without_physical(self) -> Self {
+        if self.is_physical() { Self(self.0 & !(HW | 0x1fff << PHYSICAL)) } else { self }
+    }
+
+    /// Whether it is in group 1.
+    pub const fn is_group_1(self) -> bool {
+        self.0 & GROUP_1 != 0
+    }
+
     /// The same, sent by core `source`, 0 to 7, of a GICv2 guest.
     #[must_use]
     pub const fn with_source(self, source: u8) -> Self {
-        Self(self.0 | (source as u64 & 7) << SOURCE)
+        Self(self.0 & !(7 << SOURCE) | (source as u64 & 7) << SOURCE)
+    }
+
+    /// The core of a GICv2 guest that sent it.
+    pub const fn source(self) -> u8 {
+        (self.0 >> SOURCE & 7) as u8
+    }
+
+    /// The same, in another state.
+    #[must_use]
+    pub const fn with_state(self, state: ListState) -> Self {
+        Self(self.0 & !(3 << STATE) | (state as u64) << STATE)
     }
 
     /// Where it is in its life.
@@ -139,6 +166,37 @@ pub const MAX_LIST_REGISTERS: usize = 16;
 /// Words of active priorities of each group.
 pub const ACTIVE_PRIORITY_WORDS: usize = 4;
 
+/// What a virtual CPU interface does besides what its list registers say (`ICH_HCR_EL2`, `GICH_HCR`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    /// It is on.
+    pub on: bool,
+    /// A maintenance interrupt comes when at most one list register is not free (`UIE`).
+    pub underflow: bool,
+    /// A maintenance interrupt comes when the guest has ended something that is in no list register (`LRENPIE`).
+    pub count_ends: bool,
+    /// GICv3: accesses of the guest to its registers of group 1 trap (`TALL1`).
+    pub trap_group_1: bool,
+}
+
+impl Control {
+    /// It is off.
+    pub const OFF: Self = Self { on: false, underflow: false, count_ends: false, trap_group_1: false };
+
+    /// The register's value. Both versions have the same bits; that `TALL1` is one is GICv3's (GIC spec, `ICH_HCR_EL2`; GICv2 spec, 5.3.1).
+    pub const fn bits(self) -> u32 {
+        self.on as u32
+            | (self.underflow as u32) << 1
+            | (self.count_ends as u32) << 2
+            | (self.trap_group_1 as u32) << 12
+    }
+}
+
+/// `EOIcount`, from the same register.
+pub const fn end_count(hcr: u64) -> u32 {
+    (hcr >> 27 & 0x1f) as u32
+}
+
 /// The hypervisor interface of the calling core.
 pub trait HypervisorInterface {
     /// How many list registers there are, 1 to 16.
@@ -147,9 +205,10 @@ pub trait HypervisorInterface {
     fn read(&self, n: usize) -> ListRegister;
     /// Writes list register `n`, below [`count`](Self::count).
     fn write(&self, n: usize, value: ListRegister);
-    /// Switches the virtual CPU interface on or off; with `underflow`, a maintenance interrupt comes when at most one list register is
-    /// not free.
-    fn control(&self, on: bool, underflow: bool);
+    /// Sets what the virtual CPU interface does, and resets [`end_count`](Self::end_count).
+    fn control(&self, control: Control);
+    /// How many interrupts the guest has ended since that were in no list register.
+    fn end_count(&self) -> u32;
 }
 
 /// What of a guest's CPU interface is not in list registers: its own settings, and which priorities are active.
@@ -166,6 +225,11 @@ pub struct SavedInterface {
 /// How many bits of priority the virtual interface has, from `ICH_VTR_EL2` or `GICH_VTR` (both: `PRIbits`, 31:29).
 pub const fn priority_bits(vtr: u64) -> u32 {
     (vtr >> 29 & 7) as u32 + 1
+}
+
+/// How many bits of a priority can preempt, from `ICH_VTR_EL2` (`PREbits`, 28:26).
+pub const fn preemption_bits(vtr: u64) -> u32 {
+    (vtr >> 26 & 7) as u32 + 1
 }
 
 /// How many list registers there are, from the same (`ListRegs`, 4:0).

@@ -65,6 +65,7 @@ mod intid;
 mod mmio;
 mod mpidr;
 pub mod vgic;
+pub mod virtual_cpu;
 
 pub use controller::{InterruptController, Trigger};
 pub use error::GicError;

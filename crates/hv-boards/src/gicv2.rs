@@ -1,7 +1,10 @@
 //! GICv2: the CPU interface is memory-mapped.
 
 use crate::{InterruptPart, Map, maintenance::Maintenance};
-use drivers_gic::{EoiMode, GicV2Hyp, InterruptController as _, Intid, Mpidr, hyp::ListRegister};
+use drivers_gic::{
+    EoiMode, GicV2Hyp, InterruptController as _, Intid, Mpidr,
+    hyp::{Control, ListRegister},
+};
 use hv_core::{
     board::{BoardError, HypervisorInterface, SavedInterface, Version, VirtualInterface},
     machine::Machine,
@@ -36,8 +39,11 @@ impl HypervisorInterface for Interface {
     fn write(&self, n: usize, value: ListRegister) {
         self.with(|hyp| hyp.write(n, value));
     }
-    fn control(&self, on: bool, underflow: bool) {
-        self.with(|hyp| hyp.control(on, underflow));
+    fn control(&self, control: Control) {
+        self.with(|hyp| hyp.control(control));
+    }
+    fn end_count(&self) -> u32 {
+        self.with(HypervisorInterface::end_count)
     }
 }
 
@@ -146,6 +152,17 @@ unsafe impl<const VIRTUAL: bool> InterruptPart for GicV2<VIRTUAL> {
             // An interrupt that cannot be disabled comes again, and is ended again.
             let _ = gic.this_core().disable(Intid::new(intid));
         }
+    }
+
+    fn set_active(intid: u32, active: bool, _index: u16, _mpidr: u64) {
+        if let Some(gic) = GIC.get().filter(|_| VIRTUAL) {
+            // The registers of private interrupts are the calling core's.
+            let _ = gic.this_core().set_active(Intid::new(intid), active);
+        }
+    }
+
+    fn is_asserted(intid: u32) -> bool {
+        GIC.get().is_some_and(|gic| gic.this_core().is_pending(Intid::new(intid)).unwrap_or(false))
     }
 
     fn kick(mpidr: u64) {

@@ -55,6 +55,7 @@ pub unsafe trait InterruptPart {
     fn is_asserted(_intid: u32) -> bool {
         false
     }
+    fn set_active(_intid: u32, _active: bool, _index: u16, _mpidr: u64) {}
     fn devices(machine: &Machine<'_>, map: Map<'_>);
     fn init(machine: &Machine<'_>) -> Result<(), BoardError>;
     fn init_core(mpidr: u64, private: &[u32]) -> Result<(), BoardError>;
@@ -149,6 +150,9 @@ unsafe impl<C: ConsolePart, I: InterruptPart, P: PowerPart, T: CounterPart, D: D
 
     fn is_asserted(intid: u32) -> bool {
         I::is_asserted(intid)
+    }
+    fn set_active(intid: u32, active: bool, index: u16, mpidr: u64) {
+        I::set_active(intid, active, index, mpidr);
     }
 
     #[inline(always)]

@@ -7,6 +7,7 @@ use core::fmt;
 pub use drivers_gic::{
     hyp::{HypervisorInterface, SavedInterface},
     vgic::Version,
+    virtual_cpu::VirtualCpu,
 };
 use machine::{Machine, allowed::Allowed};
 
@@ -24,6 +25,10 @@ pub trait VirtualInterface: HypervisorInterface + Sync {
     fn enter(&self, saved: &SavedInterface);
     /// Closes it: nothing of the VM stays, and the next one cannot reach it.
     fn leave(&self) -> SavedInterface;
+    /// GICv3: what is behind the VM's accesses to its CPU interface, which can be made to trap.
+    fn virtual_cpu(&self) -> Option<&dyn VirtualCpu> {
+        None
+    }
     /// What a VM's GIC is like with it: the VM's own side of the interface is one of GICv2 or of GICv3.
     fn version(&self) -> Version;
     /// GICv2: the registers of the VM's own side (`GICV_*`): physical address, and bytes. Asked before [`Board::init`].
@@ -76,7 +81,7 @@ pub unsafe trait Board {
     }
     /// Whether the controllers are those of BCM2836, and VMs may have a model of them.
     const MODELLED: bool = false;
-    /// If so: whether a device's interrupt, which is enabled, is asserted now.
+    /// Whether a device's interrupt is asserted now. Controllers of BCM2836 know it only of one that is enabled.
     fn is_asserted(_intid: u32) -> bool {
         false
     }
@@ -90,6 +95,9 @@ pub unsafe trait Board {
     fn power(_function: u32, _arguments: [u64; 3]) -> u64 {
         hv_abi::SMCCC_NOT_SUPPORTED
     }
+    /// Makes a private interrupt of this core active, or inactive: the `index`th core, with this affinity. Only where there is a
+    /// [`virtual_interface`](Self::virtual_interface).
+    fn set_active(_intid: u32, _active: bool, _index: u16, _mpidr: u64) {}
     /// The kinds of devices that a VM may have without being granted them one by one.
     const ALLOWED: &'static [Allowed] = &[];
     /// The interrupt that [`kick`](Self::kick) causes.
@@ -111,6 +119,7 @@ unsafe extern "Rust" {
     fn __margay_board_virtual_interface() -> Option<&'static dyn VirtualInterface>;
     fn __margay_board_modelled() -> bool;
     fn __margay_board_is_asserted(intid: u32) -> bool;
+    fn __margay_board_set_active(intid: u32, active: bool, index: u16, mpidr: u64);
     fn __margay_board_is_true(counter: u64) -> bool;
     fn __margay_board_memory(machine: &Machine<'_>, keep: &mut dyn FnMut(u64, u64));
     fn __margay_board_power(function: u32, arguments: [u64; 3]) -> u64;
@@ -144,6 +153,7 @@ forward! {
     virtual_interface => __margay_board_virtual_interface() -> Option<&'static dyn VirtualInterface>;
     modelled => __margay_board_modelled() -> bool;
     is_asserted => __margay_board_is_asserted(intid: u32) -> bool;
+    set_active => __margay_board_set_active(intid: u32, active: bool, index: u16, mpidr: u64);
     is_true => __margay_board_is_true(counter: u64) -> bool;
     memory => __margay_board_memory(machine: &Machine<'_>, keep: &mut dyn FnMut(u64, u64));
     power => __margay_board_power(function: u32, arguments: [u64; 3]) -> u64;
@@ -214,6 +224,10 @@ macro_rules! image {
                 <$board as Board>::is_asserted(intid)
             }
             #[unsafe(no_mangle)]
+            fn __margay_board_set_active(intid: u32, active: bool, index: u16, mpidr: u64) {
+                <$board as Board>::set_active(intid, active, index, mpidr)
+            }
+            #[unsafe(no_mangle)]
             fn __margay_board_is_true(counter: u64) -> bool {
                 <$board as Board>::is_true(counter)
             }
@@ -272,6 +286,7 @@ pub(crate) mod host {
     pub(crate) struct Controller {
         pub(crate) enabled: u128,
         pub(crate) asserted: u128,
+        pub(crate) active: u128,
         /// Cores that have been sent a kick: bit n for the one with affinity n.
         pub(crate) kicked: u64,
     }
@@ -279,7 +294,7 @@ pub(crate) mod host {
     #[cfg(any(test, feature = "testing"))]
     std::thread_local! {
         pub(crate) static CONTROLLER: core::cell::Cell<Controller> =
-            const { core::cell::Cell::new(Controller { enabled: 0, asserted: 0, kicked: 0 }) };
+            const { core::cell::Cell::new(Controller { enabled: 0, asserted: 0, active: 0, kicked: 0 }) };
     }
 
     #[cfg(any(test, feature = "testing"))]
@@ -300,6 +315,7 @@ pub(crate) mod host {
     struct Controller {
         enabled: u128,
         asserted: u128,
+        active: u128,
         kicked: u64,
     }
 
@@ -314,7 +330,7 @@ pub(crate) mod host {
 
     impl Controller {
         fn first(self) -> Option<u32> {
-            let pending = self.enabled & self.asserted;
+            let pending = self.enabled & self.asserted & !self.active;
             (pending != 0).then(|| pending.trailing_zeros())
         }
     }
@@ -355,12 +371,16 @@ pub(crate) mod host {
         fn disable(intid: u32) {
             Controller::change(|controller| controller.enabled &= !bit(intid));
         }
+        fn set_active(intid: u32, active: bool, _: u16, _: u64) {
+            let change = |now: u128| if active { now | bit(intid) } else { now & !bit(intid) };
+            Controller::change(|controller| controller.active = change(controller.active));
+        }
         fn kick(mpidr: u64) {
             Controller::change(|controller| controller.kicked |= 1 << mpidr);
         }
         fn is_asserted(intid: u32) -> bool {
             let now = Controller::now();
-            now.asserted & now.enabled & bit(intid) != 0
+            now.asserted & bit(intid) != 0
         }
         fn virtual_interface() -> Option<&'static dyn VirtualInterface> {
             #[cfg(test)]

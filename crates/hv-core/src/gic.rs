@@ -8,7 +8,6 @@ use crate::{
     lists,
     percore::Core,
     plan::Region,
-    regs::SysRegs,
     routing::Routes,
     run,
     syndrome::Syndrome,
@@ -20,6 +19,7 @@ use alloc::{boxed::Box, vec, vec::Vec};
 use drivers_gic::{
     RedistributorRegion,
     vgic::{Cpu, Effects, Frame, Irq, REDISTRIBUTOR_SIZE, Version, Vgic},
+    virtual_cpu::{self, Group1},
 };
 use hv_abi::{
     ids::{Ipa, VirtIntId, VmId},
@@ -123,6 +123,12 @@ const CPU_INTERFACE_SIZE: u64 = 0x2000;
 const VIRTUAL_TIMER: u32 = 27;
 /// `ICC_SGI1R_EL1`.
 const SGI1R: u16 = hv_abi::registers::encoding(3, 0, 12, 11, 5);
+/// `ICC_SRE_EL1`.
+const SRE: u16 = hv_abi::registers::encoding(3, 0, 12, 12, 5);
+/// `SPSR_EL2.I`.
+const IRQ_MASK: u64 = 1 << 7;
+/// Its bits SRE, DFB and DIB.
+const SYSTEM_REGISTERS_ONLY: u64 = 0b111;
 
 const fn internal(id: u64) -> VirtIntId {
     match VirtIntId::new(id) {
@@ -132,8 +138,6 @@ const fn internal(id: u64) -> VirtIntId {
 }
 /// There may be something new in its GIC, and in nothing else. No VM can send this, nor the next one, to one with a GIC.
 pub(crate) const LOOK: VirtIntId = internal(62);
-/// The virtual timer of a primary, which has the physical timer ([`paravirt::TIMER`]) as well.
-pub(crate) const SECOND_TIMER: VirtIntId = internal(61);
 
 /// A VM's GIC.
 #[derive(Debug)]
@@ -150,13 +154,19 @@ pub(crate) struct Gic {
 pub(crate) struct Timers {
     /// [`paravirt::TIMER`]: the virtual one; the primary's physical one.
     pub(crate) own: u32,
-    /// [`SECOND_TIMER`]: the primary's virtual one.
+    /// The primary's virtual one.
     pub(crate) second: Option<u32>,
+    /// The virtual timer's on this machine.
+    pub(crate) physical: u32,
 }
 
 impl Timers {
+    fn virtual_timer(self) -> u32 {
+        self.second.unwrap_or(self.own)
+    }
+
     /// In a tree that is not the machine's.
-    pub(crate) const USUAL: Self = Self { own: VIRTUAL_TIMER, second: None };
+    pub(crate) const USUAL: Self = Self { own: VIRTUAL_TIMER, second: None, physical: VIRTUAL_TIMER };
 }
 
 /// Bytes from one redistributor of a region to the next.
@@ -190,6 +200,10 @@ impl Effects for Acts {
     fn ended(&mut self, intid: u32) {
         System::get().routes.end(intid, self.vcpu, self.core);
     }
+
+    fn hold(&mut self, intid: u32, active: bool) {
+        board::set_active(intid, active, self.core.index, self.core.mpidr);
+    }
 }
 
 impl Gic {
@@ -220,6 +234,7 @@ impl Gic {
             }
         }
         let mut state = Vgic::new(version, shared, cpus.leak());
+        state.link(0, timers.virtual_timer(), timers.physical);
         for intid in 32..1020 {
             if routes.owner(intid).is_some_and(|owner| owner.vm == id) {
                 state.assign(intid);
@@ -271,7 +286,9 @@ fn acts(vcpu: &'static Vcpu, core: &'static Core) -> Acts {
 pub(crate) fn load(gic: &Gic, vcpu: &'static Vcpu, core: &'static Core, saved: &board::SavedInterface) {
     let Some(interface) = interface() else { return };
     interface.enter(saved);
-    gic.state.lock().load(vcpu.index().0, interface);
+    // The timer's status is that of the values that have just been loaded.
+    crate::arch::isb();
+    gic.state.lock().load(vcpu.index().0, interface, &mut acts(vcpu, core));
     update(gic, vcpu, core);
 }
 
@@ -279,6 +296,7 @@ pub(crate) fn load(gic: &Gic, vcpu: &'static Vcpu, core: &'static Core, saved: &
 pub(crate) fn unload(gic: &Gic, vcpu: &'static Vcpu, core: &'static Core, saved: &mut board::SavedInterface) {
     let Some(interface) = interface() else { return };
     let mut state = gic.state.lock();
+    state.set_lines(vcpu.index().0, lines(), &mut acts(vcpu, core));
     state.unload(vcpu.index().0, interface, &mut acts(vcpu, core));
     if state.has_ready(vcpu.index().0) {
         vcpu.irqs.pend(paravirt::DEVICE);
@@ -314,24 +332,30 @@ pub(crate) fn is_interrupted(vcpu: &'static Vcpu, core: &'static Core) -> bool {
     let index = vcpu.index().0;
     let mut state = gic.state.lock();
     state.is_interrupted(index) && {
-        state.update(index, interface, &mut acts(vcpu, core));
+        look(&mut state, interface, &mut acts(vcpu, core));
         state.is_interrupted(index)
     }
 }
 
-/// The id that the loaded `vcpu`'s virtual timer has before it comes to a GIC.
+/// Whether `vm` has a GIC.
 #[inline(always)]
-pub(crate) fn timer_of(vcpu: &Vcpu) -> VirtIntId {
-    let second = is_possible() && vcpu.vm().is_primary() && vcpu.vm().gic.is_some();
-    if second { SECOND_TIMER } else { paravirt::TIMER }
+pub(crate) fn has(vm: &Vm) -> bool {
+    is_possible() && vm.gic.is_some()
 }
 
-/// The primary's virtual timer, which stands in `sys`, has fired while it was not loaded: EL2's own timer tells so.
+/// The primary is no longer loaded: lets EL2's own timer interrupt when its virtual timer, with these registers, fires. One that fires
+/// already has been delivered, or cannot be.
+pub(crate) fn watch_timer(ctl: u64, cval: u64) {
+    let fires = ctl & (TimerState::ENABLE | TimerState::IMASK | TimerState::ISTATUS)
+        == TimerState::ENABLE | TimerState::ISTATUS;
+    crate::arch::watch_timer(if fires { 0 } else { ctl }, cval);
+}
+
+/// The primary's virtual timer has fired while it was not loaded: EL2's own timer tells so.
 #[cold]
-pub(crate) fn fire_timer(primary: &Vcpu, sys: &mut SysRegs) {
+pub(crate) fn fire_timer(primary: &Vcpu) {
     crate::arch::watch_timer(0, 0);
-    sys.cntv_ctl_el0 |= TimerState::IMASK;
-    primary.irqs.pend(SECOND_TIMER);
+    primary.irqs.pend(LOOK);
 }
 
 /// Whether a para-virtual interrupt can come to `vm`: it has a number there.
@@ -373,12 +397,31 @@ pub(crate) fn update(gic: &Gic, vcpu: &'static Vcpu, core: &'static Core) {
     let mut others = come & !(paravirt::TIMER.bit() | paravirt::DEVICE.bit() | LOOK.bit());
     while let Some(id) = VirtIntId::lowest(others) {
         others &= !id.bit();
-        let intid = if id == SECOND_TIMER { gic.timers.second } else { paravirt::gic_intid(id) };
-        if let Some(intid) = intid {
+        if let Some(intid) = paravirt::gic_intid(id) {
             state.pulse(index, intid, &mut acts);
         }
     }
-    state.update(index, interface, &mut acts);
+    look(&mut state, interface, &mut acts);
+}
+
+/// The lines of linked interrupts of the loaded vCPU, as they are now: the virtual timer's.
+fn lines() -> u8 {
+    crate::arch::virtual_timer_asserts().into()
+}
+
+/// Looks at what the loaded vCPU has done with its interrupts, and at its timer, and gives it what is to be delivered.
+///
+/// A timer's interrupt that the vCPU cannot acknowledge at once may be over before it does: then its accesses to the CPU interface trap,
+/// where that is possible, and its timer is looked at again.
+fn look(state: &mut Vgic<'_>, interface: &dyn VirtualInterface, acts: &mut Acts) {
+    let index = acts.vcpu.index().0;
+    state.set_lines(index, lines(), acts);
+    state.update(index, interface, acts);
+    let Some(cpu) = interface.virtual_cpu() else { return };
+    let awaited = state.awaited(index);
+    let masked = || crate::arch::spsr() & IRQ_MASK != 0;
+    let trap = awaited.is_some() && (masked() || virtual_cpu::signals(cpu) != awaited);
+    state.trap_group_1(index, trap, interface);
 }
 
 /// An access to memory that is not there: if it is to the VM's GIC, it is done, and the VM goes on behind it.
@@ -391,39 +434,85 @@ pub(crate) fn access(current: &mut Loaded, esr: u64) -> bool {
     let (index, mut acts) = (vcpu.index().0, acts(vcpu, core));
     let mut state = gic.state.lock();
     if !access.is_read || Vgic::is_live(offset) {
-        state.update(index, interface, &mut acts);
+        look(&mut state, interface, &mut acts);
     }
     let register = usize::from(access.rt.0);
     if access.is_read {
-        let value = state.read(index, frame, offset, access.bytes);
+        let mut value = state.read(index, frame, offset, access.bytes);
+        if access.bytes == 4 {
+            value |= quiet_lines(&state, frame, offset);
+        }
         if let Some(register) = current.regs().x.get_mut(register) {
             *register = value;
         }
     } else {
         let value = current.regs().x.get(register).copied().unwrap_or_default();
         state.write(index, frame, offset, access.bytes, value, &mut acts);
-        state.update(index, interface, &mut acts);
+        look(&mut state, interface, &mut acts);
     }
     crate::arch::advance_pc();
     true
 }
 
+/// Which devices' lines are high that have not interrupted, because the VM has not enabled them: bits of a register of pending interrupts.
+fn quiet_lines(state: &Vgic<'_>, frame: Frame, offset: u64) -> u64 {
+    let (first, mut quiet) = state.quiet_devices(frame, offset);
+    let mut high = 0;
+    while quiet != 0 {
+        let n = quiet.trailing_zeros();
+        quiet &= quiet - 1;
+        high |= u64::from(board::is_asserted(first + n)) << n;
+    }
+    high
+}
+
 /// A trapped write of a system register: if it sends an SGI in the VM's GIC, that is done.
 pub(crate) fn system_register(current: &mut Loaded, encoding: u16, is_read: bool, register: u8) -> bool {
     let (vcpu, core) = (current.vcpu(), current.core());
-    let (Some(gic), Some(interface)) = (&vcpu.vm().gic, interface()) else { return false };
-    if encoding != SGI1R || is_read {
-        return false;
+    let (vm, Some(interface)) = (vcpu.vm(), interface()) else { return false };
+    if encoding == SRE && vm.by_list_registers() && interface.version() == Version::V3 {
+        // The system registers are all that there is: what says so cannot be changed (GIC spec, `ICC_SRE_EL1`: RAO/WI).
+        if is_read && let Some(register) = current.regs().x.get_mut(usize::from(register)) {
+            *register = SYSTEM_REGISTERS_ONLY;
+        }
+        crate::arch::advance_pc();
+        return true;
     }
-    let value = current.regs().x.get(usize::from(register)).copied().unwrap_or_default();
-    let (index, mut acts) = (vcpu.index().0, acts(vcpu, core));
-    let mut state = gic.state.lock();
-    state.send_sgi(index, value, &mut acts);
-    if state.has_ready(index) {
-        state.update(index, interface, &mut acts);
+    let Some(gic) = &vm.gic else { return false };
+    let number = usize::from(register);
+    if encoding == SGI1R && !is_read {
+        let value = current.regs().x.get(number).copied().unwrap_or_default();
+        let (index, mut acts) = (vcpu.index().0, acts(vcpu, core));
+        let mut state = gic.state.lock();
+        state.send_sgi(index, value, &mut acts);
+        if state.has_ready(index) {
+            look(&mut state, interface, &mut acts);
+        }
+    } else if let (Some(cpu), Some(group_1)) = (interface.virtual_cpu(), group_1(encoding)) {
+        let (mut acts, mut state) = (acts(vcpu, core), gic.state.lock());
+        look(&mut state, interface, &mut acts);
+        let mut scratch = 0;
+        let value = current.regs().x.get_mut(number).unwrap_or(&mut scratch);
+        if is_read {
+            *value = virtual_cpu::read(cpu, group_1);
+        } else {
+            virtual_cpu::write(cpu, group_1, *value);
+        }
+        look(&mut state, interface, &mut acts);
+    } else {
+        return false;
     }
     crate::arch::advance_pc();
     true
+}
+
+/// The register of the CPU interface's group 1 with an encoding, if it is one.
+const fn group_1(encoding: u16) -> Option<Group1> {
+    let fields = encoding & 0x7ff;
+    if encoding != hv_abi::registers::encoding(3, 0, 0, 0, 0) | fields {
+        return None;
+    }
+    Group1::find((fields >> 7) as u8, (fields >> 3 & 0xf) as u8, (fields & 7) as u8)
 }
 
 /// What a GIC for `vcpus` vCPUs takes of the pool, at most.

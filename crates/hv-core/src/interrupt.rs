@@ -2,14 +2,18 @@
 //!
 //! All of them come to EL2. The kick is how cores talk to each other; the two EL1 timers belong to the running
 //! secondary (virtual) and to the primary (physical). A timer that fires is masked in its control register and made
-//! pending in the para-virtual controller; its owner rewrites the register when it arms the timer again.
+//! pending in the para-virtual controller; its owner rewrites the register when it arms the timer again. In a VM with a
+//! controller of the machine's kind the virtual timer's interrupt is a level, and its registers are the VM's alone.
+//!
+//! An interrupt of a virtual timer may still be there when another VM has been loaded, whose timer did not cause it: so the timer's own
+//! status is looked at first.
 
 use crate::{
     arch, bcm2836, board, gic, lists,
     run::{Next, after_interrupt},
     service,
     system::System,
-    vcpu::{Claimed, Loaded},
+    vcpu::Loaded,
 };
 use core::sync::atomic::{AtomicU32, Ordering};
 use hv_abi::paravirt;
@@ -44,10 +48,14 @@ impl Timers {
 pub(crate) fn handle(current: &Loaded) -> Next {
     let Some(intid) = board::acknowledge() else { return current.vcpu() };
     if intid == TIMERS.virtual_timer.load(Ordering::Relaxed) {
-        // In a VM with controllers of BCM2836 it is a level, masked at the controller when the line is updated below.
-        if bcm2836::of(current.vcpu()).is_none() {
+        let vcpu = current.vcpu();
+        if gic::is_possible() && current.vm().gic.is_some() {
+            // A level: whether it is high is looked at when the line is updated below.
+            vcpu.irqs.pend(gic::LOOK);
+        } else if bcm2836::of(vcpu).is_none() && arch::virtual_timer_asserts() {
+            // In a VM with controllers of BCM2836 it is a level, masked at the controller when the line is updated below.
             arch::mask_virtual_timer();
-            current.vcpu().irqs.pend(gic::timer_of(current.vcpu()));
+            vcpu.irqs.pend(paravirt::TIMER);
         }
     } else if intid == TIMERS.physical_timer.load(Ordering::Relaxed) {
         arch::mask_physical_timer();
@@ -67,8 +75,7 @@ fn device(current: &Loaded, intid: u32) -> Next {
             let primary = current.core().primary();
             // It may have come just when the primary was loaded, whose own timer fires then.
             if !current.vm().is_primary() {
-                // SAFETY: the primary's vCPU of this core is this core's for ever, and another one is loaded.
-                gic::fire_timer(primary, unsafe { Claimed::assume(primary) }.sys());
+                gic::fire_timer(primary);
             }
         } else if lists::has(current.vm()) {
             // Maintenance: there is room.

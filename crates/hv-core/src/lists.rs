@@ -7,7 +7,7 @@ use crate::{
     vcpu::{Loaded, Vcpu},
     vm::Vm,
 };
-use drivers_gic::hyp::ListRegister;
+use drivers_gic::hyp::{Control, ListRegister};
 use hv_abi::ids::VirtIntId;
 use paravirt_irq::{BackEnd as _, ListRegisters, ListState, Listed, Lists};
 
@@ -44,7 +44,7 @@ impl ListRegisters for Hardware {
     }
 
     fn tell_room(&self, tell: bool) {
-        self.0.control(true, tell);
+        self.0.control(Control { on: true, underflow: tell, ..Control::OFF });
     }
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn load(vcpu: &Vcpu, (listed, saved): Saved<'_>) {
 pub(crate) fn unload(vcpu: &Vcpu, (listed, saved): Saved<'_>) {
     let Some(interface) = gic::interface() else { return };
     Lists { hardware: Hardware(interface), listed }.unload(&vcpu.irqs);
-    interface.control(false, false);
+    interface.control(Control::OFF);
     *saved = interface.leave();
 }
 

@@ -134,7 +134,7 @@ fn wake(claimed: &mut Claimed, state: VcpuState, system: &System) -> Result<(), 
     match remaining(vcpu.vm(), sys.cntv_ctl_el0, sys.cntv_cval_el0) {
         Remaining::Never => Err(None),
         // Its interrupt stays asserted until the VM does something about it, so it is not masked here.
-        Remaining::Expired if bcm2836::of(vcpu).is_some() => Ok(()),
+        Remaining::Expired if bcm2836::of(vcpu).is_some() || gic::has(vcpu.vm()) => Ok(()),
         Remaining::Expired => {
             sys.cntv_ctl_el0 |= TimerState::IMASK;
             if irqs.pend(paravirt::TIMER) { Ok(()) } else { Err(None) }
@@ -293,7 +293,7 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
         gic::unload(gic, from, core, claimed.gic());
         if from.vm().is_primary() {
             let sys = claimed.sys();
-            arch::watch_timer(sys.cntv_ctl_el0, sys.cntv_cval_el0);
+            gic::watch_timer(sys.cntv_ctl_el0, sys.cntv_cval_el0);
         }
     }
     if lists::has(from.vm()) {

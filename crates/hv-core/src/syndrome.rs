@@ -1,6 +1,9 @@
 //! Fields of `ESR_EL2` (Arm ARM, D19.2.39). What a syndrome says in words is for those who read it: the hypervisor prints and passes
 //! on the number, and the primary's kernel explains it.
 
+/// Fault status code of translation faults, without their level (Arm ARM, DFSC).
+const TRANSLATION_FAULT: u32 = 0b0001;
+
 /// A value of `ESR_EL2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Syndrome(pub(crate) u64);
@@ -10,9 +13,10 @@ impl Syndrome {
         (self.0 >> low & ((1 << count) - 1)) as u32
     }
 
-    /// Of a data abort by an access that the syndrome describes (Arm ARM, ISS encoding for a data abort: ISV, SAS, SRT, `WnR`).
+    /// Of a data abort by an access that the syndrome describes (Arm ARM, ISS encoding for a data abort: ISV, SAS, SRT, `WnR`), to an
+    /// address that is not mapped: after any other fault `HPFAR_EL2` does not say which (Arm ARM, `HPFAR_EL2`).
     pub(crate) const fn memory_access(self) -> Option<MemoryAccess> {
-        if self.bits(26, 6) != 0x24 || self.bits(24, 1) == 0 {
+        if self.bits(26, 6) != 0x24 || self.bits(24, 1) == 0 || self.bits(2, 4) != TRANSLATION_FAULT {
             return None;
         }
         Some(MemoryAccess {
@@ -79,6 +83,10 @@ mod tests {
         let access = MemoryAccess { rt: Register(7), bytes: 4, is_read: false };
         assert_eq!(Syndrome(store).memory_access(), Some(access));
         assert_eq!(Syndrome(store & !(1 << 24)).memory_access(), None);
+        // An access flag fault, a permission fault, an external abort, a tag check: the address is not told.
+        for status in [0b00_1011, 0b00_1111, 0b01_0000, 0b01_0001] {
+            assert_eq!(Syndrome(store & !0x3f | status).memory_access(), None, "{status:#b}");
+        }
         assert_eq!(Syndrome(store & !(0x3f << 26) | 0x20 << 26).memory_access(), None);
     }
 

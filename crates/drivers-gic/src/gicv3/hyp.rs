@@ -1,20 +1,16 @@
 //! GICv3's hypervisor interface: `ICH_*_EL2` (GIC spec, 12.4).
 #![cfg_attr(not(any(target_arch = "aarch64", doc)), allow(unused_imports, dead_code))]
 use crate::hyp::{
-    ACTIVE_PRIORITY_WORDS, HypervisorInterface, ListRegister, SavedInterface, active_priority_words,
-    list_registers,
+    ACTIVE_PRIORITY_WORDS, Control, HypervisorInterface, ListRegister, SavedInterface, active_priority_words,
+    end_count, list_registers, preemption_bits,
 };
+use crate::virtual_cpu::VirtualCpu;
 
 /// The interface of the calling core, at EL2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interface {
     vtr: u64,
 }
-
-/// `ICH_HCR_EL2.En`.
-const ENABLE: u64 = 1 << 0;
-/// `ICH_HCR_EL2.UIE`.
-const UNDERFLOW: u64 = 1 << 1;
 
 #[cfg(any(target_arch = "aarch64", doc))]
 macro_rules! read {
@@ -128,6 +124,43 @@ impl Interface {
 }
 
 #[cfg(any(target_arch = "aarch64", doc))]
+impl VirtualCpu for Interface {
+    fn settings(&self) -> u64 {
+        read!("s3_4_c12_c11_7")
+    }
+
+    fn set_settings(&self, value: u64) {
+        write!("s3_4_c12_c11_7", value);
+    }
+
+    fn active(&self, group: u8, n: usize) -> u32 {
+        if n >= active_priority_words(self.vtr) {
+            return 0;
+        }
+        let value = if group == 0 { named!(read_nth!(active_0, n)) } else { named!(read_nth!(active_1, n)) };
+        value as u32
+    }
+
+    fn set_active(&self, group: u8, n: usize, value: u32) {
+        if n >= active_priority_words(self.vtr) {
+        } else if group == 0 {
+            named!(write_nth!(active_0, n, value.into()));
+        } else {
+            named!(write_nth!(active_1, n, value.into()));
+        }
+    }
+
+    fn preemption_bits(&self) -> u32 {
+        preemption_bits(self.vtr)
+    }
+
+    fn count_end(&self) {
+        let hcr = read!("s3_4_c12_c11_0");
+        write!("s3_4_c12_c11_0", hcr.wrapping_add(1 << 27) & 0xffff_ffff);
+    }
+}
+
+#[cfg(any(target_arch = "aarch64", doc))]
 impl HypervisorInterface for Interface {
     #[inline]
     fn count(&self) -> usize {
@@ -145,7 +178,12 @@ impl HypervisorInterface for Interface {
     }
 
     #[inline]
-    fn control(&self, on: bool, underflow: bool) {
-        write!("s3_4_c12_c11_0", if on { ENABLE } else { 0 } | if underflow { UNDERFLOW } else { 0 });
+    fn control(&self, control: Control) {
+        write!("s3_4_c12_c11_0", control.bits().into());
+    }
+
+    #[inline]
+    fn end_count(&self) -> u32 {
+        end_count(read!("s3_4_c12_c11_0"))
     }
 }

@@ -134,6 +134,15 @@ pub(crate) fn virtual_timer() -> (u64, u64) {
 pub(crate) fn virtual_timer() -> (u64, u64) {
     (0, 0)
 }
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn virtual_timer_asserts() -> bool {
+    let (ctl, cval) = TIMER.get();
+    ctl & 0b11 == 1 && counter() >= cval
+}
+#[cfg(not(any(test, feature = "testing")))]
+pub(crate) fn virtual_timer_asserts() -> bool {
+    false
+}
 pub(crate) fn mask_virtual_timer() {}
 pub(crate) fn mask_physical_timer() {}
 pub(crate) fn watch_timer(_: u64, _: u64) {}

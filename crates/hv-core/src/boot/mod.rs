@@ -374,8 +374,7 @@ fn build(
         );
         if let Some(place) = load::gic_place(spec, machine).filter(|_| gic::is_possible()) {
             let mut affinities = vm.vcpus.iter().map(Vcpu::affinity);
-            let timers =
-                if kind == VmKind::Secondary { gic::Timers::USUAL } else { gic_timers(machine, kind) };
+            let timers = gic_timers(machine, kind);
             vm.gic = Some(Box::new(Gic::new(vm.id, &mut affinities, &routes, place, timers)));
         }
         if let Some(place) = load::bcm2836_place(spec, machine).filter(|_| bcm2836::is_possible()) {
@@ -438,19 +437,23 @@ fn routes(bundle: &Bundle<'_>) -> Routes {
     routes
 }
 
-/// The timers of a VM with a GIC that sees the machine's tree.
+/// The timers of a VM with a GIC: as the tree says that the VM sees.
 #[inline(never)]
 fn gic_timers(machine: &Machine<'_>, kind: VmKind) -> gic::Timers {
     let (virtual_timer, physical) = timers(machine);
-    if kind != VmKind::Primary {
-        return gic::Timers { own: virtual_timer, second: None };
+    match kind {
+        VmKind::Secondary => return gic::Timers { physical: virtual_timer, ..gic::Timers::USUAL },
+        VmKind::SuperSecondary => {
+            return gic::Timers { own: virtual_timer, second: None, physical: virtual_timer };
+        }
+        VmKind::Primary => {}
     }
     // While another VM runs, that one has the virtual timer.
     let Some(id) = machine.timer().and_then(|timer| timer.hypervisor) else {
         fail!("the device tree has no hypervisor timer, which a primary with a GIC (margay,gic) needs")
     };
     STAND_IN.store(id.number(), Ordering::Relaxed);
-    gic::Timers { own: physical, second: Some(virtual_timer) }
+    gic::Timers { own: physical, second: Some(virtual_timer), physical: virtual_timer }
 }
 
 fn messaging(spec: &VmSpec<'_>, kind: VmKind) -> Messaging {

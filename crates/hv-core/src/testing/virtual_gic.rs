@@ -6,7 +6,7 @@ use crate::{
     gic::{self, Gic, Place, Timers},
 };
 use drivers_gic::{
-    hyp::{ListRegister, ListState},
+    hyp::{Control, ListRegister, ListState},
     vgic::Frame,
 };
 
@@ -33,7 +33,10 @@ impl HypervisorInterface for Lists {
         all[n] = value;
         REGISTERS.set(Some(all));
     }
-    fn control(&self, _on: bool, _underflow: bool) {}
+    fn control(&self, _control: Control) {}
+    fn end_count(&self) -> u32 {
+        0
+    }
 }
 
 impl VirtualInterface for Lists {
@@ -64,7 +67,7 @@ fn take() -> Vec<u32> {
 fn node(with: &[u16]) -> Node {
     REGISTERS.set(Some([ListRegister::FREE; 4]));
     let timers = |vm: &Vm| {
-        if vm.is_primary() { Timers { own: 30, second: Some(27) } } else { Timers::USUAL }
+        if vm.is_primary() { Timers { own: 30, second: Some(27), physical: 27 } } else { Timers::USUAL }
     };
     let node = Node::with_vms(|vm| {
         if with.contains(&vm.id.0) {
@@ -176,12 +179,14 @@ fn an_interrupt_of_the_primary_comes_before_its_vms() {
     // Its virtual timer fires meanwhile.
     // SAFETY: it is this core's, and not loaded.
     let mut claimed = unsafe { crate::vcpu::Claimed::assume(primary) };
-    gic::fire_timer(primary, claimed.sys());
+    (claimed.sys().cntv_ctl_el0, claimed.sys().cntv_cval_el0) = (1, 0);
+    gic::fire_timer(primary);
     // SAFETY: the vCPU is loaded.
     let current = unsafe { Loaded::assume(node.vcpu(2, 0)) };
     let next = run::after_interrupt(&current);
     assert_eq!(Node::settle(node.vcpu(2, 0), next, false), told);
     assert_eq!(take(), [27]);
+    crate::arch::TIMER.set((0, 0));
 
     // And the physical one, which goes on by itself.
     assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
@@ -258,4 +263,52 @@ fn para_virtual_interrupts_come_by_list_registers() {
     done(node.vcpu(3, 0), &[paravirt::INTERRUPT_INJECT.into(), 3, 0, 20]);
     assert_eq!(take(), []);
     assert_eq!(done(node.vcpu(3, 0), &[paravirt::INTERRUPT_GET.into()]), 20);
+}
+
+/// `ESR_EL2` of `ldr w1, [...]` from where nothing is mapped, at level 3, and where something is that it may not read.
+const LOAD: u64 = 0x24 << 26 | 1 << 25 | 1 << 24 | 2 << 22 | 1 << 16 | 0b00_0111;
+const DENIED: u64 = LOAD & !0x3f | 0b00_1111;
+
+#[test]
+fn only_a_translation_fault_says_where_it_was() {
+    let node = node(&[2]);
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    // SAFETY: it is loaded.
+    let mut current = unsafe { Loaded::assume(node.vcpu(2, 0)) };
+    crate::arch::FAULT.set(0x800_0004);
+    assert!(gic::access(&mut current, LOAD));
+    assert_eq!(current.regs().x[1] & 0x1f, 31, "GICD_TYPER");
+    current.regs().x[1] = 7;
+    // What HPFAR_EL2 holds is from an earlier fault.
+    assert!(!gic::access(&mut current, DENIED));
+    assert_eq!(current.regs().x[1], 7);
+}
+
+#[test]
+fn the_line_of_a_device_is_pending_while_it_is_disabled() {
+    use crate::board::host::Controller;
+    let node = node(&[2]);
+    node.system.vms[1].gic.as_ref().unwrap().state().assign(40);
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    // SAFETY: it is loaded.
+    let mut current = unsafe { Loaded::assume(node.vcpu(2, 0)) };
+    crate::arch::FAULT.set(0x800_0204);
+    for asserted in [false, true, false] {
+        Controller::change(|controller| controller.asserted = u128::from(asserted) << 40);
+        assert!(gic::access(&mut current, LOAD));
+        assert_eq!(current.regs().x[1], u64::from(asserted) << 8, "GICD_ISPENDR1");
+    }
+}
+
+#[test]
+fn the_system_registers_cannot_be_switched_off() {
+    let node = node(&[2]);
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    // SAFETY: it is loaded.
+    let mut current = unsafe { Loaded::assume(node.vcpu(2, 0)) };
+    let sre = hv_abi::registers::encoding(3, 0, 12, 12, 5);
+    current.regs().x[3] = 0;
+    assert!(gic::system_register(&mut current, sre, false, 3));
+    assert!(gic::system_register(&mut current, sre, true, 3));
+    assert_eq!(current.regs().x[3], 0b111);
 }

@@ -72,6 +72,8 @@ pub(crate) fn load_vm(vttbr: u64, vmpidr: u64, counter_offset: u64) {
     // The VM's own tables; the hypervisor is not translated by stage 2.
     write!("vttbr_el2", vttbr);
     write!("vmpidr_el2", vmpidr);
+    // The last VM's timer is off before the counter is another: it must not fire for this one.
+    write!("cntv_ctl_el0", 0);
     // What EL2 itself reads is the physical counter.
     write!("cntvoff_el2", counter_offset);
 }
@@ -187,6 +189,12 @@ pub(crate) fn virtual_timer() -> (u64, u64) {
 }
 
 const TIMER_IMASK: u64 = 1 << 1;
+
+/// Whether the virtual timer of the loaded vCPU asserts its interrupt: it is on, due and not masked.
+#[inline]
+pub(crate) fn virtual_timer_asserts() -> bool {
+    read!("cntv_ctl_el0") & 0b111 == 0b101
+}
 
 /// Masks the virtual timer of the loaded vCPU: its interrupt has been made pending.
 #[inline]

@@ -1,0 +1,288 @@
+//! Between the state of interrupts and the list registers of the core that runs a vCPU.
+//!
+//! After each [`Vgic::update`] the list registers hold the most urgent of what is active or to be delivered. When they do not
+//! suffice, the least urgent active interrupts leave theirs, so that handlers nest as deep as there are priorities. The guest ends
+//! such an interrupt without a list register: the interface counts that (`ICH_HCR_EL2.EOIcount`, `GICH_HCR.EOICount`) and tells it
+//! by a maintenance interrupt (`LRENPIE`). Priorities drop in the reverse order of acknowledgement, so what was ended is the most
+//! urgent of those that have no list register.
+use super::{
+    Effects, NOBODY, Version, Vgic,
+    cpu::NONE,
+    irq::{ACTIVE, ASSIGNED, EDGE, FROM_LATCH, HIGH, LATCHED, LINKED, LISTED},
+};
+use crate::hyp::{Control, HypervisorInterface, ListRegister, ListState, MAX_LIST_REGISTERS};
+
+impl Vgic<'_> {
+    /// `vcpu` is about to run: what it has active goes back into list registers, and what is ready too.
+    pub fn load(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface, effects: &mut dyn Effects) {
+        for n in 0..hardware.count().min(MAX_LIST_REGISTERS) {
+            let value = match self.listed(vcpu, n) {
+                None => ListRegister::FREE,
+                Some(intid) => self.value(vcpu, intid, ListState::Active),
+            };
+            hardware.write(n, value);
+        }
+        if let Some(cpu) = self.cpus.get_mut(usize::from(vcpu)) {
+            cpu.control = Control { on: true, ..cpu.control };
+            hardware.control(cpu.control);
+        }
+        self.flush(vcpu, hardware);
+        self.hold(vcpu, true, effects);
+    }
+
+    /// `vcpu` no longer runs: nothing of it stays in the hardware.
+    pub fn unload(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface, effects: &mut dyn Effects) {
+        let mut used = self.used(vcpu);
+        self.sync(vcpu, hardware, effects);
+        while used != 0 {
+            hardware.write(used.trailing_zeros() as usize, ListRegister::FREE);
+            used &= used - 1;
+        }
+        hardware.control(Control::OFF);
+        self.hold(vcpu, false, effects);
+    }
+
+    /// `vcpu`, which runs on this core, has got something, or has ended something.
+    pub fn update(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface, effects: &mut dyn Effects) {
+        self.sync(vcpu, hardware, effects);
+        self.flush(vcpu, hardware);
+        self.hold(vcpu, true, effects);
+    }
+
+    /// What is in a vCPU's list register `n`.
+    pub(super) fn listed(&self, vcpu: u16, n: usize) -> Option<u32> {
+        let intid = *self.cpus.get(usize::from(vcpu))?.listed.get(n)?;
+        (intid != NONE).then_some(u32::from(intid))
+    }
+
+    fn list(&mut self, vcpu: u16, n: usize, intid: u16) {
+        let Some(cpu) = self.cpus.get_mut(usize::from(vcpu)) else { return };
+        if let Some(slot) = cpu.listed.get_mut(n) {
+            *slot = intid;
+            cpu.used = cpu.used & !(1 << n) | u16::from(intid != NONE) << n;
+        }
+    }
+
+    /// Which list registers of a vCPU have something.
+    fn used(&self, vcpu: u16) -> u16 {
+        self.cpus.get(usize::from(vcpu)).map_or(0, |cpu| cpu.used)
+    }
+
+    /// A list register's value for an interrupt.
+    fn value(&mut self, vcpu: u16, intid: u32, state: ListState) -> ListRegister {
+        let v3 = self.version == Version::V3;
+        let source = self.active_source(vcpu, intid).copied();
+        let physical = self.physical_of(vcpu, intid);
+        let Some(irq) = self.irq(vcpu, intid) else { return ListRegister::FREE };
+        let mut value = ListRegister::new(intid, irq.priority, state);
+        if v3 {
+            value = value.group_1();
+        }
+        if let Some(source) = source {
+            value = value.with_source(source);
+        }
+        if let Some(physical) = physical {
+            return value.with_physical(physical);
+        }
+        let told = irq.has(HIGH) && (irq.has(ASSIGNED) || !irq.has(EDGE)) || irq.has(LINKED);
+        if told { value.with_end_told() } else { value }
+    }
+
+    /// Takes back what the list registers say: what is pending is ready again, what is over is over. What is active stays listed.
+    fn sync(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface, effects: &mut dyn Effects) {
+        let mut used = self.used(vcpu);
+        self.looking = vcpu;
+        while used != 0 {
+            let n = used.trailing_zeros() as usize;
+            used &= used - 1;
+            let Some(intid) = self.listed(vcpu, n) else { continue };
+            let register = hardware.read(n);
+            let Some(irq) = self.irq(vcpu, intid) else { continue };
+            // A guest has taken it out by a register, and perhaps it has been listed by another vCPU since.
+            let here = irq.has(LISTED);
+            let (set, clear) = match register.state() {
+                _ if !here => (0, 0),
+                ListState::Free => (0, LISTED | ACTIVE | FROM_LATCH),
+                ListState::Pending if irq.has(FROM_LATCH) => (LATCHED, LISTED | ACTIVE | FROM_LATCH),
+                ListState::Pending => (0, LISTED | ACTIVE),
+                ListState::PendingAndActive if irq.has(FROM_LATCH) => (ACTIVE | LATCHED, FROM_LATCH),
+                ListState::Active | ListState::PendingAndActive => (ACTIVE, FROM_LATCH),
+            };
+            let ended = here && register.state() == ListState::Free && irq.has(ASSIGNED) && irq.has(HIGH);
+            let keep = here && matches!(register.state(), ListState::Active | ListState::PendingAndActive);
+            let deactivated =
+                irq.has(LINKED) && register.state() == ListState::Free && register.is_physical();
+            if register.state() == ListState::Pending {
+                self.unsend(vcpu, intid, register);
+            }
+            if keep {
+                if let Some(source) = self.active_source(vcpu, intid) {
+                    *source = register.source();
+                }
+                hardware.write(n, self.value(vcpu, intid, ListState::Active));
+            } else {
+                self.list(vcpu, n, NONE);
+                // One that has told its end goes on telling it until it is written.
+                if register.state() != ListState::Free || register.tells_end() {
+                    hardware.write(n, ListRegister::FREE);
+                }
+            }
+            if deactivated {
+                self.forget_hold(vcpu, intid);
+            }
+            self.change(vcpu, intid, set, clear | if ended { HIGH } else { 0 }, effects);
+            if ended {
+                effects.ended(intid);
+            }
+            self.sources_left(vcpu, intid, effects);
+        }
+        if self.cpus.get(usize::from(vcpu)).is_some_and(|cpu| cpu.evicted_count != 0) {
+            self.end_evicted(vcpu, hardware, effects);
+        }
+        self.looking = NOBODY;
+    }
+
+    /// Ends as many active interrupts without list register as the interface has counted.
+    #[cold]
+    fn end_evicted(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface, effects: &mut dyn Effects) {
+        let mut ends = hardware.end_count();
+        if ends == 0 {
+            return;
+        }
+        while ends > 0
+            && let Some(intid) = self.evicted(vcpu)
+        {
+            ends -= 1;
+            let ended = self.irq(vcpu, intid).is_some_and(|irq| irq.has(ASSIGNED) && irq.has(HIGH));
+            self.change(vcpu, intid, 0, ACTIVE | if ended { HIGH } else { 0 }, effects);
+            if ended {
+                effects.ended(intid);
+            }
+            self.sources_left(vcpu, intid, effects);
+        }
+        // That resets the count.
+        if let Some(cpu) = self.cpus.get(usize::from(vcpu)) {
+            hardware.control(cpu.control);
+        }
+    }
+
+    /// The most urgent interrupt that is active in no list register, which is taken from there. A guest may have made some inactive.
+    fn evicted(&mut self, vcpu: u16) -> Option<u32> {
+        loop {
+            let intid = u32::from(self.cpus.get_mut(usize::from(vcpu))?.pop_evicted()?);
+            let irq = self.irq(vcpu, intid)?;
+            if irq.has(ACTIVE) && !irq.has(LISTED) {
+                return Some(intid);
+            }
+        }
+    }
+
+    /// The most urgent of what is ready; the lowest number of those.
+    fn next(&mut self, vcpu: u16) -> Option<u32> {
+        let mut best: Option<(u8, u32)> = None;
+        let mut words = self.cpus.get(usize::from(vcpu))?.ready_words;
+        while words != 0 {
+            let word = words.trailing_zeros();
+            words &= words - 1;
+            let mut bits = *self.cpus.get(usize::from(vcpu))?.ready.get(word as usize)?;
+            while bits != 0 {
+                let intid = word * 32 + bits.trailing_zeros();
+                bits &= bits - 1;
+                let priority = self.irq(vcpu, intid)?.priority;
+                if best.is_none_or(|(urgent, _)| priority < urgent) {
+                    best = Some((priority, intid));
+                }
+            }
+        }
+        best.map(|(_, intid)| intid)
+    }
+
+    /// The list register that has `want`, or has nothing.
+    fn slot(&self, vcpu: u16, count: usize, want: Option<u32>) -> Option<usize> {
+        (0..count).find(|n| self.listed(vcpu, *n) == want)
+    }
+
+    /// Takes the least urgent active interrupt out of its list register for one of `priority`, if that is more urgent.
+    #[cold]
+    fn evict(&mut self, vcpu: u16, count: usize, priority: u8) -> Option<usize> {
+        let mut victim: Option<(u8, usize, u32)> = None;
+        for n in 0..count {
+            let Some(intid) = self.listed(vcpu, n) else { continue };
+            let Some(irq) = self.irq(vcpu, intid) else { continue };
+            // What has been listed just now is more urgent; what is active here and pending again stays, too.
+            let may_leave = irq.has(ACTIVE) && irq.has(LISTED) && !irq.has(FROM_LATCH);
+            if may_leave && irq.priority > victim.map_or(priority, |(urgent, ..)| urgent) {
+                victim = Some((irq.priority, n, intid));
+            }
+        }
+        let (_, n, intid) = victim?;
+        if !self.cpus.get_mut(usize::from(vcpu))?.push_evicted(intid as u16) {
+            return None;
+        }
+        self.irq(vcpu, intid)?.flags &= !LISTED;
+        Some(n)
+    }
+
+    /// Active interrupts come back into list registers that have become free, the most urgent first.
+    #[cold]
+    fn bring_back(&mut self, vcpu: u16, count: usize, hardware: &dyn HypervisorInterface) {
+        while let Some(n) = self.slot(vcpu, count, None)
+            && let Some(intid) = self.evicted(vcpu)
+        {
+            if let Some(irq) = self.irq(vcpu, intid) {
+                irq.flags |= LISTED;
+            }
+            self.list(vcpu, n, intid as u16);
+            let value = self.value(vcpu, intid, ListState::Active);
+            hardware.write(n, value);
+        }
+    }
+
+    /// Fills list registers with what is ready, the most urgent first. What is listed is active, as `sync` has left it.
+    fn flush(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface) {
+        let mut full = false;
+        if self.cpus.get(usize::from(vcpu)).is_some_and(|cpu| cpu.evicted_count != 0) {
+            self.bring_back(vcpu, hardware.count().min(MAX_LIST_REGISTERS), hardware);
+        }
+        while let Some(intid) = self.next(vcpu) {
+            let count = hardware.count().min(MAX_LIST_REGISTERS);
+            let (n, state) = if let Some(n) = self.slot(vcpu, count, Some(intid)) {
+                (n, ListState::PendingAndActive)
+            } else if let Some(n) = self.slot(vcpu, count, None) {
+                (n, ListState::Pending)
+            } else {
+                let priority = self.irq(vcpu, intid).map_or(u8::MAX, |irq| irq.priority);
+                let Some(n) = self.evict(vcpu, count, priority) else {
+                    full = true;
+                    break;
+                };
+                (n, ListState::Pending)
+            };
+            let mut value = self.value(vcpu, intid, state);
+            if let Some((source, more)) = self.take_source(vcpu, intid) {
+                value = value.with_source(source);
+                if more {
+                    value = value.with_end_told();
+                }
+            }
+            let Some(irq) = self.irq(vcpu, intid) else { break };
+            let from_latch = if irq.has(LATCHED) { FROM_LATCH } else { 0 };
+            irq.flags = irq.flags & !LATCHED | LISTED | from_latch;
+            if let Some(cpu) = self.cpus.get_mut(usize::from(vcpu)) {
+                cpu.set_ready(intid, false);
+            }
+            self.list(vcpu, n, intid as u16);
+            hardware.write(n, value);
+        }
+        let Some(cpu) = self.cpus.get_mut(usize::from(vcpu)) else { return };
+        // With one list register, "at most one is not free" is always so: it would be told without end.
+        let control = Control {
+            underflow: full && hardware.count() > 1,
+            count_ends: cpu.evicted_count != 0,
+            ..cpu.control
+        };
+        if core::mem::replace(&mut cpu.control, control) != control {
+            hardware.control(control);
+        }
+    }
+}
