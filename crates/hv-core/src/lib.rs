@@ -15,7 +15,7 @@
 //! | `vm`, `vcpu`, `percore`, `system` | what there is, and who may touch which part of it when |
 //! | `run` | the run path: `FFA_RUN`, exits, switching |
 //! | `service` | hypercalls: FF-A, para-virtual interrupts, PSCI, Margay's own; `service::access` says who may call what |
-//! | `lifecycle`, `teardown`, `reload` | the phases of a VM; stopping it, reclaiming its memory, starting it again; what it held at boot |
+//! | `teardown`, `reload` | stopping a VM (its phases: `vm-lifecycle`), reclaiming its memory, starting it again; what it held at boot |
 //! | `statistics` | what vCPUs have done |
 //! | `notifications` | FF-A notifications of a VM |
 //! | `trap` | what a VM does that traps, by the policy in `hv_abi::registers` and docs/security.md |
@@ -52,7 +52,6 @@ mod gic;
 #[cfg(target_os = "none")]
 mod heap;
 mod interrupt;
-mod lifecycle;
 mod lists;
 mod lock;
 mod notifications;

@@ -70,8 +70,9 @@ fn take_for_run(primary: &Loaded, id: VcpuId) -> Result<&'static Vcpu, Exit> {
     let mut claimed = vcpu.claim(state, primary.core()).ok_or(Exit::Refused(ffa::Error::Busy))?;
     // Looked at after the claim: whoever stops the VM after this sees the vCPU running, and sends this core a kick.
     if let Some(reason) = vm.stop_reason() {
-        claimed.release(VcpuState::Off);
+        // Before it is given up: afterwards the VM may be torn down and started again, and somebody may wait for its next life.
         service::fail_requester(vcpu, primary.core());
+        claimed.release(VcpuState::Off);
         return Err(reason);
     }
     if matches!(state, VcpuState::Waiting | VcpuState::WaitingForMessage)
@@ -215,18 +216,17 @@ fn leave_for_good(current: &Loaded) -> Next {
     leave(current, current.vcpu().id(), reason, VcpuState::Off)
 }
 
-/// Stops the current vCPU's VM for the reason that has been recorded in it: its other vCPUs are sent a kick, and the
-/// current one leaves.
+/// Leaves the current vCPU, whose VM has been stopped; `first`: by this call, so that this core halts the other vCPUs.
 #[cold]
-pub(crate) fn stop(current: &Loaded) -> Next {
-    let vm = current.vm();
-    halt(vm, current.core());
-    let reason = vm.stop_reason().unwrap_or(Exit::Off { reset: false });
-    leave(current, current.vcpu().id(), reason, VcpuState::Off)
+pub(crate) fn stop(current: &Loaded, first: bool) -> Next {
+    if first {
+        halt(current.vm(), current.core());
+    }
+    leave_for_good(current)
 }
 
-/// Takes the consequences for the vCPUs of a VM that has been stopped: those that run on other cores are sent a kick, and nobody waits
-/// for the others any more. What is left of the VM is torn down by who asks for that ([`crate::teardown`]).
+/// Takes the consequences for the vCPUs of a VM that this core has stopped: those that run on other cores are sent a kick, and nobody
+/// waits for the others any more. The VM cannot be torn down before that is done; who wants that asks for it ([`crate::teardown`]).
 #[cold]
 pub(crate) fn halt(vm: &Vm, core: &'static Core) {
     for vcpu in &vm.vcpus {
@@ -236,6 +236,7 @@ pub(crate) fn halt(vm: &Vm, core: &'static Core) {
             _ => service::fail_requester(vcpu, core),
         }
     }
+    vm.halted();
 }
 
 /// Makes a core look at its interrupts.

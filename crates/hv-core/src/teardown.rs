@@ -1,11 +1,10 @@
 //! Tearing down a VM that has been stopped, and starting it again.
 //!
 //! Both are done in parts, each of bounded length, by whoever wants the result: the primary with `VM_RESTART`, or a lender that wants its
-//! memory back. Only the holder of the VM's teardown token does a part; nobody waits for the token. See [`crate::lifecycle`].
+//! memory back. Only the holder of the VM's teardown token does a part; nobody waits for the token. See [`vm_lifecycle`].
 
 use crate::{
     arch,
-    lifecycle::{Event, Status},
     lock::Guard,
     percore::Core,
     reload::{Progress, Reload},
@@ -22,6 +21,7 @@ use hv_abi::{
     layout::PAGE,
 };
 use page_ownership::Tables as _;
+use vm_lifecycle::{Event, Status};
 
 /// How many pages one call scrubs.
 pub(crate) const STEP_PAGES: u64 = 64;
@@ -63,18 +63,23 @@ fn forsake(vm: &Vm, core: &Core) -> Result<bool, Error> {
     service::drive(core, 1, |tables| Ok(System::get().ownership.lock().forsake(vm.id, tables)))
 }
 
-/// Ends *stopping*: parks every vCPU. `BUSY`: one has not left its core.
+/// Ends *stopping*: parks every vCPU, and lets nobody wait for it. `BUSY`: one has not left its core, or the core that stopped the VM has
+/// not looked at all of them yet.
 fn quiesce(vm: &'static Vm, token: &Token<'_>, core: &'static Core) -> Result<(), Error> {
     match vm.status() {
         Status::Running => return Err(Error::Denied),
+        Status::Halting(_) => return Err(Error::Busy),
         Status::Stopping(_) => {}
         Status::Reclaiming(_) | Status::Off(_) => return Ok(()),
     }
-    if !vm.vcpus.iter().all(Vcpu::park) {
-        return Err(Error::Busy);
+    for vcpu in &vm.vcpus {
+        if !vcpu.park() {
+            return Err(Error::Busy);
+        }
+        // At once: the next one may not be parked today, and a parked vCPU is not run, which would fail who waits for it.
+        service::fail_requester(vcpu, core);
     }
-    // Nobody waits for it, nor does it wait for anybody.
-    vm.vcpus.iter().for_each(|vcpu| service::fail_requester(vcpu, core));
+    // Nor does it wait for anybody.
     System::get().vms.iter().flat_map(|other| &other.vcpus).for_each(|vcpu| vcpu.orphan_request(vm.id));
     vm.proceed(token, Event::Quiesced);
     Ok(())

@@ -230,8 +230,8 @@ fn stop(current: &Loaded, fault: Fault) -> Next {
         Hex(fault.address),
         Hex(fault.ipa),
     );
-    vm.abort(vcpu.index(), fault);
-    run::stop(current)
+    let first = vm.abort(vcpu.index(), fault);
+    run::stop(current, first)
 }
 
 #[cfg(test)]

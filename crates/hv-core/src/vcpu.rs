@@ -19,53 +19,8 @@ use core::{
 };
 use hv_abi::ids::{VcpuId, VcpuIndex, VmId};
 use paravirt_irq::{BackEnd as _, Line as IrqLine, Listed, VcpuInterrupts};
-
-/// What a vCPU is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum VcpuState {
-    /// Not started, or has switched itself off.
-    Off,
-    /// Has work, waits to be run.
-    Ready,
-    /// Waits for an interrupt or its timer.
-    Waiting,
-    /// Waits for a message.
-    WaitingForMessage,
-    /// Has sent the direct request with this number, and waits for the response to it: nothing else wakes it.
-    WaitingForResponse(u32),
-    /// Its VM has stopped, and no core can claim it: it belongs to who holds the VM's teardown token.
-    Parked,
-    /// Runs on the core with this index, or is being started by it.
-    Running(u16),
-}
-
-impl VcpuState {
-    #[inline(always)]
-    const fn bits(self) -> u64 {
-        match self {
-            Self::Off => 0,
-            Self::Ready => 1,
-            Self::Waiting => 2,
-            Self::WaitingForMessage => 3,
-            Self::WaitingForResponse(request) => 5 | (request as u64) << 8,
-            Self::Parked => 6,
-            Self::Running(core) => 4 | (core as u64) << 8,
-        }
-    }
-
-    #[inline(always)]
-    const fn from_bits(bits: u64) -> Self {
-        match bits & 0xff {
-            0 => Self::Off,
-            1 => Self::Ready,
-            2 => Self::Waiting,
-            3 => Self::WaitingForMessage,
-            5 => Self::WaitingForResponse((bits >> 8) as u32),
-            6 => Self::Parked,
-            _ => Self::Running((bits >> 8) as u16),
-        }
-    }
-}
+pub(crate) use vm_lifecycle::{Request, VcpuState};
+use vm_lifecycle::{RequestCell, StateCell};
 
 /// A line of console output that is not complete yet.
 pub(crate) type Line = heapless::Vec<u8, 240>;
@@ -91,11 +46,11 @@ pub struct Vcpu {
     // Near: two of them are saved or loaded by one instruction if they are within 504 bytes.
     sys: UnsafeCell<SysRegs>,
     core: AtomicPtr<Core>,
-    state: AtomicU64,
+    state: StateCell,
     /// The core whose FP/SIMD registers hold this vCPU's latest values, if its `fp_owner` is this vCPU.
     pub(crate) fp_core: AtomicU32,
-    /// The direct request that it is working on (packed), or [`NO_REQUEST`].
-    request: AtomicU64,
+    /// The direct request that it is working on.
+    request: RequestCell,
     /// The number of the last direct request that it has sent. Belongs to the owning core; restarts do not reset it.
     last_request: AtomicU32,
     /// Notifications of VMs that are pending for this vCPU, and no other of its VM.
@@ -123,34 +78,6 @@ pub struct Vcpu {
 unsafe impl Sync for Vcpu {}
 
 pub(crate) const NO_CORE: u32 = u32::MAX;
-/// No request has this form, because no VM has the hypervisor's id.
-const NO_REQUEST: u64 = 0;
-
-/// A direct request: who sent it, and its number among the sender's. A response goes to a sender that waits with that number, so that
-/// one to a request of the sender's last life answers no other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Request {
-    pub(crate) sender: VcpuId,
-    /// Zero, which no sender waits with, for one whose sender is gone, and for those of the primary, which waits for nothing.
-    pub(crate) number: u32,
-}
-
-impl Request {
-    fn pack(self) -> u64 {
-        self.sender.pack() & 0xffff_ffff | u64::from(self.number) << 32
-    }
-
-    fn unpack(bits: u64) -> Option<Self> {
-        let sender = VcpuId::unpack(bits & 0xffff_ffff);
-        (bits != NO_REQUEST).then_some(Self { sender, number: (bits >> 32) as u32 })
-    }
-
-    /// The number after `last`.
-    pub(crate) fn number_after(last: u32) -> u32 {
-        last.wrapping_add(1).max(1)
-    }
-}
-
 impl Vcpu {
     /// A vCPU that is off.
     pub(crate) fn new(index: VcpuIndex, mpidr: u64) -> Self {
@@ -160,9 +87,9 @@ impl Vcpu {
             vm_id: AtomicU64::new(0),
             sys: UnsafeCell::new(SysRegs::start()),
             core: AtomicPtr::new(core::ptr::null_mut()),
-            state: AtomicU64::new(VcpuState::Off.bits()),
+            state: StateCell::new(VcpuState::Off),
             fp_core: AtomicU32::new(NO_CORE),
-            request: AtomicU64::new(NO_REQUEST),
+            request: RequestCell::new(None),
             last_request: AtomicU32::new(0),
             notifications: AtomicU64::new(0),
             reported: AtomicBool::new(false),
@@ -212,26 +139,22 @@ impl Vcpu {
 
     /// The direct request that it is working on.
     pub(crate) fn request(&self) -> Option<Request> {
-        Request::unpack(self.request.load(Ordering::Acquire))
+        self.request.get()
     }
 
     /// Notes the direct request that it is working on.
     pub(crate) fn set_request(&self, request: Request) {
-        self.request.store(request.pack(), Ordering::Release);
+        self.request.set(request);
     }
 
     /// It works on no direct request any more; returns the one that it worked on. Only one caller gets it.
     pub(crate) fn take_request(&self) -> Option<Request> {
-        Request::unpack(self.request.swap(NO_REQUEST, Ordering::AcqRel))
+        self.request.take()
     }
 
     /// If it works on a request of `vm`, which is gone, nobody will get the response.
     pub(crate) fn orphan_request(&self, vm: VmId) {
-        let orphan = |bits| {
-            let request = Request::unpack(bits).filter(|request| request.sender.vm == vm)?;
-            Some(Request { number: 0, ..request }.pack())
-        };
-        let _ = self.request.fetch_update(Ordering::AcqRel, Ordering::Relaxed, orphan);
+        self.request.orphan(vm);
     }
 
     /// The number for a direct request that it sends now. For the owning core.
@@ -265,30 +188,27 @@ impl Vcpu {
     /// What it is doing, as of now.
     #[inline(always)]
     pub(crate) fn state(&self) -> VcpuState {
-        VcpuState::from_bits(self.state.load(Ordering::SeqCst))
+        self.state.load()
     }
 
     /// Takes a vCPU that is in state `from`: if it still is, `core` owns it now.
     #[inline(always)]
     pub(crate) fn claim(&'static self, from: VcpuState, core: &'static Core) -> Option<Claimed> {
-        let running = VcpuState::Running(core.index).bits();
-        self.state.compare_exchange(from.bits(), running, Ordering::SeqCst, Ordering::Relaxed).ok()?;
+        if !self.state.claim(from, core.index) {
+            return None;
+        }
         self.core.store(core::ptr::from_ref(core).cast_mut(), Ordering::Relaxed);
         Some(Claimed(self))
     }
 
     /// Takes it out of all cores' reach, if none owns it; returns whether it is. For the holder of its stopped VM's teardown token.
     pub(crate) fn park(&self) -> bool {
-        let park = |bits| match VcpuState::from_bits(bits) {
-            VcpuState::Running(_) => None,
-            _ => Some(VcpuState::Parked.bits()),
-        };
-        self.state.fetch_update(Ordering::SeqCst, Ordering::SeqCst, park).is_ok()
+        self.state.park()
     }
 
     #[inline(always)]
     fn publish(&self, state: VcpuState) {
-        self.state.store(state.bits(), Ordering::SeqCst);
+        self.state.publish(state);
     }
 }
 
@@ -346,7 +266,7 @@ impl Claimed {
         *self.keys() = Keys::default();
         self.0.hcr.set(self.0.vm().traps.hcr);
         self.0.fp_core.store(NO_CORE, Ordering::Relaxed);
-        self.0.request.store(NO_REQUEST, Ordering::Relaxed);
+        self.0.request.clear();
         self.0.irqs.reset();
         if gic::is_possible() && self.0.vm().gic.is_some() {
             *self.gic() = SavedInterface::default();
@@ -444,23 +364,6 @@ impl Loaded {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn states_survive_their_bits() {
-        for state in [
-            VcpuState::Off,
-            VcpuState::Ready,
-            VcpuState::Waiting,
-            VcpuState::WaitingForMessage,
-            VcpuState::WaitingForResponse(1),
-            VcpuState::WaitingForResponse(u32::MAX),
-            VcpuState::Parked,
-            VcpuState::Running(0),
-            VcpuState::Running(127),
-        ] {
-            assert_eq!(VcpuState::from_bits(state.bits()), state);
-        }
-    }
 
     #[test]
     fn registers_are_where_the_assembly_expects_them() {

@@ -5,7 +5,6 @@ use crate::{
     bcm2836::{self, Bcm2836},
     firmware::Whitelist,
     gic::{self, Gic},
-    lifecycle::{Event, LifeCycle, Status, StopReason},
     lock::{Guard, Lock},
     notifications::Notifications,
     reload::Reload,
@@ -25,6 +24,7 @@ use hv_abi::{
     },
     ids::{Ipa, VcpuIndex, VmId},
 };
+use vm_lifecycle::{Event, LifeCycle, Status, StopReason};
 
 /// What a VM is allowed to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,7 +291,7 @@ impl Vm {
         self.life.status()
     }
 
-    /// Makes a transition other than a stop.
+    /// Makes a transition that only the holder of the teardown token makes.
     pub(crate) fn proceed(&self, _token: &Guard<'_, Option<Reload>>, event: Event) -> bool {
         self.life.apply(event)
     }
@@ -321,18 +321,25 @@ impl Vm {
         })
     }
 
-    /// Stops the VM because of a fault. Only the first fault counts.
-    pub(crate) fn abort(&self, vcpu: VcpuIndex, fault: Fault) {
+    /// Stops the VM because of a fault; returns whether it ran. Only the first fault counts. If it ran, [`crate::run::halt`] must follow.
+    pub(crate) fn abort(&self, vcpu: VcpuIndex, fault: Fault) -> bool {
         let mut crash = self.crash.lock();
-        if self.life.apply(Event::Stop(StopReason::Aborted)) {
+        let first = self.life.apply(Event::Stop(StopReason::Aborted));
+        if first {
             *crash = (vcpu, fault);
         }
+        first
     }
 
-    /// Stops the VM at its own request, or the primary's; returns whether it ran.
+    /// Stops the VM at its own request, or the primary's; returns whether it ran. If it did, [`crate::run::halt`] must follow.
     #[inline(never)]
     pub(crate) fn switch_off(&self, reset: bool) -> bool {
         self.life.apply(Event::Stop(if reset { StopReason::Reset } else { StopReason::Off }))
+    }
+
+    /// The core that has stopped the VM has looked at all of its vCPUs.
+    pub(crate) fn halted(&self) {
+        self.life.apply(Event::Halted);
     }
 
     /// The fault that stopped the VM, and the vCPU that caused it.

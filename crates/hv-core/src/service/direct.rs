@@ -177,6 +177,8 @@ fn send_response(mut current: Loaded, form: Form) -> Next {
     }
     let Some(mut asked) = claim_sender(request, core) else { return refuse(current, Error::Aborted) };
     if asked.vcpu().vm().stop_reason().is_some() {
+        // Whoever stopped it found it running here, and left it to this core to fail those who wait for it.
+        fail_requester(asked.vcpu(), core);
         asked.release(VcpuState::Off);
         return refuse(current, Error::Aborted);
     }

@@ -107,8 +107,8 @@ pub(super) fn cpu_off(current: Loaded) -> Next {
     let vm = current.vm();
     super::fail_requester(current.vcpu(), current.core());
     if vm.vcpus_on.fetch_sub(1, Ordering::SeqCst) == 1 {
-        vm.switch_off(false);
-        return run::stop(&current);
+        let first = vm.switch_off(false);
+        return run::stop(&current, first);
     }
     run::leave(&current, current.vcpu().id(), Exit::WaitForInterrupt { timeout_ns: None }, VcpuState::Off)
 }
@@ -147,8 +147,8 @@ fn off(current: &mut Loaded, reset: bool) -> Next {
     if !current.line().is_empty() {
         console::flush(current);
     }
-    current.vm().switch_off(reset);
-    run::stop(current)
+    let first = current.vm().switch_off(reset);
+    run::stop(current, first)
 }
 
 /// `CPU_ON` by the primary: starts the physical core, which enters the primary's vCPU at `entry`.

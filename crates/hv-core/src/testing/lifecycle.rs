@@ -1,12 +1,10 @@
 //! The life cycle of VMs: stop, reclaim, scrub, restart, while other cores go on.
 
 use super::*;
-use crate::{
-    lifecycle::{Status, StopReason},
-    reload::{Progress, Reload},
-};
+use crate::reload::{Progress, Reload};
 use ffa::memory::{self as m, Attributes, Composite, DataAccess, Handle, Header, InstructionAccess};
 use hv_abi::vendor;
+use vm_lifecycle::{Status, StopReason};
 
 /// What VM `n`, which holds nothing at boot, is made of.
 fn image(n: u16) -> Reload {
@@ -66,9 +64,9 @@ fn a_stopped_vm_starts_again_as_new() {
     assert!(matches!(Node::call(vcpu, &map), Outcome::Returned(_)));
     vcpu.irqs.enable(paravirt::IPI, true);
     let fault = Fault { syndrome: 1, address: 2, ipa: 3, pc: 4 };
-    vcpu.vm().abort(VcpuIndex(0), fault);
+    let first = vcpu.vm().abort(VcpuIndex(0), fault);
     // SAFETY: the vCPU is loaded by this test.
-    let next = run::stop(&unsafe { Loaded::assume(vcpu) });
+    let next = run::stop(&unsafe { Loaded::assume(vcpu) }, first);
     assert_eq!(Node::settle(vcpu, next, false), Outcome::Exited(id(2, 0), Exit::Aborted(fault)));
     // 64 pages in a step, and a few steps to look for transactions and for what it might have received.
     assert!(restart(&node, 2).is_ok_and(|steps| (9..16).contains(&steps)));
@@ -350,4 +348,61 @@ fn a_message_that_has_just_come_is_not_released_unread() {
     let read = Node::call(vcpu, &[ffa::MSG_WAIT.into()]);
     assert!(returned(ffa::RUN.into())(&read), "{read:?}");
     assert!(node.vm(2).mailbox.lock().rx_full, "the next sender would overwrite it");
+}
+
+/// VM 3's vCPU waits for a response of VM 2's vCPU 0, which was interrupted.
+fn ask(node: &Node) -> (&'static Vcpu, &'static Vcpu) {
+    wait_for_message(node, 2, 0);
+    let (asks, asked) = (node.vcpu(3, 0), node.vcpu(2, 0));
+    assert_eq!(node.run(3, 0), Outcome::Entered(asks.id()));
+    let request = [ffa::MSG_SEND_DIRECT_REQ.into(), words((3, 2))];
+    assert_eq!(Node::call(asks, &request), Outcome::Entered(asked.id()));
+    (asks, asked)
+}
+
+#[test]
+fn a_vm_is_not_torn_down_while_the_core_that_stopped_it_looks_at_its_vcpus() {
+    let node = Node::new();
+    restartable(&node, &[2]);
+    // Core 1 has stopped the VM, and not yet looked at its vCPUs.
+    assert!(node.vm(2).switch_off(false));
+    assert_eq!(manage(node.core, vendor::VM_RESTART, 2), Err(ffa::Error::Busy));
+    run::halt(node.vm(2), &node.system.cores[1]);
+    restart(&node, 2).unwrap();
+}
+
+#[test]
+fn a_teardown_that_is_given_up_lets_nobody_wait() {
+    let vms = [vm(1, VmKind::Primary, 2), vm(2, VmKind::Secondary, 2), vm(3, VmKind::Secondary, 1)];
+    let node = Node::of(vms.into(), Routes::new(None));
+    restartable(&node, &[2]);
+    let (asks, asked) = ask(&node);
+    // Both vCPUs run, the first one leaves for another reason than the stop, the other one does not yet.
+    let other = node.vcpu(2, 1).claim(VcpuState::Off, &node.system.cores[1]).unwrap();
+    assert_eq!(manage(&node.system.cores[1], vendor::VM_STOP, 2), Ok(0));
+    Node::call(asked, &[ffa::YIELD.into()]);
+    assert_eq!(asks.state(), VcpuState::WaitingForResponse(1));
+    assert_eq!(manage(node.core, vendor::VM_RESTART, 2), Err(ffa::Error::Busy));
+    assert_eq!(asks.state(), VcpuState::Ready, "who waits for a parked vCPU waits for ever");
+    other.release(VcpuState::Off);
+}
+
+#[test]
+fn a_response_to_a_stopped_vm_fails_who_waits_for_that_vm() {
+    let vms = [
+        vm(1, VmKind::Primary, 2),
+        vm(2, VmKind::Secondary, 2),
+        vm(3, VmKind::Secondary, 1),
+        vm(4, VmKind::Secondary, 1),
+    ];
+    let node = Node::of(vms.into(), Routes::new(None));
+    wait_for_message(&node, 4, 0);
+    let (asks, asked) = ask(&node);
+    let last = node.vcpu(4, 0);
+    let request = [ffa::MSG_SEND_DIRECT_REQ.into(), words((2, 4))];
+    assert_eq!(Node::call(asked, &request), Outcome::Entered(last.id()));
+    // Core 1 stops VM 2 while the last one responds to it, and finds its vCPU running.
+    assert!(node.vm(2).switch_off(false));
+    is_refused(last, &[ffa::MSG_SEND_DIRECT_RESP.into(), words((4, 2))], ffa::Error::Aborted);
+    assert_eq!((asked.state(), asks.state()), (VcpuState::Off, VcpuState::Ready));
 }

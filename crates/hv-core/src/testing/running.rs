@@ -175,10 +175,10 @@ fn a_fault_stops_the_vm_and_is_recorded() {
     assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
     let fault = Fault { syndrome: 0x9200_0046, address: 1, ipa: 2, pc: 3 };
     let vm = node.vcpu(2, 0).vm();
-    vm.abort(VcpuIndex(0), fault);
-    vm.abort(VcpuIndex(1), Fault { pc: 99, ..fault });
+    assert!(vm.abort(VcpuIndex(0), fault));
+    assert!(!vm.abort(VcpuIndex(1), Fault { pc: 99, ..fault }));
     // SAFETY: the vCPU is loaded by this test.
-    let next = run::stop(&unsafe { Loaded::assume(node.vcpu(2, 0)) });
+    let next = run::stop(&unsafe { Loaded::assume(node.vcpu(2, 0)) }, true);
     assert_eq!(Node::settle(node.vcpu(2, 0), next, false), Outcome::Exited(id(2, 0), Exit::Aborted(fault)));
     assert_eq!(node.run(2, 1), Outcome::Exited(id(2, 1), Exit::Aborted(fault)));
     let Outcome::Returned(regs) = Node::call(node.core.primary(), &[vendor::CRASH_RECORD_GET.into(), 2])

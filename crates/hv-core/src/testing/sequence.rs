@@ -260,8 +260,8 @@ impl Player<'_> {
         let next = match self.input.byte() % 16 {
             0 if !current.vm().is_primary() => {
                 let fault = Fault { syndrome: 1, address: 2, ipa: 3, pc: 4 };
-                current.vm().abort(current.index(), fault);
-                run::stop(&loaded)
+                let first = current.vm().abort(current.index(), fault);
+                run::stop(&loaded, first)
             }
             1..8 => {
                 self.node.system.cores[core].primary().irqs.pend(paravirt::TIMER);

@@ -1,29 +1,10 @@
-//! The life cycle of a VM: one state machine, which every call about a VM or by a VM asks.
-//!
-//! ```text
-//!            start               stop(reason)              quiesced
-//!   off ──────────────► running ──────────────► stopping ──────────────► reclaiming
-//!    ▲                                                                       │
-//!    └───────────────────────────────────────────────────────────────────────┘
-//!                                     reclaimed
-//! ```
-//!
-//! Only *running* accepts calls that change anything. The other protections follow from three rules, which `docs/lifecycle.md`
-//! explains:
-//!
-//! 1. Whoever claims a vCPU looks at the VM's state after the claim; whoever stops the VM changes the state before it looks at the
-//!    vCPUs. One of the two sees the other.
-//! 2. *Stopping* ends when every vCPU has been parked. A vCPU that a core owns cannot be parked, and a parked vCPU cannot be claimed:
-//!    while memory is reclaimed no core owns one, and a restart takes none away.
-//! 3. All transitions but `stop` are made by the holder of the VM's teardown token, of whom there is one at a time.
-//!
-//! The logic here is pure; [`crate::teardown`] makes the transitions happen.
+//! The phases of a VM, and the events between them.
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// Why a VM stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum StopReason {
+pub enum StopReason {
     /// It switched itself off, or the primary stopped it.
     Off,
     /// It asked for a reset.
@@ -34,9 +15,11 @@ pub(crate) enum StopReason {
 
 /// The phase of a VM's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Status {
+pub enum Status {
     /// Its vCPUs may be claimed, and its calls are accepted.
     Running,
+    /// The core that stopped it looks at its vCPUs: it sends a kick to cores that own one, and fails those who wait for one.
+    Halting(StopReason),
     /// vCPUs that cores own are leaving; no other one is entered.
     Stopping(StopReason),
     /// Every vCPU is parked. Memory transactions are taken back and memory is scrubbed, a bounded part at a time.
@@ -47,11 +30,13 @@ pub(crate) enum Status {
 
 /// What makes a VM go on to the next phase. Creation and destruction of VMs will be events from and to a phase before `Off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Event {
+pub enum Event {
     /// It is as at boot, and runs.
     Start,
     /// By itself, by the primary, or for a fault. Needs no token.
     Stop(StopReason),
+    /// The core that stopped it has looked at all of its vCPUs.
+    Halted,
     /// All of its vCPUs are parked.
     Quiesced,
     /// Nobody has memory of it, it has nobody's, and its own is scrubbed.
@@ -60,27 +45,29 @@ pub(crate) enum Event {
 
 impl Status {
     /// The phase that follows when `event` happens, if it can happen now.
-    pub(crate) const fn after(self, event: Event) -> Option<Self> {
+    pub const fn after(self, event: Event) -> Option<Self> {
         match (self, event) {
             (Self::Off(_), Event::Start) => Some(Self::Running),
-            (Self::Running, Event::Stop(reason)) => Some(Self::Stopping(reason)),
+            (Self::Running, Event::Stop(reason)) => Some(Self::Halting(reason)),
+            (Self::Halting(reason), Event::Halted) => Some(Self::Stopping(reason)),
             (Self::Stopping(reason), Event::Quiesced) => Some(Self::Reclaiming(reason)),
             (Self::Reclaiming(reason), Event::Reclaimed) => Some(Self::Off(reason)),
             _ => None,
         }
     }
 
-    /// Whether its vCPUs may be entered, and calls by it or about it may change anything: what [`LifeCycle::accepts_calls`] is held against.
-    #[cfg(test)]
-    pub(crate) const fn accepts_calls(self) -> bool {
+    /// Whether its vCPUs may be entered, and calls by it or about it may change anything.
+    pub const fn accepts_calls(self) -> bool {
         matches!(self, Self::Running)
     }
 
     /// Why it stopped; `None` while it runs.
-    pub(crate) const fn reason(self) -> Option<StopReason> {
+    pub const fn reason(self) -> Option<StopReason> {
         match self {
             Self::Running => None,
-            Self::Stopping(reason) | Self::Reclaiming(reason) | Self::Off(reason) => Some(reason),
+            Self::Halting(reason) | Self::Stopping(reason) | Self::Reclaiming(reason) | Self::Off(reason) => {
+                Some(reason)
+            }
         }
     }
 
@@ -91,6 +78,7 @@ impl Status {
             Self::Stopping(reason) => 1 << 2 | reason as u8,
             Self::Reclaiming(reason) => 2 << 2 | reason as u8,
             Self::Off(reason) => 3 << 2 | reason as u8,
+            Self::Halting(reason) => 4 << 2 | reason as u8,
         }
     }
 
@@ -104,6 +92,7 @@ impl Status {
             0 => Self::Running,
             1 => Self::Stopping(reason),
             2 => Self::Reclaiming(reason),
+            4 => Self::Halting(reason),
             _ => Self::Off(reason),
         }
     }
@@ -111,25 +100,28 @@ impl Status {
 
 /// The phase of one VM, shared by all cores.
 #[derive(Debug)]
-pub(crate) struct LifeCycle(AtomicU8);
+pub struct LifeCycle(AtomicU8);
 
 impl LifeCycle {
-    pub(crate) const fn new(status: Status) -> Self {
+    /// A VM in this phase.
+    pub const fn new(status: Status) -> Self {
         Self(AtomicU8::new(status.bits()))
     }
 
-    pub(crate) fn status(&self) -> Status {
+    /// The phase, now.
+    #[inline(always)]
+    pub fn status(&self) -> Status {
         Status::from_bits(self.0.load(Ordering::SeqCst))
     }
 
     /// Whether its vCPUs may be entered, and calls by it or about it may change anything, now.
     #[inline(always)]
-    pub(crate) fn accepts_calls(&self) -> bool {
+    pub fn accepts_calls(&self) -> bool {
         self.0.load(Ordering::SeqCst) == Status::Running.bits()
     }
 
     /// Makes the transition; returns whether it could be made. Of two cores, one makes it.
-    pub(crate) fn apply(&self, event: Event) -> bool {
+    pub fn apply(&self, event: Event) -> bool {
         let next = |bits| Status::from_bits(bits).after(event).map(Status::bits);
         self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).is_ok()
     }
@@ -142,7 +134,14 @@ mod tests {
     const REASONS: [StopReason; 3] = [StopReason::Off, StopReason::Reset, StopReason::Aborted];
 
     fn all() -> impl Iterator<Item = Status> {
-        let with = |reason| [Status::Stopping(reason), Status::Reclaiming(reason), Status::Off(reason)];
+        let with = |reason| {
+            [
+                Status::Halting(reason),
+                Status::Stopping(reason),
+                Status::Reclaiming(reason),
+                Status::Off(reason),
+            ]
+        };
         REASONS.into_iter().flat_map(with).chain([Status::Running])
     }
 
@@ -155,7 +154,8 @@ mod tests {
 
     #[test]
     fn a_life_goes_round_in_one_direction() {
-        let events = [Event::Start, Event::Stop(StopReason::Off), Event::Quiesced, Event::Reclaimed];
+        let events =
+            [Event::Start, Event::Stop(StopReason::Off), Event::Halted, Event::Quiesced, Event::Reclaimed];
         for status in all() {
             let possible: std::vec::Vec<_> =
                 events.into_iter().filter(|e| status.after(*e).is_some()).collect();
@@ -169,7 +169,8 @@ mod tests {
         let life = LifeCycle::new(Status::Running);
         assert!(life.apply(Event::Stop(StopReason::Reset)));
         assert!(!life.apply(Event::Stop(StopReason::Aborted)));
-        assert!(life.apply(Event::Quiesced) && life.apply(Event::Reclaimed));
+        assert!(!life.apply(Event::Quiesced), "vCPUs may not have been looked at");
+        assert!(life.apply(Event::Halted) && life.apply(Event::Quiesced) && life.apply(Event::Reclaimed));
         assert_eq!(life.status(), Status::Off(StopReason::Reset));
         assert!(life.apply(Event::Start));
         assert_eq!(life.status().reason(), None);
