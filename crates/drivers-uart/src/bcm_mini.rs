@@ -88,6 +88,15 @@ impl<M: Mmio> Console for BcmMini<M> {
         self.write_register(IO, u32::from(byte));
     }
 
+    fn try_write(&self, bytes: &[u8]) -> usize {
+        let mut written = 0;
+        while let Some(byte) = bytes.get(written).filter(|_| self.read(LSR) & LSR_ROOM != 0) {
+            self.write_register(IO, u32::from(*byte));
+            written += 1;
+        }
+        written
+    }
+
     fn read_byte(&self) -> Option<u8> {
         (self.read(LSR) & LSR_DATA != 0).then(|| self.read(IO) as u8)
     }

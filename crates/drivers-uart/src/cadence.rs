@@ -98,6 +98,15 @@ impl<M: Mmio> Console for Cadence<M> {
         self.write_register(FIFO, u32::from(byte));
     }
 
+    fn try_write(&self, bytes: &[u8]) -> usize {
+        let mut written = 0;
+        while let Some(byte) = bytes.get(written).filter(|_| self.read(SR) & SR_TX_FULL == 0) {
+            self.write_register(FIFO, u32::from(*byte));
+            written += 1;
+        }
+        written
+    }
+
     fn read_byte(&self) -> Option<u8> {
         (self.read(SR) & SR_RX_EMPTY == 0).then(|| self.read(FIFO) as u8)
     }

@@ -96,6 +96,9 @@ pub trait Console: Sync {
     /// Puts one byte out as it is, waiting until there is room for it.
     fn write_byte(&self, byte: u8);
 
+    /// Puts out as many of the first bytes as there is room for, without waiting; returns how many.
+    fn try_write(&self, bytes: &[u8]) -> usize;
+
     /// Takes one byte in, if one has arrived. Bytes that arrived damaged are dropped, if the hardware tells which.
     fn read_byte(&self) -> Option<u8>;
 

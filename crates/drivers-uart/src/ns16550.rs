@@ -36,6 +36,9 @@ const LSR_IDLE: u32 = 1 << 6;
 /// `LSR.THRE` means the opposite.
 const IER_RECEIVE: u32 = 1 << 0;
 
+/// `IIR`: FIFOs are on, of at least 16 bytes.
+const IIR_FIFO: u32 = 0b11 << 6;
+const FIFO: usize = 16;
 /// `IIR`, lower four bits: a byte arrived damaged.
 const IIR_LINE: u32 = 0b0110;
 /// `IIR`: as many bytes have arrived as were asked for.
@@ -151,6 +154,19 @@ impl<M: Mmio> Console for Ns16550<M> {
             core::hint::spin_loop();
         }
         self.write_register(DATA, u32::from(byte));
+    }
+
+    /// The status says no more than that the FIFO is empty, and then all of it is free.
+    fn try_write(&self, bytes: &[u8]) -> usize {
+        if self.read(LSR) & LSR_ROOM == 0 {
+            return 0;
+        }
+        let room = if self.read(IIR) & IIR_FIFO == IIR_FIFO { FIFO } else { 1 };
+        let bytes = bytes.get(..room).unwrap_or(bytes);
+        for byte in bytes {
+            self.write_register(DATA, u32::from(*byte));
+        }
+        bytes.len()
     }
 
     fn read_byte(&self) -> Option<u8> {

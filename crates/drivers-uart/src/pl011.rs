@@ -83,6 +83,15 @@ impl<M: Mmio> Console for Pl011<M> {
         self.write_register(DR, u32::from(byte));
     }
 
+    fn try_write(&self, bytes: &[u8]) -> usize {
+        let mut written = 0;
+        while let Some(byte) = bytes.get(written).filter(|_| self.read(FR) & FR_TXFF == 0) {
+            self.write_register(DR, u32::from(*byte));
+            written += 1;
+        }
+        written
+    }
+
     fn read_byte(&self) -> Option<u8> {
         while self.read(FR) & FR_RXFE == 0 {
             let data = self.read(DR);

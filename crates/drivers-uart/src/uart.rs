@@ -30,6 +30,10 @@ impl<M: Mmio> Console for Uart<M> {
         each!(self, uart => uart.write_byte(byte));
     }
 
+    fn try_write(&self, bytes: &[u8]) -> usize {
+        each!(self, uart => uart.try_write(bytes))
+    }
+
     fn read_byte(&self) -> Option<u8> {
         each!(self, uart => uart.read_byte())
     }

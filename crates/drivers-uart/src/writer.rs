@@ -40,6 +40,10 @@ mod tests {
         fn write_byte(&self, byte: u8) {
             self.0.lock().unwrap().push(byte);
         }
+        fn try_write(&self, bytes: &[u8]) -> usize {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            bytes.len()
+        }
         fn read_byte(&self) -> Option<u8> {
             None
         }

@@ -134,6 +134,8 @@ impl Device for Pl011Model {
 #[derive(Default)]
 struct Ns16550Model {
     line: Line,
+    /// Bytes in the FIFO, all of which leave at once.
+    fifo: u32,
     layout: Option<(u8, Width)>,
     enable: u32,
     line_control: u32,
@@ -206,7 +208,13 @@ impl Device for Ns16550Model {
     fn write(&mut self, offset: usize, width: Width, value: u32) {
         match self.register(offset, width) {
             at @ (0 | 1) if self.has_divisor() => self.divisor[at] = value,
-            0 => self.line.send(value),
+            0 => {
+                self.fifo = if self.line.full == 0 { 0 } else { self.fifo };
+                assert!(self.fifo < 16, "a byte was written to a full FIFO");
+                self.fifo += 1;
+                self.line.full = 0;
+                self.line.send(value);
+            }
             1 => self.enable = value,
             2 => {
                 if value & 0b10 != 0 {
@@ -443,6 +451,32 @@ fn behaves<D: Device + Default>() {
     let unreachable = Speed { clock_hz: 1000, baud: 115_200 };
     assert_eq!(uart.init(unreachable), Err(InitError::Unreachable(unreachable)));
     assert_eq!(uart.read_byte(), Some(b'!'), "what cannot be set up is left alone");
+}
+
+/// Output that does not wait takes what there is room for, no more, and leaves nothing out.
+fn does_not_wait<D: Device + Default>(room: usize) {
+    let model = Mutex::new(D::default());
+    let uart = D::uart(View(&model));
+    let text: Vec<u8> = (0..100).collect();
+    let mut rest = &text[..];
+    uart.switch_on();
+    assert_eq!(uart.try_write(&[]), 0);
+    assert_eq!(uart.try_write(rest), room);
+    rest = &rest[room..];
+    while !rest.is_empty() {
+        let taken = uart.try_write(rest);
+        assert!(taken <= room);
+        rest = &rest[taken..];
+    }
+    assert_eq!(lock(&model).line().sent, text);
+}
+
+#[test]
+fn output_that_does_not_wait() {
+    does_not_wait::<Pl011Model>(1);
+    does_not_wait::<Ns16550Model>(16);
+    does_not_wait::<BcmMiniModel>(1);
+    does_not_wait::<CadenceModel>(1);
 }
 
 #[test]

@@ -36,13 +36,23 @@ unsafe impl<const EARLY: u64> ConsolePart for Pl011At<EARLY> {
     }
 
     fn write_byte(byte: u8) {
+        Self::uart().write_byte(byte);
+    }
+
+    fn try_write(bytes: &[u8]) -> usize {
+        Self::uart().try_write(bytes)
+    }
+}
+
+impl<const EARLY: u64> Pl011At<EARLY> {
+    fn uart() -> Pl011 {
         let base = match PL011.load(Ordering::Relaxed) {
             0 => EARLY,
             base => base,
         };
         // SAFETY: the base is the early console or what the device tree calls a PL011; `hv-core` has mapped it as a device at its
         // physical address, and gives it to no VM.
-        unsafe { Pl011::new(base as usize) }.write_byte(byte);
+        unsafe { Pl011::new(base as usize) }
     }
 }
 
@@ -147,5 +157,9 @@ unsafe impl<E: Early> ConsolePart for AnyUart<E> {
             Some(uart) => uart.write_byte(byte),
             None => E::uart().write_byte(byte),
         }
+    }
+
+    fn try_write(bytes: &[u8]) -> usize {
+        ANY.get().map_or(0, |uart| uart.try_write(bytes))
     }
 }

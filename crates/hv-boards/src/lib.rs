@@ -39,6 +39,8 @@ pub unsafe trait ConsolePart {
     fn init(machine: &Machine<'_>) -> Result<(), BoardError>;
     /// Writes a byte as it is.
     fn write_byte(byte: u8);
+    /// Writes as many of the first bytes, as they are, as there is room for; returns how many.
+    fn try_write(bytes: &[u8]) -> usize;
 }
 
 /// An interrupt controller. The functions are those of [`Board`].
@@ -175,6 +177,10 @@ unsafe impl<C: ConsolePart, I: InterruptPart, P: PowerPart, T: CounterPart, D: D
             }
             C::write_byte(*byte);
         }
+    }
+
+    fn try_write(bytes: &[u8]) -> usize {
+        C::try_write(bytes)
     }
 
     fn init(machine: &Machine<'_>) -> Result<(), BoardError> {

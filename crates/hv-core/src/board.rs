@@ -57,6 +57,8 @@ pub unsafe trait Board {
     fn init_console(machine: &Machine<'_>) -> Result<(), BoardError>;
     /// Writes text to the console.
     fn write(text: &[u8]);
+    /// Writes as many of the first bytes, as they are, as there is room for, without waiting; returns how many.
+    fn try_write(bytes: &[u8]) -> usize;
     /// Sets the interrupt controller up; all interrupts off.
     ///
     /// # Errors
@@ -110,6 +112,7 @@ unsafe extern "Rust" {
     fn __margay_board_devices(machine: &Machine<'_>, map: &mut dyn FnMut(u64, u64));
     fn __margay_board_init_console(machine: &Machine<'_>) -> Result<(), BoardError>;
     fn __margay_board_write(text: &[u8]);
+    fn __margay_board_try_write(bytes: &[u8]) -> usize;
     fn __margay_board_init(machine: &Machine<'_>) -> Result<(), BoardError>;
     fn __margay_board_init_core(mpidr: u64, private: &[u32]) -> Result<(), BoardError>;
     fn __margay_board_acknowledge() -> Option<u32>;
@@ -144,6 +147,7 @@ forward! {
     devices => __margay_board_devices(machine: &Machine<'_>, map: &mut dyn FnMut(u64, u64));
     init_console => __margay_board_init_console(machine: &Machine<'_>) -> Result<(), BoardError>;
     write => __margay_board_write(text: &[u8]);
+    try_write => __margay_board_try_write(bytes: &[u8]) -> usize;
     init => __margay_board_init(machine: &Machine<'_>) -> Result<(), BoardError>;
     init_core => __margay_board_init_core(mpidr: u64, private: &[u32]) -> Result<(), BoardError>;
     acknowledge => __margay_board_acknowledge() -> Option<u32>;
@@ -186,6 +190,10 @@ macro_rules! image {
             #[unsafe(no_mangle)]
             fn __margay_board_write(text: &[u8]) {
                 <$board as Board>::write(text)
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_try_write(bytes: &[u8]) -> usize {
+                <$board as Board>::try_write(bytes)
             }
             #[unsafe(no_mangle)]
             fn __margay_board_init(machine: &Machine<'_>) -> Result<(), BoardError> {
@@ -355,6 +363,9 @@ pub(crate) mod host {
             Ok(())
         }
         fn write(_: &[u8]) {}
+        fn try_write(bytes: &[u8]) -> usize {
+            bytes.len()
+        }
         fn init(_: &Machine<'_>) -> Result<(), BoardError> {
             Ok(())
         }

@@ -1,14 +1,60 @@
 //! The console: whole lines, each with the name of its VM.
+//!
+//! Nobody waits for the UART. What is printed goes into a ring in memory ([`crate::ring`]), in which each VM, and the hypervisor, has a share;
+//! what a VM prints beyond its share is lost, and counted. Whoever prints, and every core that takes a timer's or a device's interrupt, moves as much of the
+//! ring to the UART as that takes at once, at most [`BURST`] bytes; one core at a time does so, and no other waits for it. Only what is printed before
+//! the first VM runs, and what is printed when nothing goes on any more, is written to the end.
 
-use crate::{board, printable, vcpu::Loaded};
+use crate::{board, printable, ring::Ring, vcpu::Loaded};
 use core::{
     fmt::{self, Write as _},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
+use hv_abi::ids::VmId;
+use plain_numbers::Dec;
 
-/// Held for the length of a piece of output, so that those of several cores do not mix. No run path takes it.
-static LOCK: crate::lock::Lock<()> = crate::lock::Lock::new(());
+/// How many bytes a core moves to the UART in one go.
+const BURST: usize = 1024;
+/// How often whoever stops the machine tries a lock, or a UART that takes nothing.
+const PATIENCE: u32 = 10_000_000;
+/// The longest piece: name, text, ends of lines.
+const PIECE: usize = 400;
+
+/// What has been printed and not written yet. Held for the length of a copy; no run path takes it.
+static RING: crate::lock::Lock<Ring> = crate::lock::Lock::new(Ring::new());
+/// Held by the core that writes to the UART; the others go on.
+static WRITER: crate::lock::Lock<()> = crate::lock::Lock::new(());
+/// There is a ring: VMs run.
+static BUFFERED: AtomicBool = AtomicBool::new(false);
+/// The ring is not empty.
+static PENDING: AtomicBool = AtomicBool::new(false);
+/// Whose line is open. Used with the ring locked.
 static OUTPUT: Output = Output::new();
+
+/// Text that goes into the ring in one piece, with `\r\n` for the end of a line. What is too long is cut.
+struct Piece(heapless::Vec<u8, PIECE>);
+
+impl Piece {
+    const fn new() -> Self {
+        Self(heapless::Vec::new())
+    }
+
+    fn write(&mut self, text: &[u8]) {
+        for byte in text {
+            if *byte == b'\n' {
+                let _ = self.0.push(b'\r');
+            }
+            let _ = self.0.push(*byte);
+        }
+    }
+}
+
+impl fmt::Write for Piece {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.write(text.as_bytes());
+        Ok(())
+    }
+}
 
 /// Joins the pieces of lines that are longer than a vCPU's buffer.
 ///
@@ -25,39 +71,106 @@ impl Output {
     }
 
     /// Ends the open line, if there is one.
-    fn end_line(&self, write: fn(&[u8])) {
+    fn end_line(&self, to: &mut Piece) {
         if self.open.load(Ordering::Relaxed) != 0 {
             self.open.store(0, Ordering::Relaxed);
-            write(b"\n");
+            to.write(b"\n");
         }
     }
 
     /// Writes a piece of a line of vCPU `who`, whose VM is `name`.
-    fn piece(&self, who: usize, name: &[u8], text: &[u8], ends: bool, write: fn(&[u8])) {
+    fn piece(&self, who: usize, name: &[u8], text: &[u8], ends: bool, to: &mut Piece) {
         if self.open.load(Ordering::Relaxed) != who {
-            self.end_line(write);
-            write(b"[");
-            write(name);
-            write(b"] ");
+            self.end_line(to);
+            to.write(b"[");
+            to.write(name);
+            to.write(b"] ");
         }
-        write(text);
+        to.write(text);
         self.open.store(who, Ordering::Relaxed);
         if ends {
-            self.end_line(write);
+            self.end_line(to);
         }
     }
 }
 
-/// Prints a line of the hypervisor's own.
-pub(crate) fn print(arguments: fmt::Arguments<'_>) {
-    let _line = LOCK.lock();
-    print_at_once(arguments);
+/// From now on what is printed goes into the ring, in which the hypervisor and so many VMs have shares.
+pub(crate) fn start(vms: usize) {
+    RING.lock().set_writers(vms + 1);
+    BUFFERED.store(true, Ordering::Release);
 }
 
-/// Prints without waiting for whoever holds the console: for reports after which nothing runs any more.
+/// Prints a line of the hypervisor's own.
+pub(crate) fn print(arguments: fmt::Arguments<'_>) {
+    if !BUFFERED.load(Ordering::Acquire) {
+        let _ring = RING.lock();
+        let _ = writeln!(board::ConsoleWriter, "[hv] {arguments}");
+        return;
+    }
+    {
+        let mut ring = RING.lock();
+        let mut piece = Piece::new();
+        OUTPUT.end_line(&mut piece);
+        let _ = writeln!(piece, "[hv] {arguments}");
+        ring.push(0, &piece.0);
+        PENDING.store(true, Ordering::Relaxed);
+    }
+    drain();
+}
+
+/// Prints, and waits until it is printed, whoever holds the console: for reports after which nothing runs any more.
 pub(crate) fn print_at_once(arguments: fmt::Arguments<'_>) {
-    OUTPUT.end_line(board::write);
+    finish();
+    let mut piece = Piece::new();
+    OUTPUT.end_line(&mut piece);
+    board::write(if piece.0.is_empty() { b"" } else { b"\n" });
     let _ = writeln!(board::ConsoleWriter, "[hv] {arguments}");
+}
+
+/// Whether something waits for the UART.
+#[inline(always)]
+pub(crate) fn is_pending() -> bool {
+    PENDING.load(Ordering::Relaxed)
+}
+
+/// Moves what the UART takes now from the ring to it, up to a limit, unless another core does.
+#[cold]
+pub(crate) fn drain() {
+    let mut left = BURST;
+    while left > 0 && is_pending() {
+        let Some(_writer) = WRITER.try_lock() else { return };
+        if !step(&mut left) {
+            return;
+        }
+        // Looks again after it has let go: another core may have printed, and gone on because this one was writing.
+    }
+}
+
+/// Moves some bytes; returns whether the UART has taken all of them.
+fn step(left: &mut usize) -> bool {
+    let mut part = [0; 64];
+    let count = RING.lock().peek(&mut part);
+    let taken = board::try_write(&part[..count]);
+    let mut ring = RING.lock();
+    ring.consume(taken);
+    PENDING.store(!ring.is_empty(), Ordering::Relaxed);
+    *left = left.saturating_sub(taken);
+    taken == count
+}
+
+/// Writes everything that is in the ring, and waits for the UART: the machine stops. Another core may hold the locks for good, or the UART take
+/// nothing; then this goes on without it.
+pub(crate) fn finish() {
+    let mut patience = PATIENCE;
+    let mut tries = || patience.checked_sub(1).inspect(|left| patience = *left).is_some();
+    while is_pending() && tries() {
+        let Some(_writer) = WRITER.try_lock() else { continue };
+        let Some(mut ring) = RING.try_lock() else { continue };
+        let mut part = [0; 64];
+        let count = ring.peek(&mut part);
+        ring.consume(board::try_write(&part[..count]));
+        PENDING.store(!ring.is_empty(), Ordering::Relaxed);
+    }
 }
 
 /// Adds characters to the current vCPU's line, and prints it when it is complete, or as a piece without an end when the buffer is full.
@@ -83,18 +196,42 @@ pub(crate) fn flush(current: &mut Loaded) {
 }
 
 fn print_line(current: &mut Loaded, ends: bool) {
-    let (who, name) = (core::ptr::from_ref(current.vcpu()) as usize, current.vm().name.as_bytes());
+    let (who, vm, name) = (core::ptr::from_ref(current.vcpu()) as usize, current.vm().id, current.vm().name);
     let line = current.line();
     let cut = if ends { line.len() } else { whole_characters(line) };
     let (text, rest) = line.split_at_mut(cut);
     printable::replace_others(text);
     let left = rest.len();
-    {
-        let _lock = LOCK.lock();
-        OUTPUT.piece(who, name, text, ends, board::write);
-    }
+    enqueue(&mut RING.lock(), &OUTPUT, (vm, name), who, (text, ends));
     line.copy_within(cut.., 0);
     line.truncate(left);
+    drain();
+}
+
+/// Adds a piece of a line of vCPU `who` to the ring. If the VM's share is full, the piece is lost; the next one that is not says how much was.
+fn enqueue(
+    ring: &mut Ring,
+    output: &Output,
+    (vm, name): (VmId, &str),
+    who: usize,
+    (text, ends): (&[u8], bool),
+) {
+    let writer = usize::from(vm.0);
+    let (lost, open) = (ring.take_lost(writer), output.open.load(Ordering::Relaxed));
+    let mut piece = Piece::new();
+    if lost > 0 {
+        output.end_line(&mut piece);
+        let _ = writeln!(piece, "[hv] {}: {} bytes of console output lost", Text(name), Dec(lost.into()));
+    }
+    // Text, name, and the ends of two lines.
+    if !ring.has_room(writer, piece.0.len() + text.len() + name.len() + 7) {
+        output.open.store(open, Ordering::Relaxed);
+        ring.add_lost(writer, lost + text.len() as u32);
+        return;
+    }
+    output.piece(who, name.as_bytes(), text, ends, &mut piece);
+    ring.push(writer, &piece.0);
+    PENDING.store(true, Ordering::Relaxed);
 }
 
 /// How many bytes there are before the last character, if that may be incomplete UTF-8; otherwise all.
@@ -122,23 +259,15 @@ pub(crate) use info;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{cell::RefCell, string::String, thread_local};
-
-    thread_local! {
-        static WRITTEN: RefCell<String> = const { RefCell::new(String::new()) };
-    }
-
-    fn write(text: &[u8]) {
-        WRITTEN.with_borrow_mut(|written| written.push_str(core::str::from_utf8(text).unwrap()));
-    }
+    use std::{boxed::Box, format, string::String, vec::Vec};
 
     fn pieces(pieces: &[(usize, &str, bool)]) -> String {
-        WRITTEN.take();
         let output = Output::new();
+        let mut all = Piece::new();
         for (who, text, ends) in pieces {
-            output.piece(*who, if *who < 3 { b"one" } else { b"two" }, text.as_bytes(), *ends, write);
+            output.piece(*who, if *who < 3 { b"one" } else { b"two" }, text.as_bytes(), *ends, &mut all);
         }
-        WRITTEN.take()
+        String::from_utf8(all.0.to_vec()).unwrap().replace("\r\n", "\n")
     }
 
     #[test]
@@ -157,12 +286,57 @@ mod tests {
 
     #[test]
     fn the_hypervisors_lines_begin_a_line() {
-        WRITTEN.take();
-        let output = Output::new();
-        output.piece(1, b"one", b"[hv] ", false, write);
-        output.end_line(write);
-        output.end_line(write);
-        assert_eq!(WRITTEN.take(), "[one] [hv] \n");
+        let (output, mut piece) = (Output::new(), Piece::new());
+        output.piece(1, b"one", b"[hv] ", false, &mut piece);
+        output.end_line(&mut piece);
+        output.end_line(&mut piece);
+        assert_eq!(&piece.0[..], b"[one] [hv] \r\n");
+    }
+
+    /// What is in the ring, by lines.
+    fn lines(ring: &mut Ring) -> Vec<String> {
+        let mut all = Vec::new();
+        let mut part = [0; 64];
+        loop {
+            let count = ring.peek(&mut part);
+            if count == 0 {
+                return String::from_utf8(all).unwrap().split_terminator("\r\n").map(String::from).collect();
+            }
+            all.extend_from_slice(&part[..count]);
+            ring.consume(count);
+        }
+    }
+
+    #[test]
+    fn a_flood_is_cut_with_a_note_and_loses_nothing_of_others() {
+        let (mut ring, output) = (Box::new(Ring::new()), Output::new());
+        ring.set_writers(67);
+        let text = [b'x'; 100];
+        let flood = |ring: &mut Ring, ends| enqueue(ring, &output, (VmId(1), "one"), 8, (&text, ends));
+        for _ in 0..50 {
+            flood(&mut ring, true);
+        }
+        enqueue(&mut ring, &output, (VmId(2), "two"), 16, (b"hello", true));
+        let first = lines(&mut ring);
+        let kept = first.len() - 1;
+        assert!((2..20).contains(&kept), "{kept}");
+        assert!(first[..kept].iter().all(|line| *line == format!("[one] {}", "x".repeat(100))));
+        assert_eq!(first[kept], "[two] hello");
+        flood(&mut ring, false);
+        let note = format!("[hv] one: {} bytes of console output lost", 100 * (50 - kept));
+        let long = format!("[one] {}", "x".repeat(100));
+        assert_eq!(lines(&mut ring), [note, long]);
+        // A line that loses its end is ended by the note.
+        for _ in 0..20 {
+            flood(&mut ring, false);
+        }
+        enqueue(&mut ring, &output, (VmId(2), "two"), 16, (b"there", true));
+        let cut = lines(&mut ring);
+        assert_eq!(cut.len(), 2);
+        assert!(cut[0].starts_with("xxx") && cut[1] == "[two] there", "{cut:?}");
+        flood(&mut ring, true);
+        let again = lines(&mut ring);
+        assert!(again[0].starts_with("[hv] one: ") && again[1].starts_with("[one] xxx"), "{again:?}");
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! status is looked at first.
 
 use crate::{
-    arch, bcm2836, board, gic, lists,
+    arch, bcm2836, board, console, gic, lists,
     run::{Next, after_interrupt},
     service,
     system::System,
@@ -57,14 +57,24 @@ pub(crate) fn handle(current: &Loaded) -> Next {
             arch::mask_virtual_timer();
             vcpu.irqs.pend(paravirt::TIMER);
         }
+        drain_console();
     } else if intid == TIMERS.physical_timer.load(Ordering::Relaxed) {
         arch::mask_physical_timer();
         current.core().primary().irqs.pend(paravirt::TIMER);
+        drain_console();
     } else if intid != board::kick_id() {
         return device(current, intid);
     }
     board::end(intid);
     after_interrupt(current)
+}
+
+/// Interrupts that come again and again are when a core looks whether the UART takes more.
+#[inline(always)]
+fn drain_console() {
+    if console::is_pending() {
+        console::drain();
+    }
 }
 
 /// A device's interrupt goes to its owner: at once, if that runs; otherwise the primary is told to run it.
@@ -87,6 +97,7 @@ fn device(current: &Loaded, intid: u32) -> Next {
         board::end(intid);
         return after_interrupt(current);
     }
+    drain_console();
     let target = System::get().routes.arrive(intid);
     board::end(intid);
     match target {

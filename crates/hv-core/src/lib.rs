@@ -61,6 +61,7 @@ mod printable;
 mod regs;
 mod reload;
 mod report;
+mod ring;
 mod routing;
 mod run;
 mod service;

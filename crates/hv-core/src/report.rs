@@ -24,6 +24,7 @@ pub(crate) fn fatal(why: fmt::Arguments<'_>) -> ! {
 
 /// Switches the machine off, or stops this core for good.
 pub(crate) fn power_off() -> ! {
+    console::finish();
     if POWER.load(Ordering::Relaxed) == 1 {
         arch::smc([psci::SYSTEM_OFF.into(), 0, 0, 0, 0, 0, 0, 0]);
     }

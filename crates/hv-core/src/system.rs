@@ -1,6 +1,6 @@
 //! The whole system: all VMs and cores, fixed before the first VM runs.
 
-use crate::{firmware::Workarounds, percore::Core, routing::Routes, vm::Vm};
+use crate::{console, firmware::Workarounds, percore::Core, routing::Routes, vm::Vm};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use hv_abi::ids::VmId;
@@ -32,6 +32,7 @@ impl System {
     /// Makes the system known to all cores. Once, before any VM runs.
     pub(crate) fn publish(system: Box<Self>) -> &'static Self {
         let system: &'static Self = Box::leak(system);
+        console::start(system.vms.len());
         SYSTEM.store(core::ptr::from_ref(system).cast_mut(), Ordering::Release);
         system
     }

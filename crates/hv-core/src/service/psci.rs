@@ -198,6 +198,9 @@ pub(super) fn primary_cpu_off(mut current: Loaded) -> Next {
 pub(super) fn forward(mut current: Loaded) -> Next {
     let [a, b] = [1, 2].map(|n| argument(&mut current, n));
     let function = current.regs().x[0] as u32;
+    if function & !hv_abi::smccc::CONVENTION_64 == psci::SYSTEM_RESET2 {
+        console::finish();
+    }
     done(current, firmware::call(function, [a, b, 0]))
 }
 
@@ -206,6 +209,7 @@ pub(super) fn primary_system_off(_: Loaded) -> Next {
 }
 
 pub(super) fn primary_system_reset(_: Loaded) -> Next {
+    console::finish();
     firmware::call(psci::SYSTEM_RESET, [0; 3]);
     report::power_off()
 }
