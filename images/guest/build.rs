@@ -1,7 +1,7 @@
 //! Links the guest called `flat` with a script of its own, and every other with the kernel's.
 
 fn main() {
-    let root = env!("CARGO_MANIFEST_DIR");
+    let root = std::env::var("CARGO_MANIFEST_DIR").expect("cargo says where the package is");
     println!("cargo::rerun-if-changed=src/bin");
     for entry in std::fs::read_dir(format!("{root}/src/bin")).into_iter().flatten().flatten() {
         let path = entry.path();

@@ -132,7 +132,7 @@ fn fatal_page_has_each_sentence() {
             );
         }
     }
-    for (source, part) in [("crates/hv-core/src/plan.rs", "{} "), ("crates/machine/src/ram.rs", "")] {
+    for (source, part) in [("crates/hv-core/src/plan/error.rs", "{} "), ("crates/machine/src/ram.rs", "")] {
         for text in sentences(
             &text(source),
             &["write!(f,", "write_str(", "write!(\n                f,", "write!(\n                    f,"],

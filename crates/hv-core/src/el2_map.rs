@@ -7,9 +7,11 @@
 //! STACKS_VA             a stack for each core, with an unmapped page below it
 //! WINDOWS_VA            a page for each core, through which it copies to and from a VM's memory; unmapped but for
 //!                       the length of a copy
+//! BUNDLE_VA             the bundle (read)
 //! ```
 //! Nothing is writable and executable. A VM's memory is not mapped while VMs run.
-
+//!
+//! Image and bundle are at addresses that do not depend on where they are in memory, so that boot can move them.
 //!
 //! The tables are VMSAv8-64's with a granule of 4 KiB and four levels (Arm ARM, D8.3). They are only ever added to, until the tables of the
 //! boot are given up for those that stay.
@@ -17,12 +19,16 @@
 use crate::arch::{self, ImageLayout};
 use alloc::alloc::{Layout, alloc_zeroed};
 use core::sync::atomic::{AtomicU64, Ordering};
-use hv_abi::{ids::Pa, layout::PAGE};
+use hv_abi::{
+    ids::Pa,
+    layout::{BLOCK, PAGE},
+};
 
 /// Where the image is linked (`hv.ld`).
 pub(crate) const IMAGE_VA: u64 = 1 << 47;
 const STACKS_VA: u64 = IMAGE_VA + (1 << 40);
 const WINDOWS_VA: u64 = IMAGE_VA + (2 << 40);
+const BUNDLE_VA: u64 = IMAGE_VA + (3 << 40);
 /// Bytes of a core's stack.
 pub(crate) const STACK_SIZE: u64 = 4 * PAGE;
 const STACK_STRIDE: u64 = 2 * STACK_SIZE;
@@ -61,10 +67,10 @@ impl Kind {
     }
 }
 
-/// Where the image is in physical memory, and how large: set once, first thing.
+/// Where the image is in physical memory, and how large: set first thing, and once more when it is about to move.
 static IMAGE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-/// Makes the place of the image known.
+/// Makes the place of the image known. Tables that were made before cannot be added to any more.
 pub(crate) fn set_image(image: Pa, bytes: u64) {
     IMAGE[0].store(image.0, Ordering::Relaxed);
     IMAGE[1].store(bytes, Ordering::Relaxed);
@@ -86,8 +92,14 @@ pub(crate) fn virtual_address(pa: Pa) -> u64 {
     in_image.map_or(pa.0, |offset| IMAGE_VA + offset)
 }
 
+/// Tables are allocated so many at a time: alone, each would cost the heap two pages, because it begins at a multiple of its size.
+const CHUNK: u64 = 8;
+
 #[repr(align(4096))]
-struct Page(#[expect(dead_code, reason = "a layout")] [u64; 512]);
+struct Pages(#[expect(dead_code, reason = "a layout")] [u64; 512 * CHUNK as usize]);
+
+/// Tables that are allocated and not in use: the address of the first, and how many there are. Boot alone makes tables.
+static SPARE: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 /// A table: 512 descriptors.
 #[derive(Clone, Copy)]
@@ -96,12 +108,18 @@ struct Table(Pa);
 impl Table {
     /// An empty one, from the heap.
     fn new() -> Self {
-        // SAFETY: the layout is not empty.
-        let page = unsafe { alloc_zeroed(Layout::new::<Page>()) };
-        if page.is_null() {
-            crate::report::fatal(format_args!("no memory left for the hypervisor's own tables"));
+        let [mut page, mut left] = [SPARE[0].load(Ordering::Relaxed), SPARE[1].load(Ordering::Relaxed)];
+        if left == 0 {
+            // SAFETY: the layout is not empty.
+            page = unsafe { alloc_zeroed(Layout::new::<Pages>()) } as u64;
+            left = CHUNK;
+            if page == 0 {
+                crate::report::fatal(format_args!("no memory left for the hypervisor's own tables"));
+            }
         }
-        Self(physical(page as u64))
+        SPARE[0].store(page + PAGE, Ordering::Relaxed);
+        SPARE[1].store(left - 1, Ordering::Relaxed);
+        Self(physical(page))
     }
 
     /// The descriptor for `va`, each of which covers `1 << shift` bytes.
@@ -178,6 +196,14 @@ impl El2Map {
         let start = pa & !(PAGE - 1);
         let end = (pa + bytes).next_multiple_of(PAGE);
         self.map(start, Pa(start), end - start, kind);
+    }
+
+    /// Maps the `bytes` of the bundle at `pa`; returns where it begins, which depends on its distance from a 2 MiB boundary alone.
+    pub(crate) fn bundle(&mut self, pa: u64, bytes: u64) -> u64 {
+        let va = BUNDLE_VA + pa % BLOCK;
+        let (first, end) = (va & !(PAGE - 1), (va + bytes).next_multiple_of(PAGE));
+        self.map(first, Pa(pa & !(PAGE - 1)), end - first, Kind::ReadOnly);
+        va
     }
 
     /// Gives core `index` the stack at `pa`; returns its top.

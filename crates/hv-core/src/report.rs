@@ -57,7 +57,11 @@ pub(crate) fn unexpected(vector: usize, registers: &Snapshot) -> ! {
 /// records would tell exactly, and take a fortieth of the image and some of every path.)
 pub(crate) fn backtrace(pc: u64, sp: u64) {
     let text = arch::image_layout();
-    console::print_at_once(format_args!("  addresses of code on the stack, as linked:"));
+    let image = crate::el2_map::image().0;
+    console::print_at_once(format_args!(
+        "  addresses of code on the stack, as linked; image at {}:",
+        Hex(image)
+    ));
     console::print_at_once(format_args!("    {}", Hex(pc)));
     let (mut at, mut left) = (sp.next_multiple_of(8), 24);
     while let Some(word) = arch::stack_word(at).filter(|_| left > 0) {

@@ -136,6 +136,19 @@ impl VmTables {
         Some((memory.map(|mapping| mapping.pa), Ipa(ipa.0 + left)))
     }
 
+    /// Adds to `blocks` how many entries of 1 GiB, 2 MiB and 4 KiB map memory from `ipa` to `end`, up to the first address that is not
+    /// mapped.
+    pub(crate) fn count_blocks(&self, ipa: Ipa, end: Ipa, blocks: &mut [u64; 3]) {
+        let mut at = ipa.0;
+        while at < end.0
+            && let Some(mapping) = self.walk(Ipa(at))
+        {
+            let size = usize::from(mapping.block < 1 << 30) + usize::from(mapping.block < 2 << 20);
+            blocks[size] += 1;
+            at = (at / mapping.block + 1) * mapping.block;
+        }
+    }
+
     /// What an address translates to.
     pub(crate) fn walk(&self, ipa: Ipa) -> Option<Mapping> {
         self.tables.walk(ipa, &self.pool)

@@ -24,7 +24,7 @@ pub(super) type Start = (u64, u64);
 fn copy(pa: u64, bytes: &[u8]) {
     // SAFETY: the plan gave this memory to one VM, which does not run yet; it is mapped writable, and large enough: the
     // bundle's check compared the sizes, and the plan placed them.
-    unsafe { core::slice::from_raw_parts_mut(pa as *mut u8, bytes.len()) }.copy_from_slice(bytes);
+    unsafe { arch::copy(pa as *mut u8, bytes) };
     arch::clean_to_memory(pa as usize, bytes.len());
 }
 

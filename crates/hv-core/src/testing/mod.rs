@@ -55,6 +55,8 @@ mod messages;
 #[cfg(test)]
 mod pine64;
 #[cfg(test)]
+mod placement;
+#[cfg(test)]
 mod power;
 #[cfg(test)]
 mod raspi3;

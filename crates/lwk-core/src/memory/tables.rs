@@ -5,7 +5,7 @@ use super::{
     physical,
     regions::{FreeList, PAGE},
 };
-use crate::{arch, sync::IrqMutex};
+use crate::{arch, logging, sync::IrqMutex};
 use aarch64_paging::{
     MapError, Mapping,
     descriptor::{El1Attributes as Attributes, PhysicalAddress, VirtualAddress},
@@ -144,6 +144,9 @@ pub(super) fn init(image: Phys, memory: &FreeList, dtb: Range<u64>) -> Result<()
     let at = DEVICE_TREE + (first & 0x1f_ffff) as usize;
     map_in(&mut tables, at..at + (end - first) as usize, Phys(first), READ_ONLY)?;
 
+    if logging::is_shown(log::Level::Debug) {
+        log_blocks(&tables, memory);
+    }
     let root = tables.root_address().0 as u64;
     ROOT.store(root, Ordering::Relaxed);
     tables.mark_active();
@@ -153,6 +156,19 @@ pub(super) fn init(image: Phys, memory: &FreeList, dtb: Range<u64>) -> Result<()
     leave_identity_map();
     *TABLES.lock() = Some(tables);
     Ok(())
+}
+
+/// Logs how many entries of each size the linear map has.
+fn log_blocks(tables: &Mapping<KernelTables, El1And0>, memory: &FreeList) {
+    let mut blocks = [0; 3];
+    for range in memory.iter().filter(|range| range.end <= PHYS_END) {
+        let at = MemoryRegion::new(LINEAR + range.start as usize, LINEAR + range.end as usize);
+        let _ = tables.walk_range(&at, &mut |_, _, level| {
+            blocks.get_mut(level.wrapping_sub(1)).map(|count| *count += 1).ok_or(())
+        });
+    }
+    let [gib, mib, kib] = blocks;
+    log::debug!("linear map: {gib} blocks of 1 GiB, {mib} of 2 MiB, {kib} of 4 KiB");
 }
 
 /// Switches this core's lower half off, which held the identity map of the image, and makes the processor refuse to

@@ -12,6 +12,7 @@
     .set TCR_FIXED, 0x80803510          // RES1; TG0 4 KiB; inner shareable; write-back walks; T0SZ 16
     .set SCTLR_ON, 0x30c5183d           // RES1; I, SA, C, M; and A off... see SCTLR_EL2
     .set HCR_RW, 1 << 31
+    .set CPTR_OPEN, 0x32ff              // RES1; nothing traps
 
     .section .head.text, "ax"
     .global _start
@@ -35,6 +36,8 @@ primary_entry:
     b.ne    wrong_level
     mov     x9, #HCR_RW
     msr     hcr_el2, x9                 // no VHE, and nothing else yet
+    mov     x9, #CPTR_OPEN
+    msr     cptr_el2, x9                // boot copies with FP/SIMD registers
     isb
     mov     x20, x0                     // device tree
     adrp    x21, _start                 // where the image is

@@ -3,12 +3,15 @@
 mod el2;
 pub(crate) mod fp;
 pub(crate) mod keys;
+mod relocate;
 mod traps;
 
 pub(crate) use el2::*;
+pub(crate) use relocate::{copy, move_image, scrub};
 pub(crate) use traps::{
     KEYS, Traps, has_keys, hide_interrupt_controller, load_traps, set_virtual_irq, trap_fp,
 };
 
 core::arch::global_asm!(include_str!("boot.S"));
+core::arch::global_asm!(include_str!("relocate.S"));
 core::arch::global_asm!(include_str!("vectors.S"));
