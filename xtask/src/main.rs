@@ -1,4 +1,4 @@
-//! Margay's front door: `cargo xtask setup | build | image | run | test | bench | fuzz | ci`.
+//! Margay's front door: `cargo xtask setup | build | image | run | test | bench | doc | fuzz | ci`.
 //!
 //! One file a verb. What several verbs need is beside them: [`toolchain`] (which cargo builds for bare metal),
 //! [`image`] (ELF to arm64 `Image`), [`bundle`] (the initrd that carries the VMs), [`qemu`] (a machine with a time
@@ -12,6 +12,7 @@ mod bundle;
 mod ci;
 mod console;
 mod control;
+mod doc;
 mod fuzz;
 mod image;
 mod linux;
@@ -25,6 +26,8 @@ mod sdcard;
 mod serial;
 mod setup;
 mod step;
+#[cfg(test)]
+mod structure;
 mod table;
 mod terminal;
 mod test;
@@ -56,6 +59,8 @@ enum Verb {
     Test(test::Args),
     /// Count instructions per path, and compare them with the committed baseline
     Bench(bench::Args),
+    /// Make the book and the crates' documentation: target/site/index.html
+    Doc,
     /// Run the fuzz targets, each for a while
     Fuzz(fuzz::Args),
     /// What a change must pass: format, lints, documentation, tests
@@ -71,6 +76,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => run::verb(&args),
         Verb::Test(args) => test::verb(&args),
         Verb::Bench(args) => bench::verb(&args),
+        Verb::Doc => doc::verb(),
         Verb::Fuzz(args) => fuzz::verb(&args),
         Verb::Ci => ci::verb(),
     };

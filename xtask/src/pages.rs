@@ -1,6 +1,7 @@
 //! Tests of the documentation: what pages quote from the sources is there, and what users meet is explained.
 
 use crate::paths;
+use clap::{Parser, error::ErrorKind};
 use std::fs;
 
 fn text(path: &str) -> String {
@@ -40,6 +41,114 @@ fn porting_page_quotes_files_that_are_compiled() {
         entry.is_some_and(|entry| boards.contains(entry)),
         "docs/porting.md has another entry than board.rs"
     );
+}
+
+/// Every page of the documentation: its path in the tree, and its text.
+fn pages() -> Vec<(String, String)> {
+    let mut pages = Vec::new();
+    let mut dirs = vec![paths::root().join("docs")];
+    while let Some(dir) = dirs.pop() {
+        for path in fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                pages.push(paths::shown(&path));
+            }
+        }
+    }
+    pages.extend(
+        ["README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "tests/README.md"].map(str::to_owned),
+    );
+    pages.into_iter().map(|path| (path.clone(), text(&path))).collect()
+}
+
+#[test]
+fn book_has_each_page() {
+    let summary = text("docs/SUMMARY.md");
+    let missing: Vec<_> = pages()
+        .into_iter()
+        .filter_map(|(path, _)| path.strip_prefix("docs/").map(str::to_owned))
+        .filter(|path| path != "SUMMARY.md" && !summary.contains(&format!("({path})")))
+        .collect();
+    assert!(missing.is_empty(), "docs/SUMMARY.md lacks {missing:?}");
+}
+
+/// Links to files of the tree, and to headings of pages.
+#[test]
+fn links_lead_somewhere() {
+    let mut dangling = Vec::new();
+    for (page, content) in pages() {
+        let dir = paths::root().join(&page).parent().unwrap().to_owned();
+        for target in content.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            // The crates' documentation is made by `cargo xtask doc`.
+            if target.contains("://") || target.starts_with("api/") || target.starts_with("api-bare-metal/") {
+                continue;
+            }
+            let (file, heading) =
+                target.split_once('#').map_or((target, None), |(file, heading)| (file, Some(heading)));
+            let path = if file.is_empty() { paths::root().join(&page) } else { dir.join(file) };
+            let found = match heading {
+                None => path.exists(),
+                Some(heading) => {
+                    fs::read_to_string(&path).is_ok_and(|text| anchors(&text).any(|anchor| anchor == heading))
+                }
+            };
+            if !found {
+                dangling.push(format!("{page}: {target}"));
+            }
+        }
+    }
+    assert!(dangling.is_empty(), "{dangling:#?}");
+}
+
+/// The anchors of a page's headings, as GitHub and mdBook make them.
+fn anchors(page: &str) -> impl Iterator<Item = String> {
+    page.lines().filter(|line| line.starts_with('#')).map(|line| {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    })
+}
+
+/// Each `cargo xtask` command of the documentation is one that the tool takes.
+#[test]
+fn commands_of_pages_are_understood() {
+    let mut wrong = Vec::new();
+    for (page, content) in pages() {
+        let fenced = blocks(&content)
+            .into_iter()
+            .flat_map(|(_, block)| block.lines().map(str::to_owned).collect::<Vec<_>>());
+        let inline = content
+            .lines()
+            .filter(|line| !line.starts_with("```"))
+            .flat_map(|line| line.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>());
+        for command in fenced.chain(inline) {
+            let command = command.trim().trim_start_matches("$ ");
+            let Some(arguments) = command.strip_prefix("cargo xtask ") else { continue };
+            let arguments = arguments.split(" #").next().unwrap_or_default();
+            let arguments = arguments.split_whitespace().map(|word| word.trim_matches('"'));
+            if let Err(error) = crate::Cli::try_parse_from(std::iter::once("xtask").chain(arguments))
+                && !named_only(error.kind())
+            {
+                wrong.push(format!(
+                    "{page}: `{command}`: {}",
+                    error.to_string().lines().next().unwrap_or_default()
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// A command that a text names, without what it needs.
+fn named_only(error: ErrorKind) -> bool {
+    matches!(
+        error,
+        ErrorKind::DisplayHelp
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            | ErrorKind::MissingRequiredArgument
+            | ErrorKind::InvalidValue
+    )
 }
 
 /// lwk-core exists on bare metal only, where documentation tests do not run: its example is a guest that a scenario boots.

@@ -1,6 +1,10 @@
 //! What can be wrong with a bundle, in one sentence.
 
-use crate::{ArchiveError, ImageError, manifest};
+use crate::{
+    cpio::ArchiveError,
+    image::ImageError,
+    limits::{MAX_NAME, MAX_REGIONS, MAX_VMS},
+};
 use alloc::boxed::Box;
 use core::fmt::{self, Write};
 use plain_numbers::{Dec, Hex};
@@ -76,7 +80,7 @@ pub enum Problem {
     TooMany,
     /// There are more services than a partition can have.
     TooManyServices,
-    /// All partition manifests together ask for more regions than [`manifest::MAX_REGIONS`].
+    /// All partition manifests together ask for more regions than [`MAX_REGIONS`].
     TooManyRegions,
     /// It is not one string.
     NotText,
@@ -94,7 +98,7 @@ pub enum Problem {
     NoFile,
     /// The file is not a device tree.
     NotATree,
-    /// The name is empty, longer than [`manifest::MAX_NAME`], or not printable.
+    /// The name is empty, longer than [`MAX_NAME`], or not printable.
     BadName,
     /// Another VM has this name.
     DuplicateName,
@@ -131,7 +135,7 @@ pub enum Problem {
 }
 
 // Sentences below say so.
-const _: () = assert!(manifest::MAX_VMS == 66 && manifest::MAX_NAME == 31 && manifest::MAX_REGIONS == 512);
+const _: () = assert!(MAX_VMS == 66 && MAX_NAME == 31 && MAX_REGIONS == 512);
 
 impl Problem {
     /// The sentence: `$` stands for the text that it quotes, `#` for the next number, `^` for the cause.

@@ -35,6 +35,7 @@ extern crate alloc;
 mod cpio;
 mod error;
 mod image;
+mod limits;
 mod loading;
 pub mod manifest;
 mod partition;

@@ -14,6 +14,8 @@
 //! manifest (`arm,ffa-manifest-1.x`) in its `fdt_filename`. Numbers have one or two cells. Properties that are neither
 //! Hafnium's nor Margay's are ignored, except that an unknown one with the prefix `margay,` is a mistake.
 
+use crate::limits::MAX_MEMORY;
+pub use crate::limits::{MANIFEST_FILE, MAX_ALL_VCPUS, MAX_NAME, MAX_REGIONS, MAX_VCPUS, MAX_VMS};
 use crate::{
     Archive, Image, KernelFormat, Loading,
     error::{At, BundleError, Cause, Problem},
@@ -23,22 +25,6 @@ use crate::{
 use alloc::vec::Vec;
 use devtree::{Node, Tree};
 use hv_abi::{ids::VmId, layout};
-
-/// The name of the manifest's file.
-pub const MANIFEST_FILE: &str = "manifest.dtb";
-/// Most VMs in a manifest: the primary, 64 secondaries, and one more that owns devices.
-pub const MAX_VMS: u16 = 66;
-/// Most vCPUs of one VM.
-pub const MAX_VCPUS: u32 = 512;
-/// Most vCPUs of all secondaries together.
-pub const MAX_ALL_VCPUS: u32 = 1024;
-/// Longest name of a VM, in bytes.
-pub const MAX_NAME: usize = 31;
-/// The most memory that a VM can have, in bytes.
-pub(crate) const MAX_MEMORY: u64 = 1 << 40;
-
-/// Most memory and device regions of all partition manifests together.
-pub const MAX_REGIONS: usize = 512;
 
 /// Margay's own properties of a VM node; everything else with its prefix is a mistake. All but the first four are flags.
 const OWN_PROPERTIES: [&str; 8] = [

@@ -7,7 +7,8 @@
 
 use crate::{
     error::{At, Problem},
-    manifest::{MAX_MEMORY, MAX_VCPUS, VmSpec},
+    limits::{MAX_MEMORY, MAX_VCPUS},
+    manifest::VmSpec,
     place::{Cells, Place, Result},
 };
 use alloc::vec::Vec;
