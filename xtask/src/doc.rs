@@ -3,7 +3,7 @@
 //! The pages are copied first: what they link to outside `docs/` is on the repository's site, not beside the book.
 
 use crate::{paths, setup, step, toolchain};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -65,7 +65,21 @@ pub fn verb() -> Result<()> {
     bare.args(["--no-deps", "--package", "lwk-core", "--package", "hv-core"]);
     step::run("the kernels' documentation", "doc-bare-metal", bare)?;
     copy_dir(&paths::cargo_target().join(toolchain::PROGRAMS).join("doc"), &site.join("api-bare-metal"))?;
+    check_links(&site)?;
     println!("{}", paths::shown(&site.join("index.html")));
+    Ok(())
+}
+
+/// Checks that what the start page links to has been made.
+fn check_links(site: &Path) -> Result<()> {
+    let page = String::from_utf8(paths::read(&paths::root().join("docs/index.md"))?)?;
+    let targets = page.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    for target in targets.filter(|target| target.starts_with("api")) {
+        ensure!(
+            site.join(target).exists(),
+            "docs/index.md: {target} is not in the documentation of the crates"
+        );
+    }
     Ok(())
 }
 
