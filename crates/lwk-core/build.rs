@@ -1,5 +1,6 @@
 //! Tells which kernels run programs: those that leave FP/SIMD registers to them. For these, it writes down the names of all
 //! system calls, separated by blanks: in a third of the space that a table of strings would take.
+#![expect(clippy::disallowed_methods, reason = "on the development host")]
 
 use std::{env, fs, path::PathBuf};
 use syscalls::aarch64::Sysno;

@@ -17,6 +17,15 @@
 //!
 //! Memory for the list is needed where a region is added or cut, and may be missing: what needs it comes first, as
 //! [`prepare_removal`](AddressSpace::prepare_removal) and its like, and what follows cannot fail. So a kernel can do its own part in between.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_macros,
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        reason = "on the development host"
+    )
+)]
 #![no_std]
 #![forbid(unsafe_code)]
 

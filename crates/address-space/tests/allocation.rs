@@ -1,5 +1,11 @@
 //! Each allocation of each operation fails in turn: the operation reports `NoMemory` and has changed nothing that a
 //! program can see. What follows a preparation needs no memory.
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "on the development host"
+)]
 
 use address_space::{AddressSpace, PAGE, Purpose, Region, SpaceError};
 use linux_program::{Access, UserAddr, UserRange};

@@ -44,6 +44,7 @@ fn policy(line: CommandLine<'_>) -> PolicyKind {
 
 /// The cores to use, in the device tree's order: all that are enabled, or `cores=N` of them, the one that this runs on
 /// among them.
+#[expect(clippy::disallowed_methods, reason = "at boot, before there are programs")]
 fn cores(machine: &Machine<'_>, line: CommandLine<'_>) -> Vec<Mpidr> {
     let boot = arch::mpidr();
     let mut cores: Vec<_> = machine.cores().filter(|core| core.enabled).map(|core| core.mpidr).collect();
@@ -74,6 +75,7 @@ fn early_fatal(sentence: Arguments<'_>) -> ! {
 
 /// The first Rust function, from `boot.S`: on the boot core, on the early tables, interrupts masked. Physical addresses of
 /// the device tree and of the image, and the counter at entry.
+#[expect(clippy::disallowed_methods, reason = "at boot, before there are programs")]
 #[unsafe(no_mangle)]
 extern "C" fn lwk_boot(dtb: u64, image: u64, entry_ticks: u64) -> ! {
     let (dtb, image) = (Phys(dtb), Phys(image));

@@ -35,6 +35,15 @@
 //! The kernel proper exists on bare-metal AArch64 only; the pure modules everywhere.
 //!
 //! The image is linked at a fixed address in the upper half with `lwk.ld`, and loaded anywhere.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_macros,
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        reason = "on the development host"
+    )
+)]
 #![no_std]
 
 extern crate alloc;

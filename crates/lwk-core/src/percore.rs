@@ -158,6 +158,7 @@ pub fn this() -> &'static PerCore {
 }
 
 /// Makes the data of all cores, in the device tree's order; this core is the one with the affinity `boot`.
+#[expect(clippy::disallowed_methods, reason = "at boot, before there are programs")]
 pub(crate) fn init(boot: Mpidr, all: Vec<Mpidr>) {
     let mut cores = Vec::new();
     for (index, mpidr) in (0..).map(CoreIndex).zip(all) {

@@ -44,6 +44,7 @@ pub(crate) fn start() -> usize {
     online()
 }
 
+#[expect(clippy::disallowed_methods, reason = "once for each core, at boot")]
 fn start_core(core: &'static PerCore) -> Result<(), PlatformError> {
     // What it starts with, and the stack of its idle task, are the same each time.
     let start = core.start.call_once(|| {

@@ -42,6 +42,10 @@ pub struct Team {
 
 impl Team {
     /// A team of at most `size` members, one a core, this task the first.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "kernels with an application of their own have no programs"
+    )]
     pub fn new(size: usize) -> Self {
         let me = task::current();
         let others: Vec<_> = percore::all()

@@ -1,4 +1,8 @@
 //! The tree of names: what makes, removes and renames nodes.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "there is room; `tests/allocation.rs` has each allocation fail"
+)]
 
 use crate::{
     Content, DIRECTORY, Device, FileSystem, FsError, Kind, LONGEST_NAME, NODE_COST, Node, NodeId, REGULAR,

@@ -1,4 +1,10 @@
 //! Each allocation of each operation fails in turn: the operation reports `NoSpace` and has changed nothing.
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "on the development host"
+)]
 
 use memfs::{FileSystem, FsError, NodeId, Start};
 use std::{

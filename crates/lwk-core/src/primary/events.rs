@@ -32,11 +32,13 @@ struct Queue {
 pub struct Events(IrqMutex<Queue>);
 
 impl Events {
+    #[expect(clippy::disallowed_methods, reason = "at boot, before there are programs")]
     pub(super) fn new() -> Self {
         // Nothing is allocated later.
         Self(IrqMutex::new(Queue { events: VecDeque::with_capacity(MOST), lost: false }))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "there is room from the start")]
     pub(super) fn put(&self, event: Happened) {
         let mut queue = self.0.lock();
         if queue.events.len() < MOST {

@@ -96,6 +96,11 @@ pub struct Machines {
 impl Machines {
     /// The VMs of these partitions, not running yet, for a primary with so many cores. vCPUs will be spread over these, beginning behind the
     /// calling one.
+    #[expect(
+        clippy::disallowed_methods,
+        clippy::disallowed_macros,
+        reason = "at boot, before there are programs"
+    )]
     pub fn new(partitions: Vec<Partition>, cores: usize) -> &'static Self {
         let vms = partitions.into_iter().map(Vm::new).collect();
         let machines: &'static Self = Box::leak(Box::new(Self {

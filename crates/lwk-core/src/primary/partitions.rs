@@ -1,4 +1,10 @@
 //! Discovery: FF-A's list of partitions, and the names that the device tree gives them.
+#![expect(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "at boot, before there are programs"
+)]
 
 use crate::{app::App, memory};
 use alloc::{format, string::String, vec::Vec};

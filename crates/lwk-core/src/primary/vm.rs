@@ -49,6 +49,7 @@ pub struct Vm {
 }
 
 impl Vm {
+    #[expect(clippy::disallowed_methods, reason = "at boot, before there are programs")]
     pub(super) fn new(partition: Partition) -> Self {
         let places: Box<[_]> = (0..partition.vcpus).map(|_| AtomicU16::new(NOWHERE)).collect();
         Self {

@@ -515,6 +515,7 @@ impl Pipe {
                     check_memory()?;
                     bytes.try_reserve(room).map_err(|_| Errno::ENOMEM)?;
                 }
+                #[expect(clippy::disallowed_methods, reason = "there is room")]
                 bytes.extend(&piece[..room]);
                 Ok(Some(room))
             };
@@ -577,6 +578,7 @@ impl Descriptors {
     pub fn put(&mut self, number: usize, open: Arc<Open>, close_on_exec: bool) -> Result<Option<Arc<Open>>> {
         if self.slots.len() <= number {
             self.slots.try_reserve(number + 1 - self.slots.len()).map_err(|_| Errno::ENOMEM)?;
+            #[expect(clippy::disallowed_methods, reason = "there is room")]
             self.slots.resize(number + 1, None);
         }
         Ok(self.slots[number].replace(Slot { open, close_on_exec }).map(|slot| slot.open))

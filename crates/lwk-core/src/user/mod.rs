@@ -113,6 +113,11 @@ fn mount_root(app: &App) {
 }
 
 /// The environment: `env.NAME=value` of the command line, and what programs expect to find.
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "at boot, before there are programs"
+)]
 fn environment(app: &App) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> =
         vec![b"HOME=/".to_vec(), b"PATH=/bin:/usr/bin".to_vec(), b"TERM=linux".to_vec()];
@@ -178,6 +183,7 @@ pub(crate) fn set_up(app: &App) {
 }
 
 /// Runs the program that `init=` names from the initrd to its end.
+#[expect(clippy::disallowed_methods, clippy::disallowed_macros, reason = "before its first thread runs")]
 pub(crate) fn run_first(app: &App) -> FirstEnded {
     let line = app.command_line();
     let path = line.get("init").unwrap_or("/init");

@@ -13,11 +13,13 @@ use crate::{
     smp::{self, PlugError},
 };
 use address_space::{Purpose, Region};
-use alloc::{format, string::String, vec::Vec};
+use alloc::format;
+use alloc::vec::Vec;
 use fallible::{Arc, Text};
 use memfs::{FileSystem, Start};
 
 /// Adds the files that stay as they are.
+#[expect(clippy::disallowed_macros, reason = "at boot, before there are programs")]
 pub fn provide(root: &mut FileSystem) -> memfs::Result<()> {
     for directory in [&b"/dev/shm"[..], b"/proc/self", b"/tmp", b"/sys/devices/system/cpu", b"/etc"] {
         root.provide_directory(directory)?;
@@ -42,7 +44,7 @@ pub fn provide(root: &mut FileSystem) -> memfs::Result<()> {
         }
     }
     let cores = percore::all().iter().filter(|core| core.takes_tasks()).count();
-    let list = if cores == 1 { String::from("0\n") } else { format!("0-{}\n", cores - 1) };
+    let list = if cores == 1 { "0\n".into() } else { format!("0-{}\n", cores - 1) };
     // What is online is told when the file is opened.
     for name in ["online", "possible", "present"] {
         root.provide(format!("/sys/devices/system/cpu/{name}").as_bytes(), list.as_bytes())?;
