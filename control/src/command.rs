@@ -35,6 +35,8 @@ pub enum Command {
     Watch(String, Duration),
     /// `await VM STATE`.
     Await(String, VmState),
+    /// `without-memory ORDER / ORDER`: the first with each of the kernel's allocations failing in turn, the second to take it back.
+    WithoutMemory(Box<Self>, Box<Self>),
     /// `say …`: prints the words.
     Say(String),
     /// `fail`: the control task crashes, as if it had a bug.
@@ -95,6 +97,7 @@ impl Command {
             "sleep" => Self::sleep(&words),
             "watch" => Self::watch(&words),
             "await" => Self::awaited(&words),
+            "without-memory" => Self::without_memory(line),
             "say" => Some(Self::Say(words.join(" "))),
             "quit" => Self::quit(&words),
             _ => return Err(BadCommand::Unknown(first.to_owned())),
@@ -132,6 +135,12 @@ impl Command {
         Some(Self::Watch((*vm).to_owned(), Duration::from_millis(ms.parse().ok()?)))
     }
 
+    fn without_memory(line: &str) -> Option<Self> {
+        let (order, back) = line.split_once(' ')?.1.split_once(" / ")?;
+        let parse = |line| Self::parse(line).ok().flatten().map(Box::new);
+        Some(Self::WithoutMemory(parse(order)?, parse(back)?))
+    }
+
     fn awaited(words: &[&str]) -> Option<Self> {
         let [vm, state] = words else { return None };
         let state = (0..).map_while(VmState::from_number).find(|known| known.word() == *state)?;
@@ -155,6 +164,27 @@ pub fn find(vms: &[VmInfo], name: &str) -> io::Result<VmInfo> {
     };
     let found = vms.iter().find(|vm| vm.name() == name).or_else(by_number);
     found.copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no VM {name}")))
+}
+
+/// Carries an order out again and again, with the kernel's first, second, … allocation failing, until none fails any more: then it has been
+/// carried out. Says how many there were.
+fn without_memory(kernel: &mut impl Kernel, order: &Command, back: &Command) -> io::Result<Vec<String>> {
+    // Of one order, by far.
+    const MOST: u64 = 10_000;
+    for n in 1..MOST {
+        kernel.fail_allocation(n);
+        let outcome = carry_out(kernel, order);
+        if !kernel.fail_allocation(0) {
+            outcome?;
+            return Ok(vec![match n - 1 {
+                0 => "no allocation is needed".to_owned(),
+                count => format!("each of {count} allocations has failed"),
+            }]);
+        }
+        // It may have been carried out all the same, or in part.
+        let _ = carry_out(kernel, back);
+    }
+    Err(io::Error::other("its allocations do not end"))
 }
 
 fn target(vm: &VmInfo) -> Target {
@@ -189,6 +219,7 @@ pub fn carry_out(kernel: &mut impl Kernel, command: &Command) -> io::Result<Vec<
             kernel.order(*order, target(&find(&vms, vm)?))?;
             Ok(Vec::new())
         }
+        Command::WithoutMemory(order, back) => without_memory(kernel, order, back),
         Command::Restart(vm) => {
             let vm = find(&vms, vm)?;
             if state(&vm).is_some_and(VmState::is_alive) {
@@ -294,6 +325,8 @@ mod tests {
         assert_eq!(parse("await one paused"), Some(Command::Await("one".into(), VmState::Paused)));
         assert_eq!(parse("say hello  you"), Some(Command::Say("hello you".into())));
         assert_eq!(parse("core 2 off"), Some(Command::Core(2, false)));
+        let pair = Command::WithoutMemory(Box::new(Command::List), Box::new(Command::Cores));
+        assert_eq!(parse("without-memory list / cores"), Some(pair));
         assert_eq!(parse("quit"), Some(Command::Quit(0)));
         let fifo = Scheduling { parameter: 3, ..Scheduling::of(Policy::Fifo) };
         assert_eq!(parse("schedule one policy=fifo priority=3"), Some(Command::Schedule("one".into(), fifo)));
@@ -312,6 +345,8 @@ mod tests {
             "quit 256",
             "schedule one",
             "list all",
+            "without-memory list",
+            "without-memory list / nothing",
         ] {
             assert_eq!(Command::parse(line), Err(BadCommand::Words(line.into())), "{line}");
         }

@@ -30,6 +30,11 @@ pub trait Kernel {
     fn schedule(&mut self, vm: u16, scheduling: Scheduling) -> io::Result<()>;
     /// What has happened, at the latest after some time: nothing then.
     fn wait(&mut self, at_most: Option<Duration>) -> io::Result<Vec<Event>>;
+    /// Makes the kernel's `n`-th allocation fail during each request from now on; 0: none. Returns whether one has failed since this was
+    /// asked for before.
+    fn fail_allocation(&mut self, _n: u64) -> bool {
+        false
+    }
     /// Time since boot.
     fn now(&mut self) -> Duration;
 
@@ -67,12 +72,20 @@ impl Order {
 
 /// The kernel that this program runs on.
 #[derive(Debug)]
-pub struct Device(File);
+pub struct Device {
+    file: File,
+    /// Which allocation is to fail, and whether one has.
+    fails: u64,
+    has_failed: bool,
+}
+
+/// Margay's own system call for that, in kernels that have `fail-allocations` on their command line.
+const FAIL_ALLOCATION: libc::c_long = 0x4d05;
 
 impl Device {
     /// Opens `/dev/margay`.
     pub fn open() -> io::Result<Self> {
-        let mut device = Self(File::open("/dev/margay")?);
+        let mut device = Self { file: File::open("/dev/margay")?, fails: 0, has_failed: false };
         let mut version = 0_u32;
         device.request(request::VERSION, &mut version)?;
         if version != request::VERSION_NOW {
@@ -82,9 +95,26 @@ impl Device {
     }
 
     fn request<T: FromBytes + IntoBytes>(&mut self, number: u32, value: &mut T) -> io::Result<()> {
-        // SAFETY: the number has the size of `T` in it, of which any bytes are a value.
-        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), number as _, std::ptr::from_mut(value)) };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        let file = self.file.as_raw_fd();
+        self.failing(|| {
+            // SAFETY: the number has the size of `T` in it, of which any bytes are a value.
+            let result = unsafe { libc::ioctl(file, number as _, std::ptr::from_mut(value)) };
+            if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        })
+    }
+
+    /// Does something with an allocation of the kernel failing, if that is wanted. Nothing else of this program may need memory
+    /// meanwhile.
+    fn failing(&mut self, f: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        if self.fails == 0 {
+            return f();
+        }
+        // SAFETY: the call has two numbers as arguments.
+        let fail = |n: u64| unsafe { libc::syscall(FAIL_ALLOCATION, n, 0) };
+        fail(self.fails);
+        let result = f();
+        self.has_failed |= fail(0) == 0;
+        result
     }
 
     /// As `request`; `None` if there is no such thing.
@@ -125,7 +155,7 @@ impl Kernel for Device {
     fn switch(&mut self, core: u32, on: bool) -> io::Result<()> {
         let path = format!("/sys/devices/system/cpu/cpu{core}/online");
         let mut file = File::options().write(true).open(path)?;
-        file.write_all(if on { b"1" } else { b"0" })
+        self.failing(|| file.write_all(if on { b"1" } else { b"0" }))
     }
 
     fn schedule(&mut self, vm: u16, scheduling: Scheduling) -> io::Result<()> {
@@ -133,7 +163,7 @@ impl Kernel for Device {
     }
 
     fn wait(&mut self, at_most: Option<Duration>) -> io::Result<Vec<Event>> {
-        let mut list = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut list = libc::pollfd { fd: self.file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // Rounded up: what is waited for has happened then.
         let ms =
             at_most.map_or(-1, |time| i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
@@ -144,9 +174,14 @@ impl Kernel for Device {
             _ => return Err(io::Error::last_os_error()),
         }
         let mut buffer = [0; 64 * size_of::<Event>()];
-        let length = self.0.read(&mut buffer)?;
+        let length = self.file.read(&mut buffer)?;
         let events = buffer[..length].chunks_exact(size_of::<Event>());
         Ok(events.filter_map(|bytes| Event::read_from_bytes(bytes).ok()).collect())
+    }
+
+    fn fail_allocation(&mut self, n: u64) -> bool {
+        self.fails = n;
+        std::mem::take(&mut self.has_failed)
     }
 
     fn now(&mut self) -> Duration {
