@@ -86,8 +86,8 @@ pub(crate) fn take_for_program(size: u64) -> Option<Phys> {
 /// Whether the kernel may make more of what lasts for programs (threads with their kernel stacks, files, pipes, descriptors): half of the reserve stays for
 /// what a call needs in passing.
 #[cfg(programs)]
-pub(crate) fn has_room_for_kernel() -> bool {
-    free_bytes() > RESERVE / 2
+pub(crate) fn has_room_for_kernel(is_first: bool) -> bool {
+    free_bytes() > if is_first { RESERVE / 4 } else { RESERVE / 2 }
 }
 
 /// Gives whole pages back.

@@ -1,6 +1,7 @@
 //! Open files: of the root file system, the console, devices, pipes.
 
 use super::{
+    account::Charge,
     copy,
     errno::{Errno, Result},
     kmsg, random,
@@ -116,13 +117,20 @@ pub struct Open {
     pub object: Object,
     pub offset: AtomicU64,
     pub flags: AtomicU32,
+    _charge: Charge,
 }
 
 impl Open {
     /// Opened with these flags.
     pub fn new(object: Object, flags: u32) -> Result<Arc<Self>> {
-        // Without memory, dropping it closes what it would have been.
-        Ok(Arc::try_new(Self { object, offset: AtomicU64::new(0), flags: AtomicU32::new(flags) })?)
+        let text = if let Object::Text(text) = &object { text.capacity() } else { 0 };
+        let charge = Charge::to_caller(size_of::<Self>() + text);
+        let refused = charge.as_ref().err().copied();
+        let charge = charge.unwrap_or_default();
+        // Refused, dropping it closes what it would have been.
+        let open = Self { object, offset: AtomicU64::new(0), flags: AtomicU32::new(flags), _charge: charge };
+        refused.map_or(Ok(()), Err)?;
+        Ok(Arc::try_new(open)?)
     }
 
     fn has(&self, flag: u32) -> bool {
@@ -269,18 +277,7 @@ fn copy_node(files: &FileSystem, node: NodeId, offset: u64, to: u64, size: usize
     Ok(done as u64)
 }
 
-/// Refuses a call that makes something of the kernel's which lasts, when too little would be left for calls that must not
-/// fail: `ENOMEM`.
-pub fn check_memory() -> Result<()> {
-    /// What the heap must have left when there is no other memory: far more than a call needs.
-    const LEFT: usize = 1 << 20;
-    if crate::memory::has_room_for_kernel() {
-        return Ok(());
-    }
-    // The heap keeps what has been freed in it: that counts.
-    let mut probe: Vec<u8> = Vec::new();
-    core::hint::black_box(&mut probe).try_reserve_exact(LEFT).map_err(|_| Errno::ENOMEM)
-}
+pub use super::account::check_room as check_memory;
 
 /// The same where a file system has no space: `ENOSPC`.
 pub fn check_space() -> Result<()> {
@@ -443,6 +440,7 @@ pub struct Pipe {
     bytes: Mutex<VecDeque<u8>>,
     readers: AtomicUsize,
     writers: AtomicUsize,
+    _charge: Charge,
 }
 
 impl Pipe {
@@ -452,6 +450,8 @@ impl Pipe {
             bytes: Mutex::new(VecDeque::new()),
             readers: AtomicUsize::new(1),
             writers: AtomicUsize::new(1),
+            // All that it can hold.
+            _charge: Charge::to_caller(size_of::<Self>() + PIPE)?,
         })?)
     }
 

@@ -44,6 +44,11 @@ enum Slot {
 }
 
 impl MappedFiles {
+    /// Bytes of the kernel's memory.
+    pub const fn memory(&self) -> usize {
+        self.files.capacity() * size_of::<Slot>()
+    }
+
     /// Takes a file that can be closed.
     pub fn take_unused(&mut self) -> Option<impl Sized + use<>> {
         if self.unused == 0 {

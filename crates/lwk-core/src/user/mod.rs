@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | `process`, `thread` | address space and files of a program; its threads, each a kernel task of one core |
+//! | `account` | what they take from the kernel's memory |
 //! | `processes`, `image` | who started whom; what a process runs, loaded from its file |
 //! | `space`, `user_tables`, `mapped_files` | its memory: regions, tables, physical memory; the files that it maps |
 //! | `syscall` | the system calls; [`docs/lwk.md`] lists them with their limits |
@@ -17,6 +18,7 @@
 //!
 //! [`docs/lwk.md`]: https://github.com/margay-os/margay/blob/main/docs/lwk.md
 
+mod account;
 mod copy;
 mod errno;
 mod fault;

@@ -1,6 +1,7 @@
 //! A process: an address space, open files, signal actions, and the threads that share them.
 
 use super::{
+    account::{Account, Charge},
     errno::{Errno, Result},
     files::{Descriptors, Output},
     futex::Futexes,
@@ -87,6 +88,8 @@ pub struct Process {
     /// The most bytes that it had.
     pub(super) most_backed: AtomicU64,
     pub(super) umask: AtomicU32,
+    account: Arc<Account>,
+    _charge: Charge,
 }
 
 impl fmt::Debug for Process {
@@ -116,12 +119,14 @@ impl Process {
         files: Descriptors,
         signals: ProcessSignals,
         umask: u32,
-    ) -> Self {
+        account: Arc<Account>,
+    ) -> Result<Self> {
         let (tables, backed) = {
             let space = space.lock();
             (space.tables(), space.backed())
         };
-        Self {
+        let charge = Charge::new(&account, size_of::<Self>())?;
+        Ok(Self {
             id: thread::next_id(),
             parent: AtomicU32::new(parent),
             image: IrqMutex::new(image),
@@ -144,14 +149,18 @@ impl Process {
             used_by_children: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             umask: AtomicU32::new(umask),
-        }
+            account,
+            _charge: charge,
+        })
     }
 
     /// Runs a program as the kernel's own process. `EAGAIN` if no core takes a thread.
     pub fn start(loaded: Loaded, cores: CoreSet) -> Result<Arc<Self>> {
         let Loaded { image, space, entry, sp } = loaded;
         let files = Descriptors::standard()?;
-        let process = Arc::try_new(Self::new(0, image, space, files, ProcessSignals::new(), 0o022))?;
+        let signals = ProcessSignals::new();
+        let account = Account::new()?;
+        let process = Arc::try_new(Self::new(0, image, space, files, signals, 0o022, account)?)?;
         processes::enter(&process)?;
         processes::set_first(process.id());
         let name = thread::name(process.image().name());
@@ -166,7 +175,8 @@ impl Process {
         let files = self.files.lock().duplicate()?;
         let signals = self.signals.lock().copied(default_signals);
         let umask = self.umask.load(Ordering::Relaxed);
-        let child = Arc::try_new(Self::new(self.id, self.image(), space, files, signals, umask))?;
+        let account = Account::of_child(self)?;
+        let child = Arc::try_new(Self::new(self.id, self.image(), space, files, signals, umask, account)?)?;
         *child.lender.lock() = Some(thread.shared());
         processes::enter(&child)?;
         Self::begin(&child, start)?;
@@ -243,6 +253,11 @@ impl Process {
     /// Says whose child it is from now on.
     pub(super) fn set_parent(&self, parent: u32) {
         self.parent.store(parent, Ordering::Relaxed);
+    }
+
+    /// Who pays for what the kernel keeps for it.
+    pub const fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// What it runs.

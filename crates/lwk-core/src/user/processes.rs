@@ -1,13 +1,14 @@
 //! All processes, and who started whom.
 
 use super::{
+    account,
     errno::{Errno, Result},
     files,
     process::{End, Process},
     signal::{self, Info},
     thread::UserThread,
 };
-use crate::{memory, sync::IrqMutex};
+use crate::sync::IrqMutex;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 use fallible::{Arc, TryVec as _};
@@ -29,7 +30,7 @@ fn position(all: &[Arc<Process>], id: u32) -> Option<usize> {
 /// Takes a process on.
 pub fn enter(process: &Arc<Process>) -> Result<()> {
     let mut all = ALL.lock();
-    if all.len() >= MOST || !memory::has_room_for_kernel() {
+    if all.len() >= MOST || !account::has_room(process) {
         return Err(Errno::EAGAIN);
     }
     let at = all.partition_point(|other| other.id() < process.id());

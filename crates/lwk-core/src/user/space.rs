@@ -5,6 +5,7 @@
 //! may read has none until it is made readable, so that reserved ranges cost nothing.
 
 use super::{
+    account::Charge,
     errno::{Errno, Result},
     mapped_files::{FilePart, MappedFiles},
     user_tables::{UserTables, tables_by_page, tables_for},
@@ -124,6 +125,7 @@ pub struct Space {
     backed: u64,
     /// Files that regions are private mappings of.
     pub(super) files: MappedFiles,
+    charge: Charge,
 }
 
 impl fmt::Debug for Space {
@@ -146,6 +148,7 @@ impl From<SpaceError> for Errno {
 impl Space {
     /// An empty address space; `EAGAIN` if there are 255 already.
     pub fn new() -> Result<Self> {
+        let charge = Charge::to_caller(size_of::<Self>() + PAGE as usize)?;
         let number = Number::new().ok_or(Errno::EAGAIN)?;
         let tables = UserTables::default();
         tables.reserve(1)?;
@@ -158,6 +161,7 @@ impl Space {
             heap: range(LOWEST, LOWEST),
             backed: 0,
             files: MappedFiles::default(),
+            charge,
         })
     }
 
@@ -174,6 +178,15 @@ impl Space {
     /// Bytes of physical memory that it has.
     pub const fn backed(&self) -> u64 {
         self.backed
+    }
+
+    /// Charges what the kernel keeps for this space: before more is added.
+    ///
+    /// # Errors
+    /// `ENOMEM`: its process has had enough.
+    fn pay(&mut self) -> Result<()> {
+        let lists = self.regions.memory() + self.files.memory();
+        self.charge.set(size_of::<Self>() + lists + self.tables.translation().memory())
     }
 
     fn invalidate(&self, changed: UserRange) {
@@ -288,6 +301,7 @@ impl Space {
 
     /// Gives a range physical memory where it has none, all of it or nothing.
     fn back(&mut self, place: UserRange, access: Access) -> Result<()> {
+        self.pay()?;
         let mut taken: Vec<(UserRange, Phys)> = Vec::new();
         if let Err(error) = self.take_memory(place, &mut taken) {
             for (piece, phys) in taken {
@@ -341,6 +355,7 @@ impl Space {
             Some(start) => range(start, start.checked_add(size).ok_or(Errno::EINVAL)?),
             None => self.regions.free_place(size, wish).ok_or(Errno::ENOMEM)?,
         };
+        self.pay()?;
         self.regions.prepare_insertion(place)?;
         if access != NO_ACCESS && !lazy {
             self.back(place, access)?;
@@ -429,6 +444,8 @@ impl Space {
             self.release_file(region.purpose);
         }
         self.prune(gone);
+        // Less than before, or a cut region's more: that is refused next time.
+        let _ = self.pay();
         Ok(())
     }
 
@@ -458,6 +475,7 @@ impl Space {
         if access.write && access.execute {
             return Err(Errno::EACCES);
         }
+        self.pay()?;
         self.regions.prepare_protection(changed)?;
         self.split_block(changed.start)?;
         self.split_block(changed.end)?;
@@ -540,6 +558,7 @@ impl Space {
         if !region.range.covers(from) {
             return Err(Errno::EFAULT);
         }
+        self.pay()?;
         self.regions.prepare_removal(from)?;
         self.split_block(from.start)?;
         self.split_block(from.end)?;

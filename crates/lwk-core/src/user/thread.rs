@@ -1,6 +1,7 @@
 //! A thread of a program: a kernel task that is mostly at EL0.
 
 use super::{
+    account::{self, Charge},
     copy,
     errno::Errno,
     futex,
@@ -10,7 +11,6 @@ use super::{
 };
 use crate::{
     arch::{self, UserFrame, UserState},
-    memory,
     percore::{self, CoreIndex},
     sync::IrqMutex,
     task::{self, Handle, ParameterError, Parameters, TaskError},
@@ -84,6 +84,7 @@ pub struct UserThread {
     myself: IrqMutex<Option<Uncounted<Self>>>,
     /// Ticks that it had on cores where it no longer is.
     used_before: AtomicU64,
+    _charge: Charge,
     /// Its registers at its start, and on the way to another core.
     frame: IrqMutex<UserFrame>,
 }
@@ -201,6 +202,7 @@ impl UserThread {
             myself: IrqMutex::new(None),
             used_before: AtomicU64::new(0),
             frame: IrqMutex::new(frame),
+            _charge: Charge::new(process.account(), size_of::<Self>() + STACK)?,
         })?;
         *thread.myself.lock() = Some(Arc::uncounted(&thread));
         process.enlist(&thread)?;
@@ -222,7 +224,7 @@ impl UserThread {
 
     /// Starts a task on `core` that is this thread; it begins with what is in `frame`. False if the core takes no more.
     fn carry(this: &Arc<Self>, core: CoreIndex) -> Result<(), Errno> {
-        if !memory::has_room_for_kernel() {
+        if !account::has_room(&this.process) {
             return Err(Errno::ENOMEM);
         }
         THREADS[core.0 as usize].fetch_add(1, Ordering::Relaxed);

@@ -51,20 +51,24 @@ impl List {
         Some(table)
     }
 
-    /// Gives memory back until so many are left.
-    fn free_all_but(&self, left: usize) {
+    /// Gives memory back until so many are left; returns how many have gone.
+    fn free_all_but(&self, left: usize) -> usize {
+        let before = self.count.get();
         while self.count.get() > left
             && let Some(table) = self.pop()
         {
             // SAFETY: it came from `alloc_zeroed` with this layout, and nothing refers to it.
             unsafe { dealloc(table.as_ptr().cast(), TABLE) };
         }
+        before - self.count.get()
     }
 }
 
 /// The tables of a space that are not in use.
 #[derive(Debug, Default)]
 pub(super) struct UserTables {
+    /// All of them, those in use too.
+    count: Cell<usize>,
     /// Zero but for the link.
     spare: List,
     /// Taken out of the tables, but a TLB may know them still.
@@ -100,13 +104,20 @@ impl UserTables {
             // SAFETY: the layout is not empty.
             let table = NonNull::new(unsafe { alloc_zeroed(TABLE) }).ok_or(Errno::ENOMEM)?;
             self.spare.push(table.cast());
+            self.count.set(self.count.get() + 1);
         }
         Ok(())
     }
 
     /// Gives back what was reserved and not used, but for a few.
     pub fn trim(&self) {
-        self.spare.free_all_but(2);
+        let gone = self.spare.free_all_but(2);
+        self.count.set(self.count.get() - gone);
+    }
+
+    /// Bytes of all tables.
+    pub fn memory(&self) -> usize {
+        self.count.get() * PAGE as usize
     }
 
     /// Whether there are tables for [`clean`](Self::clean).
@@ -116,7 +127,8 @@ impl UserTables {
 
     /// Gives back what was taken out of the tables. The TLBs know nothing of it by now.
     pub fn clean(&self) {
-        self.unused.free_all_but(0);
+        let gone = self.unused.free_all_but(0);
+        self.count.set(self.count.get() - gone);
     }
 }
 
