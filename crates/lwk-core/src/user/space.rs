@@ -16,7 +16,7 @@ use crate::{
     sync::IrqMutex,
 };
 use aarch64_paging::{
-    descriptor::PhysicalAddress,
+    descriptor::{El1Attributes as Attributes, PhysicalAddress},
     paging::{Constraints, El1And0, MemoryRegion, RootTable, VaRange},
 };
 use address_space::{AddressSpace, BLOCK, PAGE, Purpose, Region, SpaceError};
@@ -24,8 +24,6 @@ use alloc::vec::Vec;
 use core::fmt;
 use fallible::TryVec as _;
 use linux_program::{Access, UserAddr, UserRange};
-
-pub(super) use aarch64_paging::descriptor::El1Attributes as Attributes;
 
 /// The lowest address that can be mapped: what lies below is where null pointers point.
 pub const LOWEST: UserAddr = UserAddr::new(0x1_0000);

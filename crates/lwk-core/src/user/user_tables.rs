@@ -4,13 +4,10 @@
 //! before. Tables that wait, to be used or to be given back, are lists in their own memory: the link is an aligned kernel address, which a
 //! table walk takes for an invalid descriptor.
 
-use super::{
-    errno::{Errno, Result},
-    space::Attributes,
-};
+use super::errno::{Errno, Result};
 use crate::memory::Phys;
 use aarch64_paging::{
-    descriptor::PhysicalAddress,
+    descriptor::{El1Attributes as Attributes, PhysicalAddress},
     paging::{PageTable, Translation},
 };
 use address_space::{BLOCK, PAGE};
