@@ -20,7 +20,7 @@ fn ten_rounds_have_a_known_result() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 100 }))]
 
     #[test]
     fn every_element_is_right(start in 0usize..9, len in 1usize..100, workers in 1usize..9, times in 2u32..13) {

@@ -64,7 +64,7 @@ fn header() -> impl Strategy<Value = Header> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 4000 }))]
 
     #[test]
     fn any_bytes(file in proptest::collection::vec(any::<u8>(), 0..300)) {

@@ -103,7 +103,7 @@ fn position() -> impl Strategy<Value = (usize, usize)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 400 }))]
 
     #[test]
     fn changed_bytes((tree, at) in position(), bytes in prop::collection::vec(any::<u8>(), 1..9)) {

@@ -192,7 +192,7 @@ fn play(count: usize, ops: &[Op]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 600 }))]
 
     #[test]
     fn each_is_taken_once_by_list_registers(count in 2_usize..5, ops in prop::collection::vec(op(), 0..120)) {

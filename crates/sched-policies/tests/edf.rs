@@ -132,7 +132,7 @@ fn admitted(candidates: Vec<Job>) -> (Edf<N>, Vec<Job>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 500 }))]
 
     #[test]
     fn who_is_admitted_meets_all_deadlines(candidates in prop::collection::vec(job(false), 1..=N)) {

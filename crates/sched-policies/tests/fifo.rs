@@ -38,7 +38,7 @@ impl Model {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 1500 }))]
 
     #[test]
     fn fifo_is_its_model(ops in ops(N, 2), levels in 1u64..5) {

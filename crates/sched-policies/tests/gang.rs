@@ -151,7 +151,7 @@ impl Machine {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 600 }))]
 
     #[test]
     fn the_matrix_is_rows_of_sets(changes in changes()) {

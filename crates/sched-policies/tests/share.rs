@@ -180,7 +180,7 @@ impl Paper {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 256 }))]
 
     #[test]
     fn who_always_runs_is_within_a_quantum_of_the_ideal(weights in weights(20), quantum in 1u64..2000) {

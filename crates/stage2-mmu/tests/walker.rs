@@ -227,7 +227,7 @@ fn run(op: &Op, t: &mut Stage2, m: &mut Walker) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 128 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn entries_are_broken_before_they_are_made(ops in prop::collection::vec(op(), 1..25)) {
