@@ -18,8 +18,8 @@ pub struct Board {
     pub hypervisor: &'static str,
     /// What else it has that is built as the hypervisor is, image and program: the hypervisor that gives VMs a GIC, firmware for tests.
     pub others: &'static [(&'static str, &'static str)],
-    /// Features of the guests.
-    pub guests: &'static [&'static str],
+    /// Arguments for cargo when kernels and guests are built.
+    pub kernels: &'static [&'static str],
     /// Where Linux as login VM has its terminal; `None` where that is not known.
     pub login: Option<Login>,
     /// What the machine's device tree says of its timer in addition to what QEMU says.
@@ -89,7 +89,7 @@ pub const BOARDS: &[Board] = &[
         package: "margay-qemu-virt",
         hypervisor: "hv",
         others: &[WITH_GIC, ("firmware", "firmware")],
-        guests: &[],
+        kernels: &[],
         login: Some(Login { tty: "ttyAMA1", without: &[] }),
         timer: None,
         machine: VIRT,
@@ -99,7 +99,7 @@ pub const BOARDS: &[Board] = &[
         package: "margay-qemu-virt",
         hypervisor: "hv-gicv2",
         others: &[("hv-gic", "hv-gicv2-gic")],
-        guests: &[],
+        kernels: &[],
         login: Some(Login { tty: "ttyAMA1", without: &[] }),
         timer: None,
         machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), most_cores: 8, ..VIRT },
@@ -109,7 +109,7 @@ pub const BOARDS: &[Board] = &[
         package: "margay-raspi3",
         hypervisor: "hv",
         others: &[WITH_GIC],
-        guests: &[],
+        kernels: &[],
         login: Some(Login { tty: "ttyAMA0", without: &["/soc/serial@7e201000/bluetooth"] }),
         timer: None,
         machine: Hardware {
@@ -128,7 +128,7 @@ pub const BOARDS: &[Board] = &[
         package: "margay-raspi4",
         hypervisor: "hv",
         others: &[WITH_GIC],
-        guests: &[],
+        kernels: &[],
         login: Some(Login { tty: "ttyAMA0", without: &["/soc/serial@7e201000/bluetooth"] }),
         timer: None,
         machine: Hardware {
@@ -147,7 +147,7 @@ pub const BOARDS: &[Board] = &[
         package: "margay-zcu102",
         hypervisor: "hv",
         others: &[WITH_GIC],
-        guests: &[],
+        kernels: &[],
         login: None,
         timer: None,
         machine: Hardware {
@@ -166,7 +166,7 @@ pub const BOARDS: &[Board] = &[
         package: "margay-pine64",
         hypervisor: "hv",
         others: &[WITH_GIC],
-        guests: &["--features", "allwinner"],
+        kernels: &["--features", "allwinner"],
         login: None,
         timer: Some("allwinner,erratum-unknown1"),
         machine: Hardware { cpu: "cortex-a53", gic: Gic::Version(2), most_cores: 8, ..VIRT },

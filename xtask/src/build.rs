@@ -12,6 +12,8 @@ use std::{path::Path, process::Command};
 
 /// The package with the board-independent guest kernels.
 const GUESTS: &str = "margay-guest";
+/// The package with the kernels of every board.
+const KERNELS: &str = "margay-kernels";
 /// The kernels that run programs, native and as a guest. They are built without FP/SIMD of their own.
 const LWK: &str = "lwk";
 const PRIMARY: &str = "primary";
@@ -91,6 +93,7 @@ struct Group {
 /// Builds the images of `board`; only those called `only`, unless that is empty.
 pub fn images(board: &'static Board, toolchain: &Toolchain, only: &[String]) -> Result<()> {
     let own = |bin: &str| Program { package: board.package, bin: bin.into(), image: bin.into() };
+    let kernel = |bin: &str| Program { package: KERNELS, ..own(bin) };
     let guests = guest_bins()?
         .into_iter()
         .filter(|bin| bin != GUEST_LWK)
@@ -103,35 +106,35 @@ pub fn images(board: &'static Board, toolchain: &Toolchain, only: &[String]) -> 
             title: "the hypervisor",
             target: toolchain::HYPERVISOR,
             profile: "hypervisor",
-            features: vec!["--no-default-features", "--features", "hv"],
+            features: Vec::new(),
             programs: hypervisor,
         },
         Group {
             title: "the lightweight kernel",
             target: toolchain::KERNEL,
             profile: "release",
-            features: vec!["--no-default-features", "--features", "lwk"],
-            programs: vec![own("sched"), own("native")],
+            features: board.kernels.iter().copied().chain(["--features", "workloads"]).collect(),
+            programs: vec![kernel("sched"), kernel("native")],
         },
         Group {
             title: "the guests",
             target: toolchain::KERNEL,
             profile: "release",
-            features: board.guests.to_vec(),
+            features: board.kernels.to_vec(),
             programs: guests,
         },
         Group {
             title: "the kernel for programs",
             target: toolchain::PROGRAMS,
             profile: "programs",
-            features: vec!["--no-default-features", "--features", "programs"],
-            programs: vec![own(LWK), own(PRIMARY)],
+            features: board.kernels.iter().copied().chain(["--features", "programs"]).collect(),
+            programs: vec![kernel(LWK), kernel(PRIMARY)],
         },
         Group {
             title: "the guest for programs",
             target: toolchain::PROGRAMS,
             profile: "programs",
-            features: board.guests.iter().copied().chain(["--features", "programs"]).collect(),
+            features: board.kernels.iter().copied().chain(["--features", "programs"]).collect(),
             programs: vec![Program { package: GUESTS, bin: GUEST_LWK.into(), image: GUEST_LWK.into() }],
         },
     ];

@@ -1,4 +1,6 @@
 //! Every order in which cores can meet in one vCPU's controller. Loom's atomics stand where the crate has the processor's.
+// Miri would take hours for all these states.
+#![cfg(not(miri))]
 
 mod sync {
     pub use loom::sync::atomic::{AtomicU64, Ordering};

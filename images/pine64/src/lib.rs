@@ -1,6 +1,5 @@
-//! Margay for the Pine A64-LTS (Allwinner A64): hypervisor, scheduler VM and native kernel.
+//! Margay for the Pine A64-LTS (Allwinner A64): the hypervisor.
 #![no_std]
-#![cfg(feature = "hv")]
 
 use hv_boards::{
     AllwinnerCounter, Assembly, DevicesPart, Psci,

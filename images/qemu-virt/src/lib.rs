@@ -1,6 +1,5 @@
-//! Margay for QEMU's virt machine: hypervisor, scheduler VM and native kernel.
+//! Margay for QEMU's virt machine: the hypervisor.
 #![no_std]
-#![cfg(feature = "hv")]
 
 use hv_boards::{Assembly, Counter, DevicesPart, Psci, console::Pl011At};
 use hv_core::machine::allowed::{self, Allowed};

@@ -1,6 +1,5 @@
-//! Margay for the Raspberry Pi 3: hypervisor, scheduler VM and native kernel.
+//! Margay for the Raspberry Pi 3: the hypervisor.
 #![no_std]
-#![cfg(feature = "hv")]
 
 use hv_boards::{
     Assembly, Counter, DevicesPart, SpinTable,

@@ -1,6 +1,5 @@
-//! Margay for the ZCU102 (Zynq UltraScale+ MPSoC): hypervisor, scheduler VM and native kernel.
+//! Margay for the ZCU102 (Zynq UltraScale+ MPSoC): the hypervisor.
 #![no_std]
-#![cfg(feature = "hv")]
 
 use hv_boards::{
     Assembly, Counter, DevicesPart, Psci,

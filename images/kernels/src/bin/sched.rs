@@ -1,4 +1,4 @@
-//! The scheduler VM for QEMU's `virt` machine.
+//! The scheduler VM that runs all VMs until they have stopped.
 #![no_std]
 #![no_main]
 

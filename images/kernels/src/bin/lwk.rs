@@ -1,4 +1,4 @@
-//! The native kernel for the Pine A64-LTS (Allwinner A64), for programs of its initrd.
+//! The native kernel for programs of its initrd.
 #![no_std]
 #![no_main]
 

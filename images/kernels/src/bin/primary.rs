@@ -1,4 +1,4 @@
-//! The scheduler VM for the Raspberry Pi 4, managed by the control task of its initrd.
+//! The scheduler VM, managed by the control task of its initrd.
 #![no_std]
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! The native kernel for the Raspberry Pi 4.
+//! The native kernel with workloads linked in.
 #![no_std]
 #![no_main]
 

@@ -1,9 +1,0 @@
-//! The scheduler VM for the Pine A64-LTS (Allwinner A64), managed by the control task of its initrd.
-#![no_std]
-#![no_main]
-
-use lwk_core::platform::Vm;
-
-static PLATFORM: Vm = Vm::new();
-
-lwk_core::image!(PLATFORM, lwk_core::primary::main);

@@ -1,9 +1,0 @@
-//! The native kernel for the ZCU102 (Zynq UltraScale+ MPSoC).
-#![no_std]
-#![no_main]
-
-use lwk_core::platform::Native;
-
-static PLATFORM: Native = Native::new();
-
-lwk_core::image!(PLATFORM, margay_apps::hpc::main);
