@@ -27,14 +27,12 @@ const ACTIVE: u32 = 2;
 const FIXED: u32 = 4;
 const FLAGS: u32 = 0xf;
 
-/// The table: for each interrupt its owner's VM (bits 31:16) and vCPU (15:4), and flags. 0: nothing has been said of it.
+/// The table: for each interrupt its owner's VM (bits 31:16) and vCPU (15:4), and flags. 0: nobody's.
 #[derive(Debug)]
 pub(crate) struct Routes {
     table: Box<[AtomicU32]>,
     /// How often each has arrived, modulo 2^32.
     arrivals: Box<[AtomicU32]>,
-    /// What that means.
-    default: u32,
     /// Each arrival is an exit to the primary, which goes on with the owner.
     pub(crate) forwards: bool,
 }
@@ -58,22 +56,21 @@ fn fixed(vm: VmId) -> u32 {
 }
 
 impl Routes {
-    /// Nobody's, or all `default`'s.
-    pub(crate) fn new(default: Option<VmId>) -> Self {
+    /// All nobody's.
+    pub(crate) fn new() -> Self {
         let words = || {
             let mut words = Vec::new();
             words.resize_with((END - FIRST) as usize, Default::default);
             words.into_boxed_slice()
         };
         let (table, arrivals) = (words(), words());
-        Self { table, arrivals, forwards: false, default: default.map_or(0, fixed) }
+        Self { table, arrivals, forwards: false }
     }
 
     /// An interrupt's entry, and what it says now; `None` if it is no device's interrupt.
     #[inline(never)]
     fn get(&self, intid: u32) -> Option<(&AtomicU32, u32)> {
         let route = self.table.get(intid.wrapping_sub(FIRST) as usize)?;
-        let _ = route.compare_exchange(0, self.default, Ordering::SeqCst, Ordering::Relaxed);
         Some((route, route.load(Ordering::SeqCst)))
     }
 

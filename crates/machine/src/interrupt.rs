@@ -83,6 +83,54 @@ pub(crate) fn of(tree: &Tree<'_>, survey: &Survey<'_>, place: &Place<'_>, index:
     decode(kind, specifier_cells(&parent)?, &mut cells)
 }
 
+/// Gives `visit` each interrupt that reaches a controller which is understood from a node: its own, and those of devices on a bus that
+/// it is (`interrupt-map`; DT spec, 2.4.3).
+pub(crate) fn of_node(
+    tree: &Tree<'_>,
+    survey: &Survey<'_>,
+    place: &Place<'_>,
+    visit: &mut dyn FnMut(Interrupt),
+) {
+    let node = place.node();
+    // What of a list is not understood does not hide the rest.
+    let mut list = |mut cells: Cells<'_>, before: usize, has_address: bool| -> Option<()> {
+        loop {
+            cells.advance(before);
+            let phandle = cells.next()?;
+            let known = known(survey, phandle);
+            let parent = match known {
+                Some((_, parent)) => parent,
+                None => tree.find_phandle(phandle)?.node(),
+            };
+            if has_address {
+                cells.advance(tree::cell(&parent, "#address-cells").unwrap_or(0) as usize);
+            }
+            let count = specifier_cells(&parent)?;
+            let interrupt = known.and_then(|(kind, _)| decode(kind, count, &mut cells.clone()));
+            interrupt.into_iter().for_each(&mut *visit);
+            cells.advance(count);
+        }
+    };
+    if let Some(cells) = Cells::of(&node, "interrupt-map") {
+        let word = |name| tree::cell(&node, name).unwrap_or(0) as usize;
+        list(cells, word("#address-cells") + word("#interrupt-cells"), true);
+    }
+    if let Some(cells) = Cells::of(&node, "interrupts-extended") {
+        list(cells, 0, false);
+        return;
+    }
+    let parent = place.upwards().find_map(|node| tree::cell(&node, "interrupt-parent"));
+    if let Some(mut cells) = Cells::of(&node, "interrupts")
+        && let Some((kind, parent)) = parent.and_then(|phandle| known(survey, phandle))
+        && let Some(count) = specifier_cells(&parent)
+    {
+        while !cells.is_empty() {
+            decode(kind, count, &mut cells.clone()).into_iter().for_each(&mut *visit);
+            cells.advance(count);
+        }
+    }
+}
+
 /// The controller with this phandle, if it is one that is understood.
 fn known<'a>(survey: &Survey<'a>, phandle: u32) -> Option<(Kind, Node<'a>)> {
     [

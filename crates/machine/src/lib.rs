@@ -172,6 +172,15 @@ impl<'a> Machine<'a> {
         });
     }
 
+    /// Gives `visit` each interrupt that a node, or a device on the bus that it is, raises at one of the machine's controllers, with the
+    /// node.
+    pub fn for_each_interrupt(&self, visit: &mut dyn FnMut(&devtree::Node<'a>, Interrupt)) {
+        let survey = Survey::of(&self.tree);
+        self.for_each_node(&mut |place| {
+            interrupt::of_node(&self.tree, &survey, place, &mut |interrupt| visit(&place.node(), interrupt));
+        });
+    }
+
     /// The root of the tree.
     pub fn root(&self) -> devtree::Node<'a> {
         self.tree.root()

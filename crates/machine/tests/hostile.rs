@@ -18,6 +18,7 @@ fn read(dtb: &[u8]) {
     let _ = format!("{:?} {:?}", machine.interrupt_controller(), machine.timer());
     let _ = format!("{:?} {}", (machine.console(), machine.console_settings()), machine.enabled_core_count());
     let _ = (machine.compatible().count(), machine.memory().count(), machine.reserved().count());
+    machine.for_each_interrupt(&mut |_, interrupt| assert!(interrupt.number() < 8192));
 }
 
 /// Puts `NOP`s over a whole node, as `fdt_nop_node` of libfdt does: from its begin token up to its end token.

@@ -12,7 +12,8 @@
 //! | `bench-core=N` | with it: on core N, while the others wait |
 
 use crate::{bench, registers};
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
+use core::fmt::Write as _;
 use hv_abi::{
     Regs,
     exit::Exit,
@@ -108,8 +109,37 @@ fn statistics(machines: &Machines) {
     }
 }
 
-/// The interrupts of devices that have arrived, and how often.
+/// Runs of numbers, as text: `34-38,48`.
+fn runs(numbers: &mut dyn Iterator<Item = u32>) -> String {
+    let mut text = String::new();
+    let mut run: Option<(u32, u32)> = None;
+    for number in numbers.map(Some).chain([None]) {
+        match (run, number) {
+            (Some((first, last)), Some(number)) if number == last + 1 => run = Some((first, number)),
+            (old, number) => {
+                if let Some((first, last)) = old {
+                    let comma = if text.is_empty() { "" } else { "," };
+                    let _ = write!(text, "{comma}{first}");
+                    if last > first {
+                        let _ = write!(text, "-{last}");
+                    }
+                }
+                run = number.map(|number| (number, number));
+            }
+        }
+    }
+    text
+}
+
+/// The interrupts of devices: whose they are, and those that have arrived, and how often.
 fn interrupts(machines: &Machines) {
+    for vm in machines.iter() {
+        let own = |intid: &u32| guest::interrupt_owner(*intid).is_ok_and(|(owner, _)| owner.vm == vm.id());
+        let ids = runs(&mut SHARED_INTERRUPTS.filter(own));
+        if !ids.is_empty() {
+            println!("@interrupts vm={} ids={ids}", vm.name());
+        }
+    }
     for intid in SHARED_INTERRUPTS {
         let Ok((owner, arrivals)) = guest::interrupt_owner(intid) else { return };
         let name = machines.iter().find(|vm| vm.id() == owner.vm).map_or("none", |vm| vm.name());

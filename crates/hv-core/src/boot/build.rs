@@ -45,7 +45,7 @@ pub(super) fn build(
     mut map: El2Map,
 ) -> (&'static System, Vec<Reload>) {
     let (machine, width) = (devices.machine, ipa_width(bundle, plan, devices));
-    let routes = routes(bundle);
+    let routes = routes(bundle, devices);
     let (mut vms, mut reloads) = (Vec::new(), Vec::new());
     for spec in bundle.vms() {
         let (tables, regions) = tables(bundle, plan, devices, spec, width);
@@ -125,13 +125,17 @@ pub(super) fn build(
     (system, reloads)
 }
 
-/// Device interrupts are those VMs' whose manifests have the devices; all others are the super-secondary's, or the VM's that has its
-/// place, or nobody's.
+/// Interrupts of devices are those VMs' whose manifests have the devices; then the super-secondary's, or the VM's that has its place, if
+/// it has the device; all others are nobody's.
 #[inline(never)]
-fn routes(bundle: &Bundle<'_>) -> Routes {
-    let with_devices = |vm: &&VmSpec<'_>| vm.devices;
-    let mut routes = Routes::new(bundle.vms().iter().find(with_devices).map(id_of));
+fn routes(bundle: &Bundle<'_>, devices: &Devices<'_>) -> Routes {
+    let mut routes = Routes::new();
     routes.forwards = bundle.forwards_interrupts();
+    if let Some(vm) = bundle.vms().iter().find(|vm| vm.devices) {
+        for id in &devices.interrupts {
+            routes.fix(*id, id_of(vm));
+        }
+    }
     for (vm, device) in bundle.devices() {
         for id in device.interrupts.iter().step_by(2) {
             routes.fix(id, *vm);

@@ -1,8 +1,8 @@
 //! The devices of the machine that a VM has: the super-secondary, or the primary with `margay,devices`.
 //!
 //! [`subset`] decides, node by node of the machine's device tree, by the board's list of [`machine::allowed`] devices, by what the
-//! manifest grants (`margay,grant-devices`), and by what nodes refer to ([`references`]). Registers and tree come from the same decision:
-//! what the VM's tree describes is mapped, and nothing else is.
+//! manifest grants (`margay,grant-devices`), and by what nodes refer to ([`references`]). Registers, interrupts and tree come from the same decision:
+//! what the VM's tree describes is mapped and interrupts it, and nothing else does.
 
 mod references;
 pub(crate) mod subset;
@@ -41,6 +41,8 @@ pub(crate) struct Devices<'a> {
     pub(crate) regions: Vec<Region>,
     /// Their nodes.
     pub(crate) subset: Subset<'a>,
+    /// Their interrupts, and those of devices on their buses, as the controller numbers them.
+    pub(crate) interrupts: Vec<u32>,
 }
 
 /// The pages that registers are in.
@@ -52,7 +54,7 @@ pub(crate) fn pages(base: u64, len: u64) -> Region {
 impl<'a> Devices<'a> {
     /// No VM has any.
     pub(crate) fn none(machine: &'a Machine<'a>) -> Self {
-        Self { machine, regions: Vec::new(), subset: Subset::default() }
+        Self { machine, regions: Vec::new(), subset: Subset::default(), interrupts: Vec::new() }
     }
 
     /// Those of a VM, whose tree has the cores' nodes and reserved memory if it is the primary, and these kinds of interrupt `controllers`.
@@ -74,7 +76,13 @@ impl<'a> Devices<'a> {
             }
             regions.push(region);
         }
-        Self { machine, regions, subset }
+        let mut interrupts = Vec::new();
+        machine.for_each_interrupt(&mut |node, interrupt| {
+            if subset.has(node) {
+                interrupts.push(interrupt.number());
+            }
+        });
+        Self { machine, regions, subset, interrupts }
     }
 
     /// Sees to it that the VM has what the manifest grants, and says what has been kept back from it.

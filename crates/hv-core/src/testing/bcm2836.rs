@@ -43,7 +43,9 @@ fn node() -> Node {
             vm.bcm2836 = Some(Box::new(Bcm2836::new(PLACE)));
         }
     };
-    let node = Node::with(with, Routes::new(Some(VmId(2))));
+    let routes = Routes::new();
+    (32..1020).for_each(|intid| routes.fix(intid, VmId(2)));
+    let node = Node::with(with, routes);
     for vcpu in &node.vm(2).vcpus {
         node.start(vcpu);
     }

@@ -427,3 +427,67 @@ fn what_the_manifest_grants_comes_with_all_that_shares_its_pages() {
     assert!(!has(b"clock@1c20000\0pinctrl@1c20800\0timer@1c20c00\0"));
     assert!(!gic::is_possible());
 }
+
+/// The numbers of a node's interrupts.
+fn interrupts_of(machine: &Machine<'_>, name: &str) -> Vec<u32> {
+    let mut found = Vec::new();
+    machine.for_each_interrupt(&mut |node, interrupt| {
+        if node.name() == name {
+            found.push(interrupt.number());
+        }
+    });
+    assert!(!found.is_empty(), "{name}");
+    found
+}
+
+#[test]
+fn interrupts_of_devices_that_are_kept_back_are_nobodys() {
+    // What the VM has, and what is kept back from it and shares no interrupt with that.
+    for (name, kept, kept_back) in [
+        (
+            "qemu-virt",
+            &["pl031@9010000", "virtio_mmio@a000000", "pcie@10000000"][..],
+            &["pl011@9000000", "pl061@9030000"][..],
+        ),
+        ("qemu-virt-gicv2", &["pl031@9010000", "virtio_mmio@a000000"], &["pl011@9000000", "pl061@9030000"]),
+        (
+            "raspi3",
+            &["serial@7e201000"],
+            &["gpio@7e200000", "mailbox@7e00b880", "dma@7e007000", "usb@7e980000"],
+        ),
+        (
+            "raspi4",
+            &["serial@7e201000", "ethernet@7d580000"],
+            &["gpio@7e200000", "mailbox@7e00b880", "dma@7e007000"],
+        ),
+        ("zcu102", &[], &["serial@ff000000", "watchdog@fd4d0000", "dma-controller@fd500000"]),
+        ("pine64", &[], &["serial@1c28000", "watchdog@1c20ca0", "mmc@1c0f000"]),
+    ] {
+        let board = board(name);
+        let machine = board.machine();
+        for has_controllers in [true, false] {
+            let devices = board.devices(&machine, false, has_controllers, b"");
+            // PCI has its interrupts from a map, whose controller the VM must have.
+            for node in kept.iter().filter(|node| has_controllers || !node.starts_with("pcie")) {
+                for id in interrupts_of(&machine, node) {
+                    assert!(devices.interrupts.contains(&id), "{name}: {node} {id}");
+                }
+            }
+            for node in kept_back {
+                for id in interrupts_of(&machine, node) {
+                    assert!(!devices.interrupts.contains(&id), "{name}: {node} {id}");
+                }
+            }
+        }
+    }
+    // A grant brings the interrupt with it.
+    let board = board("qemu-virt");
+    let machine = board.machine();
+    let devices = board.devices(&machine, false, true, b"pl061@9030000\0");
+    assert!(interrupts_of(&machine, "pl061@9030000").iter().all(|id| devices.interrupts.contains(id)));
+    // The four lines of PCI, at the end of an interrupt map with addresses.
+    let mut lines = interrupts_of(&machine, "pcie@10000000");
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines, [35, 36, 37, 38]);
+}

@@ -174,7 +174,7 @@ fn without_firmware_nothing_is_called() {
             ownership: crate::lock::Lock::new(Ownership::new([].into_iter(), [].into_iter())),
             conduit,
             workarounds: Default::default(),
-            routes: crate::routing::Routes::new(None),
+            routes: crate::routing::Routes::new(),
         };
         let vcpu = node.vcpu(3, 0);
         SYSTEM.set(Some(Box::leak(Box::new(system))));

@@ -130,7 +130,7 @@ fn a_vm_that_starts_again_has_enabled_nothing() {
 #[test]
 fn an_interrupt_comes_to_its_owner_or_to_the_primary_first() {
     for forwards in [false, true] {
-        let mut routes = Routes::new(None);
+        let mut routes = Routes::new();
         routes.forwards = forwards;
         let node = Node::with(|_| (), routes);
         node.system.routes.fix(CLOCK, VmId(2));

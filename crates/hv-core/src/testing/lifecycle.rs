@@ -185,7 +185,7 @@ fn a_late_response_does_not_answer_a_later_request() {
         vm(3, VmKind::Secondary, 1),
         vm(4, VmKind::Secondary, 1),
     ];
-    let node = Node::of(vms.into(), Routes::new(None));
+    let node = Node::of(vms.into(), Routes::new());
     restartable(&node, &[3]);
     wait_for_message(&node, 2, 0);
     wait_for_message(&node, 4, 0);
@@ -374,7 +374,7 @@ fn a_vm_is_not_torn_down_while_the_core_that_stopped_it_looks_at_its_vcpus() {
 #[test]
 fn a_teardown_that_is_given_up_lets_nobody_wait() {
     let vms = [vm(1, VmKind::Primary, 2), vm(2, VmKind::Secondary, 2), vm(3, VmKind::Secondary, 1)];
-    let node = Node::of(vms.into(), Routes::new(None));
+    let node = Node::of(vms.into(), Routes::new());
     restartable(&node, &[2]);
     let (asks, asked) = ask(&node);
     // Both vCPUs run, the first one leaves for another reason than the stop, the other one does not yet.
@@ -395,7 +395,7 @@ fn a_response_to_a_stopped_vm_fails_who_waits_for_that_vm() {
         vm(3, VmKind::Secondary, 1),
         vm(4, VmKind::Secondary, 1),
     ];
-    let node = Node::of(vms.into(), Routes::new(None));
+    let node = Node::of(vms.into(), Routes::new());
     wait_for_message(&node, 4, 0);
     let (asks, asked) = ask(&node);
     let last = node.vcpu(4, 0);

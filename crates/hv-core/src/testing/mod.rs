@@ -160,7 +160,7 @@ impl Node {
 
     /// With VMs as `change` makes them.
     fn with_vms(change: impl Fn(&mut Vm)) -> Self {
-        Self::with(change, Routes::new(None))
+        Self::with(change, Routes::new())
     }
 
     /// The same, and interrupts that go where `routes` says.

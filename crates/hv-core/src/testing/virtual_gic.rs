@@ -72,8 +72,7 @@ fn node(with: &[u16]) -> Node {
     let node = Node::with_vms(|vm| {
         if with.contains(&vm.id.0) {
             let mut affinities = vm.vcpus.iter().map(Vcpu::affinity);
-            let gic =
-                Gic::new(vm.id, &mut affinities, &Routes::new(None), Place::usual(Version::V3), timers(vm));
+            let gic = Gic::new(vm.id, &mut affinities, &Routes::new(), Place::usual(Version::V3), timers(vm));
             vm.gic = Some(Box::new(gic));
         }
     });
@@ -205,7 +204,7 @@ fn redistributors_are_where_the_regions_are() {
         RedistributorRegion { base: 0x1000_0000, size: 0x8_0000, stride: Some(0x4_0000) },
     ];
     let place = Place::V3 { distributor: 0x800_0000, redistributors: &REGIONS };
-    let gic = Gic::new(VmId(1), &mut (0..3), &Routes::new(None), place, Timers::USUAL);
+    let gic = Gic::new(VmId(1), &mut (0..3), &Routes::new(), place, Timers::USUAL);
     let redistributor = |n, offset| Some((Frame::Redistributor(n), offset));
     assert_eq!(gic.frame(0x800_0004), Some((Frame::Distributor, 4)));
     assert_eq!(gic.frame(0x80b_0100), redistributor(0, 0x1_0100));
