@@ -81,7 +81,7 @@ impl<M: Mmio> HypervisorInterface for GicV2Hyp<M> {
     }
 
     fn control(&self, control: Control) {
-        self.0.write32(HCR, Control { trap_group_1: false, ..control }.bits());
+        self.0.write32(HCR, control.bits());
     }
 
     fn end_count(&self) -> u32 {

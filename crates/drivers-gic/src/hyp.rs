@@ -166,29 +166,39 @@ pub const MAX_LIST_REGISTERS: usize = 16;
 /// Words of active priorities of each group.
 pub const ACTIVE_PRIORITY_WORDS: usize = 4;
 
-/// What a virtual CPU interface does besides what its list registers say (`ICH_HCR_EL2`, `GICH_HCR`).
+/// What a virtual CPU interface does besides what its list registers say: the value of `ICH_HCR_EL2` or `GICH_HCR`, which have the same bits
+/// (GIC spec, `ICH_HCR_EL2`; GICv2 spec, 5.3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Control {
-    /// It is on.
-    pub on: bool,
-    /// A maintenance interrupt comes when at most one list register is not free (`UIE`).
-    pub underflow: bool,
-    /// A maintenance interrupt comes when the guest has ended something that is in no list register (`LRENPIE`).
-    pub count_ends: bool,
-    /// GICv3: accesses of the guest to its registers of group 1 trap (`TALL1`).
-    pub trap_group_1: bool,
-}
+pub struct Control(u32);
 
 impl Control {
     /// It is off.
-    pub const OFF: Self = Self { on: false, underflow: false, count_ends: false, trap_group_1: false };
+    pub const OFF: Self = Self(0);
+    /// It is on (`En`).
+    pub const ON: Self = Self(1 << 0);
+    /// A maintenance interrupt comes when at most one list register is not free (`UIE`).
+    pub const UNDERFLOW: Self = Self(1 << 1);
+    /// A maintenance interrupt comes when the guest has ended something that is in no list register (`LRENPIE`).
+    pub const COUNT_ENDS: Self = Self(1 << 2);
+    /// GICv3: accesses of the guest to its registers of group 1 trap (`TALL1`).
+    pub const TRAP_GROUP_1: Self = Self(1 << 12);
 
-    /// The register's value. Both versions have the same bits; that `TALL1` is one is GICv3's (GIC spec, `ICH_HCR_EL2`; GICv2 spec, 5.3.1).
+    /// The same, and `what` too, or not.
+    #[must_use]
+    #[inline]
+    pub const fn with(self, what: Self, set: bool) -> Self {
+        Self(self.0 & !what.0 | if set { what.0 } else { 0 })
+    }
+
+    /// Whether `what` is set.
+    pub const fn has(self, what: Self) -> bool {
+        self.0 & what.0 == what.0
+    }
+
+    /// The register's value.
+    #[inline]
     pub const fn bits(self) -> u32 {
-        self.on as u32
-            | (self.underflow as u32) << 1
-            | (self.count_ends as u32) << 2
-            | (self.trap_group_1 as u32) << 12
+        self.0
     }
 }
 

@@ -111,6 +111,12 @@ fn signalled(cpu: &dyn VirtualCpu) -> Option<(usize, ListRegister)> {
     (u64::from(register.priority()) < settings >> MASK & 0xff && preempts).then_some((n, register))
 }
 
+/// Whether the interface signals a pending interrupt of this priority while no other one is pending or active.
+pub fn lets_through(cpu: &dyn VirtualCpu, priority: u8) -> bool {
+    let settings = cpu.settings();
+    settings & ENABLE_1 != 0 && u64::from(priority) < settings >> MASK & 0xff
+}
+
 /// The interrupt that the interface signals to the guest at this moment.
 pub fn signals(cpu: &dyn VirtualCpu) -> Option<u32> {
     signalled(cpu).map(|(_, register)| register.intid())

@@ -175,7 +175,7 @@ fn a_guest_gets_what_is_listed_and_its_end_is_told() {
     gic.write(2, pending(40, 0xa0));
     gic.write(3, pending(3, 0x50).with_source(6).with_end_told());
     assert_eq!(model.borrow_mut().acknowledge(), None, "the interface is off");
-    gic.control(Control { on: true, underflow: false, ..Control::OFF });
+    gic.control(Control::ON);
     assert_eq!(model.borrow_mut().acknowledge(), Some(6 << 10 | 3), "the most urgent, and its sender");
     assert_eq!((gic.read(3).state(), gic.read(2).state()), (ListState::Active, ListState::Pending));
     assert!(!gic.has_maintenance());
@@ -198,17 +198,17 @@ fn underflow_is_told_when_at_most_one_is_left() {
     for n in 0..3 {
         gic.write(n, pending(40 + n as u32, 0xa0));
     }
-    gic.control(Control { on: true, underflow: true, ..Control::OFF });
+    gic.control(Control::ON.with(Control::UNDERFLOW, true));
     assert_eq!(model.borrow().hcr, 0b11);
     for (left, told) in [(3, false), (2, false), (1, true)] {
         assert_eq!((model.borrow().misr() & 0b10 != 0, gic.has_maintenance()), (told, told), "{left} left");
         let iar = model.borrow_mut().acknowledge().unwrap();
         model.borrow_mut().end(iar);
     }
-    gic.control(Control { on: true, underflow: false, ..Control::OFF });
+    gic.control(Control::ON);
     assert!(!gic.has_maintenance());
     assert_eq!(model.borrow().hcr, 0b01);
-    gic.control(Control { on: false, underflow: false, ..Control::OFF });
+    gic.control(Control::OFF);
     assert_eq!(model.borrow().hcr, 0);
 }
 
@@ -216,7 +216,7 @@ fn underflow_is_told_when_at_most_one_is_left() {
 fn nothing_of_a_guest_stays_and_all_of_it_comes_back() {
     let model = Model::new(4);
     let gic = freed(&model);
-    gic.control(Control { on: true, underflow: true, ..Control::OFF });
+    gic.control(Control::ON.with(Control::UNDERFLOW, true));
     // The guest lets through what is more urgent than 0xf0, has both groups on, and two interrupts active.
     let vmcr = 0x1e << 27 | 3 << 21 | 4 << 18 | 1 << 9 | 0b11;
     model.borrow_mut().vmcr = vmcr;

@@ -204,7 +204,7 @@ unsafe impl<const VIRTUAL: bool> InterruptPart for GicV3<VIRTUAL> {
     }
 
     fn set_active(intid: u32, active: bool, index: u16, mpidr: u64) {
-        if let Some(redistributor) = redistributor(index, mpidr).filter(|_| VIRTUAL) {
+        if VIRTUAL && let Some(redistributor) = redistributor(index, mpidr) {
             let _ = redistributor.set_active(Intid::new(intid), active);
         }
     }

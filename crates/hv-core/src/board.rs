@@ -297,12 +297,14 @@ pub(crate) mod host {
         pub(crate) active: u128,
         /// Cores that have been sent a kick: bit n for the one with affinity n.
         pub(crate) kicked: u64,
+        /// The affinity of the core that the last interrupt was enabled for.
+        pub(crate) routed: u64,
     }
 
     #[cfg(any(test, feature = "testing"))]
     std::thread_local! {
         pub(crate) static CONTROLLER: core::cell::Cell<Controller> =
-            const { core::cell::Cell::new(Controller { enabled: 0, asserted: 0, active: 0, kicked: 0 }) };
+            const { core::cell::Cell::new(Controller { enabled: 0, asserted: 0, active: 0, kicked: 0, routed: 0 }) };
     }
 
     #[cfg(any(test, feature = "testing"))]
@@ -325,6 +327,7 @@ pub(crate) mod host {
         asserted: u128,
         active: u128,
         kicked: u64,
+        routed: u64,
     }
 
     #[cfg(not(any(test, feature = "testing")))]
@@ -376,8 +379,11 @@ pub(crate) mod host {
             Controller::now().first()
         }
         fn end(_: u32) {}
-        fn enable(intid: u32, _: u64) {
-            Controller::change(|controller| controller.enabled |= bit(intid));
+        fn enable(intid: u32, mpidr: u64) {
+            Controller::change(|controller| {
+                controller.enabled |= bit(intid);
+                controller.routed = mpidr;
+            });
         }
         fn disable(intid: u32) {
             Controller::change(|controller| controller.enabled &= !bit(intid));

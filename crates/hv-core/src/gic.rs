@@ -234,7 +234,10 @@ impl Gic {
             }
         }
         let mut state = Vgic::new(version, shared, cpus.leak());
-        state.link(0, timers.virtual_timer(), timers.physical);
+        state.link(timers.virtual_timer(), timers.physical);
+        if id != VmId::PRIMARY {
+            state.only_first_on();
+        }
         for intid in 32..1020 {
             if routes.owner(intid).is_some_and(|owner| owner.vm == id) {
                 state.assign(intid);
@@ -249,9 +252,11 @@ impl Gic {
         self.state.lock()
     }
 
-    /// As at the start.
+    /// As at the start: the first vCPU is on.
     pub(crate) fn reset(&self) {
-        self.state.lock().reset();
+        let mut state = self.state.lock();
+        state.reset();
+        state.only_first_on();
     }
 
     /// Which registers are at an address.
@@ -288,15 +293,20 @@ pub(crate) fn load(gic: &Gic, vcpu: &'static Vcpu, core: &'static Core, saved: &
     interface.enter(saved);
     // The timer's status is that of the values that have just been loaded.
     crate::arch::isb();
-    gic.state.lock().load(vcpu.index().0, interface, &mut acts(vcpu, core));
-    update(gic, vcpu, core);
+    let (index, mut acts) = (vcpu.index().0, acts(vcpu, core));
+    let mut state = gic.state.lock();
+    collect(gic, &mut state, &mut acts);
+    state.set_line(index, crate::arch::virtual_timer_asserts(), &mut acts);
+    if state.load(index, interface, &mut acts) {
+        guard(&mut state, interface, index);
+    }
 }
 
 /// `vcpu` is leaving this core.
 pub(crate) fn unload(gic: &Gic, vcpu: &'static Vcpu, core: &'static Core, saved: &mut board::SavedInterface) {
     let Some(interface) = interface() else { return };
     let mut state = gic.state.lock();
-    state.set_lines(vcpu.index().0, lines(), &mut acts(vcpu, core));
+    state.set_line(vcpu.index().0, crate::arch::virtual_timer_asserts(), &mut acts(vcpu, core));
     state.unload(vcpu.index().0, interface, &mut acts(vcpu, core));
     if state.has_ready(vcpu.index().0) {
         vcpu.irqs.pend(paravirt::DEVICE);
@@ -306,6 +316,25 @@ pub(crate) fn unload(gic: &Gic, vcpu: &'static Vcpu, core: &'static Core, saved:
         }
     }
     *saved = interface.leave();
+}
+
+/// A vCPU goes on or off (`CPU_ON`, `CPU_OFF`): shared interrupts are not routed to one that is off. Of a primary, whose vCPUs are the
+/// cores, all count as on.
+pub(crate) fn set_on(vcpu: &'static Vcpu, core: &'static Core, on: bool) {
+    if is_possible()
+        && let Some(gic) = &vcpu.vm().gic
+    {
+        gic.state.lock().set_on(vcpu.index().0, on, &mut acts(vcpu, core));
+    }
+}
+
+/// The vCPU that is to have a device's interrupt, which `owner` has enabled.
+pub(crate) fn target(owner: &'static Vcpu, intid: u32) -> &'static Vcpu {
+    if !has(owner.vm()) {
+        return owner;
+    }
+    let target = owner.vm().gic.as_ref().and_then(|gic| gic.state.lock().target(intid));
+    target.and_then(|target| owner.vm().vcpus.get(usize::from(target))).unwrap_or(owner)
 }
 
 /// The core of the loaded vCPU, a primary's, goes off.
@@ -384,44 +413,79 @@ pub(crate) fn bring(current: &Loaded) {
 #[cold]
 pub(crate) fn update(gic: &Gic, vcpu: &'static Vcpu, core: &'static Core) {
     let Some(interface) = interface() else { return };
-    let (index, mut acts) = (vcpu.index().0, acts(vcpu, core));
+    let mut acts = acts(vcpu, core);
     let mut state = gic.state.lock();
-    let come = vcpu.irqs.take_of(u64::MAX);
-    if come & paravirt::TIMER.bit() != 0 {
-        state.pulse(index, gic.timers.own, &mut acts);
-    }
-    if come & paravirt::DEVICE.bit() != 0 {
-        let arrived = &mut |intid| state.set_level(index, intid, true, &mut acts);
-        System::get().routes.drain(vcpu.vm(), arrived);
-    }
-    let mut others = come & !(paravirt::TIMER.bit() | paravirt::DEVICE.bit() | LOOK.bit());
-    while let Some(id) = VirtIntId::lowest(others) {
-        others &= !id.bit();
-        if let Some(intid) = paravirt::gic_intid(id) {
-            state.pulse(index, intid, &mut acts);
-        }
-    }
+    collect(gic, &mut state, &mut acts);
     look(&mut state, interface, &mut acts);
 }
 
-/// The lines of linked interrupts of the loaded vCPU, as they are now: the virtual timer's.
-fn lines() -> u8 {
-    crate::arch::virtual_timer_asserts().into()
+/// The virtual timer's interrupt has come, and has been ended at the physical interface.
+#[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
+#[inline(never)]
+pub(crate) fn tick(current: &Loaded) {
+    let vcpu = current.vcpu();
+    let (Some(gic), Some(interface)) = (&vcpu.vm().gic, interface()) else { return };
+    // It may be left from another VM's timer.
+    if !crate::arch::virtual_timer_asserts() {
+        return;
+    }
+    let mut state = gic.state.lock();
+    if state.tick(vcpu.index().0, interface, &mut acts(vcpu, current.core())) {
+        guard(&mut state, interface, vcpu.index().0);
+    } else {
+        vcpu.irqs.pend(LOOK);
+    }
+}
+
+/// Moves what has come for a vCPU into its GIC.
+fn collect(gic: &Gic, state: &mut Vgic<'_>, acts: &mut Acts) {
+    let (vcpu, index) = (acts.vcpu, acts.vcpu.index().0);
+    let come = vcpu.irqs.take_of(u64::MAX) & !LOOK.bit();
+    if come == 0 {
+        return;
+    }
+    if come & paravirt::TIMER.bit() != 0 {
+        state.pulse(index, gic.timers.own, acts);
+    }
+    if come & paravirt::DEVICE.bit() != 0 {
+        let arrived = &mut |intid| state.set_level(index, intid, true, acts);
+        System::get().routes.drain(vcpu.vm(), arrived);
+    }
+    let mut others = come & !(paravirt::TIMER.bit() | paravirt::DEVICE.bit());
+    while let Some(id) = VirtIntId::lowest(others) {
+        others &= !id.bit();
+        if let Some(intid) = paravirt::gic_intid(id) {
+            state.pulse(index, intid, acts);
+        }
+    }
 }
 
 /// Looks at what the loaded vCPU has done with its interrupts, and at its timer, and gives it what is to be delivered.
-///
-/// A timer's interrupt that the vCPU cannot acknowledge at once may be over before it does: then its accesses to the CPU interface trap,
-/// where that is possible, and its timer is looked at again.
 fn look(state: &mut Vgic<'_>, interface: &dyn VirtualInterface, acts: &mut Acts) {
     let index = acts.vcpu.index().0;
-    state.set_lines(index, lines(), acts);
-    state.update(index, interface, acts);
-    let Some(cpu) = interface.virtual_cpu() else { return };
-    let awaited = state.awaited(index);
-    let masked = || crate::arch::spsr() & IRQ_MASK != 0;
-    let trap = awaited.is_some() && (masked() || virtual_cpu::signals(cpu) != awaited);
+    state.set_line(index, crate::arch::virtual_timer_asserts(), acts);
+    if state.update(index, interface, acts) {
+        guard(state, interface, index);
+    }
+}
+
+/// A timer's interrupt that the vCPU cannot acknowledge at once may be over before it does: then its accesses to the CPU interface trap, where
+/// that is possible, and its timer is looked at again.
+#[inline(never)]
+fn guard(state: &mut Vgic<'_>, interface: &dyn VirtualInterface, index: u16) {
+    let trap = state.awaits(index) && is_delayed(state, interface, index);
     state.trap_group_1(index, trap, interface);
+}
+
+fn is_delayed(state: &Vgic<'_>, interface: &dyn VirtualInterface, index: u16) -> bool {
+    let Some(cpu) = interface.virtual_cpu() else { return false };
+    if crate::arch::spsr() & IRQ_MASK != 0 {
+        return true;
+    }
+    match state.awaits_only(index) {
+        Some(priority) => !virtual_cpu::lets_through(cpu, priority),
+        None => !state.is_linked(virtual_cpu::signals(cpu)),
+    }
 }
 
 /// An access to memory that is not there: if it is to the VM's GIC, it is done, and the VM goes on behind it.
@@ -433,13 +497,14 @@ pub(crate) fn access(current: &mut Loaded, esr: u64) -> bool {
     let Some((frame, offset)) = gic.frame(ipa.0) else { return false };
     let (index, mut acts) = (vcpu.index().0, acts(vcpu, core));
     let mut state = gic.state.lock();
-    if !access.is_read || Vgic::is_live(offset) {
+    let is_live = Vgic::is_live(offset);
+    if !access.is_read || is_live {
         look(&mut state, interface, &mut acts);
     }
     let register = usize::from(access.rt.0);
     if access.is_read {
         let mut value = state.read(index, frame, offset, access.bytes);
-        if access.bytes == 4 {
+        if is_live && access.bytes == 4 {
             value |= quiet_lines(&state, frame, offset);
         }
         if let Some(register) = current.regs().x.get_mut(register) {
@@ -466,42 +531,66 @@ fn quiet_lines(state: &Vgic<'_>, frame: Frame, offset: u64) -> u64 {
     high
 }
 
-/// A trapped write of a system register: if it sends an SGI in the VM's GIC, that is done.
+/// A trapped access to a system register: if it is one of the VM's GIC, it is done. Most are SGIs.
 pub(crate) fn system_register(current: &mut Loaded, encoding: u16, is_read: bool, register: u8) -> bool {
-    let (vcpu, core) = (current.vcpu(), current.core());
-    let (vm, Some(interface)) = (vcpu.vm(), interface()) else { return false };
+    let number = usize::from(register);
+    let Some(gic) = current.vm().gic.as_ref().filter(|_| encoding == SGI1R && !is_read) else {
+        return other_register(current, encoding, is_read, number);
+    };
+    let value = current.regs().x.get(number).copied().unwrap_or_default();
+    let vcpu = current.vcpu();
+    let (index, mut acts) = (vcpu.index().0, acts(vcpu, current.core()));
+    let mut state = gic.state.lock();
+    state.send_sgi(index, value, &mut acts);
+    if state.has_ready(index)
+        && let Some(interface) = interface()
+    {
+        look(&mut state, interface, &mut acts);
+    }
+    crate::arch::advance_pc();
+    true
+}
+
+/// As above, where it sends nothing.
+#[cold]
+#[inline(never)]
+fn other_register(current: &mut Loaded, encoding: u16, is_read: bool, register: usize) -> bool {
+    let (vm, Some(interface)) = (current.vm(), interface()) else { return false };
     if encoding == SRE && vm.by_list_registers() && interface.version() == Version::V3 {
         // The system registers are all that there is: what says so cannot be changed (GIC spec, `ICC_SRE_EL1`: RAO/WI).
-        if is_read && let Some(register) = current.regs().x.get_mut(usize::from(register)) {
+        if is_read && let Some(register) = current.regs().x.get_mut(register) {
             *register = SYSTEM_REGISTERS_ONLY;
         }
         crate::arch::advance_pc();
         return true;
     }
-    let Some(gic) = &vm.gic else { return false };
-    let number = usize::from(register);
-    if encoding == SGI1R && !is_read {
-        let value = current.regs().x.get(number).copied().unwrap_or_default();
-        let (index, mut acts) = (vcpu.index().0, acts(vcpu, core));
-        let mut state = gic.state.lock();
-        state.send_sgi(index, value, &mut acts);
-        if state.has_ready(index) {
-            look(&mut state, interface, &mut acts);
-        }
-    } else if let (Some(cpu), Some(group_1)) = (interface.virtual_cpu(), group_1(encoding)) {
-        let (mut acts, mut state) = (acts(vcpu, core), gic.state.lock());
-        look(&mut state, interface, &mut acts);
-        let mut scratch = 0;
-        let value = current.regs().x.get_mut(number).unwrap_or(&mut scratch);
-        if is_read {
-            *value = virtual_cpu::read(cpu, group_1);
-        } else {
-            virtual_cpu::write(cpu, group_1, *value);
-        }
-        look(&mut state, interface, &mut acts);
-    } else {
-        return false;
+    match (&vm.gic, group_1(encoding)) {
+        (Some(gic), Some(group_1)) => cpu_interface(current, gic, interface, group_1, is_read, register),
+        _ => false,
     }
+}
+
+/// A trapped access to the CPU interface: the timer is looked at before and after.
+fn cpu_interface(
+    current: &mut Loaded,
+    gic: &Gic,
+    interface: &dyn VirtualInterface,
+    group_1: Group1,
+    is_read: bool,
+    register: usize,
+) -> bool {
+    let Some(cpu) = interface.virtual_cpu() else { return false };
+    let mut acts = acts(current.vcpu(), current.core());
+    let mut state = gic.state.lock();
+    look(&mut state, interface, &mut acts);
+    let mut scratch = 0;
+    let value = current.regs().x.get_mut(register).unwrap_or(&mut scratch);
+    if is_read {
+        *value = virtual_cpu::read(cpu, group_1);
+    } else {
+        virtual_cpu::write(cpu, group_1, *value);
+    }
+    look(&mut state, interface, &mut acts);
     crate::arch::advance_pc();
     true
 }

@@ -50,9 +50,11 @@ pub(crate) fn handle(current: &Loaded) -> Next {
     if intid == TIMERS.virtual_timer.load(Ordering::Relaxed) {
         let vcpu = current.vcpu();
         if gic::is_possible() && current.vm().gic.is_some() {
-            // A level: whether it is high is looked at when the line is updated below.
-            vcpu.irqs.pend(gic::LOOK);
-        } else if bcm2836::of(vcpu).is_none() && arch::virtual_timer_asserts() {
+            board::end(intid);
+            gic::tick(current);
+            return after_interrupt(current);
+        }
+        if bcm2836::of(vcpu).is_none() && arch::virtual_timer_asserts() {
             // In a VM with controllers of BCM2836 it is a level, masked at the controller when the line is updated below.
             arch::mask_virtual_timer();
             vcpu.irqs.pend(paravirt::TIMER);
@@ -101,7 +103,7 @@ fn device(current: &Loaded, intid: u32) -> Next {
     let target = System::get().routes.arrive(intid);
     board::end(intid);
     match target {
-        Some(target) => service::interrupt(current, bcm2836::target(target)),
+        Some(owner) => service::interrupt(current, bcm2836::target(gic::target(owner, intid))),
         None => after_interrupt(current),
     }
 }

@@ -44,7 +44,7 @@ impl ListRegisters for Hardware {
     }
 
     fn tell_room(&self, tell: bool) {
-        self.0.control(Control { on: true, underflow: tell, ..Control::OFF });
+        self.0.control(Control::ON.with(Control::UNDERFLOW, tell));
     }
 }
 

@@ -9,7 +9,7 @@
 
 use crate::{board, console, percore::Core, system::System, vcpu::Vcpu, vm::Vm};
 use alloc::{boxed::Box, vec::Vec};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use hv_abi::{
     ids::{VcpuId, VcpuIndex, VmId},
     paravirt,
@@ -33,6 +33,8 @@ pub(crate) struct Routes {
     table: Box<[AtomicU32]>,
     /// How often each has arrived, modulo 2^32.
     arrivals: Box<[AtomicU32]>,
+    /// The core that each was let through to last.
+    cores: Box<[AtomicU16]>,
     /// Each arrival is an exit to the primary, which goes on with the owner.
     pub(crate) forwards: bool,
 }
@@ -64,7 +66,10 @@ impl Routes {
             words.into_boxed_slice()
         };
         let (table, arrivals) = (words(), words());
-        Self { table, arrivals, forwards: false }
+        let mut cores = Vec::new();
+        cores.resize_with((END - FIRST) as usize, Default::default);
+        let cores = cores.into_boxed_slice();
+        Self { table, arrivals, cores, forwards: false }
     }
 
     /// An interrupt's entry, and what it says now; `None` if it is no device's interrupt.
@@ -126,9 +131,33 @@ impl Routes {
         if !enable {
             board::disable(intid);
         } else if now & ACTIVE == 0 {
-            board::enable(intid, core.mpidr);
+            self.let_through(intid, core);
         }
         true
+    }
+
+    /// Unmasks an interrupt at the controller, which routes it to `core`.
+    fn let_through(&self, intid: u32, core: &Core) {
+        if let Some(last) = self.cores.get(intid.wrapping_sub(FIRST) as usize) {
+            last.store(core.index, Ordering::SeqCst);
+        }
+        board::enable(intid, core.mpidr);
+    }
+
+    /// `from` goes off: interrupts that are routed there go to `to`, if they are not masked.
+    #[cold]
+    pub(crate) fn reroute(&self, from: &Core, to: &Core) {
+        for (intid, (route, last)) in (FIRST..).zip(self.table.iter().zip(&self.cores)) {
+            let now = route.load(Ordering::SeqCst);
+            let pending = System::get().vm(owner(now).vm).is_some_and(|vm| {
+                let word = vm.device_irqs.get(intid as usize / 64);
+                word.is_some_and(|word| word.load(Ordering::SeqCst) >> (intid % 64) & 1 != 0)
+            });
+            let is_open = now & (ENABLED | ACTIVE) == ENABLED && !pending;
+            if is_open && last.load(Ordering::SeqCst) == from.index {
+                self.let_through(intid, to);
+            }
+        }
     }
 
     /// Takes a device interrupt that is pending for `vcpu`.
@@ -178,7 +207,7 @@ impl Routes {
         }
         let before = route.fetch_and(!ACTIVE, Ordering::SeqCst);
         if before & (ACTIVE | ENABLED) == ACTIVE | ENABLED {
-            board::enable(intid, core.mpidr);
+            self.let_through(intid, core);
         }
         before & ACTIVE != 0
     }
@@ -191,7 +220,7 @@ impl Routes {
             return false;
         }
         // Another core may take it in this moment: then it has arrived once more, and is masked.
-        board::enable(intid, core.mpidr);
+        self.let_through(intid, core);
         if board::is_asserted(intid) {
             board::disable(intid);
             return true;

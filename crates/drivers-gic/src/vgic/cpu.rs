@@ -36,8 +36,8 @@ pub struct Cpu {
     /// Active interrupts that had to leave their list registers for more urgent ones, the most urgent last.
     pub(super) evicted: [u16; NESTED],
     pub(super) evicted_count: u8,
-    /// Physical PPIs that are active because this vCPU has their interrupt: a bit for each linked one.
-    pub(super) held: u8,
+    /// The linked physical PPI is active because this vCPU has its interrupt.
+    pub(super) held: bool,
     /// What the interface has been told to tell.
     pub(super) control: Control,
 }
@@ -65,7 +65,7 @@ impl Cpu {
             used: 0,
             evicted: [NONE; NESTED],
             evicted_count: 0,
-            held: 0,
+            held: false,
             control: Control::OFF,
         }
     }

@@ -14,7 +14,8 @@ use crate::hyp::{Control, HypervisorInterface, ListRegister, ListState, MAX_LIST
 
 impl Vgic<'_> {
     /// `vcpu` is about to run: what it has active goes back into list registers, and what is ready too.
-    pub fn load(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface, effects: &mut dyn Effects) {
+    /// Returns what [`update`](Self::update) returns.
+    pub fn load(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface, effects: &mut dyn Effects) -> bool {
         for n in 0..hardware.count().min(MAX_LIST_REGISTERS) {
             let value = match self.listed(vcpu, n) {
                 None => ListRegister::FREE,
@@ -23,11 +24,11 @@ impl Vgic<'_> {
             hardware.write(n, value);
         }
         if let Some(cpu) = self.cpus.get_mut(usize::from(vcpu)) {
-            cpu.control = Control { on: true, ..cpu.control };
+            cpu.control = cpu.control.with(Control::ON, true);
             hardware.control(cpu.control);
         }
         self.flush(vcpu, hardware);
-        self.hold(vcpu, true, effects);
+        self.hold(vcpu, true, effects)
     }
 
     /// `vcpu` no longer runs: nothing of it stays in the hardware.
@@ -42,11 +43,17 @@ impl Vgic<'_> {
         self.hold(vcpu, false, effects);
     }
 
-    /// `vcpu`, which runs on this core, has got something, or has ended something.
-    pub fn update(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface, effects: &mut dyn Effects) {
+    /// `vcpu`, which runs on this core, has got something, or has ended something. Returns whether it has a [linked](Self::link) interrupt that
+    /// it has not acknowledged, or its accesses trap because it had: then [`trap_group_1`](Self::trap_group_1) is to be thought of.
+    pub fn update(
+        &mut self,
+        vcpu: u16,
+        hardware: &dyn HypervisorInterface,
+        effects: &mut dyn Effects,
+    ) -> bool {
         self.sync(vcpu, hardware, effects);
         self.flush(vcpu, hardware);
-        self.hold(vcpu, true, effects);
+        self.hold(vcpu, true, effects)
     }
 
     /// What is in a vCPU's list register `n`.
@@ -70,26 +77,38 @@ impl Vgic<'_> {
 
     /// A list register's value for an interrupt.
     fn value(&mut self, vcpu: u16, intid: u32, state: ListState) -> ListRegister {
-        let v3 = self.version == Version::V3;
-        let source = self.active_source(vcpu, intid).copied();
-        let physical = self.physical_of(vcpu, intid);
-        let Some(irq) = self.irq(vcpu, intid) else { return ListRegister::FREE };
+        let Some(irq) = self.irq(vcpu, intid).copied() else { return ListRegister::FREE };
         let mut value = ListRegister::new(intid, irq.priority, state);
+        let v3 = self.version == Version::V3;
         if v3 {
             value = value.group_1();
+        } else if let Some(source) = self.active_source(vcpu, intid) {
+            value = value.with_source(*source);
         }
-        if let Some(source) = source {
-            value = value.with_source(source);
-        }
-        if let Some(physical) = physical {
-            return value.with_physical(physical);
+        // A linked one that the guest has made pending by a register has no physical one. With a GICv2 a maintenance interrupt tells the end
+        // instead: QEMU's does not look again at the line of what the guest has deactivated (10.0, `arm_gic.c`, `gic_complete_irq`), and a
+        // timer that was due once more before its end would never come.
+        if v3
+            && irq.has(LINKED)
+            && !irq.has(LATCHED)
+            && let Some(linked) = self.linked
+        {
+            return value.with_physical(linked.physical.into());
         }
         let told = irq.has(HIGH) && (irq.has(ASSIGNED) || !irq.has(EDGE)) || irq.has(LINKED);
         if told { value.with_end_told() } else { value }
     }
 
     /// Takes back what the list registers say: what is pending is ready again, what is over is over. What is active stays listed.
+    #[inline]
     fn sync(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface, effects: &mut dyn Effects) {
+        if self.cpus.get(usize::from(vcpu)).is_some_and(|cpu| cpu.used != 0 || cpu.evicted_count != 0) {
+            self.take_back(vcpu, hardware, effects);
+        }
+    }
+
+    #[inline(never)]
+    fn take_back(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface, effects: &mut dyn Effects) {
         let mut used = self.used(vcpu);
         self.looking = vcpu;
         while used != 0 {
@@ -97,7 +116,29 @@ impl Vgic<'_> {
             used &= used - 1;
             let Some(intid) = self.listed(vcpu, n) else { continue };
             let register = hardware.read(n);
+            let v3 = self.version == Version::V3;
             let Some(irq) = self.irq(vcpu, intid) else { continue };
+            if v3 && register.state() == ListState::Free {
+                // The short way for what is most frequent: it is over.
+                let was = *irq;
+                let ended = was.has(LISTED) && was.has(ASSIGNED) && was.has(HIGH);
+                if was.has(LISTED) {
+                    irq.flags &= !(LISTED | ACTIVE | FROM_LATCH | if ended { HIGH } else { 0 });
+                }
+                self.list(vcpu, n, NONE);
+                if register.tells_end() {
+                    hardware.write(n, ListRegister::FREE);
+                } else if register.is_physical() {
+                    self.forget_hold(vcpu);
+                }
+                if was.has(LATCHED | HIGH) {
+                    self.refresh(vcpu, intid, effects);
+                }
+                if ended {
+                    effects.ended(intid);
+                }
+                continue;
+            }
             // A guest has taken it out by a register, and perhaps it has been listed by another vCPU since.
             let here = irq.has(LISTED);
             let (set, clear) = match register.state() {
@@ -110,8 +151,6 @@ impl Vgic<'_> {
             };
             let ended = here && register.state() == ListState::Free && irq.has(ASSIGNED) && irq.has(HIGH);
             let keep = here && matches!(register.state(), ListState::Active | ListState::PendingAndActive);
-            let deactivated =
-                irq.has(LINKED) && register.state() == ListState::Free && register.is_physical();
             if register.state() == ListState::Pending {
                 self.unsend(vcpu, intid, register);
             }
@@ -126,9 +165,6 @@ impl Vgic<'_> {
                 if register.state() != ListState::Free || register.tells_end() {
                     hardware.write(n, ListRegister::FREE);
                 }
-            }
-            if deactivated {
-                self.forget_hold(vcpu, intid);
             }
             self.change(vcpu, intid, set, clear | if ended { HIGH } else { 0 }, effects);
             if ended {
@@ -197,9 +233,10 @@ impl Vgic<'_> {
         best.map(|(_, intid)| intid)
     }
 
-    /// The list register that has `want`, or has nothing.
-    fn slot(&self, vcpu: u16, count: usize, want: Option<u32>) -> Option<usize> {
-        (0..count).find(|n| self.listed(vcpu, *n) == want)
+    /// A list register that has nothing.
+    fn free_slot(&self, vcpu: u16, count: usize) -> Option<usize> {
+        let n = (!self.used(vcpu)).trailing_zeros() as usize;
+        (n < count).then_some(n)
     }
 
     /// Takes the least urgent active interrupt out of its list register for one of `priority`, if that is more urgent.
@@ -226,7 +263,7 @@ impl Vgic<'_> {
     /// Active interrupts come back into list registers that have become free, the most urgent first.
     #[cold]
     fn bring_back(&mut self, vcpu: u16, count: usize, hardware: &dyn HypervisorInterface) {
-        while let Some(n) = self.slot(vcpu, count, None)
+        while let Some(n) = self.free_slot(vcpu, count)
             && let Some(intid) = self.evicted(vcpu)
         {
             if let Some(irq) = self.irq(vcpu, intid) {
@@ -239,24 +276,39 @@ impl Vgic<'_> {
     }
 
     /// Fills list registers with what is ready, the most urgent first. What is listed is active, as `sync` has left it.
+    #[inline]
     fn flush(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface) {
+        let Some(cpu) = self.cpus.get(usize::from(vcpu)) else { return };
+        let told = cpu.control.has(Control::UNDERFLOW) || cpu.control.has(Control::COUNT_ENDS);
+        if cpu.ready_words != 0 || cpu.evicted_count != 0 || told {
+            self.fill(vcpu, hardware);
+        }
+    }
+
+    #[inline(never)]
+    fn fill(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface) {
         let mut full = false;
         if self.cpus.get(usize::from(vcpu)).is_some_and(|cpu| cpu.evicted_count != 0) {
             self.bring_back(vcpu, hardware.count().min(MAX_LIST_REGISTERS), hardware);
         }
         while let Some(intid) = self.next(vcpu) {
             let count = hardware.count().min(MAX_LIST_REGISTERS);
-            let (n, state) = if let Some(n) = self.slot(vcpu, count, Some(intid)) {
+            let Some(irq) = self.irq(vcpu, intid).copied() else { break };
+            // What is listed is active.
+            let own = if irq.has(LISTED) {
+                (0..count).find(|n| self.listed(vcpu, *n) == Some(intid))
+            } else {
+                None
+            };
+            let (n, state) = if let Some(n) = own {
                 (n, ListState::PendingAndActive)
-            } else if let Some(n) = self.slot(vcpu, count, None) {
+            } else if let Some(n) =
+                self.free_slot(vcpu, count).or_else(|| self.evict(vcpu, count, irq.priority))
+            {
                 (n, ListState::Pending)
             } else {
-                let priority = self.irq(vcpu, intid).map_or(u8::MAX, |irq| irq.priority);
-                let Some(n) = self.evict(vcpu, count, priority) else {
-                    full = true;
-                    break;
-                };
-                (n, ListState::Pending)
+                full = true;
+                break;
             };
             let mut value = self.value(vcpu, intid, state);
             if let Some((source, more)) = self.take_source(vcpu, intid) {
@@ -276,11 +328,10 @@ impl Vgic<'_> {
         }
         let Some(cpu) = self.cpus.get_mut(usize::from(vcpu)) else { return };
         // With one list register, "at most one is not free" is always so: it would be told without end.
-        let control = Control {
-            underflow: full && hardware.count() > 1,
-            count_ends: cpu.evicted_count != 0,
-            ..cpu.control
-        };
+        let control = cpu
+            .control
+            .with(Control::UNDERFLOW, full && hardware.count() > 1)
+            .with(Control::COUNT_ENDS, cpu.evicted_count != 0);
         if core::mem::replace(&mut cpu.control, control) != control {
             hardware.control(control);
         }

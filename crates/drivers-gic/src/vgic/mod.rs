@@ -19,7 +19,7 @@
 //!
 //! # Timers
 //!
-//! A timer's interrupt is a level of the core itself: [`Vgic::link`] ties it to the physical PPI, [`Vgic::set_lines`] says what the line is at
+//! A timer's interrupt is a level of the core itself: [`Vgic::link`] ties it to the physical PPI, [`Vgic::set_line`] says what the line is at
 //! each look, and [`Effects::hold`] keeps the physical one active for as long as the vCPU has it.
 //!
 //! # What a guest sees
@@ -41,7 +41,7 @@ pub use cpu::Cpu;
 use cpu::SHARED;
 pub use irq::Irq;
 use irq::{ACTIVE, ASSIGNED, EDGE, ENABLED, FROM_LATCH, HIGH, LATCHED, LISTED};
-use linked::{Linked, MAX_LINKED};
+use linked::Linked;
 
 /// Which GIC a guest has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +88,10 @@ pub struct Vgic<'a> {
     enabled: bool,
     /// The group that no interrupt is in is enabled as well: `EnableGrp0` of GICv3, `EnableGrp1` of GICv2.
     other_enabled: bool,
-    /// PPIs that are tied to physical ones.
-    linked: [Option<Linked>; MAX_LINKED],
+    /// The PPI that is tied to a physical one.
+    linked: Option<Linked>,
+    /// vCPUs have a fourth affinity field.
+    has_affinity_3: bool,
     shared: &'a mut [Irq],
     cpus: &'a mut [Cpu],
     /// The vCPU whose list registers are being looked at: it need not be told to look.
@@ -103,15 +105,16 @@ impl<'a> Vgic<'a> {
         let usable = shared.len().min((LIMIT - SHARED) as usize);
         let (shared, _) = shared.split_at_mut(usable);
         routing::order(cpus);
-        let looking = NOBODY;
+        let has_affinity_3 = cpus.iter().any(|cpu| cpu.affinity >> 24 != 0);
         let mut new = Self {
             version,
             enabled: false,
             other_enabled: false,
-            linked: [None; MAX_LINKED],
+            linked: None,
+            has_affinity_3,
             shared,
             cpus,
-            looking,
+            looking: NOBODY,
         };
         new.reset();
         new

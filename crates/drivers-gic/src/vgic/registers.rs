@@ -113,8 +113,19 @@ impl Vgic<'_> {
     }
 
     /// A read by `vcpu` of `size` bytes (1, 2, 4 or 8).
+    #[inline(always)]
     pub fn read(&mut self, vcpu: u16, frame: Frame, offset: u64, size: u8) -> u64 {
         let Ok(offset) = u32::try_from(offset) else { return 0 };
+        if size == 4 && offset & 3 == 0 {
+            return self.read_word(vcpu, frame, offset).into();
+        }
+        self.read_part(vcpu, frame, offset, size)
+    }
+
+    /// A read of less than a word, or of two.
+    #[cold]
+    #[inline(never)]
+    fn read_part(&mut self, vcpu: u16, frame: Frame, offset: u32, size: u8) -> u64 {
         if !self.has_size(frame, offset, size) {
             return 0;
         }
@@ -171,7 +182,7 @@ impl Vgic<'_> {
 
     /// `GICD_IROUTER`: a guest may name an affinity that nobody has.
     fn write_router(&mut self, offset: u32, route: u32, to_any: bool, effects: &mut dyn Effects) {
-        let route = if self.has_affinity_3() { route } else { route & 0xff_ffff };
+        let route = if self.has_affinity_3 { route } else { route & 0xff_ffff };
         self.set_route((offset - IROUTER) / 8, route, to_any, effects);
     }
 
@@ -208,7 +219,7 @@ impl Vgic<'_> {
                 // Ids of ten bits, and whether there is Aff3; or how many vCPUs.
                 lines
                     | if v3 {
-                        9 << 19 | u32::from(self.has_affinity_3()) << 24
+                        9 << 19 | u32::from(self.has_affinity_3) << 24
                     } else {
                         (self.cpus.len() as u32).saturating_sub(1).min(7) << 5
                     }

@@ -46,11 +46,6 @@ impl Vgic<'_> {
         u8::MAX.checked_shr(8_u32.saturating_sub(self.cpus.len() as u32)).unwrap_or(0)
     }
 
-    /// Whether vCPUs have a fourth affinity field (`GICD_TYPER.A3V`).
-    pub(super) fn has_affinity_3(&self) -> bool {
-        self.cpus.iter().any(|cpu| cpu.affinity >> 24 != 0)
-    }
-
     /// The route that interrupts have at the start: vCPU 0.
     pub(super) fn first_route(&self) -> u32 {
         match self.version {
@@ -104,6 +99,11 @@ impl Vgic<'_> {
             effects.kick(old);
         }
         self.refresh(0, intid, effects);
+    }
+
+    /// After a reset, which routes all shared interrupts to the first vCPU: all others are off.
+    pub fn only_first_on(&mut self) {
+        self.cpus.iter_mut().skip(1).for_each(|cpu| cpu.off = true);
     }
 
     /// A vCPU goes on or off: shared interrupts that were routed to one that is off go to another.

@@ -56,7 +56,7 @@ impl HypervisorInterface for Hardware {
 impl Hardware {
     /// The guest acknowledges: the most urgent pending interrupt that may preempt what runs.
     pub fn acknowledge(&self) -> Option<(u32, u8)> {
-        assert!(self.control.get().on);
+        assert!(self.control.get().has(Control::ON));
         let mut lrs = self.lrs.borrow_mut();
         let running = self.running.borrow().last().copied().unwrap_or(0xff);
         let pending = lrs.iter_mut().filter(|lr| lr.state() == ListState::Pending && lr.priority() < running);
@@ -96,7 +96,9 @@ impl Hardware {
         // Free, told (bit 41), and no physical interrupt is behind it (bit 61).
         let ended = lrs.iter().any(|lr| lr.state() == ListState::Free && lr.to_v3() >> 41 & 0x10_0001 == 1);
         let control = self.control.get();
-        ended || control.underflow && used <= 1 || control.count_ends && self.ends.get() > 0
+        ended
+            || control.has(Control::UNDERFLOW) && used <= 1
+            || control.has(Control::COUNT_ENDS) && self.ends.get() > 0
     }
 }
 

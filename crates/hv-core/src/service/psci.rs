@@ -2,7 +2,9 @@
 
 use super::access;
 use crate::{
-    arch, console, firmware, gic, report,
+    arch, console, firmware, gic,
+    percore::Core,
+    report,
     run::{self, Next},
     system::System,
     vcpu::{Loaded, VcpuState},
@@ -95,6 +97,7 @@ pub(super) fn cpu_on(mut current: Loaded) -> Next {
         return status(current, Status::Denied);
     }
     claimed.reset(entry, context);
+    gic::set_on(target, current.core(), true);
     target.note_start();
     vm.vcpus_on.fetch_add(1, Ordering::SeqCst);
     claimed.release(VcpuState::Ready);
@@ -110,6 +113,7 @@ pub(super) fn cpu_off(current: Loaded) -> Next {
         let first = vm.switch_off(false);
         return run::stop(&current, first);
     }
+    gic::set_on(current.vcpu(), current.core(), false);
     run::leave(&current, current.vcpu().id(), Exit::WaitForInterrupt { timeout_ns: None }, VcpuState::Off)
 }
 
@@ -180,6 +184,11 @@ pub(super) fn primary_cpu_on(mut current: Loaded) -> Next {
 /// `CPU_OFF` by the primary: the core goes off. If firmware refuses, so does the call.
 pub(super) fn primary_cpu_off(mut current: Loaded) -> Next {
     let vcpu = current.vcpu();
+    let core = current.core();
+    let is_on = |other: &&Core| other.index != core.index && other.primary().state() != VcpuState::Off;
+    if let Some(other) = System::get().cores.iter().find(is_on) {
+        System::get().routes.reroute(core, other);
+    }
     // Its interface goes off with the core: what is in it comes back to its GIC, of which only that is left.
     gic::put_down(&mut current);
     // SAFETY: the vCPU is this core's, and nothing of it is needed any more: CPU_ON starts it afresh.

@@ -52,6 +52,31 @@ fn an_interrupt_is_enabled_taken_and_ended() {
 }
 
 #[test]
+fn interrupts_of_a_core_that_goes_off_go_to_another() {
+    use crate::board::host::Controller;
+    let (node, vcpu) = node();
+    let [first, second] = [0, 1].map(|n| &node.system.cores[n]);
+    let routed = |change: &dyn Fn()| {
+        Controller::change(|controller| (controller.enabled, controller.routed) = (0, u64::MAX));
+        change();
+        (Controller::now().enabled >> CLOCK & 1 != 0).then(|| Controller::now().routed)
+    };
+    let clock = u64::from(CLOCK);
+    assert_eq!(routed(&|| node.system.routes.reroute(first, second)), None, "it is not enabled");
+    let enable = || assert_eq!(x0(vcpu, &[ENABLE, clock, 1, 0]), 0);
+    assert_eq!(routed(&enable), Some(first.mpidr));
+    assert_eq!(routed(&|| node.system.routes.reroute(second, first)), None, "it is elsewhere");
+    assert_eq!(routed(&|| node.system.routes.reroute(first, second)), Some(second.mpidr));
+    assert_eq!(routed(&|| node.system.routes.reroute(first, second)), None, "it has gone");
+    // Masked until its owner ends it, which routes it to the core that it is ended on.
+    assert_eq!(arrive(&node), Some(id(2, 0)));
+    assert_eq!(routed(&|| node.system.routes.reroute(second, first)), None, "it is pending");
+    assert_eq!(x0(vcpu, &[GET]), clock);
+    assert_eq!(routed(&|| node.system.routes.reroute(second, first)), None, "it is active");
+    assert_eq!(routed(&|| assert_eq!(x0(vcpu, &[END, clock, clock]), 0)), Some(first.mpidr));
+}
+
+#[test]
 fn several_are_taken_one_by_one_by_the_vcpu_that_enabled_them() {
     let (node, vcpu) = node();
     for intid in [1019, 40, 127] {

@@ -311,3 +311,97 @@ fn the_system_registers_cannot_be_switched_off() {
     assert!(gic::system_register(&mut current, sre, true, 3));
     assert_eq!(current.regs().x[3], 0b111);
 }
+
+fn gic_of(node: &Node, vm: u16) -> impl core::ops::DerefMut<Target = drivers_gic::vgic::Vgic<'static>> {
+    node.system.vms[usize::from(vm) - 1].gic.as_ref().unwrap().state()
+}
+
+/// The physical timer interrupt of this core, 27, is active.
+fn holds() -> bool {
+    crate::board::host::Controller::now().active >> 27 & 1 != 0
+}
+
+fn look(vcpu: &'static Vcpu) {
+    vcpu.irqs.pend(gic::LOOK);
+    // SAFETY: the vCPU is loaded.
+    unsafe { Loaded::assume(vcpu) }.update_line();
+}
+
+#[test]
+fn the_timers_registers_are_the_guests_and_its_interrupt_is_a_level() {
+    use crate::arch::{COUNTER, TIMER};
+    let node = node(&[2]);
+    let guest = node.vcpu(2, 0);
+    COUNTER.set(1000);
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    TIMER.set((1, 900));
+    look(guest);
+    assert_eq!((TIMER.get(), holds()), ((1, 900), true));
+    // Switched off before it is taken.
+    TIMER.set((0, 900));
+    look(guest);
+    assert_eq!((take(), holds()), (Vec::new(), false));
+    // It expires while the vCPU is elsewhere: the next one does not see it, and its own status is looked at.
+    TIMER.set((1, 900));
+    look(guest);
+    Node::call(guest, &[ffa::YIELD.into()]);
+    assert!(!holds());
+    assert_eq!(node.run(3, 0), Outcome::Entered(id(3, 0)));
+    assert!(!holds());
+    Node::call(node.vcpu(3, 0), &[ffa::YIELD.into()]);
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    assert_eq!((TIMER.get(), holds()), ((1, 900), true));
+    assert_eq!(take(), [27]);
+}
+
+#[test]
+fn a_vcpu_with_a_gic_is_woken_by_its_timer_as_it_set_it() {
+    use crate::arch::{COUNTER, TIMER};
+    let node = node(&[2]);
+    let guest = node.vcpu(2, 0);
+    COUNTER.set(1000);
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    TIMER.set((1, 3000));
+    let wait = || Node::call(guest, &[psci::CPU_SUSPEND_64.into(), psci::EXTENDED_POWER_STATE]);
+    let waits = |ns| Outcome::Exited(id(2, 0), Exit::WaitForInterrupt { timeout_ns: Some(ns) });
+    assert_eq!(wait(), waits(2000));
+    COUNTER.set(2999);
+    assert_eq!(node.run(2, 0), waits(1));
+    COUNTER.set(3000);
+    assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+    assert_eq!((TIMER.get(), take()), ((1, 3000), Vec::from([27])));
+}
+
+#[test]
+fn an_interrupt_of_a_timer_that_has_been_switched_belongs_to_nobody() {
+    use crate::{arch::TIMER, board::host::Controller, interrupt};
+    interrupt::TIMERS.set(3, 1);
+    for gics in [&[][..], &[2]] {
+        let node = node(gics);
+        let guest = node.vcpu(2, 0);
+        guest.irqs.enable(paravirt::TIMER, true);
+        assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
+        TIMER.set((0, 0));
+        Controller::change(|controller| {
+            (controller.enabled, controller.asserted, controller.active) = (1 << 3, 1 << 3, 0);
+        });
+        // SAFETY: the vCPU is loaded.
+        let next = interrupt::handle(&unsafe { Loaded::assume(guest) });
+        assert!(core::ptr::eq(next, guest));
+        Controller::change(|controller| controller.asserted = 0);
+        assert!(!guest.irqs.line() && take().is_empty(), "its own timer is off");
+    }
+}
+
+#[test]
+fn device_interrupts_go_to_vcpus_that_are_on() {
+    let node = node(&[2]);
+    let (first, second) = (node.vcpu(2, 0), node.vcpu(2, 1));
+    gic_of(&node, 2).only_first_on();
+    gic_of(&node, 2).write(0, Frame::Distributor, 0x6000 + 8 * 40, 8, second.affinity(), &mut Nothing);
+    assert!(core::ptr::eq(gic::target(second, 40), first), "the second has never been on");
+    gic::set_on(second, node.core, true);
+    assert!(core::ptr::eq(gic::target(first, 40), second));
+    gic::set_on(second, node.core, false);
+    assert!(core::ptr::eq(gic::target(second, 40), first));
+}
