@@ -18,8 +18,8 @@ const KERNELS: &str = "margay-kernels";
 const LWK: &str = "lwk";
 const PRIMARY: &str = "primary";
 const GUEST_LWK: &str = "guest-lwk";
-/// What is a flat binary: one of them, and the firmware for tests.
-const FLAT: [&str; 2] = ["flat", "firmware"];
+/// What is a flat binary: two of them, and the firmware for tests.
+const FLAT: [&str; 3] = ["flat", "gic", "firmware"];
 
 /// Arguments of the verb.
 #[derive(clap::Args)]
