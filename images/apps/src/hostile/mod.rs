@@ -32,6 +32,8 @@ enum Access {
     Write,
     Execute,
     Walk,
+    /// Executes it at EL0.
+    User,
 }
 
 /// The program.
@@ -92,7 +94,7 @@ fn by_call(attack: &str) -> Option<fn(&App) -> bool> {
     })
 }
 
-/// `read-vm`, `write-hypervisor`, `exec-device` and so on.
+/// `read-vm`, `write-hypervisor`, `exec-device`, `user-device` and so on.
 fn on_memory(app: &App, line: CommandLine<'_>, attack: &str) -> bool {
     let Some((access, target)) = attack.split_once('-') else { return false };
     let access = match access {
@@ -100,6 +102,7 @@ fn on_memory(app: &App, line: CommandLine<'_>, attack: &str) -> bool {
         "write" => Access::Write,
         "exec" => Access::Execute,
         "walk" => Access::Walk,
+        "user" => Access::User,
         _ => return false,
     };
     // Physical memory of another VM is likely where a bare machine's memory goes on behind this VM's own.
@@ -114,6 +117,7 @@ fn on_memory(app: &App, line: CommandLine<'_>, attack: &str) -> bool {
     let place = line.address("addr").unwrap_or(place);
     match access {
         Access::Walk => walk(place),
+        Access::User => user(place),
         _ => touch(place, access),
     }
     true
@@ -129,13 +133,34 @@ fn walk(address: u64) {
     }
 }
 
+/// Drops to EL0, at an address that is mapped there executable and is not this VM's.
+fn user(address: u64) {
+    // Valid, normal memory, accessible to EL0, read-only (what is writable is execute-never: SCTLR_EL1.WXN), inner shareable, accessed,
+    // not global, PXN (Arm ARM, D8.3).
+    const BLOCK: u64 = 1 | 1 << 6 | 1 << 7 | 3 << 8 | 1 << 10 | 1 << 11 | 1 << 53;
+    let (Some(mut root), Some(mut table)) = (memory::allocate(4096), memory::allocate(4096)) else { return };
+    root.as_slice::<u64>()[0] = table.phys().0 | 0b11;
+    table.as_slice::<u64>()[(address >> 30) as usize & 511] = address & !((1 << 30) - 1) | BLOCK;
+    let tables = root.phys().0;
+    // They are in use from here on.
+    root.leak();
+    table.leak();
+    // SAFETY: the attack: the lower half of the address space, which this kernel does not use, gets tables of its own, and what runs
+    // there, with all interrupts masked, comes back by an exception that ends this guest.
+    unsafe {
+        asm!("dsb ishst", "msr ttbr0_el1, {tables}", "isb", "tlbi vmalle1", "dsb nsh",
+            "msr elr_el1, {address}", "msr spsr_el1, {masked}", "isb", "eret",
+            tables = in(reg) tables, address = in(reg) address, masked = in(reg) 0x3c0_u64, options(noreturn));
+    }
+}
+
 /// Maps an intermediate physical address that is not this VM's, and uses it.
 fn touch(address: u64, access: Access) {
     let Some(region) = Region::new(address & !7, 8) else { return };
     let mapped = match access {
         // SAFETY: the attack: whatever is executed there is this guest's risk alone, and the point of it.
         Access::Execute => unsafe { memory::map_code(region) },
-        Access::Read | Access::Write | Access::Walk => memory::map_device(region),
+        _ => memory::map_device(region),
     };
     let Ok(at) = mapped else {
         println!("the address {address:#x} cannot be mapped by this guest");
@@ -145,7 +170,9 @@ fn touch(address: u64, access: Access) {
     // SAFETY: the address is mapped by this guest's own tables; what is behind it belongs to nobody in this guest.
     unsafe {
         match access {
-            Access::Read | Access::Walk => println!("read {:#x} at {address:#x}", pointer.read_volatile()),
+            Access::Read | Access::Walk | Access::User => {
+                println!("read {:#x} at {address:#x}", pointer.read_volatile())
+            }
             Access::Write => pointer.write_volatile(MARK),
             Access::Execute => asm!("blr {}", in(reg) at, clobber_abi("C")),
         }
