@@ -88,7 +88,7 @@ pub const BOARDS: &[Board] = &[
         name: "qemu-virt",
         package: "margay-qemu-virt",
         hypervisor: "hv",
-        others: &[WITH_GIC, ("firmware", "firmware")],
+        others: &[WITH_GIC, ("firmware", "firmware"), ("hv-measured", "hv-measured")],
         kernels: &[],
         login: Some(Login { tty: "ttyAMA1", without: &[] }),
         timer: None,

@@ -167,9 +167,18 @@ forward! {
 }
 
 /// Makes the hypervisor image of a board: `hv_core::image!(MyBoard);` in a `no_std`, `no_main` binary.
+///
+/// With `measured` behind the board's name, the image counts how long each call keeps a core, and says so when the primary switches the machine
+/// off (`measured.rs`).
 #[macro_export]
 macro_rules! image {
     ($board:ty) => {
+        $crate::image!($board, false);
+    };
+    ($board:ty, measured) => {
+        $crate::image!($board, true);
+    };
+    ($board:ty, $measured:literal) => {
         const _: () = {
             use $crate::board::{Board, BoardError};
             use $crate::machine::Machine;
@@ -187,6 +196,8 @@ macro_rules! image {
             fn __margay_board_init_console(machine: &Machine<'_>) -> Result<(), BoardError> {
                 <$board as Board>::init_console(machine)
             }
+            #[unsafe(no_mangle)]
+            static BOARD_IS_MEASURED: bool = $measured;
             #[unsafe(no_mangle)]
             fn __margay_board_write(text: &[u8]) {
                 <$board as Board>::write(text)
@@ -265,6 +276,14 @@ macro_rules! image {
 
 unsafe extern "C" {
     static BOARD_EARLY_CONSOLE: u64;
+    static BOARD_IS_MEASURED: bool;
+}
+
+/// Whether the image measures itself.
+#[inline(always)]
+pub(crate) fn is_measured() -> bool {
+    // SAFETY: a constant that `image!` defines.
+    unsafe { BOARD_IS_MEASURED }
 }
 
 /// [`Board::EARLY_CONSOLE`].

@@ -4,7 +4,7 @@
 //! have a section of their own.
 
 use crate::{
-    interrupt, report,
+    interrupt, measured, report,
     run::{self, Next},
     trap,
     vcpu::{Loaded, Vcpu},
@@ -19,13 +19,19 @@ fn loaded(vcpu: &'static Vcpu) -> Loaded {
 #[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
 #[unsafe(no_mangle)]
 extern "C" fn hv_trap(vcpu: &'static Vcpu, esr: u64) -> Next {
-    trap::handle(loaded(vcpu), esr)
+    measured::entered();
+    let next = trap::handle(loaded(vcpu), esr);
+    measured::trap();
+    next
 }
 
 #[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
 #[unsafe(no_mangle)]
 extern "C" fn hv_interrupt(vcpu: &'static Vcpu) -> Next {
-    interrupt::handle(&loaded(vcpu))
+    measured::entered();
+    let next = interrupt::handle(&loaded(vcpu));
+    measured::interrupt();
+    next
 }
 
 #[unsafe(no_mangle)]
@@ -37,7 +43,9 @@ extern "C" fn hv_serror(vcpu: &'static Vcpu) -> Next {
 #[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
 #[unsafe(no_mangle)]
 extern "C" fn hv_switch(from: Option<&'static Vcpu>, to: &'static Vcpu) -> Next {
-    run::switch(from, to)
+    let next = run::switch(from, to);
+    measured::switch();
+    next
 }
 
 #[unsafe(no_mangle)]

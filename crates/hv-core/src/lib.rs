@@ -54,6 +54,7 @@ mod heap;
 mod interrupt;
 mod lists;
 mod lock;
+mod measured;
 mod notifications;
 mod percore;
 mod plan;

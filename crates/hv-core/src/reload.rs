@@ -21,6 +21,8 @@ pub(crate) enum Progress {
     Received(Ipa),
     /// So many bytes of its own memory are as at boot.
     Memory(u64),
+    /// All of it is, and so many vCPUs.
+    Vcpus(usize),
 }
 
 /// What a VM's memory held at boot, and where it started.
@@ -78,17 +80,20 @@ impl Reload {
         claimed.regs().x[usize::from(self.register & 3)] = self.argument;
     }
 
-    /// Makes the page at `offset` what it was.
-    pub(crate) fn page(&self, offset: u64, page: &mut [u8]) {
-        page.fill(0);
+    /// Makes the page at `offset` what it was; returns whether it held something.
+    pub(crate) fn page(&self, offset: u64, page: &mut [u8]) -> bool {
+        let mut held = false;
+        arch::zero(page);
         for (start, bytes) in &self.segments {
             let end = start + bytes.len() as u64;
             let (from, to) = ((*start).max(offset), end.min(offset + PAGE));
             if from < to {
                 let source = &bytes[(from - start) as usize..(to - start) as usize];
-                page[(from - offset) as usize..(to - offset) as usize].copy_from_slice(source);
+                held = true;
+                arch::copy_bytes(&mut page[(from - offset) as usize..], source);
             }
         }
         arch::clean_data(page.as_ptr() as usize, page.len());
+        held
     }
 }

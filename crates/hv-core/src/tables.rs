@@ -22,7 +22,7 @@ use stage2_mmu::{
 };
 
 /// How many entries a step of a search for free addresses looks at.
-const STEP_ENTRIES: usize = 512;
+const STEP_ENTRIES: usize = 128;
 
 fn entry(table: Pa, index: usize) -> &'static AtomicU64 {
     // SAFETY: `table` is a page that boot took from the heap for tables, which stays mapped; `stage2-mmu` keeps indices
@@ -223,7 +223,7 @@ impl Tables for AllTables<'_> {
     fn zero(&mut self, pa: Pa, pages: u64) {
         for page in 0..pages {
             self.window.with_page(Pa(pa.0 + page * PAGE), |bytes| {
-                bytes.fill(0);
+                arch::zero(bytes);
                 // Its next owner may read it with caches off, and must not see what was there before.
                 arch::clean_data(bytes.as_ptr() as usize, bytes.len());
             });

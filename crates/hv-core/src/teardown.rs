@@ -23,10 +23,13 @@ use hv_abi::{
 use page_ownership::Tables as _;
 use vm_lifecycle::{Event, Status};
 
-/// How many pages one call scrubs.
+/// How many pages one call scrubs, at most.
 pub(crate) const STEP_PAGES: u64 = 64;
 /// How many entries of stage-2 tables one call looks at.
-const STEP_ENTRIES: u32 = 1024;
+const STEP_ENTRIES: u32 = 256;
+
+/// How many vCPUs one call resets.
+const STEP_VCPUS: usize = 32;
 
 type Token<'a> = Guard<'a, Option<Reload>>;
 
@@ -39,7 +42,10 @@ pub(crate) fn restart(vm: &'static Vm, core: &'static Core) -> Result<u64, Error
     if token.is_none() {
         return Err(Error::NotSupported);
     }
-    quiesce(vm, &token, core)?;
+    if quiesce(vm, &token, core)? {
+        // That was a part of it.
+        return Ok(token.as_ref().map_or(PAGE, Reload::bytes_in_all));
+    }
     if let Status::Reclaiming(_) = vm.status() {
         let left = token.as_mut().map_or(Ok(0), |reload| reclaim(vm, core, reload))?;
         if left > 0 {
@@ -54,8 +60,7 @@ pub(crate) fn restart(vm: &'static Vm, core: &'static Core) -> Result<u64, Error
 /// Does a part of taking back what `vm`, which does not run, has borrowed, so that the lender can reclaim it; returns whether that was all.
 pub(crate) fn return_borrowed(vm: &'static Vm, core: &'static Core) -> Result<bool, Error> {
     let token = vm.reload.try_lock().ok_or(Error::Busy)?;
-    quiesce(vm, &token, core)?;
-    forsake(vm, core)
+    Ok(!quiesce(vm, &token, core)? && forsake(vm, core)?)
 }
 
 fn forsake(vm: &Vm, core: &Core) -> Result<bool, Error> {
@@ -64,13 +69,13 @@ fn forsake(vm: &Vm, core: &Core) -> Result<bool, Error> {
 }
 
 /// Ends *stopping*: parks every vCPU, and lets nobody wait for it. `BUSY`: one has not left its core, or the core that stopped the VM has
-/// not looked at all of them yet.
-fn quiesce(vm: &'static Vm, token: &Token<'_>, core: &'static Core) -> Result<(), Error> {
+/// not looked at all of them yet. Returns whether it has done anything.
+fn quiesce(vm: &'static Vm, token: &Token<'_>, core: &'static Core) -> Result<bool, Error> {
     match vm.status() {
         Status::Running => return Err(Error::Denied),
         Status::Halting(_) => return Err(Error::Busy),
         Status::Stopping(_) => {}
-        Status::Reclaiming(_) | Status::Off(_) => return Ok(()),
+        Status::Reclaiming(_) | Status::Off(_) => return Ok(false),
     }
     for vcpu in &vm.vcpus {
         if !vcpu.park() {
@@ -82,10 +87,10 @@ fn quiesce(vm: &'static Vm, token: &Token<'_>, core: &'static Core) -> Result<()
     // Nor does it wait for anybody.
     System::get().vms.iter().flat_map(|other| &other.vcpus).for_each(|vcpu| vcpu.orphan_request(vm.id));
     vm.proceed(token, Event::Quiesced);
-    Ok(())
+    Ok(true)
 }
 
-/// Does a part of *reclaiming*; returns how many bytes are left to scrub.
+/// Does a part of *reclaiming*; returns how many bytes are left to scrub, at least a page while anything is left to do.
 fn reclaim(vm: &'static Vm, core: &'static Core, reload: &mut Reload) -> Result<u64, Error> {
     let done = match reload.progress {
         Progress::Transactions => {
@@ -101,9 +106,20 @@ fn reclaim(vm: &'static Vm, core: &'static Core, reload: &mut Reload) -> Result<
         },
         Progress::Memory(offset) => {
             let next = scrub(vm, core, reload, offset)?;
-            reload.progress =
-                if next == reload.bytes_in_all() { Progress::Transactions } else { Progress::Memory(next) };
-            return Ok(reload.bytes_in_all() - next);
+            let left = reload.bytes_in_all() - next;
+            reload.progress = if left == 0 { Progress::Vcpus(0) } else { Progress::Memory(next) };
+            return Ok(left.max(PAGE));
+        }
+        Progress::Vcpus(done) => {
+            let some = vm.vcpus.iter().skip(done).take(STEP_VCPUS);
+            some.for_each(|vcpu| reset(vcpu, reload));
+            let done = done + STEP_VCPUS;
+            if done < vm.vcpus.len() {
+                reload.progress = Progress::Vcpus(done);
+                return Ok(PAGE);
+            }
+            reload.progress = Progress::Transactions;
+            return Ok(0);
         }
     };
     reload.progress = done;
@@ -114,7 +130,7 @@ fn reclaim(vm: &'static Vm, core: &'static Core, reload: &mut Reload) -> Result<
 /// memory that this one has lent. No vCPU of the VM runs, so the VM begins no transactions, and nobody retrieves what was ended.
 fn settle(vm: &'static Vm, core: &'static Core) -> Result<bool, Error> {
     let withdraw = |tables: &mut AllTables<'_>| System::get().ownership.lock().withdraw(vm.id, tables);
-    if !forsake(vm, core)? || !service::drive(core, service::STEPS, withdraw)? {
+    if !forsake(vm, core)? || !service::drive(core, 1, withdraw)? {
         return Ok(false);
     }
     let mut mailbox = vm.mailbox.lock();
@@ -129,7 +145,7 @@ fn settle(vm: &'static Vm, core: &'static Core) -> Result<bool, Error> {
 /// nobody's. Returns the address from where on there is more to look at.
 fn give_up(vm: &'static Vm, core: &'static Core, reload: &Reload, from: Ipa) -> Result<Option<Ipa>, Error> {
     let tables = &mut AllTables { window: &core.window };
-    let (mut at, mut pages) = (from, STEP_PAGES);
+    let (mut at, mut pages) = (from, STEP_PAGES / 4);
     for _ in 0..STEP_ENTRIES {
         let Some((mapping, next)) = vm.stage2.lock().look_up(at) else { return Ok(None) };
         if let Some(pa) = mapping.filter(|pa| !reload.has(at, *pa)) {
@@ -161,11 +177,15 @@ fn scrub(vm: &'static Vm, core: &'static Core, reload: &Reload, offset: u64) -> 
     if !System::get().ownership.lock().owns(vm.id, pa, pages) {
         return Err(Error::Denied);
     }
-    for page in 0..pages {
-        let at = page * PAGE;
-        core.window.with_page(Pa(pa.0 + at), |bytes| reload.page(offset + at, bytes));
+    // A page that holds something takes as long as three others.
+    let (mut done, mut left) = (0, STEP_PAGES);
+    while done < pages && left > 0 {
+        let (at, mut held) = (done * PAGE, false);
+        core.window.with_page(Pa(pa.0 + at), |bytes| held = reload.page(offset + at, bytes));
+        left = left.saturating_sub(if held { 3 } else { 1 });
+        done += 1;
     }
-    Ok(offset + pages * PAGE)
+    Ok(offset + done * PAGE)
 }
 
 /// Puts the VM, which is off and scrubbed, where it was at boot, and lets it run.
@@ -176,7 +196,11 @@ fn start(vm: &'static Vm, token: &Token<'_>) {
     let link = |(tx, rx): &_| System::get().ownership.lock().link_mailbox(vm.id, [*tx, *rx]);
     vm.mailbox.lock().pages = reload.mailbox.filter(|pages| link(pages));
     System::get().routes.forget(vm);
-    vm.vcpus.iter().for_each(|vcpu| reset(vcpu, reload));
+    for vcpu in &vm.vcpus {
+        // What has been sent to it since it was reset is forgotten, too.
+        vcpu.irqs.forget();
+        vcpu.notifications.store(0, Ordering::Relaxed);
+    }
     // First the VM, then its vCPUs: one that can be claimed before its VM runs would be found stopped, and be switched off.
     vm.proceed(token, Event::Start);
     for vcpu in &vm.vcpus {

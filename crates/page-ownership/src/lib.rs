@@ -78,6 +78,6 @@ pub const STEP_PAGES: u64 = 512;
 /// The most pages that one step zeroes.
 pub const STEP_ZEROED_PAGES: u64 = 16;
 /// How many entries of stage-2 tables one step looks at to find the sender's memory.
-pub const STEP_TRANSLATIONS: usize = 64;
+pub const STEP_TRANSLATIONS: usize = 24;
 /// How many pieces of contiguous memory the open transactions of a VM can have in sum.
 pub const MAX_RANGES: usize = 512;

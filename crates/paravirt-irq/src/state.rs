@@ -35,6 +35,11 @@ impl VcpuInterrupts {
         self.pending.store(0, Ordering::SeqCst);
     }
 
+    /// Nothing is pending any more; what is enabled stays so.
+    pub fn forget(&self) {
+        self.pending.store(0, Ordering::SeqCst);
+    }
+
     /// Enables or disables an id. An id that is pending stays so while it is disabled.
     #[inline]
     pub fn enable(&self, id: VirtIntId, enable: bool) {

@@ -114,6 +114,36 @@ impl Attributes {
     }
 }
 
+/// What happens to the entries of a range, as they stand in memory: there are many, so they are not decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Leaves, and what is withheld, become invalid.
+    Remove,
+    /// Leaves are withheld.
+    Withhold,
+    /// What is withheld becomes leaves again.
+    Restore,
+}
+
+impl Change {
+    /// What becomes of an entry at `level` that refers to no table.
+    pub(crate) const fn apply(self, bits: u64, level: u8) -> u64 {
+        match self {
+            Self::Remove => 0,
+            Self::Withhold => bits & !(VALID | TABLE_OR_PAGE),
+            Self::Restore if bits & VALID == 0 && bits != 0 => {
+                bits | VALID | if level == 3 { TABLE_OR_PAGE } else { 0 }
+            }
+            Self::Restore => bits,
+        }
+    }
+}
+
+/// Whether an entry at `level` refers to a table.
+pub(crate) const fn is_table(bits: u64, level: u8) -> bool {
+    level < 3 && bits & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE
+}
+
 impl Entry {
     pub(crate) fn decode(bits: u64, level: u8) -> Self {
         let address = Pa(bits & ADDRESS);
@@ -138,5 +168,35 @@ impl Entry {
                 pa.0 | bits | VALID | if level == 3 { TABLE_OR_PAGE } else { 0 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_of_entries_are_what_they_are_called() {
+        let attributes = Attributes::new(Access::RWX, MemoryType::Normal);
+        for (level, size) in [(1, 1 << 30), (2, 2 << 20), (3, 4096)] {
+            let (leaf, withheld) = (Entry::Leaf(Pa(size), attributes), Entry::Withheld(Pa(size), attributes));
+            let apply =
+                |change: Change, entry: Entry| Entry::decode(change.apply(entry.encode(level), level), level);
+            for entry in [leaf, withheld, Entry::Invalid] {
+                assert_eq!(apply(Change::Remove, entry), Entry::Invalid);
+                assert!(!is_table(entry.encode(level), level));
+            }
+            assert_eq!(
+                [leaf, withheld, Entry::Invalid].map(|e| apply(Change::Withhold, e)),
+                [withheld, withheld, Entry::Invalid]
+            );
+            assert_eq!(
+                [leaf, withheld, Entry::Invalid].map(|e| apply(Change::Restore, e)),
+                [leaf, leaf, Entry::Invalid]
+            );
+        }
+        assert!(
+            is_table(Entry::Table(Pa(4096)).encode(1), 1) && is_table(Entry::Table(Pa(4096)).encode(2), 2)
+        );
     }
 }

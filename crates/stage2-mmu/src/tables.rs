@@ -2,7 +2,7 @@
 
 use crate::{
     ENTRIES, PAGE_SIZE,
-    descriptor::{Access, Attributes, Entry, MemoryType},
+    descriptor::{Access, Attributes, Change, Entry, MemoryType, is_table},
 };
 use hv_abi::ids::{Ipa, Pa};
 
@@ -192,14 +192,17 @@ impl Stage2 {
             let (table, level) = self.descend_for_map(span, offset, memory)?;
             // As far as the table reaches, and nothing is mapped.
             let mut index = self.index(span.ipa, level);
+            let out = Pa(span.ipa.wrapping_add(offset));
+            let mut bits = Entry::Leaf(out, attributes).encode(level);
             loop {
-                let out = Pa(span.ipa.wrapping_add(offset));
-                memory.write(table, index, Entry::Leaf(out, attributes).encode(level));
+                memory.write(table, index, bits);
+                // As in `split_at`.
+                bits += level_size(level);
                 span.ipa += level_size(level);
                 index += 1;
                 if index.is_multiple_of(ENTRIES)
                     || span.end - span.ipa < level_size(level)
-                    || Entry::decode(memory.read(table, index), level) != Entry::Invalid
+                    || memory.read(table, index) != 0
                 {
                     break;
                 }
@@ -215,7 +218,7 @@ impl Stage2 {
     /// # Errors
     /// See [`Error`]; a call that fails changes no translation. One for exactly what a call of [`Self::map`] mapped succeeds.
     pub fn unmap(&mut self, ipa: Ipa, len: u64, memory: &mut impl TableMemory) -> Result<(), Error> {
-        self.update(ipa, len, memory, |_| Entry::Invalid)?;
+        self.update(ipa, len, memory, Change::Remove)?;
         memory.synchronise(ipa, len);
         self.tidy(ipa, len, memory);
         Ok(())
@@ -227,10 +230,7 @@ impl Stage2 {
     /// # Errors
     /// See [`Error`]; a call that fails changes no translation.
     pub fn withhold(&mut self, ipa: Ipa, len: u64, memory: &mut impl TableMemory) -> Result<(), Error> {
-        self.update(ipa, len, memory, |entry| match entry {
-            Entry::Leaf(pa, attributes) => Entry::Withheld(pa, attributes),
-            other => other,
-        })?;
+        self.update(ipa, len, memory, Change::Withhold)?;
         memory.synchronise(ipa, len);
         Ok(())
     }
@@ -240,10 +240,7 @@ impl Stage2 {
     /// # Errors
     /// See [`Error`]; a call that fails changes no translation. One for exactly a range that was withheld succeeds.
     pub fn restore(&mut self, ipa: Ipa, len: u64, memory: &mut impl TableMemory) -> Result<(), Error> {
-        self.update(ipa, len, memory, |entry| match entry {
-            Entry::Withheld(pa, attributes) => Entry::Leaf(pa, attributes),
-            other => other,
-        })?;
+        self.update(ipa, len, memory, Change::Restore)?;
         memory.synchronise(ipa, 0);
         self.tidy(ipa, len, memory);
         Ok(())
@@ -380,13 +377,13 @@ impl Stage2 {
         Err(Error::Unaligned)
     }
 
-    /// Replaces every entry of the range by what `change` makes of it. The caller sees to the TLBs.
+    /// Changes every entry of the range. The caller sees to the TLBs.
     fn update(
         &mut self,
         ipa: Ipa,
         len: u64,
         memory: &mut impl TableMemory,
-        change: fn(Entry) -> Entry,
+        change: Change,
     ) -> Result<(), Error> {
         let Span { ipa: mut at, end } = self.check(ipa, len)?;
         // All that can fail comes first, and is undone if it does.
@@ -395,20 +392,23 @@ impl Stage2 {
             return Err(error);
         }
         while at < end {
-            let (mut entry, level, table, mut index) = self.find_entry(at, memory);
+            let (_, level, table, mut index) = self.find_entry(at, memory);
             at &= !(level_size(level) - 1);
             // On through the table, up to one of a lower level.
-            while level == 3 || !matches!(entry, Entry::Table(_)) {
-                let changed = change(entry);
-                if changed != entry {
-                    memory.write(table, index, changed.encode(level));
+            loop {
+                let bits = memory.read(table, index);
+                if is_table(bits, level) {
+                    break;
+                }
+                let changed = change.apply(bits, level);
+                if changed != bits {
+                    memory.write(table, index, changed);
                 }
                 at += level_size(level);
                 index += 1;
                 if at >= end || index.is_multiple_of(ENTRIES) {
                     break;
                 }
-                entry = Entry::decode(memory.read(table, index), level);
             }
         }
         Ok(())
@@ -433,10 +433,12 @@ impl Stage2 {
             let part = level_size(level + 1);
             let next = memory.allocate(1).ok_or(Error::NoMemory)?;
             let attributes = attributes.in_part_of(level);
+            let entry = if valid { Entry::Leaf(pa, attributes) } else { Entry::Withheld(pa, attributes) };
+            // Entries hold addresses as they are: the next one's is greater by its part.
+            let mut bits = entry.encode(level + 1);
             for i in 0..ENTRIES {
-                let pa = Pa(pa.0 + i as u64 * part);
-                let entry = if valid { Entry::Leaf(pa, attributes) } else { Entry::Withheld(pa, attributes) };
-                memory.write(next, i, entry.encode(level + 1));
+                memory.write(next, i, bits);
+                bits += part;
             }
             // Break before make.
             if valid {
@@ -481,15 +483,14 @@ impl Stage2 {
             }
             _ => return,
         };
-        let uniform = |i: usize| {
-            let expected = match first {
-                Entry::Leaf(pa, attributes) => Entry::Leaf(Pa(pa.0 + i as u64 * part), attributes),
-                other => other,
-            };
-            memory.read(lower, i) == expected.encode(level + 1)
-        };
-        if !(1..ENTRIES).all(uniform) {
-            return;
+        // As in `split_at`.
+        let mut expected = first.encode(level + 1);
+        let grows = if first == Entry::Invalid { 0 } else { part };
+        for i in 1..ENTRIES {
+            expected += grows;
+            if memory.read(lower, i) != expected {
+                return;
+            }
         }
         // Break before make; the table itself may be cached too.
         memory.write(table, index, 0);

@@ -186,6 +186,12 @@ pub(crate) fn publish_tables() {}
 pub(crate) fn flush_stage2(_: u64, _: Ipa, _: u64) {}
 pub(crate) fn clean_to_memory(_: usize, _: usize) {}
 pub(crate) fn clean_data(_: usize, _: usize) {}
+pub(crate) fn zero(to: &mut [u8]) {
+    to.fill(0);
+}
+pub(crate) fn copy_bytes(to: &mut [u8], from: &[u8]) {
+    to[..from.len()].copy_from_slice(from);
+}
 pub(crate) fn secondary_entry(_: Pa) -> u64 {
     0
 }

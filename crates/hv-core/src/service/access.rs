@@ -2,7 +2,7 @@
 
 use super::{direct, discovery, ffa, indirect, mailbox, memory, notify, paravirt, psci, steps, vendor};
 use crate::{
-    firmware,
+    firmware, measured,
     run::{self, Next},
     vcpu::{Loaded, Vcpu},
     vm::{Vm, VmKind},
@@ -114,13 +114,16 @@ pub(crate) const fn column(kind: VmKind) -> usize {
 /// Makes the table, and for tests a list.
 macro_rules! access_table {
     ($($function:path, $who:ident, $handler:path;)+) => {
-        const ROWS: usize = distinct(&[$($function),+]);
+        pub(crate) const ROWS: usize = distinct(&[$($function),+]);
 
         #[cfg_attr(target_os = "none", unsafe(no_mangle))]
         static HV_CALLS: Table<ROWS> = Table::new(&[$({
             extern "C" fn handler(vcpu: &'static Vcpu) -> Next {
+                measured::entered();
                 // SAFETY: the caller passes the vCPU that this core has loaded, and has no token for it.
-                $handler(unsafe { Loaded::assume(vcpu) })
+                let next = $handler(unsafe { Loaded::assume(vcpu) });
+                measured::call($function);
+                next
             }
             ($function, Who::$who, handler as Handler)
         }),+]);
@@ -230,6 +233,16 @@ fn find_for(function: u32, kind: VmKind) -> Option<Handler> {
     HV_CALLS.handlers[row][usize::from(!Who::Primary.includes(kind))]
 }
 
+/// The row of a function, below [`ROWS`], and the function of a row: for who keeps something about each call.
+pub(crate) fn row(function: u32) -> Option<usize> {
+    HV_CALLS.row(function).ok()
+}
+
+/// As [`row`].
+pub(crate) fn function(row: usize) -> Option<u32> {
+    HV_CALLS.functions.get(row).copied()
+}
+
 /// The handler of `function` for `vm`; `None` if the VM has no such call.
 pub(super) fn find(function: u32, vm: &Vm) -> Option<Handler> {
     find_for(function, vm.kind)
@@ -239,6 +252,13 @@ pub(super) fn find(function: u32, vm: &Vm) -> Option<Handler> {
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn functions() -> std::vec::Vec<u32> {
     ACCESS.iter().map(|(function, _)| *function).collect()
+}
+
+/// The functions of that name, as `docs/abi.md` has them: FF-A's, PSCI's or Margay's.
+#[cfg(test)]
+pub(super) fn named(name: &str) -> std::vec::Vec<u32> {
+    let is = |full: &&str| full.rsplit("::").next() == Some(name);
+    ACCESS.iter().zip(NAMES).filter(|(_, full)| is(full)).map(|((function, _), _)| *function).collect()
 }
 
 /// Whether a VM of this kind may call `function`.

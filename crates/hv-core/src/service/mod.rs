@@ -9,6 +9,7 @@
 )]
 
 mod access;
+mod bounds;
 mod direct;
 mod discovery;
 mod ffa;
@@ -24,12 +25,13 @@ mod vendor;
 use crate::{firmware, run::Next, vcpu::Loaded};
 use hv_abi::{Regs, SMCCC_NOT_SUPPORTED};
 
-pub(crate) use access::column;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use access::functions;
+pub(crate) use access::{ROWS, column, function, row};
+pub(crate) use bounds::{LONGEST, bound};
 pub(crate) use direct::fail_requester;
 pub(crate) use paravirt::interrupt;
-pub(crate) use steps::{STEPS, drive};
+pub(crate) use steps::drive;
 
 /// A hypercall of `current`. By HVC, `vectors.S` does the same, and answers `FFA_ID_GET` and what is no call by itself.
 #[inline(never)]

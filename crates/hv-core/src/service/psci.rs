@@ -2,7 +2,7 @@
 
 use super::access;
 use crate::{
-    arch, console, firmware, gic,
+    arch, console, firmware, gic, measured,
     percore::Core,
     report,
     run::{self, Next},
@@ -214,6 +214,7 @@ pub(super) fn forward(mut current: Loaded) -> Next {
 }
 
 pub(super) fn primary_system_off(_: Loaded) -> Next {
+    measured::report();
     report::power_off()
 }
 

@@ -31,7 +31,7 @@ use hv_abi::{
 use page_ownership::{Ownership, Step, Tables as _};
 
 /// How many steps one entry does. Each takes the ownership lock for itself.
-pub(crate) const STEPS: u32 = if cfg!(any(test, feature = "testing")) { 1 } else { 4 };
+const STEPS: u32 = if cfg!(any(test, feature = "testing")) { 1 } else { 2 };
 
 const LOW: u64 = 0xffff_ffff;
 

@@ -405,3 +405,18 @@ fn device_interrupts_go_to_vcpus_that_are_on() {
     gic::set_on(second, node.core, false);
     assert!(core::ptr::eq(gic::target(second, 40), first));
 }
+
+/// What is for a vCPU with a GIC is brought to it through its para-virtual controller, in which all is enabled: also after a restart, whose parts
+/// reset one thing after the other.
+#[test]
+fn a_vm_that_starts_again_has_its_interrupts_as_at_first() {
+    let node = node(&[2]);
+    super::lifecycle::restartable(&node, &[2]);
+    let vcpu = node.vcpu(2, 0);
+    assert!(node.vm(2).switch_off(false));
+    run::halt(node.vm(2), node.core);
+    vcpu.irqs.pend(paravirt::TIMER);
+    super::lifecycle::restart(&node, 2).unwrap();
+    assert!(vcpu.irqs.is_enabled(paravirt::DEVICE) && vcpu.irqs.is_enabled(paravirt::TIMER));
+    assert!(!vcpu.irqs.is_pending(paravirt::TIMER), "of the life before");
+}

@@ -34,7 +34,7 @@ const PAGE: u64 = 4096;
 const RW: Permissions =
     Permissions { data: DataAccess::ReadWrite, instruction: InstructionAccess::NotSpecified };
 /// The VMs of the scenarios: this one, and the honest one.
-const ME: VmId = VmId(2);
+pub(super) const ME: VmId = VmId(2);
 const HONEST: VmId = VmId(3);
 /// Addresses that are nobody's, or not this VM's: below and behind its memory, a device, the end of the address space.
 const FOREIGN: [u64; 8] =
@@ -62,7 +62,7 @@ fn page() -> Block {
     allocate(PAGE).expect("a guest has a free page")
 }
 
-fn mailbox() -> Buffers<'static> {
+pub(super) fn mailbox() -> Buffers<'static> {
     let (tx, rx) = (page(), page());
     let mapped = guest::rxtx_map(Ipa(tx.phys().0), Ipa(rx.phys().0));
     assert!(mapped.is_ok(), "the mailbox was refused: {mapped:?}");

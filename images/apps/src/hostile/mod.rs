@@ -4,6 +4,7 @@
 
 mod calls;
 pub(crate) mod clock;
+mod longest;
 mod primary;
 
 use core::arch::asm;
@@ -89,6 +90,8 @@ fn by_call(attack: &str) -> Option<fn(&App) -> bool> {
         "flood" => calls::flood,
         "exhaust" => calls::exhaust,
         "timers" => calls::timers,
+        "longest" => longest::longest,
+        "accept" => longest::accept,
         "run-twice" => primary::run_twice,
         _ => return None,
     })

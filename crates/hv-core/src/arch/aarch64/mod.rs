@@ -1,11 +1,13 @@
 //! The real processor: EL2 of an `ARMv8-A` core, without VHE.
 
+mod bulk;
 mod el2;
 pub(crate) mod fp;
 pub(crate) mod keys;
 mod relocate;
 mod traps;
 
+pub(crate) use bulk::{copy_bytes, zero};
 pub(crate) use el2::*;
 pub(crate) use relocate::{copy, move_image, scrub};
 pub(crate) use traps::{
