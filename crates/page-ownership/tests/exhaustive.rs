@@ -24,7 +24,7 @@ use hv_abi::{
     },
     ids::{Ipa, Pa, VmId},
 };
-use page_ownership::{Grant, Offer, Ownership, PageState, Request, Tables};
+use page_ownership::{Grant, Offer, Ownership, PageState, Request, Step, Tables};
 use stage2_mmu::{Access, Room, Search};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::{
@@ -233,6 +233,19 @@ enum Op {
         tx: (VmId, u16),
         zero: bool,
     },
+    /// The sender is stopped after so many steps of completing its transaction, which are then undone.
+    CutCommit {
+        sender: VmId,
+        tx: (VmId, u16),
+        steps: u8,
+    },
+    /// A receiver is stopped after so many steps of a retrieval, and everything is taken from it.
+    CutRetrieve {
+        vm: VmId,
+        tx: (VmId, u16),
+        zero: bool,
+        steps: u8,
+    },
     /// Everything that one can try with a handle of a transaction that is over.
     Stale(VmId, (VmId, u16)),
 }
@@ -370,6 +383,8 @@ struct World {
     mailboxes: bool,
     zero: bool,
     failures: bool,
+    /// VMs are stopped while transitions of theirs are half done.
+    cuts: bool,
 }
 
 const KINDS: &[Kind] = &[Kind::Donate, Kind::Lend, Kind::Share];
@@ -387,6 +402,7 @@ const WORLD: World = World {
     mailboxes: false,
     zero: false,
     failures: false,
+    cuts: false,
 };
 
 const RO: Grant = Grant { write: false, execute: false };
@@ -442,10 +458,18 @@ impl World {
                 }
             }
         }
+        let cuts = || (1..=6).filter(|_| self.cuts);
         let fails = |most: u8| (0..most).map(Some).filter(|_| self.failures);
         for (&key, tx) in &spec.txs {
             for vm in VMS {
                 ops.push(Op::Stale(vm, key));
+                if vm == key.0 && !tx.complete {
+                    ops.extend(cuts().map(|steps| Op::CutCommit { sender: vm, tx: key, steps }));
+                } else if tx.complete {
+                    for &zero in flags {
+                        ops.extend(cuts().map(|steps| Op::CutRetrieve { vm, tx: key, zero, steps }));
+                    }
+                }
                 for &zero in flags {
                     ops.push(Op::Reclaim { sender: vm, tx: key, zero });
                 }
@@ -640,6 +664,89 @@ impl World {
                     spec.close(tx);
                 }
                 (reasons, pages.reclaim(sender, handle, zero, tables))
+            }
+            Op::CutCommit { sender, tx, steps } => {
+                let handle = handle(spec, tx);
+                pages.start_add(sender, handle, std::iter::empty(), true).expect("it is being sent");
+                let finished = (0..steps).any(|_| match pages.step(sender, handle, tables) {
+                    Ok(Step::Zero(wipe)) => {
+                        tables.zero(wipe.pa, wipe.pages);
+                        pages.wiped(&wipe);
+                        false
+                    }
+                    other => other == Ok(Step::Done) || other.is_err(),
+                });
+                let mut there = spec.clone();
+                if there.commit(sender, handle).is_empty() {
+                    *attempted = Some(State::permitted(&there));
+                }
+                for step in &tables.log {
+                    if let Micro::Zero(pfn) = step {
+                        // It gets the page back, and may write it again.
+                        wipes[(pfn - BASE) as usize] = Some(bit(sender));
+                    }
+                }
+                // Teardown gives up all that the VM has sent; what another one holds stays.
+                while pages.withdraw(sender, tables).is_ok_and(|step| step != Step::Done) {}
+                if !finished || spec.complete(handle).is_none() {
+                    let held = |tx: &common::Tx| tx.loans.iter().any(|loan| loan.held.is_some());
+                    let own = |key: &&(VmId, u16)| key.0 == sender;
+                    let keys: Vec<_> = spec.txs.keys().filter(own).copied().collect();
+                    for key in keys {
+                        if held(&spec.txs[&key]) {
+                            break;
+                        }
+                        spec.close(key);
+                    }
+                }
+                (vec![], Ok(()))
+            }
+            Op::CutRetrieve { vm, tx, zero, steps } => {
+                let handle = handle(spec, tx);
+                let request = Request { tag: TAG, zero, most_pieces: 8, ..Request::default() };
+                let reasons = spec.can_retrieve(vm, handle, &request, LIMIT);
+                let result = pages.start_retrieve(vm, handle, &request, tables);
+                if result.is_ok() && reasons.is_empty() {
+                    let mut place = None;
+                    let one = |pages: &mut Ownership, tables: &mut Recorder, step| match step {
+                        Step::Zero(wipe) => {
+                            tables.zero(wipe.pa, wipe.pages);
+                            pages.wiped(&wipe);
+                            true
+                        }
+                        other => other != Step::Done,
+                    };
+                    for _ in 0..steps {
+                        place = pages.given(vm, handle).map(|(got, _)| got.ipa).or(place);
+                        let step = pages.step(vm, handle, tables).expect("nothing fails here");
+                        if !one(pages, tables, step) {
+                            break;
+                        }
+                    }
+                    let at = place.flatten().map(|ipa| ipa.0 / PAGE);
+                    let mut there = spec.clone();
+                    there.retrieve(vm, handle, &request, at.or(Some(WINDOW)));
+                    *attempted = Some(State::permitted(&there));
+                    loop {
+                        let step = pages.forsake(vm, tables);
+                        if !one(pages, tables, step) {
+                            break;
+                        }
+                    }
+                    for step in &tables.log {
+                        if let Micro::Zero(pfn) = step {
+                            wipes[(pfn - BASE) as usize] = Some(bit(vm));
+                        }
+                    }
+                    // A donation of which the receiver owned a part is completed.
+                    if pages.owner(handle).is_err() {
+                        spec.retrieve(vm, handle, &request, at);
+                    }
+                    for key in spec.held_by(vm) {
+                        spec.take_back(vm, key);
+                    }
+                }
+                (reasons, result)
             }
             Op::Stale(vm, key) => {
                 // Another generation, another slot, and one that the hypervisor did not make.
@@ -955,6 +1062,14 @@ fn zeroing() {
     let owners = &[VMS[1], VMS[1]];
     let world = World { pages: 2, owners, most: 2, senders: &VMS[1..2], identity: false, ..world };
     check("zeroing, two pages", world);
+}
+
+#[test]
+fn vms_that_are_stopped_half_way() {
+    let (owners, senders) = (&[VMS[1], VMS[1]], &VMS[1..2]);
+    let world = World { pages: 2, owners, senders, most: 2, open: [1, 1], cuts: true, ..WORLD };
+    check("stopped half-way", world.clone());
+    check("stopped half-way, zeroing", World { zero: true, kinds: &[Kind::Lend], ..world });
 }
 
 #[test]
