@@ -3,7 +3,7 @@
 //! ```text
 //! low                                                                      high
 //! [ VMs' memory … | pool | bundle | rest of the pool | image | (a hole, or the end of RAM)
-//!                 ^ 2 MiB boundary                           ^ a page boundary
+//!                 ^ 2 MiB boundary                           ^ a 64 KiB boundary
 //! ```
 //! The bundle keeps its distance from a 2 MiB boundary, so that its new place is mapped by blocks at the address where its old place is.
 
@@ -12,6 +12,10 @@ use super::{
     room::{Blocks, Gaps},
 };
 use hv_abi::layout::{BLOCK, PAGE};
+
+/// What the image's place is a multiple of, as that where it is linked is. The first heap is in the image, and up to 16 concatenated tables of
+/// stage 2, which must be aligned to their size (Arm ARM, `VTTBR_EL2.BADDR`), are taken from it by their address there.
+const IMAGE_ALIGN: u64 = 16 * PAGE;
 
 /// The hypervisor's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +32,7 @@ impl Own {
     /// The highest place in `room` for as much as these are, and `pool` bytes.
     fn highest(room: Region, image: Region, bundle: Region, pool: u64) -> Option<Self> {
         let down = |address: u64, align: u64| address / align * align;
-        let image = Region::new(down(room.end().checked_sub(image.len)?, PAGE), image.len);
+        let image = Region::new(down(room.end().checked_sub(image.len)?, IMAGE_ALIGN), image.len);
         // The last address before the image that is as far from a boundary as the bundle is now.
         let limit = image.base.checked_sub(bundle.len)?;
         let base = down(limit.checked_sub(bundle.base % BLOCK)?, BLOCK) + bundle.base % BLOCK;

@@ -201,6 +201,8 @@ proptest! {
         let taken = [image, bundle];
         let memory = Memory { ram: &runs, hypervisor: &taken, reserved: &reserved, loaded: &[] };
         let Some(own) = memory.own(image, bundle, pool).unwrap() else { return Ok(()) };
+        // Tables of stage 2 are aligned in the image, by their address there.
+        prop_assert!(own.image.base.is_multiple_of(0x1_0000));
         prop_assert_eq!((own.image.len, own.bundle.len), (image.len, bundle.len));
         prop_assert_eq!((own.image.base % PAGE, own.bundle.base % BLOCK), (0, bundle.base % BLOCK));
         prop_assert!(own.pool[0].len >= pool && own.pool[0].base % BLOCK == 0);
