@@ -8,7 +8,7 @@
 use super::{
     Effects, NOBODY, Version, Vgic,
     cpu::NONE,
-    irq::{ACTIVE, ASSIGNED, EDGE, FROM_LATCH, HIGH, LATCHED, LINKED, LISTED},
+    irq::{ACTIVE, ASSIGNED, EDGE, FROM_LATCH, HIGH, Irq, LATCHED, LINKED, LISTED},
 };
 use crate::hyp::{Control, HypervisorInterface, ListRegister, ListState, MAX_LIST_REGISTERS};
 
@@ -77,7 +77,12 @@ impl Vgic<'_> {
 
     /// A list register's value for an interrupt.
     fn value(&mut self, vcpu: u16, intid: u32, state: ListState) -> ListRegister {
-        let Some(irq) = self.irq(vcpu, intid).copied() else { return ListRegister::FREE };
+        let irq = self.irq(vcpu, intid).copied();
+        irq.map_or(ListRegister::FREE, |irq| self.value_of(irq, vcpu, intid, state))
+    }
+
+    #[inline]
+    fn value_of(&mut self, irq: Irq, vcpu: u16, intid: u32, state: ListState) -> ListRegister {
         let mut value = ListRegister::new(intid, irq.priority, state);
         let v3 = self.version == Version::V3;
         if v3 {
@@ -217,6 +222,14 @@ impl Vgic<'_> {
     fn next(&mut self, vcpu: u16) -> Option<u32> {
         let mut best: Option<(u8, u32)> = None;
         let mut words = self.cpus.get(usize::from(vcpu))?.ready_words;
+        if words.is_power_of_two() {
+            // The only one needs no comparison.
+            let word = words.trailing_zeros();
+            let bits = *self.cpus.get(usize::from(vcpu))?.ready.get(word as usize)?;
+            if bits.is_power_of_two() {
+                return Some(word * 32 + bits.trailing_zeros());
+            }
+        }
         while words != 0 {
             let word = words.trailing_zeros();
             words &= words - 1;
@@ -287,12 +300,12 @@ impl Vgic<'_> {
 
     #[inline(never)]
     fn fill(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface) {
-        let mut full = false;
+        let (mut full, v2) = (false, self.version == Version::V2);
+        let count = hardware.count().min(MAX_LIST_REGISTERS);
         if self.cpus.get(usize::from(vcpu)).is_some_and(|cpu| cpu.evicted_count != 0) {
-            self.bring_back(vcpu, hardware.count().min(MAX_LIST_REGISTERS), hardware);
+            self.bring_back(vcpu, count, hardware);
         }
         while let Some(intid) = self.next(vcpu) {
-            let count = hardware.count().min(MAX_LIST_REGISTERS);
             let Some(irq) = self.irq(vcpu, intid).copied() else { break };
             // What is listed is active.
             let own = if irq.has(LISTED) {
@@ -310,16 +323,17 @@ impl Vgic<'_> {
                 full = true;
                 break;
             };
-            let mut value = self.value(vcpu, intid, state);
-            if let Some((source, more)) = self.take_source(vcpu, intid) {
+            let mut value = self.value_of(irq, vcpu, intid, state);
+            if v2 && let Some((source, more)) = self.take_source(vcpu, intid) {
                 value = value.with_source(source);
                 if more {
                     value = value.with_end_told();
                 }
             }
-            let Some(irq) = self.irq(vcpu, intid) else { break };
             let from_latch = if irq.has(LATCHED) { FROM_LATCH } else { 0 };
-            irq.flags = irq.flags & !LATCHED | LISTED | from_latch;
+            if let Some(irq) = self.irq(vcpu, intid) {
+                irq.flags = irq.flags & !LATCHED | LISTED | from_latch;
+            }
             if let Some(cpu) = self.cpus.get_mut(usize::from(vcpu)) {
                 cpu.set_ready(intid, false);
             }
@@ -330,7 +344,7 @@ impl Vgic<'_> {
         // With one list register, "at most one is not free" is always so: it would be told without end.
         let control = cpu
             .control
-            .with(Control::UNDERFLOW, full && hardware.count() > 1)
+            .with(Control::UNDERFLOW, full && count > 1)
             .with(Control::COUNT_ENDS, cpu.evicted_count != 0);
         if core::mem::replace(&mut cpu.control, control) != control {
             hardware.control(control);

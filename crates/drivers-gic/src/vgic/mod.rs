@@ -166,10 +166,12 @@ impl<'a> Vgic<'a> {
         let Some(cpu) = self.cpus.get_mut(usize::from(target)) else { return };
         let is = enabled && irq.is_ready();
         let was = cpu.set_ready(intid, is);
+        if target == self.looking {
+            return;
+        }
         // Listed, and no longer to be there unless it is active.
-        let lowered = !irq.has(FROM_LATCH | ACTIVE) && (irq.has(EDGE) || !irq.has(HIGH));
-        let withdrawn = irq.has(LISTED) && (!enabled || !irq.has(ENABLED) || lowered);
-        if target != self.looking && (is && !was || withdrawn) {
+        let lowered = || !irq.has(FROM_LATCH | ACTIVE) && (irq.has(EDGE) || !irq.has(HIGH));
+        if is && !was || irq.has(LISTED) && (!enabled || !irq.has(ENABLED) || lowered()) {
             effects.kick(target);
         }
     }
