@@ -81,9 +81,18 @@ static long reserve(int tid, long runtime, long period)
     return syscall(SYS_sched_setattr, tid, &attributes, 0);
 }
 
+/* What the calling thread is told of itself. */
+static void told(const char *policy)
+{
+    struct sched_param parameters = {.sched_priority = -1};
+    int number = sched_getscheduler(0), result = sched_getparam(0, &parameters);
+    printf("%s: policy %d, priority %d, %d\n", policy, number, parameters.sched_priority, result);
+}
+
 static void reserved(void)
 {
     printf("reserved %ld\n", reserve(tids[0], 3000000, 10000000));
+    printf("edf: policies %d and %d\n", sched_getscheduler(tids[0]), sched_getscheduler(tids[1]));
     printf("too much %ld, busy %d\n", reserve(tids[1], 8000000, 10000000), errno == EBUSY);
 }
 
@@ -103,6 +112,7 @@ int main(void)
     printf("a priority without priorities %d %d\n", sched_setscheduler(0, SCHED_FIFO, &own), errno == EPERM);
     printf("fifo %ld\n", set_policy(FIFO, 0));
     printf("priority %d\n", sched_setscheduler(0, SCHED_FIFO, &own));
+    told("fifo");
     for (long i = 0; i < THREADS; i++) {
         struct sched_param parameters = {.sched_priority = priorities[i]};
         pthread_create(&threads[i], NULL, arrives, (void *)i);
@@ -113,6 +123,7 @@ int main(void)
     printf("order %d %d %d\n", order[0], order[1], order[2]);
 
     printf("share %ld\n", set_policy(SHARE, 1000000));
+    told("share");
     tell("equal weights", compete(equal), 35, 65);
     tell("three to one", compete(weighted), 60, 88);
 

@@ -243,6 +243,12 @@ mod kernel {
             self.0.core.scheduler.set_parameters(self.0.core, &self.0, parameters)
         }
 
+        /// The parameters that it has from its core's policy, if any.
+        #[cfg(programs)]
+        pub fn parameters(&self) -> Option<super::Parameters> {
+            self.0.core.scheduler.parameters(&self.0)
+        }
+
         /// Waits until the task has ended.
         pub fn join(&self) {
             let me = current();

@@ -114,6 +114,12 @@ pub(super) trait WithParameters: Policy + Send {
     /// Gives a task parameters.
     fn set_parameters(&mut self, task: TaskId, parameters: Parameters) -> Given;
 
+    /// A task's parameters, if it was given some that Linux has a call for.
+    #[cfg(programs)]
+    fn parameters(&self, _task: TaskId) -> Option<Parameters> {
+        None
+    }
+
     /// Tells the core of a new matrix of gangs, at `now`.
     fn set_column(&mut self, _column: &GangColumn, _now: Nanos) -> Given {
         Err(ParameterError::OtherPolicy)
@@ -130,6 +136,14 @@ impl WithParameters for Fifo<FEWER_TASKS> {
     fn set_parameters(&mut self, task: TaskId, parameters: Parameters) -> Given {
         let Parameters::Priority(priority) = parameters else { return Err(ParameterError::OtherPolicy) };
         self.set_priority(task, Priority(priority)).map_err(invalid)
+    }
+
+    #[cfg(programs)]
+    fn parameters(&self, task: TaskId) -> Option<Parameters> {
+        self.priority(task)
+            .ok()
+            .filter(|priority| priority.0 > 0)
+            .map(|priority| Parameters::Priority(priority.0))
     }
 }
 
@@ -149,6 +163,12 @@ impl WithParameters for Edf<FEWER_TASKS> {
             return Err(ParameterError::Invalid);
         }
         self.reserve(task, reservation).map_err(|_| ParameterError::Full)
+    }
+
+    #[cfg(programs)]
+    fn parameters(&self, task: TaskId) -> Option<Parameters> {
+        let reservation = self.reservation(task).ok().flatten()?;
+        Some(Parameters::Reservation(Some(reservation)))
     }
 }
 
@@ -211,6 +231,15 @@ impl CorePolicy {
         match self {
             Self::RoundRobin(_) | Self::Pinned(_) => Err(ParameterError::OtherPolicy),
             Self::Other(policy) => policy.set_parameters(task, parameters),
+        }
+    }
+
+    /// See [`WithParameters::parameters`].
+    #[cfg(programs)]
+    pub(super) fn parameters(&self, task: TaskId) -> Option<Parameters> {
+        match self {
+            Self::RoundRobin(_) | Self::Pinned(_) => None,
+            Self::Other(policy) => policy.parameters(task),
         }
     }
 

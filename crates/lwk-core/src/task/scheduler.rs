@@ -233,6 +233,12 @@ impl Scheduler {
         Ok(())
     }
 
+    /// The parameters of a task of this core, if its policy has given it some.
+    #[cfg(programs)]
+    pub(super) fn parameters(&self, task: &Task) -> Option<Parameters> {
+        self.queue.lock().policy.parameters(task.number())
+    }
+
     /// Tells the core, from any, of a new matrix of gangs, which holds from the start of the column's rotation on.
     ///
     /// # Errors

@@ -4,7 +4,9 @@ use super::{
     account::Charge,
     copy,
     errno::{Errno, Result},
-    kmsg, random,
+    kmsg,
+    process::Process,
+    random,
     thread::{self, UserThread},
 };
 use crate::{console, percore::CoreIndex, sync::IrqMutex, task::Mutex};
@@ -106,6 +108,8 @@ pub enum Object {
     /// What switches a core on and off.
     Switch(CoreIndex),
     /// A thread's name in `/proc`.
+    /// The directory of a process's threads.
+    Tasks(Arc<Process>),
     Name(Arc<UserThread>),
     /// The image's device.
     Special(Box<dyn Special>),
@@ -146,7 +150,7 @@ impl Open {
 
     /// Whether it has a position.
     pub const fn is_seekable(&self) -> bool {
-        matches!(self.object, Object::Node(_) | Object::Text(_) | Object::Name(_))
+        matches!(self.object, Object::Node(_) | Object::Text(_) | Object::Name(_) | Object::Tasks(_))
     }
 
     /// Reads into the program's memory: at a position, or at the file's own, which moves.
@@ -166,6 +170,7 @@ impl Open {
             Object::Name(named) => copy_part(&super::proc::name_of(named), offset, to, size)?,
             Object::PipeOut(pipe) => pipe.read(thread, to, size, self.has(O_NONBLOCK))?,
             Object::PipeIn(_) | Object::Switch(_) => return Err(Errno::EBADF),
+            Object::Tasks(_) => return Err(Errno::EISDIR),
             Object::Special(device) => device.read(thread, to, size, self.has(O_NONBLOCK))?,
             Object::Log(log) => log.read(thread, to, size, self.has(O_NONBLOCK))?,
             Object::Node(node) => match with_files(|files| files.archived(*node)) {
@@ -186,7 +191,7 @@ impl Open {
             Object::Null | Object::Zero | Object::Random => Ok(size as u64),
             Object::Full => Err(Errno::ENOSPC),
             Object::Text(_) => Err(Errno::EROFS),
-            Object::PipeOut(_) => Err(Errno::EBADF),
+            Object::PipeOut(_) | Object::Tasks(_) => Err(Errno::EBADF),
             Object::Special(_) => Err(Errno::EINVAL),
             Object::Switch(core) => {
                 let mut word = [0];
@@ -625,6 +630,13 @@ pub fn open(thread: &UserThread, start: Start, path: &[u8], flags: u32, mode: u3
         && let Some(named) = super::proc::named_thread(thread, path)
     {
         return Open::new(Object::Name(named), flags);
+    }
+    if super::proc::is_tasks(thread, path) {
+        return if flags & O_ACCMODE == 0 {
+            Open::new(Object::Tasks(thread.process().clone()), flags)
+        } else {
+            Err(Errno::EISDIR)
+        };
     }
     if let Some(text) = super::proc::text(thread, path)? {
         return if flags & O_ACCMODE == 0 {

@@ -336,6 +336,11 @@ impl Process {
         self.threads.lock().len()
     }
 
+    /// The thread with the lowest number from `id` on.
+    pub fn next_thread_id(&self, id: u32) -> Option<u32> {
+        self.threads.lock().iter().map(|thread| thread.id()).filter(|other| *other >= id).min()
+    }
+
     /// Does something with each of its threads, without the list's lock. Threads that begin or end meanwhile may be left out,
     /// but no other one: one that moves in the list moves towards its beginning, and the list is gone through from its end.
     pub fn each_thread(&self, mut f: impl FnMut(&Arc<UserThread>)) {

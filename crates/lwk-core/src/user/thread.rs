@@ -454,6 +454,11 @@ impl UserThread {
         self.kick();
     }
 
+    /// What the policy of its core goes by, if it was told something.
+    pub fn parameters(&self) -> Option<Parameters> {
+        self.handle.lock().as_ref().and_then(Handle::parameters)
+    }
+
     /// Gives it what its core's policy goes by; another core knows nothing of that.
     pub fn set_parameters(&self, parameters: Parameters) -> Result<(), ParameterError> {
         match &*self.handle.lock() {

@@ -28,7 +28,7 @@ const TCSETS: [u64; 3] = [0x5402, 0x5403, 0x5404];
 const TIOCGWINSZ: u64 = 0x5413;
 const FIONBIO: u64 = 0x5421;
 
-fn open_file(thread: &UserThread, number: u64) -> Result<Arc<Open>> {
+pub(super) fn open_file(thread: &UserThread, number: u64) -> Result<Arc<Open>> {
     thread.process().files.lock().get(number)
 }
 
@@ -195,6 +195,7 @@ struct LinuxStat {
 const _: () = assert!(size_of::<LinuxStat>() == 128);
 const CHARACTER: u32 = 0o020_000;
 const FIFO: u32 = 0o010_000;
+const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 
 fn of_node(stat: &Stat) -> LinuxStat {
@@ -231,6 +232,7 @@ fn of_object(object: &Object) -> LinuxStat {
         Object::Special(_) | Object::Log(_) => other(CHARACTER | 0o600, 0),
         Object::Switch(_) | Object::Name(_) => other(REGULAR | 0o644, 4096),
         Object::Text(text) => other(REGULAR | 0o444, text.len() as u64),
+        Object::Tasks(_) => other(DIRECTORY | 0o555, 0),
         Object::PipeIn(_) | Object::PipeOut(_) => other(FIFO | 0o600, 0),
     }
 }
@@ -250,6 +252,9 @@ fn stat_at(thread: &UserThread, directory: u64, path: u64, flags: u64) -> Result
             return Ok(of_node(&with_files(|files| files.stat(here))));
         }
         return Ok(of_object(&open_file(thread, directory)?.object));
+    }
+    if crate::user::proc::is_tasks(thread, &path) {
+        return Ok(of_object(&Object::Tasks(thread.process().clone())));
     }
     if let Some(text) = crate::user::proc::text(thread, &path)? {
         return Ok(of_object(&Object::Text(text)));
@@ -330,50 +335,6 @@ fn access(thread: &UserThread, directory: u64, path: u64, mode: u64, flags: u64)
     let stat = stat_at(thread, directory, path, flags)?;
     // There is one user, who may do all but execute what nobody may.
     if mode & X_OK != 0 && stat.mode & 0o111 == 0 { Err(Errno::EACCES) } else { Ok(0) }
-}
-
-/// `d_type`.
-fn directory_type(kind: Kind) -> u8 {
-    match kind {
-        Kind::Device(_) => 2,
-        Kind::Directory => 4,
-        Kind::File => 8,
-        Kind::Symlink => 10,
-    }
-}
-
-pub fn getdents64(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
-    /// Bytes of a `linux_dirent64` before the name.
-    const HEADER: usize = 19;
-    let [file, to, room, ..] = frame.x;
-    let open = open_file(thread, file)?;
-    let Object::Node(node) = open.object else { return Err(Errno::ENOTDIR) };
-    let mut position = open.offset.load(Ordering::Relaxed);
-    let mut text: Vec<u8> = Vec::new();
-    let room = (room as usize).min(64 << 10);
-    with_files(|files| {
-        while let Some((name, entry, next)) = files.entry_at(node, position)? {
-            let size = (HEADER + name.len() + 1).next_multiple_of(8);
-            if text.len() + size > room {
-                return if text.is_empty() { Err(Errno::EINVAL) } else { Ok(()) };
-            }
-            let end = text.len() + size;
-            text.try_reserve(size).map_err(|_| Errno::ENOMEM)?;
-            text.try_extend(&entry.inode().to_le_bytes())?;
-            text.try_extend(&next.to_le_bytes())?;
-            text.try_extend(&(size as u16).to_le_bytes())?;
-            text.try_push(directory_type(files.kind(entry)))?;
-            text.try_extend(name)?;
-            while text.len() < end {
-                text.try_push(0)?;
-            }
-            position = next;
-        }
-        Ok(())
-    })?;
-    copy::write_bytes(to, &text)?;
-    open.offset.store(position, Ordering::Relaxed);
-    Ok(text.len() as u64)
 }
 
 pub fn unlinkat(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {

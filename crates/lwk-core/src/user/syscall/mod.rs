@@ -4,6 +4,7 @@
     reason = "calls of the table have one type, also those that cannot fail"
 )]
 
+mod directories;
 mod files;
 mod identity;
 mod memory;
@@ -81,7 +82,7 @@ static LWK_SYSTEM_CALLS: [RawCall; NUMBERS] = table! {
     readlinkat => files::readlinkat,
     faccessat => files::faccessat,
     faccessat2 => files::faccessat2,
-    getdents64 => files::getdents64,
+    getdents64 => directories::getdents64,
     unlinkat => files::unlinkat,
     mkdirat => files::mkdirat,
     renameat => files::renameat,
@@ -124,8 +125,8 @@ static LWK_SYSTEM_CALLS: [RawCall; NUMBERS] = table! {
     sched_yield => threads::sched_yield,
     sched_setaffinity => threads::sched_setaffinity,
     sched_getaffinity => threads::sched_getaffinity,
-    sched_getscheduler => threads::sched_getscheduler,
-    sched_getparam => threads::sched_getparam,
+    sched_getscheduler => policies::sched_getscheduler,
+    sched_getparam => policies::sched_getparam,
     sched_setscheduler => policies::sched_setscheduler,
     sched_setparam => policies::sched_setparam,
     sched_setattr => policies::sched_setattr,

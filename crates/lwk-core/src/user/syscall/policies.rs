@@ -85,6 +85,24 @@ pub fn sched_setparam(thread: &UserThread, frame: &mut UserFrame) -> Result<u64>
     set_priority(thread, id, policy, parameters)
 }
 
+/// What the thread was told, where it is now: `SCHED_OTHER` unless its core's policy has priorities or reservations, and it has one.
+pub fn sched_getscheduler(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    Ok(match find(thread, frame.x[0])?.parameters() {
+        Some(Parameters::Priority(_)) => SCHED_FIFO,
+        Some(Parameters::Reservation(_)) => u64::from(SCHED_DEADLINE),
+        _ => SCHED_OTHER,
+    })
+}
+
+pub fn sched_getparam(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
+    let priority = match find(thread, frame.x[0])?.parameters() {
+        Some(Parameters::Priority(priority)) => u32::from(priority),
+        _ => 0,
+    };
+    copy::write(frame.x[1], &priority)?;
+    Ok(0)
+}
+
 /// `struct sched_attr`, of which `SCHED_DEADLINE` is taken.
 pub fn sched_setattr(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let [id, attributes, ..] = frame.x;

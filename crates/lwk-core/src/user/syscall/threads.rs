@@ -292,17 +292,6 @@ pub fn sched_getaffinity(thread: &UserThread, frame: &mut UserFrame) -> Result<u
     Ok(bytes as u64)
 }
 
-/// `SCHED_OTHER`: policies are of cores, not of programs.
-pub fn sched_getscheduler(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
-    find(thread, frame.x[0]).map(|_| 0)
-}
-
-pub fn sched_getparam(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
-    find(thread, frame.x[0])?;
-    copy::write(frame.x[1], &0_u32)?;
-    Ok(0)
-}
-
 pub fn getcpu(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     copy::write_if(frame.x[0], &u32::from(thread.core().0))?;
     copy::write_if(frame.x[1], &0_u32)?;
