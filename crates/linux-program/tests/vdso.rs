@@ -11,7 +11,7 @@ use elf::string_table::StringTable;
 use elf::symbol::SymbolTable;
 use elf::{ElfBytes, dynamic::DynamicTable};
 use linux_program::UserAddr;
-use linux_program::vdso::{Clock, IMAGE, signal_return};
+use linux_program::vdso::{CONTENTS, Clock, IMAGE, signal_return};
 use std::process::Command;
 
 const NAMES: [&str; 4] =
@@ -86,6 +86,8 @@ fn signals_return_as_unwinders_expect() {
 fn the_image_is_a_page_that_can_be_mapped() {
     assert_eq!(&raw const IMAGE as usize % 4096, 0);
     assert_eq!(size_of_val(&IMAGE), 4096);
+    let (contents, rest) = IMAGE.0.split_at(CONTENTS.len());
+    assert!(contents == CONTENTS && rest.iter().all(|byte| *byte == 0));
 }
 
 #[test]

@@ -29,13 +29,14 @@ impl<'a> CommandLine<'a> {
     /// The words for the kernel, in order: up to `--`.
     pub fn words(self) -> impl DoubleEndedIterator<Item = &'a str> {
         let end = self.separator().unwrap_or(self.0.len());
-        self.0[..end].split_ascii_whitespace()
+        // Without a panic that shows characters: those need tables of Unicode.
+        self.0.get(..end).unwrap_or_default().split_ascii_whitespace()
     }
 
     /// The words behind `--`: arguments of the first program.
     pub fn arguments(self) -> impl Iterator<Item = &'a str> {
         let start = self.separator().map_or(self.0.len(), |at| at + 2);
-        self.0[start..].split_ascii_whitespace()
+        self.0.get(start..).unwrap_or_default().split_ascii_whitespace()
     }
 
     /// Where the word `--` is.

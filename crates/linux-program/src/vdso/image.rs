@@ -34,7 +34,7 @@ const STRTAB: usize = VERSYM + SYMBOLS * 2;
 const STRTAB_SIZE: usize = names_size();
 /// `vdso.S` knows it as well.
 pub(super) const CODE_AT: usize = 0x400;
-const END: usize = CODE_AT + CODE.len() * 4;
+pub(super) const END: usize = CODE_AT + CODE.len() * 4;
 
 const _: () = assert!(STRTAB + STRTAB_SIZE <= CODE_AT && END <= PAGE as usize);
 

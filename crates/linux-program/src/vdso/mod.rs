@@ -33,6 +33,18 @@ pub struct Image(pub [u8; PAGE as usize]);
 /// The page with the functions, the same for all programs.
 pub static IMAGE: Image = Image(image::build());
 
+/// What [`IMAGE`] begins with; the rest of its page is zero.
+pub static CONTENTS: [u8; image::END] = {
+    let page = image::build();
+    let mut contents = [0; image::END];
+    let mut at = 0;
+    while at < contents.len() {
+        contents[at] = page[at];
+        at += 1;
+    }
+    contents
+};
+
 /// Where signal handlers return to (`__kernel_rt_sigreturn`), if [`IMAGE`] is at `vdso`.
 pub const fn signal_return(vdso: UserAddr) -> Option<UserAddr> {
     vdso.checked_add((image::CODE_AT + code::SIGRETURN) as u64)

@@ -13,7 +13,7 @@ use core::fmt;
 use fallible::{Arc, TryVec as _};
 use linux_program::{
     Access, Credentials, ElfError, Hwcaps, InitialStack, Limits, MIN_SIGNAL_STACK, Placed, Program, Symbols,
-    UserAddr, UserRange, cpuid::Mrs, hwcap::IdRegisters, vdso::IMAGE,
+    UserAddr, UserRange, cpuid::Mrs, hwcap::IdRegisters, vdso::CONTENTS,
 };
 use memfs::{NodeId, Start};
 use spin::Once;
@@ -193,7 +193,7 @@ fn vdso_page() -> Phys {
     static PAGE_OF_VDSO: Once<Phys> = Once::new();
     *PAGE_OF_VDSO.call_once(|| {
         let mut block = crate::memory::allocate(PAGE).expect("no memory for the vDSO");
-        block.as_slice::<u8>().copy_from_slice(&IMAGE.0);
+        block.as_slice::<u8>()[..CONTENTS.len()].copy_from_slice(&CONTENTS);
         let page = block.leak();
         arch::synchronise_code(page.as_ptr(), page.len());
         Phys::of_linear(page.as_ptr()).expect("blocks are in the linear map")

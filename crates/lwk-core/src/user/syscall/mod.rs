@@ -30,8 +30,8 @@ type Call = fn(&UserThread, &mut UserFrame) -> Result<u64>;
 /// The same as `user.S` calls it: what comes back is for x0, an error as a negative number.
 type RawCall = extern "C" fn(&UserThread, &mut UserFrame) -> u64;
 
-/// More than the highest number.
-const NUMBERS: usize = 512;
+/// More than the highest number of a call that there is.
+const NUMBERS: usize = 440;
 
 /// Margay's own calls, beyond what Linux will have: `docs/lwk.md`.
 const OWN: usize = 0x4d00;
@@ -173,8 +173,8 @@ pub(super) use physical::release as release_physical;
 /// Names of all numbers, separated by blanks.
 const NAMES: &str = include_str!(concat!(env!("OUT_DIR"), "/system-calls.txt"));
 
-/// Numbers that have been named on the console.
-static NAMED: IrqMutex<[u64; NUMBERS / 64]> = IrqMutex::new([0; NUMBERS / 64]);
+/// Numbers that have been named on the console, up to the highest that has a name.
+static NAMED: IrqMutex<[u64; 8]> = IrqMutex::new([0; 8]);
 
 /// A call that does not exist here: it is named once.
 fn unknown(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
