@@ -19,6 +19,7 @@
 //! | `statistics` | what vCPUs have done |
 //! | `notifications` | FF-A notifications of a VM |
 //! | `trap` | what a VM does that traps, by the policy in `hv_abi::registers` and docs/security.md |
+//! | `serror` | asynchronous errors: which VM they are attributed to, and what follows |
 //! | `skip` | stepping over a trapped instruction |
 //! | `firmware` | what of firmware VMs reach |
 //! | `interrupt`, `routing` | physical interrupts; whose those of devices are |
@@ -65,6 +66,7 @@ mod report;
 mod ring;
 mod routing;
 mod run;
+mod serror;
 mod service;
 mod skip;
 mod statistics;

@@ -7,6 +7,7 @@ use core::{
     sync::atomic::{AtomicPtr, Ordering},
 };
 use hv_abi::ids::{Pa, VmId};
+use vm_lifecycle::PackedState;
 
 /// A physical core.
 pub struct Core {
@@ -16,7 +17,7 @@ pub struct Core {
     pub(crate) mpidr: u64,
     primary: AtomicPtr<Vcpu>,
     /// State that the vCPU being switched out gets once its registers are saved.
-    pub(crate) departing: Cell<VcpuState>,
+    departing: Cell<PackedState>,
     /// The vCPU that the primary ran last: another one may have taken over from it, by a direct message.
     pub(crate) ran: Cell<*const Vcpu>,
     /// A vCPU that the primary should be told to run, when this core is back there.
@@ -86,13 +87,25 @@ impl Core {
             index,
             mpidr,
             primary: AtomicPtr::new(core::ptr::null_mut()),
-            departing: Cell::new(VcpuState::Ready),
+            departing: Cell::new(PackedState::new(VcpuState::Ready)),
             ran: Cell::new(core::ptr::null()),
             tell: Cell::new(core::ptr::null()),
             contents: Contents::new(vms),
             window,
             start: CoreStart { tables, stack_top, core: AtomicPtr::new(core::ptr::null_mut()) },
         }
+    }
+
+    /// Decides which state the vCPU that is being switched out gets once its registers are saved.
+    #[inline(always)]
+    pub(crate) fn set_departing(&self, state: VcpuState) {
+        self.departing.set(PackedState::new(state));
+    }
+
+    /// That state.
+    #[inline(always)]
+    pub(crate) fn departing(&self) -> PackedState {
+        self.departing.get()
     }
 
     pub(crate) fn attach(&self, primary: &'static Vcpu) {

@@ -7,7 +7,7 @@
 use crate::{
     arch, bcm2836, gic, lists,
     percore::Core,
-    service,
+    serror, service,
     statistics::Reason,
     system::System,
     vcpu::{Claimed, Loaded, NO_CORE, Vcpu, VcpuState},
@@ -149,7 +149,7 @@ fn wake(claimed: &mut Claimed, state: VcpuState, system: &System) -> Result<(), 
 pub(crate) fn exit_about(current: &Loaded, about: VcpuId, exit: Exit, state: VcpuState) -> Next {
     current.vcpu().statistics.exit(Reason::of(&exit));
     let core = current.core();
-    core.departing.set(state);
+    core.set_departing(state);
     let primary = core.primary();
     // SAFETY: the primary's vCPU of this core is owned by this core for ever, is not loaded now (a secondary is), and
     // its registers were saved when it called FFA_RUN.
@@ -300,9 +300,14 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
     if lists::has(from.vm()) {
         lists::unload(from, claimed.lists());
     }
-    if from.vm().is_primary() {
-        // Its vCPU stays on this core; its FP/SIMD registers and keys may stay in the processor.
-        return;
+    if !from.vm().is_plain {
+        if from.vm().has_devices {
+            serror::synchronise(from, core, claimed.regs().pc);
+        }
+        if from.vm().is_primary() {
+            // Its vCPU stays on this core; its FP/SIMD registers and keys may stay in the processor.
+            return;
+        }
     }
     if core.contents.fp_in_use.get() {
         arch::trap_fp(false);
@@ -311,32 +316,26 @@ fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
     }
     if from.hcr.get() & arch::KEYS != 0 {
         arch::keys::save(claimed.keys());
-        from.hcr.set(vm_hcr(from));
+        from.hcr.set(from.hcr.get() & !arch::KEYS);
     }
     from.statistics.leave(arch::counter_now());
     if let Some(controllers) = bcm2836::of(from) {
         controllers.unload(from, core);
     }
-    let state = core.departing.get();
-    claimed.release(state);
+    let state = core.departing();
+    claimed.release_packed(state);
     // Pairs with the sender of an interrupt, which makes it pending and then looks at the state: one of us sees it.
-    if matches!(state, VcpuState::Waiting | VcpuState::WaitingForMessage) && is_woken(from, state) {
+    if state.is_idle() && is_woken(from, state.state()) {
         // SAFETY: `to` is owned by this core, and not loaded.
         let mut to = unsafe { Claimed::assume(to) };
-        let waits = [ffa::MSG_WAIT, paravirt::RUN_WAIT_FOR_INTERRUPT];
         if !to.vcpu().vm().is_primary() {
             core.tell.set(from);
             kick(core.index);
-        } else if waits.contains(&(to.regs().x[0] as u32)) {
+        } else if matches!(to.regs().x[0] as u32, ffa::MSG_WAIT | paravirt::RUN_WAIT_FOR_INTERRUPT) {
             // Otherwise it gets a direct response, after which it runs the vCPU again anyway.
             to.regs().set_results(&Exit::Interrupt.to_regs(from.id()));
         }
     }
-}
-
-/// `HCR_EL2` of a vCPU whose keys are in memory.
-fn vm_hcr(vcpu: &Vcpu) -> u64 {
-    vcpu.vm().traps.hcr
 }
 
 fn load(to: &'static Vcpu, core: &'static Core) {
@@ -376,6 +375,9 @@ fn load(to: &'static Vcpu, core: &'static Core) {
         arch::isb();
         line = controllers.update(to, core);
     }
+    if !vm.is_plain && to.hcr.get() & arch::VSE != 0 {
+        serror::load_virtual(to);
+    }
     arch::load_traps(vm.traps.cnthctl, to.hcr.get(), line);
 }
 
@@ -413,10 +415,10 @@ pub(crate) fn give_keys(current: &Loaded) {
         // A secondary saves its keys when it leaves; the primary's are still only in the registers.
         // SAFETY: this core owns its primary vCPU, which is not loaded, because the current one is another.
         arch::keys::save(unsafe { Claimed::assume(primary) }.keys());
-        primary.hcr.set(vm_hcr(primary));
+        primary.hcr.set(primary.hcr.get() & !arch::KEYS);
     }
     // SAFETY: the vCPU is loaded on this core, and its keys, which nothing else touches, are in memory.
     arch::keys::load(unsafe { Claimed::assume(vcpu) }.keys());
-    vcpu.hcr.set(vm_hcr(vcpu) | arch::KEYS);
+    vcpu.hcr.set(vcpu.hcr.get() | arch::KEYS);
     current.update_line();
 }

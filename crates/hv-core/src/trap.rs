@@ -3,7 +3,7 @@
 use crate::{
     arch, bcm2836, gic,
     run::{self, Next},
-    service,
+    serror, service,
     syndrome::{Syndrome, SystemAccess},
     vcpu::{Loaded, VcpuState},
 };
@@ -196,12 +196,21 @@ fn unexpected(current: &Loaded, esr: u64) -> Next {
     if current.vm().is_primary() { undefined(current, esr) } else { stop(current, fault(esr, false)) }
 }
 
-/// A physical SError while the VM ran: an error of the machine, or of what the VM may touch. The VM is stopped.
+/// A physical SError while the VM ran: an error of the machine, or of what the VM may touch.
+#[cold]
 pub(crate) fn serror(current: &Loaded, esr: u64) -> Next {
-    if current.vm().is_primary() {
-        crate::report::fatal(format_args!("SError in the primary VM, syndrome {}", Hex(esr)));
+    let vcpu = current.vcpu();
+    if vcpu.hcr.get() & arch::VSE != 0 {
+        serror::update_virtual(vcpu);
     }
-    stop(current, fault(esr, false))
+    if serror::attribute(vcpu, esr, arch::pc()) {
+        return run::stop(current, true);
+    }
+    if vcpu.hcr.get() & arch::VSE != 0 {
+        serror::load_virtual(vcpu);
+        arch::raise_virtual_serror();
+    }
+    vcpu
 }
 
 /// What the primary learns of a fault. `HPFAR_EL2` is valid for translation faults and for faults of stage-1 walks (Arm ARM,

@@ -19,8 +19,8 @@ use core::{
 };
 use hv_abi::ids::{VcpuId, VcpuIndex, VmId};
 use paravirt_irq::{BackEnd as _, Line as IrqLine, Listed, VcpuInterrupts};
+use vm_lifecycle::{PackedState, RequestCell, StateCell};
 pub(crate) use vm_lifecycle::{Request, VcpuState};
-use vm_lifecycle::{RequestCell, StateCell};
 
 /// A line of console output that is not complete yet.
 pub(crate) type Line = heapless::Vec<u8, 240>;
@@ -63,10 +63,12 @@ pub struct Vcpu {
     pub(crate) statistics: Statistics,
     /// Its interrupts.
     pub(crate) irqs: VcpuInterrupts,
-    /// Its `HCR_EL2`: its VM's, with `KEYS` while its pointer authentication keys are in the registers of its core. A
+    /// Its `HCR_EL2`: its VM's, with `VSE` while a virtual SError is pending for it, and with `KEYS` while its pointer authentication keys are in the registers of its core. A
     /// secondary's are only while it is loaded; the primary's stay until another vCPU on that core uses its own.
     /// Belongs to the owning core.
     pub(crate) hcr: Cell<u64>,
+    /// The syndrome of the virtual SError that is pending for it, while `hcr` has `VSE`. Belongs to the owning core.
+    pub(crate) virtual_serror: Cell<u64>,
     vm: AtomicPtr<Vm>,
     index: VcpuIndex,
     vmpidr: u64,
@@ -97,6 +99,7 @@ impl Vcpu {
             statistics: Statistics::default(),
             irqs: VcpuInterrupts::new(),
             hcr: Cell::new(0),
+            virtual_serror: Cell::new(0),
             vm: AtomicPtr::new(core::ptr::null_mut()),
             index,
             // VMPIDR_EL2: bit 31 is RES1.
@@ -205,11 +208,6 @@ impl Vcpu {
     pub(crate) fn park(&self) -> bool {
         self.state.park()
     }
-
-    #[inline(always)]
-    fn publish(&self, state: VcpuState) {
-        self.state.publish(state);
-    }
 }
 
 /// A vCPU that this core owns but has not loaded: its registers are all in memory.
@@ -284,7 +282,13 @@ impl Claimed {
     /// Gives the vCPU up.
     #[inline(always)]
     pub(crate) fn release(self, state: VcpuState) {
-        self.0.publish(state);
+        self.0.state.publish(state);
+    }
+
+    /// As [`Self::release`].
+    #[inline(always)]
+    pub(crate) fn release_packed(self, state: PackedState) {
+        self.0.state.publish_packed(state);
     }
 }
 
@@ -347,6 +351,9 @@ impl Loaded {
     #[inline(always)]
     pub(crate) fn update_line(&self) {
         let (vm, irqs) = (self.vm(), &self.0.irqs);
+        if self.0.hcr.get() & crate::arch::VSE != 0 {
+            crate::serror::update_virtual(self.0);
+        }
         if gic::is_possible() && vm.by_list_registers() {
             if irqs.line() {
                 gic::bring(self);

@@ -161,6 +161,10 @@ pub struct Vm {
     pub(crate) gic: Option<Box<Gic>>,
     /// Its controllers of BCM2836, likewise.
     pub(crate) bcm2836: Option<Box<Bcm2836>>,
+    /// It can cause SErrors late, by what it writes to devices.
+    pub(crate) has_devices: bool,
+    /// It is a secondary without devices: nothing but saving its registers has to be done when it leaves.
+    pub(crate) is_plain: bool,
     /// Its para-virtual interrupts come by list registers.
     pub(crate) list_registers: bool,
     /// Its virtual counter starts when it does; otherwise it is the physical one.
@@ -216,6 +220,8 @@ impl Vm {
             device_irqs: routing::NOTHING,
             gic: None,
             bcm2836: None,
+            has_devices: kind == VmKind::SuperSecondary,
+            is_plain: kind == VmKind::Secondary,
             list_registers: false,
             time_from_start: false,
             counter_offset: AtomicU64::new(0),
@@ -245,6 +251,11 @@ impl Vm {
     #[inline(always)]
     pub(crate) fn by_list_registers(&self) -> bool {
         self.gic.is_some() || self.list_registers
+    }
+
+    /// Lets it have devices.
+    pub(crate) fn set_devices(&mut self) {
+        (self.has_devices, self.is_plain) = (true, false);
     }
 
     /// Whether it has a service with this UUID; zero stands for any.

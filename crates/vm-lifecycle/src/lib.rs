@@ -45,4 +45,4 @@ mod phase;
 mod vcpu;
 
 pub use phase::{Event, LifeCycle, Status, StopReason};
-pub use vcpu::{Request, RequestCell, StateCell, VcpuState};
+pub use vcpu::{PackedState, Request, RequestCell, StateCell, VcpuState};

@@ -50,6 +50,30 @@ impl VcpuState {
     }
 }
 
+/// A state as [`StateCell`] holds it: for a core that decides on a state before it publishes it, on its fastest path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackedState(u64);
+
+impl PackedState {
+    /// The state in this form.
+    #[inline(always)]
+    pub const fn new(state: VcpuState) -> Self {
+        Self(state.bits())
+    }
+
+    /// Whether the vCPU waits for an interrupt or a message: [`VcpuState::Waiting`], [`VcpuState::WaitingForMessage`].
+    #[inline(always)]
+    pub const fn is_idle(self) -> bool {
+        self.0 >> 1 == 1
+    }
+
+    /// The state.
+    #[inline(always)]
+    pub const fn state(self) -> VcpuState {
+        VcpuState::from_bits(self.0)
+    }
+}
+
 /// The state of one vCPU, shared by all cores.
 #[derive(Debug)]
 #[repr(transparent)]
@@ -87,7 +111,13 @@ impl StateCell {
     /// Gives the vCPU up. For its owner: a core, or the holder of its stopped VM's teardown token.
     #[inline(always)]
     pub fn publish(&self, state: VcpuState) {
-        self.0.store(state.bits(), Ordering::SeqCst);
+        self.publish_packed(PackedState::new(state));
+    }
+
+    /// As [`Self::publish`].
+    #[inline(always)]
+    pub fn publish_packed(&self, state: PackedState) {
+        self.0.store(state.0, Ordering::SeqCst);
     }
 }
 
@@ -183,7 +213,9 @@ mod tests {
             VcpuState::Running(0),
             VcpuState::Running(127),
         ] {
-            assert_eq!(VcpuState::from_bits(state.bits()), state);
+            assert_eq!(PackedState::new(state).state(), state);
+            let idle = matches!(state, VcpuState::Waiting | VcpuState::WaitingForMessage);
+            assert_eq!(PackedState::new(state).is_idle(), idle);
         }
     }
 

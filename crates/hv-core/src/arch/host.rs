@@ -58,8 +58,47 @@ pub(crate) fn image_layout() -> ImageLayout {
 }
 pub(crate) fn load_vm(_: u64, _: u64, _: u64) {}
 pub(crate) const KEYS: u64 = 1;
+pub(crate) const VSE: u64 = 1 << 8;
 pub(crate) fn load_traps(_: u64, hcr: u64, line: bool) {
     set_virtual_irq(hcr, line);
+}
+#[cfg(any(test, feature = "testing"))]
+std::thread_local! {
+    /// Syndrome of the physical SError that is pending.
+    pub(crate) static SERROR: core::cell::Cell<Option<u64>> = const { core::cell::Cell::new(None) };
+    /// `HCR_EL2`, as far as it is about virtual SErrors, and `VSESR_EL2`.
+    pub(crate) static VIRTUAL_SERROR: core::cell::Cell<(u64, u64)> = const { core::cell::Cell::new((0, 0)) };
+}
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn take_serror(_: u64) -> Option<u64> {
+    SERROR.take()
+}
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn set_virtual_serror(_: u64, iss: u64) {
+    VIRTUAL_SERROR.set((VIRTUAL_SERROR.get().0, iss));
+}
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn raise_virtual_serror() {
+    VIRTUAL_SERROR.set((VSE, VIRTUAL_SERROR.get().1));
+}
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn has_virtual_serror() -> bool {
+    VIRTUAL_SERROR.get().0 & VSE != 0
+}
+#[cfg(not(any(test, feature = "testing")))]
+pub(crate) fn take_serror(_: u64) -> Option<u64> {
+    None
+}
+#[cfg(not(any(test, feature = "testing")))]
+pub(crate) fn set_virtual_serror(_: u64, _: u64) {}
+#[cfg(not(any(test, feature = "testing")))]
+pub(crate) fn raise_virtual_serror() {}
+#[cfg(not(any(test, feature = "testing")))]
+pub(crate) fn has_virtual_serror() -> bool {
+    false
+}
+pub(crate) fn has_deferred_virtual_serror(_: u64) -> bool {
+    false
 }
 #[cfg(any(test, feature = "testing"))]
 std::thread_local! {
@@ -77,7 +116,8 @@ std::thread_local! {
     pub(crate) static FAULT: core::cell::Cell<u64> = const { core::cell::Cell::new(0) };
 }
 #[cfg(any(test, feature = "testing"))]
-pub(crate) fn set_virtual_irq(_: u64, high: bool) {
+pub(crate) fn set_virtual_irq(hcr: u64, high: bool) {
+    VIRTUAL_SERROR.set((hcr & VSE, VIRTUAL_SERROR.get().1));
     LINE.set(high);
 }
 #[cfg(not(any(test, feature = "testing")))]

@@ -83,6 +83,9 @@ pub(super) fn build(
         if let Some(place) = load::bcm2836_place(spec, machine).filter(|_| bcm2836::is_possible()) {
             vm.bcm2836 = Some(Box::new(Bcm2836::new(place)));
         }
+        if spec.devices || bundle.devices().iter().any(|(owner, _)| *owner == vm.id) {
+            vm.set_devices();
+        }
         vm.list_registers = spec.list_registers;
         vm.time_from_start = spec.time_from_start;
         vm.start_time();

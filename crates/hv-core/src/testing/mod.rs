@@ -64,6 +64,8 @@ mod raspi3;
 mod running;
 pub mod sequence;
 #[cfg(test)]
+mod serrors;
+#[cfg(test)]
 mod timers;
 #[cfg(test)]
 mod virtual_gic;

@@ -5,6 +5,7 @@
 mod calls;
 pub(crate) mod clock;
 mod longest;
+mod hotplug;
 mod primary;
 
 use core::arch::asm;
@@ -92,6 +93,7 @@ fn by_call(attack: &str) -> Option<fn(&App) -> bool> {
         "timers" => calls::timers,
         "longest" => longest::longest,
         "accept" => longest::accept,
+        "hotplug" => hotplug::run,
         "run-twice" => primary::run_twice,
         _ => return None,
     })

@@ -21,6 +21,8 @@ const FMO: u64 = 1 << 3;
 const IMO: u64 = 1 << 4;
 const AMO: u64 = 1 << 5;
 const VI: u64 = 1 << 7;
+/// A virtual SError is pending. The processor clears it when EL1 takes the SError, or defers it by an ESB.
+pub(crate) const VSE: u64 = 1 << 8;
 const FB: u64 = 1 << 9;
 const BSU_INNER: u64 = 0b01 << 10;
 const TWI: u64 = 1 << 13;
@@ -114,6 +116,9 @@ pub(super) fn init() {
     if field(pfr0, 40) != 0 || field(read!("id_aa64pfr1_el1"), 16) != 0 {
         write!("s3_4_c10_c5_0", MPAM_TRAPS); // MPAM2_EL2
     }
+    if field(pfr0, 28) != 0 {
+        write!("s3_0_c12_c1_1", 0); // DISR_EL1 is unknown at reset
+    }
     if field(read!("id_aa64mmfr1_el1"), 40) != 0 {
         write!("s3_4_c1_c2_2", 0); // HCRX_EL2: every extension off
     }
@@ -169,6 +174,56 @@ pub(crate) fn load_traps(cnthctl: u64, hcr: u64, line: bool) {
 pub(crate) fn set_virtual_irq(hcr: u64, high: bool) {
     // Only bits that the loaded vCPU's own `hcr` and its line decide.
     write!("hcr_el2", if high { hcr | VI } else { hcr });
+}
+
+/// Takes the SErrors that accesses so far have caused; returns the syndrome of the last one. `hcr` is that of a VM: it has `TERR` if the core
+/// has FEAT_RAS. EL0's registers of no VM are loaded, or all of them are saved.
+#[inline]
+pub(crate) fn take_serror(hcr: u64) -> Option<u64> {
+    unsafe extern "C" {
+        fn hv_take_serror() -> u64;
+    }
+    if hcr & TERR != 0 {
+        // SAFETY: a barrier. With PSTATE.A set, it defers a pending SError: DISR_EL1.A and a syndrome (Arm ARM, ESB).
+        unsafe { core::arch::asm!("hint #16", options(nostack, preserves_flags)) };
+        let disr = read!("s3_0_c12_c1_1"); // DISR_EL1
+        if disr >> 31 & 1 == 0 {
+            return None;
+        }
+        write!("s3_0_c12_c1_1", 0); // for the next one
+        return Some(disr);
+    }
+    // SAFETY: a barrier.
+    unsafe { core::arch::asm!("dsb sy", options(nostack, preserves_flags)) };
+    if read!("isr_el1") >> 8 & 1 == 0 {
+        return None; // ISR_EL1.A: no SError is pending
+    }
+    // SAFETY: changes SP_EL0 and TPIDR_EL0, which the caller lets it, and nothing else that is not the caller's.
+    let esr = unsafe { hv_take_serror() };
+    (esr != 0).then_some(esr)
+}
+
+/// Sets the syndrome that EL1 sees of its virtual SError, where it sees one (FEAT_RAS).
+pub(crate) fn set_virtual_serror(hcr: u64, iss: u64) {
+    if hcr & TERR != 0 {
+        write!("s3_4_c5_c2_3", iss); // VSESR_EL2: used by virtual SErrors only
+    }
+}
+
+/// Makes a virtual SError pending for the loaded vCPU.
+pub(crate) fn raise_virtual_serror() {
+    // A virtual exception of EL1.
+    write!("hcr_el2", read!("hcr_el2") | VSE);
+}
+
+/// Whether the loaded vCPU's virtual SError is still pending.
+pub(crate) fn has_virtual_serror() -> bool {
+    read!("hcr_el2") & VSE != 0
+}
+
+/// Whether the loaded vCPU has deferred a virtual SError, and not cleared its `DISR_EL1`. `hcr` is its own.
+pub(crate) fn has_deferred_virtual_serror(hcr: u64) -> bool {
+    hcr & TERR != 0 && read!("s3_4_c12_c1_1") >> 31 & 1 != 0 // VDISR_EL2.A
 }
 
 /// Whether this core authenticates pointers at all.

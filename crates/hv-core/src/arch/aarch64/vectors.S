@@ -95,6 +95,29 @@
     b       report
     .endm
 
+// An SError of EL2, which has them masked but for the moment in which `hv_take_serror` lets one in.
+    .macro  hypervisor_serror
+    .balign 0x80
+    msr     sp_el0, x0
+    msr     tpidr_el0, x1
+    mrs     x0, elr_el2
+    adr     x1, serror_window
+    sub     x0, x0, x1
+    cmp     x0, #(SERROR_WINDOW)
+    mrs     x1, tpidr_el0
+    b.hs    1f
+    mrs     x0, esr_el2                 // what `hv_take_serror` returns
+    eret
+1:  mov     x0, sp                      // as `unexpected`
+    msr     tpidr_el0, x0
+    ldr     x0, =__report_stack_top
+    mov     sp, x0
+    mov     x0, #7
+    b       report
+    .endm
+
+    .set SERROR_WINDOW, 2 * 4
+
     .section .text.vectors, "ax"
     .balign 2048
     .global __vectors
@@ -106,7 +129,7 @@ __vectors:
     unexpected 4                        // current EL, SP_EL2
     unexpected 5
     unexpected 6
-    unexpected 7
+    hypervisor_serror                   // 7
     lower_sync                          // lower EL, AArch64
     lower_irq
     lower_irq
@@ -230,6 +253,20 @@ resume_all:                             // x0: vCPU
     ldr     x28, [x0, #(28 * 8)]
     restore_volatile
     eret
+
+// Takes a pending SError; x0: its syndrome, or 0. An exception changes ELR_EL2 and SPSR_EL2.
+    .global hv_take_serror
+hv_take_serror:
+    mrs     x1, elr_el2
+    mrs     x2, spsr_el2
+    mov     x0, xzr
+    msr     daifclr, #4
+serror_window:                          // here, or at the next instruction
+    isb
+    msr     daifset, #4
+    msr     elr_el2, x1
+    msr     spsr_el2, x2
+    ret
 
 // Enters the first vCPU of a core: x0; x1: the top of the core's stack.
     .global hv_enter
