@@ -2,10 +2,7 @@
 
 use crate::vcpu::{Vcpu, VcpuState};
 use alloc::vec;
-use core::{
-    cell::Cell,
-    sync::atomic::{AtomicPtr, Ordering},
-};
+use core::{cell::Cell, sync::atomic::AtomicPtr};
 use hv_abi::ids::{Pa, VmId};
 use vm_lifecycle::PackedState;
 
@@ -15,7 +12,7 @@ pub struct Core {
     pub(crate) index: u16,
     /// Its affinity.
     pub(crate) mpidr: u64,
-    primary: AtomicPtr<Vcpu>,
+    primary: Cell<*const Vcpu>,
     /// State that the vCPU being switched out gets once its registers are saved.
     departing: Cell<PackedState>,
     /// The vCPU that the primary ran last: another one may have taken over from it, by a direct message.
@@ -86,7 +83,7 @@ impl Core {
         Self {
             index,
             mpidr,
-            primary: AtomicPtr::new(core::ptr::null_mut()),
+            primary: Cell::new(core::ptr::null()),
             departing: Cell::new(PackedState::new(VcpuState::Ready)),
             ran: Cell::new(core::ptr::null()),
             tell: Cell::new(core::ptr::null()),
@@ -109,14 +106,14 @@ impl Core {
     }
 
     pub(crate) fn attach(&self, primary: &'static Vcpu) {
-        self.primary.store(core::ptr::from_ref(primary).cast_mut(), Ordering::Release);
+        self.primary.set(primary);
     }
 
     /// The primary VM's vCPU on this core.
     #[inline]
     pub(crate) fn primary(&self) -> &'static Vcpu {
         // SAFETY: `attach` stored a reference of static lifetime before any VM ran.
-        unsafe { &*self.primary.load(Ordering::Relaxed) }
+        unsafe { &*self.primary.get() }
     }
 
     /// The vCPU that the primary should be told to run, if there is one; it is told once.

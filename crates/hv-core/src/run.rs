@@ -285,27 +285,27 @@ pub(crate) fn switch(from: Option<&'static Vcpu>, to: &'static Vcpu) -> &'static
 fn save(from: &'static Vcpu, core: &'static Core, to: &'static Vcpu) {
     // SAFETY: this core owns `from`, whose general registers are saved; from here on the rest is too.
     let mut claimed = unsafe { Claimed::assume(from) };
+    let vm = from.vm();
     claimed.sys().save();
     claimed.regs().pc = arch::pc();
     claimed.regs().spsr = arch::spsr();
     if gic::is_possible()
-        && let Some(gic) = &from.vm().gic
+        && let Some(gic) = &vm.gic
     {
         gic::unload(gic, from, core, claimed.gic());
-        if from.vm().is_primary() {
+        if vm.is_primary() {
             let sys = claimed.sys();
             gic::watch_timer(sys.cntv_ctl_el0, sys.cntv_cval_el0);
         }
     }
-    if lists::has(from.vm()) {
+    if lists::has(vm) {
         lists::unload(from, claimed.lists());
     }
-    if !from.vm().is_plain {
-        if from.vm().has_devices {
+    if !vm.departure.is_plain() {
+        if vm.departure.has_devices() {
             serror::synchronise(from, core, claimed.regs().pc);
         }
-        if from.vm().is_primary() {
-            // Its vCPU stays on this core; its FP/SIMD registers and keys may stay in the processor.
+        if vm.departure.stays() {
             return;
         }
     }
@@ -375,7 +375,7 @@ fn load(to: &'static Vcpu, core: &'static Core) {
         arch::isb();
         line = controllers.update(to, core);
     }
-    if !vm.is_plain && to.hcr.get() & arch::VSE != 0 {
+    if to.hcr.get() & arch::VSE != 0 {
         serror::load_virtual(to);
     }
     arch::load_traps(vm.traps.cnthctl, to.hcr.get(), line);

@@ -15,7 +15,7 @@ use crate::{
 };
 use core::{
     cell::{Cell, UnsafeCell},
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 use hv_abi::ids::{VcpuId, VcpuIndex, VmId};
 use paravirt_irq::{BackEnd as _, Line as IrqLine, Listed, VcpuInterrupts};
@@ -45,7 +45,8 @@ pub struct Vcpu {
     vm_id: AtomicU64,
     // Near: two of them are saved or loaded by one instruction if they are within 504 bytes.
     sys: UnsafeCell<SysRegs>,
-    core: AtomicPtr<Core>,
+    /// The core that owns it, or did last. Belongs to that core.
+    core: Cell<*const Core>,
     state: StateCell,
     /// The core whose FP/SIMD registers hold this vCPU's latest values, if its `fp_owner` is this vCPU.
     pub(crate) fp_core: AtomicU32,
@@ -69,14 +70,16 @@ pub struct Vcpu {
     pub(crate) hcr: Cell<u64>,
     /// The syndrome of the virtual SError that is pending for it, while `hcr` has `VSE`. Belongs to the owning core.
     pub(crate) virtual_serror: Cell<u64>,
-    vm: AtomicPtr<Vm>,
+    /// Its VM, from `attach` on. Not atomic, so that the compiler reads it once where several expressions want it.
+    vm: Cell<*const Vm>,
     index: VcpuIndex,
     vmpidr: u64,
     owned: UnsafeCell<Owned>,
 }
 
 // SAFETY: the cells are only reached through `Loaded` and `Claimed`, of which there is at most one for a vCPU at a
-// time, by the state protocol in the module's documentation; `hcr` by the owning core.
+// time, by the state protocol in the module's documentation; `hcr`, `virtual_serror` and `core` by the owning core; `vm` is written by boot
+// before it starts another core or enters a VM.
 unsafe impl Sync for Vcpu {}
 
 pub(crate) const NO_CORE: u32 = u32::MAX;
@@ -88,7 +91,7 @@ impl Vcpu {
             column: AtomicU64::new(0),
             vm_id: AtomicU64::new(0),
             sys: UnsafeCell::new(SysRegs::start()),
-            core: AtomicPtr::new(core::ptr::null_mut()),
+            core: Cell::new(core::ptr::null()),
             state: StateCell::new(VcpuState::Off),
             fp_core: AtomicU32::new(NO_CORE),
             request: RequestCell::new(None),
@@ -100,7 +103,7 @@ impl Vcpu {
             irqs: VcpuInterrupts::new(),
             hcr: Cell::new(0),
             virtual_serror: Cell::new(0),
-            vm: AtomicPtr::new(core::ptr::null_mut()),
+            vm: Cell::new(core::ptr::null()),
             index,
             // VMPIDR_EL2: bit 31 is RES1.
             vmpidr: mpidr | 1 << 31,
@@ -119,14 +122,14 @@ impl Vcpu {
         self.hcr.set(vm.traps.hcr);
         self.column.store(crate::service::column(vm.kind) as u64, Ordering::Relaxed);
         self.vm_id.store(vm.id.0.into(), Ordering::Relaxed);
-        self.vm.store(core::ptr::from_ref(vm).cast_mut(), Ordering::Release);
+        self.vm.set(vm);
     }
 
     /// Its VM.
     #[inline]
     pub(crate) fn vm(&self) -> &'static Vm {
         // SAFETY: `attach` stored a reference of static lifetime before any VM ran.
-        unsafe { &*self.vm.load(Ordering::Relaxed) }
+        unsafe { &*self.vm.get() }
     }
 
     /// Its number within its VM.
@@ -200,7 +203,7 @@ impl Vcpu {
         if !self.state.claim(from, core.index) {
             return None;
         }
-        self.core.store(core::ptr::from_ref(core).cast_mut(), Ordering::Relaxed);
+        self.core.set(core);
         Some(Claimed(self))
     }
 
@@ -319,7 +322,7 @@ impl Loaded {
     #[inline]
     pub(crate) fn core(&self) -> &'static Core {
         // SAFETY: set, to a reference of static lifetime, when this core claimed the vCPU.
-        unsafe { &*self.0.core.load(Ordering::Relaxed) }
+        unsafe { &*self.0.core.get() }
     }
 
     /// The registers that are in memory.

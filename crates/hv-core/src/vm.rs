@@ -136,6 +136,41 @@ impl Messaging {
 /// What a VM without partition manifest is known by.
 pub(crate) const ANY_SERVICE: Service = Service { uuid: [0; 4], messaging_method: u16::MAX };
 
+/// What is done when a vCPU leaves a core: one byte, so that nothing, which is most VMs' case, is found in one comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Departure(u8);
+
+impl Departure {
+    const PRIMARY: u8 = 1 << 0;
+    const DEVICES: u8 = 1 << 1;
+
+    const fn of(kind: VmKind) -> Self {
+        Self(match kind {
+            VmKind::Primary => Self::PRIMARY,
+            VmKind::SuperSecondary => Self::DEVICES,
+            VmKind::Secondary => 0,
+        })
+    }
+
+    /// Whether there is nothing to do: a secondary without devices.
+    #[inline(always)]
+    pub(crate) const fn is_plain(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether it stays on its core, with its FP/SIMD registers and keys: the primary's.
+    #[inline(always)]
+    pub(crate) const fn stays(self) -> bool {
+        self.0 & Self::PRIMARY != 0
+    }
+
+    /// Whether it can cause SErrors late, by what it has written to devices.
+    #[inline(always)]
+    pub(crate) const fn has_devices(self) -> bool {
+        self.0 & Self::DEVICES != 0
+    }
+}
+
 /// A virtual machine.
 pub struct Vm {
     pub(crate) id: VmId,
@@ -161,10 +196,8 @@ pub struct Vm {
     pub(crate) gic: Option<Box<Gic>>,
     /// Its controllers of BCM2836, likewise.
     pub(crate) bcm2836: Option<Box<Bcm2836>>,
-    /// It can cause SErrors late, by what it writes to devices.
-    pub(crate) has_devices: bool,
-    /// It is a secondary without devices: nothing but saving its registers has to be done when it leaves.
-    pub(crate) is_plain: bool,
+    /// What is done when one of its vCPUs leaves a core, besides saving its registers.
+    pub(crate) departure: Departure,
     /// Its para-virtual interrupts come by list registers.
     pub(crate) list_registers: bool,
     /// Its virtual counter starts when it does; otherwise it is the physical one.
@@ -220,8 +253,7 @@ impl Vm {
             device_irqs: routing::NOTHING,
             gic: None,
             bcm2836: None,
-            has_devices: kind == VmKind::SuperSecondary,
-            is_plain: kind == VmKind::Secondary,
+            departure: Departure::of(kind),
             list_registers: false,
             time_from_start: false,
             counter_offset: AtomicU64::new(0),
@@ -255,7 +287,7 @@ impl Vm {
 
     /// Lets it have devices.
     pub(crate) fn set_devices(&mut self) {
-        (self.has_devices, self.is_plain) = (true, false);
+        self.departure.0 |= Departure::DEVICES;
     }
 
     /// Whether it has a service with this UUID; zero stands for any.

@@ -11,7 +11,7 @@ const CORRECTED: u64 = 0b110 << 10 | 0b01_0001;
 fn node(with_devices: &[u16]) -> Node {
     let mut vms = [vm(1, VmKind::Primary, 2), vm(2, VmKind::Secondary, 2), vm(3, VmKind::Secondary, 1)];
     vms.iter_mut().filter(|vm| with_devices.contains(&vm.id.0)).for_each(Vm::set_devices);
-    Node::of(vms.into(), Routes::new(None))
+    Node::of(vms.into(), Routes::new())
 }
 
 fn leave(node: &Node, vm: u16) -> Outcome {

@@ -4,8 +4,8 @@
 
 mod calls;
 pub(crate) mod clock;
-mod longest;
 mod hotplug;
+mod longest;
 mod primary;
 
 use core::arch::asm;
