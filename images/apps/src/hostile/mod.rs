@@ -176,7 +176,7 @@ fn touch(address: u64, access: Access) {
     unsafe {
         match access {
             Access::Read | Access::Walk | Access::User => {
-                println!("read {:#x} at {address:#x}", pointer.read_volatile())
+                println!("read {:#x} at {address:#x}", pointer.read_volatile());
             }
             Access::Write => pointer.write_volatile(MARK),
             Access::Execute => asm!("blr {}", in(reg) at, clobber_abi("C")),
