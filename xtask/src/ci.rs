@@ -85,21 +85,16 @@ fn lint(toolchain: &Toolchain, set: &Set) -> Result<()> {
 
 /// Packages whose tests Miri goes through in a few minutes, with few cases of each property. What it cannot run are the models of all
 /// states, and what executes AArch64 instructions.
-const UNDER_MIRI: [&str; 16] = [
+const UNDER_MIRI: [&str; 11] = [
     "devtree",
     "drivers-bcm2836",
     "drivers-gic",
     "drivers-power",
     "drivers-uart",
     "hv-abi",
-    "margay-address-space",
     "margay-fallible",
-    "margay-memfs",
     "mmio-block",
-    "page-ownership",
-    "paravirt-irq",
     "plain-numbers",
-    "stage2-mmu",
     "vm-control",
     "vtimer",
 ];

@@ -355,6 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "65 536 registers take Miri minutes")]
     fn no_register_is_in_two_rules() {
         for register in 0..=u16::MAX {
             let rules = RULES.iter().filter(|r| r.first <= register && register <= r.last).count();
