@@ -97,6 +97,8 @@ mount -t devtmpfs dev /dev
 for module in $(cat /modules); do
     insmod /$module.ko
 done
+last=$(cat /proc/device-tree/hypervisor/margay,last-stop 2>/dev/null | tr -d '\\000')
+[ -z \"$last\" ] || echo \"this VM was started again; why it stopped: $last\"
 hostname margay
 echo root::0:0:root:/root:/bin/sh > /etc/passwd
 echo root:x:0: > /etc/group

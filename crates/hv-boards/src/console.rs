@@ -8,7 +8,7 @@ use core::{
 use drivers_uart::{BcmMini, Cadence, Console, Layout, Ns16550, Pl011, Uart};
 use hv_core::{
     board::BoardError,
-    machine::{ConsoleKind, Machine},
+    machine::{ConsoleInfo, ConsoleKind, Machine},
 };
 use spin::Once;
 
@@ -41,6 +41,15 @@ unsafe impl<const EARLY: u64> ConsolePart for Pl011At<EARLY> {
 
     fn try_write(bytes: &[u8]) -> usize {
         Self::uart().try_write(bytes)
+    }
+
+    fn try_write_to(uart: &ConsoleInfo, bytes: &[u8]) -> usize {
+        if uart.kind != ConsoleKind::Pl011 {
+            return bytes.len();
+        }
+        // SAFETY: the device tree says that there is a PL011; `hv-core` has mapped it as a device at its physical address. The VM that has it
+        // does not run.
+        unsafe { Pl011::new(uart.region.base as usize) }.try_write(bytes)
     }
 }
 
@@ -130,23 +139,9 @@ unsafe impl<E: Early> ConsolePart for AnyUart<E> {
 
     fn init(machine: &Machine<'_>) -> Result<(), BoardError> {
         let console = machine.console().ok_or("the device tree names no console (/chosen/stdout-path)")?;
-        let base = console.region.base as usize;
-        // SAFETY, for each: the device tree says that there is such a UART; `hv-core` has mapped it as a device at its physical
-        // address, and gives it to no VM.
-        let uart = match console.kind {
-            // SAFETY: as above.
-            ConsoleKind::Pl011 => Uart::Pl011(unsafe { Pl011::new(base) }),
-            ConsoleKind::Uart16550 { reg_shift, io_width } => {
-                let layout =
-                    Layout::new(reg_shift, io_width).ok_or("the registers of the console overlap")?;
-                // SAFETY: as above.
-                Uart::Ns16550(unsafe { Ns16550::new(base, layout) })
-            }
-            // SAFETY: as above.
-            ConsoleKind::BcmMiniUart => Uart::BcmMini(unsafe { BcmMini::new(base) }),
-            // SAFETY: as above.
-            ConsoleKind::Cadence => Uart::Cadence(unsafe { Cadence::new(base) }),
-        };
+        // SAFETY: the device tree says that there is such a UART; `hv-core` has mapped it as a device at its physical address, and gives it
+        // to no VM.
+        let uart = unsafe { driver(&console) }.ok_or("the registers of the console overlap")?;
         uart.switch_on();
         ANY.call_once(|| uart);
         Ok(())
@@ -162,4 +157,32 @@ unsafe impl<E: Early> ConsolePart for AnyUart<E> {
     fn try_write(bytes: &[u8]) -> usize {
         ANY.get().map_or(0, |uart| uart.try_write(bytes))
     }
+
+    fn try_write_to(uart: &ConsoleInfo, bytes: &[u8]) -> usize {
+        // SAFETY: the device tree says that there is such a UART; `hv-core` has mapped it as a device at its physical address. The VM that
+        // has it does not run.
+        let uart = unsafe { driver(uart) };
+        uart.map_or(bytes.len(), |uart| uart.try_write(bytes))
+    }
+}
+
+/// The driver of a UART; `None` if its registers overlap.
+///
+/// # Safety
+/// There is such a UART, and it is mapped as a device at its physical address.
+unsafe fn driver(console: &ConsoleInfo) -> Option<Uart> {
+    let base = console.region.base as usize;
+    Some(match console.kind {
+        // SAFETY: the caller vouches for it.
+        ConsoleKind::Pl011 => Uart::Pl011(unsafe { Pl011::new(base) }),
+        ConsoleKind::Uart16550 { reg_shift, io_width } => {
+            let layout = Layout::new(reg_shift, io_width)?;
+            // SAFETY: the caller vouches for it.
+            Uart::Ns16550(unsafe { Ns16550::new(base, layout) })
+        }
+        // SAFETY: the caller vouches for it.
+        ConsoleKind::BcmMiniUart => Uart::BcmMini(unsafe { BcmMini::new(base) }),
+        // SAFETY: the caller vouches for it.
+        ConsoleKind::Cadence => Uart::Cadence(unsafe { Cadence::new(base) }),
+    })
 }

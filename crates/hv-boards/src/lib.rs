@@ -17,7 +17,7 @@ pub use power::{Psci, SpinTable};
 use core::marker::PhantomData;
 use hv_core::{
     board::{Board, BoardError, VirtualInterface},
-    machine::{Machine, allowed::Allowed},
+    machine::{ConsoleInfo, Machine, allowed::Allowed},
 };
 
 /// Takes a device's registers, or memory: (base, bytes).
@@ -41,6 +41,10 @@ pub unsafe trait ConsolePart {
     fn write_byte(byte: u8);
     /// Writes as many of the first bytes, as they are, as there is room for; returns how many.
     fn try_write(bytes: &[u8]) -> usize;
+    /// [`Board::try_write_to`].
+    fn try_write_to(_uart: &ConsoleInfo, bytes: &[u8]) -> usize {
+        bytes.len()
+    }
 }
 
 /// An interrupt controller. The functions are those of [`Board`].
@@ -181,6 +185,10 @@ unsafe impl<C: ConsolePart, I: InterruptPart, P: PowerPart, T: CounterPart, D: D
 
     fn try_write(bytes: &[u8]) -> usize {
         C::try_write(bytes)
+    }
+
+    fn try_write_to(uart: &ConsoleInfo, bytes: &[u8]) -> usize {
+        C::try_write_to(uart, bytes)
     }
 
     fn init(machine: &Machine<'_>) -> Result<(), BoardError> {

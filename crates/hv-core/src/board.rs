@@ -9,7 +9,7 @@ pub use drivers_gic::{
     vgic::Version,
     virtual_cpu::VirtualCpu,
 };
-use machine::{Machine, allowed::Allowed};
+use machine::{ConsoleInfo, Machine, allowed::Allowed};
 
 /// The physical address of something in the image.
 pub fn physical(address: usize) -> u64 {
@@ -59,6 +59,11 @@ pub unsafe trait Board {
     fn write(text: &[u8]);
     /// Writes as many of the first bytes, as they are, as there is room for, without waiting; returns how many.
     fn try_write(bytes: &[u8]) -> usize;
+    /// Does so to another UART, which is a VM's, at a time when the VM does not run. It may be in any state. A UART that this board has
+    /// no driver for takes everything.
+    fn try_write_to(_uart: &ConsoleInfo, bytes: &[u8]) -> usize {
+        bytes.len()
+    }
     /// Sets the interrupt controller up; all interrupts off.
     ///
     /// # Errors
@@ -113,6 +118,7 @@ unsafe extern "Rust" {
     fn __margay_board_init_console(machine: &Machine<'_>) -> Result<(), BoardError>;
     fn __margay_board_write(text: &[u8]);
     fn __margay_board_try_write(bytes: &[u8]) -> usize;
+    fn __margay_board_try_write_to(uart: &ConsoleInfo, bytes: &[u8]) -> usize;
     fn __margay_board_init(machine: &Machine<'_>) -> Result<(), BoardError>;
     fn __margay_board_init_core(mpidr: u64, private: &[u32]) -> Result<(), BoardError>;
     fn __margay_board_acknowledge() -> Option<u32>;
@@ -148,6 +154,7 @@ forward! {
     init_console => __margay_board_init_console(machine: &Machine<'_>) -> Result<(), BoardError>;
     write => __margay_board_write(text: &[u8]);
     try_write => __margay_board_try_write(bytes: &[u8]) -> usize;
+    try_write_to => __margay_board_try_write_to(uart: &ConsoleInfo, bytes: &[u8]) -> usize;
     init => __margay_board_init(machine: &Machine<'_>) -> Result<(), BoardError>;
     init_core => __margay_board_init_core(mpidr: u64, private: &[u32]) -> Result<(), BoardError>;
     acknowledge => __margay_board_acknowledge() -> Option<u32>;
@@ -181,7 +188,7 @@ macro_rules! image {
     ($board:ty, $measured:literal) => {
         const _: () = {
             use $crate::board::{Board, BoardError};
-            use $crate::machine::Machine;
+            use $crate::machine::{ConsoleInfo, Machine};
 
             #[unsafe(no_mangle)]
             static BOARD_EARLY_CONSOLE: u64 = <$board as Board>::EARLY_CONSOLE;
@@ -205,6 +212,10 @@ macro_rules! image {
             #[unsafe(no_mangle)]
             fn __margay_board_try_write(bytes: &[u8]) -> usize {
                 <$board as Board>::try_write(bytes)
+            }
+            #[unsafe(no_mangle)]
+            fn __margay_board_try_write_to(uart: &ConsoleInfo, bytes: &[u8]) -> usize {
+                <$board as Board>::try_write_to(uart, bytes)
             }
             #[unsafe(no_mangle)]
             fn __margay_board_init(machine: &Machine<'_>) -> Result<(), BoardError> {
@@ -305,7 +316,12 @@ impl fmt::Write for ConsoleWriter {
 /// A board for host tests: a console that keeps nothing, and in tests an interrupt controller of words.
 #[cfg(not(target_os = "none"))]
 pub(crate) mod host {
-    use super::{Board, BoardError, Machine, VirtualInterface};
+    use super::{Board, BoardError, ConsoleInfo, Machine, VirtualInterface};
+
+    /// What has been written to VMs' UARTs, each of which takes three bytes at a time, and the one at address 0 none.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) static TERMINAL: std::sync::Mutex<std::vec::Vec<u8>> =
+        std::sync::Mutex::new(std::vec::Vec::new());
 
     /// The interrupt controller: bits are interrupts.
     #[cfg(any(test, feature = "testing"))]
@@ -387,6 +403,14 @@ pub(crate) mod host {
         fn write(_: &[u8]) {}
         fn try_write(bytes: &[u8]) -> usize {
             bytes.len()
+        }
+        #[cfg(any(test, feature = "testing"))]
+        fn try_write_to(uart: &ConsoleInfo, bytes: &[u8]) -> usize {
+            let taken = if uart.region.base == 0 { 0 } else { bytes.len().min(3) };
+            if let Ok(mut terminal) = TERMINAL.lock() {
+                terminal.extend_from_slice(&bytes[..taken]);
+            }
+            taken
         }
         fn init(_: &Machine<'_>) -> Result<(), BoardError> {
             Ok(())

@@ -5,10 +5,10 @@
 //! ring to the UART as that takes at once, at most [`BURST`] bytes; one core at a time does so, and no other waits for it. Only what is printed before
 //! the first VM runs, and what is printed when nothing goes on any more, is written to the end.
 
-use crate::{board, printable, ring::Ring, vcpu::Loaded};
+use crate::{board, printable, ring::Ring, stop_notice, vcpu::Loaded};
 use core::{
     fmt::{self, Write as _},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
 };
 use hv_abi::ids::VmId;
 use plain_numbers::Dec;
@@ -26,17 +26,25 @@ static RING: crate::lock::Lock<Ring> = crate::lock::Lock::new(Ring::new());
 static WRITER: crate::lock::Lock<()> = crate::lock::Lock::new(());
 /// There is a ring: VMs run.
 static BUFFERED: AtomicBool = AtomicBool::new(false);
-/// The ring is not empty.
-static PENDING: AtomicBool = AtomicBool::new(false);
+/// What waits for a UART: [`RING_PENDING`], [`TERMINAL_PENDING`]. One byte, because interrupts look at it.
+static PENDING: AtomicU8 = AtomicU8::new(0);
+/// The ring is not empty. Written with the ring locked.
+const RING_PENDING: u8 = 1;
+/// A VM's own terminal gets a line ([`stop_notice`]). Written with that locked.
+const TERMINAL_PENDING: u8 = 2;
 /// Whose line is open. Used with the ring locked.
 static OUTPUT: Output = Output::new();
 
 /// Text that goes into the ring in one piece, with `\r\n` for the end of a line. What is too long is cut.
-struct Piece(heapless::Vec<u8, PIECE>);
+pub(crate) struct Piece(heapless::Vec<u8, PIECE>);
 
 impl Piece {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(heapless::Vec::new())
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
     }
 
     fn write(&mut self, text: &[u8]) {
@@ -113,7 +121,7 @@ pub(crate) fn print(arguments: fmt::Arguments<'_>) {
         OUTPUT.end_line(&mut piece);
         let _ = writeln!(piece, "[hv] {arguments}");
         ring.push(0, &piece.0);
-        PENDING.store(true, Ordering::Relaxed);
+        set_pending(RING_PENDING, true);
     }
     drain();
 }
@@ -127,17 +135,37 @@ pub(crate) fn print_at_once(arguments: fmt::Arguments<'_>) {
     let _ = writeln!(board::ConsoleWriter, "[hv] {arguments}");
 }
 
-/// Whether something waits for the UART.
+/// Whether something waits for a UART.
 #[inline(always)]
 pub(crate) fn is_pending() -> bool {
-    PENDING.load(Ordering::Relaxed)
+    PENDING.load(Ordering::Relaxed) != 0
 }
 
-/// Moves what the UART takes now from the ring to it, up to a limit, unless another core does.
+fn has_pending(what: u8) -> bool {
+    PENDING.load(Ordering::Relaxed) & what != 0
+}
+
+fn set_pending(what: u8, pending: bool) {
+    if pending {
+        PENDING.fetch_or(what, Ordering::Relaxed);
+    } else {
+        PENDING.fetch_and(!what, Ordering::Relaxed);
+    }
+}
+
+/// Says whether a VM's own terminal gets a line, for which [`drain`] then cares, too.
+pub(crate) fn set_terminal_pending(pending: bool) {
+    set_pending(TERMINAL_PENDING, pending);
+}
+
+/// Moves what the UART takes now from the ring to it, up to a limit, unless another core does; and the line for a VM's own terminal.
 #[cold]
 pub(crate) fn drain() {
+    if has_pending(TERMINAL_PENDING) {
+        stop_notice::drain();
+    }
     let mut left = BURST;
-    while left > 0 && is_pending() {
+    while left > 0 && has_pending(RING_PENDING) {
         let Some(_writer) = WRITER.try_lock() else { return };
         if !step(&mut left) {
             return;
@@ -153,7 +181,7 @@ fn step(left: &mut usize) -> bool {
     let taken = board::try_write(&part[..count]);
     let mut ring = RING.lock();
     ring.consume(taken);
-    PENDING.store(!ring.is_empty(), Ordering::Relaxed);
+    set_pending(RING_PENDING, !ring.is_empty());
     *left = left.saturating_sub(taken);
     taken == count
 }
@@ -163,13 +191,19 @@ fn step(left: &mut usize) -> bool {
 pub(crate) fn finish() {
     let mut patience = PATIENCE;
     let mut tries = || patience.checked_sub(1).inspect(|left| patience = *left).is_some();
-    while is_pending() && tries() {
+    while has_pending(RING_PENDING) && tries() {
         let Some(_writer) = WRITER.try_lock() else { continue };
         let Some(mut ring) = RING.try_lock() else { continue };
         let mut part = [0; 64];
         let count = ring.peek(&mut part);
         ring.consume(board::try_write(&part[..count]));
-        PENDING.store(!ring.is_empty(), Ordering::Relaxed);
+        set_pending(RING_PENDING, !ring.is_empty());
+    }
+    // Not as long: a VM's UART may be in any state.
+    let mut patience = PATIENCE / 100;
+    while has_pending(TERMINAL_PENDING) && patience > 0 {
+        stop_notice::drain();
+        patience -= 1;
     }
 }
 
@@ -231,7 +265,7 @@ fn enqueue(
     }
     output.piece(who, name.as_bytes(), text, ends, &mut piece);
     ring.push(writer, &piece.0);
-    PENDING.store(true, Ordering::Relaxed);
+    set_pending(RING_PENDING, true);
 }
 
 /// How many bytes there are before the last character, if that may be incomplete UTF-8; otherwise all.

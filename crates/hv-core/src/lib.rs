@@ -27,6 +27,7 @@
 //! | `lists` | VMs whose para-virtual interrupts come by list registers |
 //! | `vmtree` | device trees for VMs |
 //! | `console`, `printable`, `report`, `syndrome` | what people read |
+//! | `stop_notice` | why the VM that has devices stopped, told at its own terminal |
 //! | `arch` | the processor |
 #![no_std]
 #![cfg_attr(
@@ -70,6 +71,7 @@ mod serror;
 mod service;
 mod skip;
 mod statistics;
+mod stop_notice;
 mod syndrome;
 mod system;
 mod tables;

@@ -2,7 +2,7 @@
 //!
 //! The bundle stays in memory for this, where no VM reaches it. [`crate::teardown`] goes over the VM's memory a part at a time.
 
-use crate::{arch, vcpu::Claimed};
+use crate::{arch, stop_notice::Reason, vcpu::Claimed};
 use alloc::boxed::Box;
 use hv_abi::{
     ids::{Ipa, Pa},
@@ -37,6 +37,8 @@ pub(crate) struct Reload {
     pub(crate) mailbox: Option<(Pa, Pa)>,
     /// Offsets in the VM's memory, and what is there.
     pub(crate) segments: Box<[(u64, &'static [u8])]>,
+    /// Where in the VM's memory its tree has [`crate::stop_notice::PROPERTY`], and the value for the next start; within a segment.
+    pub(crate) last_stop: Option<(u64, Reason)>,
     pub(crate) entry: u64,
     pub(crate) argument: u64,
     /// The register besides x0 that holds it.
@@ -84,9 +86,11 @@ impl Reload {
     pub(crate) fn page(&self, offset: u64, page: &mut [u8]) -> bool {
         let mut held = false;
         arch::zero(page);
-        for (start, bytes) in &self.segments {
+        // Over the tree, which is a segment.
+        let last_stop = self.last_stop.iter().map(|(start, reason)| (*start, &reason[..]));
+        for (start, bytes) in self.segments.iter().copied().chain(last_stop) {
             let end = start + bytes.len() as u64;
-            let (from, to) = ((*start).max(offset), end.min(offset + PAGE));
+            let (from, to) = (start.max(offset), end.min(offset + PAGE));
             if from < to {
                 let source = &bytes[(from - start) as usize..(to - start) as usize];
                 held = true;

@@ -9,6 +9,7 @@ use crate::{
     percore::Core,
     serror, service,
     statistics::Reason,
+    stop_notice,
     system::System,
     vcpu::{Claimed, Loaded, NO_CORE, Vcpu, VcpuState},
     vm::Vm,
@@ -236,6 +237,7 @@ pub(crate) fn halt(vm: &Vm, core: &'static Core) {
             _ => service::fail_requester(vcpu, core),
         }
     }
+    stop_notice::stopped(vm);
     vm.halted();
 }
 

@@ -8,7 +8,7 @@ use crate::{
     lock::Guard,
     percore::Core,
     reload::{Progress, Reload},
-    service,
+    service, stop_notice,
     system::System,
     tables::AllTables,
     vcpu::{Claimed, Vcpu, VcpuState},
@@ -100,10 +100,16 @@ fn reclaim(vm: &'static Vm, core: &'static Core, reload: &mut Reload) -> Result<
                 Progress::Transactions
             }
         }
-        Progress::Received(from) => match give_up(vm, core, reload, from)? {
-            Some(next) => Progress::Received(next),
-            None => Progress::Memory(0),
-        },
+        Progress::Received(from) => {
+            if let Some(next) = give_up(vm, core, reload, from)? {
+                Progress::Received(next)
+            } else {
+                if let Some((_, reason)) = &mut reload.last_stop {
+                    *reason = stop_notice::reason(vm);
+                }
+                Progress::Memory(0)
+            }
+        }
         Progress::Memory(offset) => {
             let next = scrub(vm, core, reload, offset)?;
             let left = reload.bytes_in_all() - next;
@@ -191,6 +197,7 @@ fn scrub(vm: &'static Vm, core: &'static Core, reload: &Reload, offset: u64) -> 
 /// Puts the VM, which is off and scrubbed, where it was at boot, and lets it run.
 fn start(vm: &'static Vm, token: &Token<'_>) {
     let Some(reload) = token.as_ref() else { return };
+    stop_notice::cancel(vm);
     arch::forget_vm(vm.vttbr);
     vm.renew();
     let link = |(tx, rx): &_| System::get().ownership.lock().link_mailbox(vm.id, [*tx, *rx]);

@@ -376,8 +376,8 @@ impl Vm {
 
     /// Stops the VM at its own request, or the primary's; returns whether it ran. If it did, [`crate::run::halt`] must follow.
     #[inline(never)]
-    pub(crate) fn switch_off(&self, reset: bool) -> bool {
-        self.life.apply(Event::Stop(if reset { StopReason::Reset } else { StopReason::Off }))
+    pub(crate) fn switch_off(&self, reason: StopReason) -> bool {
+        self.life.apply(Event::Stop(reason))
     }
 
     /// The core that has stopped the VM has looked at all of its vCPUs.

@@ -67,7 +67,10 @@ pub(crate) fn pl011(tree: &Tree<'_>) -> Option<Region> {
 }
 
 pub(crate) fn find(tree: &Tree<'_>) -> Option<ConsoleInfo> {
-    let (place, _) = place(tree)?;
+    of(&place(tree)?.0)
+}
+
+pub(crate) fn of(place: &Place<'_>) -> Option<ConsoleInfo> {
     let node = place.node();
     let region = place.region(0)?;
     // Bindings, `serial/8250.yaml`: where in the block the registers begin.

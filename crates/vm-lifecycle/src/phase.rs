@@ -5,12 +5,14 @@ use core::sync::atomic::{AtomicU8, Ordering};
 /// Why a VM stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StopReason {
-    /// It switched itself off, or the primary stopped it.
+    /// It switched itself off.
     Off,
     /// It asked for a reset.
     Reset,
     /// It was stopped for a fault.
     Aborted,
+    /// The primary stopped it.
+    Stopped,
 }
 
 /// The phase of a VM's life.
@@ -86,7 +88,8 @@ impl Status {
         let reason = match bits & 3 {
             0 => StopReason::Off,
             1 => StopReason::Reset,
-            _ => StopReason::Aborted,
+            2 => StopReason::Aborted,
+            _ => StopReason::Stopped,
         };
         match bits >> 2 {
             0 => Self::Running,
@@ -131,7 +134,8 @@ impl LifeCycle {
 mod tests {
     use super::*;
 
-    const REASONS: [StopReason; 3] = [StopReason::Off, StopReason::Reset, StopReason::Aborted];
+    const REASONS: [StopReason; 4] =
+        [StopReason::Off, StopReason::Reset, StopReason::Aborted, StopReason::Stopped];
 
     fn all() -> impl Iterator<Item = Status> {
         let with = |reason| {

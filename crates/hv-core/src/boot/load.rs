@@ -9,7 +9,9 @@ use crate::{
     gic,
     plan::{Placement, Plan, Region},
     reload::{Mapped, Progress, Reload},
-    report, vmtree,
+    report,
+    stop_notice::{self, REASON_LEN},
+    vmtree,
 };
 use ::bundle::{Kind, VmSpec};
 use alloc::{boxed::Box, vec, vec::Vec};
@@ -38,14 +40,16 @@ pub(super) fn secondary(
     let base = memory_base(vm, placement);
     let loading = vm.loading();
     let mut segments = vec![(loading.kernel, vm.kernel)];
-    let mut ramdisk = None;
+    let (mut ramdisk, mut last_stop) = (None, None);
     if let (Some(bytes), Some(offset)) = (vm.ramdisk, loading.ramdisk) {
         segments.push((offset, bytes));
         ramdisk = Some((base + offset, base + offset + bytes.len() as u64));
     }
     if let Some(offset) = loading.tree {
         let memory = Region::new(base, placement.bytes);
-        segments.push((offset, tree(vm, devices, memory, ramdisk, loading.tree_room)));
+        let tree = tree(vm, devices, memory, ramdisk, loading.tree_room);
+        last_stop = stop_notice::property(tree).map(|at| (offset + at, [0; REASON_LEN]));
+        segments.push((offset, tree));
     }
     for (offset, bytes) in &segments {
         copy(placement.pa.0 + offset, bytes);
@@ -57,6 +61,7 @@ pub(super) fn secondary(
         pa: placement.pa,
         bytes: placement.bytes,
         segments: segments.into_boxed_slice(),
+        last_stop,
         regions,
         mailbox: None,
         register,

@@ -19,10 +19,10 @@ use crate::{
     interrupt::{STAND_IN, TIMERS},
     percore::Core,
     plan::{Memory, Region, Request},
-    report,
+    report, stop_notice,
     system::System,
     vcpu::{Claimed, Vcpu, VcpuState},
-    vm::Vm,
+    vm::{Vm, VmKind},
 };
 use ::bundle::VmSpec;
 use alloc::vec::Vec;
@@ -113,7 +113,15 @@ pub(crate) fn boot(tree: u64, image: Pa) -> ! {
     }
     last.bundle(own.bundle.base, own.bundle.len);
     board::devices(&machine, &mut |base, bytes| last.identity(base, bytes, Kind::Device));
+    let terminal = devices.uart();
+    if let Some(uart) = terminal {
+        last.identity(uart.region.base, uart.region.size, Kind::Device);
+    }
     let (system, reloads) = build::build(&devices, &bundle, &plan, &cores, &ram, last);
+    let owner = system.vms.iter().find(|vm| vm.kind == VmKind::SuperSecondary);
+    if let (Some(vm), Some(uart)) = (owner, terminal) {
+        stop_notice::attach(vm, uart);
+    }
     let bootargs = bundle.primary().bootargs.or(machine.bootargs()).unwrap_or_default();
     own::log_memory(bootargs, &own, &plan, &system.vms);
     let this = system.cores.iter().find(|core| core.mpidr == arch::mpidr());

@@ -11,7 +11,7 @@ use crate::{console::Text, plan::Region, report};
 use alloc::vec::Vec;
 use core::fmt;
 use hv_abi::layout::PAGE;
-use machine::{Machine, allowed::Allowed};
+use machine::{ConsoleInfo, Machine, allowed::Allowed};
 use subset::{Kind, Subset};
 
 /// What a VM may have.
@@ -83,6 +83,17 @@ impl<'a> Devices<'a> {
             }
         });
         Self { machine, regions, subset, interrupts }
+    }
+
+    /// The VM's first UART, in the order of the machine's tree.
+    pub(crate) fn uart(&self) -> Option<ConsoleInfo> {
+        let mut uart = None;
+        self.machine.for_each_node(&mut |place| {
+            if uart.is_none() && self.subset.has(&place.node()) {
+                uart = place.uart();
+            }
+        });
+        uart
     }
 
     /// Sees to it that the VM has what the manifest grants, and says what has been kept back from it.

@@ -12,6 +12,7 @@ use crate::{
 };
 use core::sync::atomic::Ordering;
 use hv_abi::{exit::Exit, ids::Ipa, psci, psci::Status, smccc};
+use vm_lifecycle::StopReason;
 
 fn done(mut current: Loaded, x0: u64) -> Next {
     current.regs().x[0] = x0;
@@ -110,7 +111,7 @@ pub(super) fn cpu_off(current: Loaded) -> Next {
     let vm = current.vm();
     super::fail_requester(current.vcpu(), current.core());
     if vm.vcpus_on.fetch_sub(1, Ordering::SeqCst) == 1 {
-        let first = vm.switch_off(false);
+        let first = vm.switch_off(StopReason::Off);
         return run::stop(&current, first);
     }
     gic::set_on(current.vcpu(), current.core(), false);
@@ -131,27 +132,27 @@ pub(super) fn affinity_info(mut current: Loaded) -> Next {
 }
 
 pub(super) fn system_off(mut current: Loaded) -> Next {
-    off(&mut current, false)
+    off(&mut current, StopReason::Off)
 }
 
 pub(super) fn system_reset(mut current: Loaded) -> Next {
-    off(&mut current, true)
+    off(&mut current, StopReason::Reset)
 }
 
 /// `SYSTEM_RESET2` of a VM: as `SYSTEM_RESET`.
 pub(super) fn system_reset2(mut current: Loaded) -> Next {
     if current.regs().x[1] as u32 == psci::SYSTEM_WARM_RESET {
-        off(&mut current, true)
+        off(&mut current, StopReason::Reset)
     } else {
         status(current, Status::InvalidParameters)
     }
 }
 
-fn off(current: &mut Loaded, reset: bool) -> Next {
+fn off(current: &mut Loaded, reason: StopReason) -> Next {
     if !current.line().is_empty() {
         console::flush(current);
     }
-    let first = current.vm().switch_off(reset);
+    let first = current.vm().switch_off(reason);
     run::stop(current, first)
 }
 

@@ -9,6 +9,7 @@ use crate::{
     vm::Vm,
 };
 use hv_abi::{Regs, exit::AbortCause, ffa, ids::VcpuId, ids::VmId, smccc, vendor};
+use vm_lifecycle::StopReason;
 
 pub(super) fn smccc_version(mut current: Loaded) -> Next {
     current.regs().x[0] = smccc::VERSION_1_2;
@@ -58,7 +59,7 @@ fn other(current: &mut Loaded) -> Result<&'static Vm, ffa::Error> {
 /// `VM_STOP`.
 pub(super) fn stop(mut current: Loaded) -> Next {
     let result = other(&mut current).map(|vm| {
-        if vm.switch_off(false) {
+        if vm.switch_off(StopReason::Stopped) {
             run::halt(vm, current.core());
         }
         (0, 0)

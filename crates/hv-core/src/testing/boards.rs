@@ -140,7 +140,7 @@ bootargs brcm,bcm2711-genet-v5 bus-range cache-level cache-line-size cache-sets 
 clock-frequency clock-names clock-output-names compatible d-cache-line-size d-cache-sets d-cache-size device_type dma-coherent dma-ranges \
 enable-method entry-method arm,psci-suspend-param entry-latency-us exit-latency-us min-residency-us local-timer-stop \
 i-cache-line-size i-cache-sets i-cache-size interrupt-controller interrupt-map-mask interrupt-names interrupts \
-linux,cma-default linux,pci-domain local-mac-address margay,control margay,vm-name method model no-map phandle phy-mode \
+linux,cma-default linux,pci-domain local-mac-address margay,control margay,last-stop margay,vm-name method model no-map phandle phy-mode \
 ranges reg reg-io-width reg-names reusable rs485-rts-delay size skip-init status tx-fifo-depth rx-fifo-depth u-boot,dm-pre-reloc \
 cache-unified clock-latency numa-node-id serial-number";
 
@@ -194,6 +194,15 @@ fn references(machine: &Machine<'_>, node: &Node<'_>, name: &str, value: &[u8]) 
         at += 1 + arguments;
     }
     all
+}
+
+#[test]
+fn the_tree_of_a_vm_with_devices_has_room_for_why_it_stopped() {
+    for_each_tree(&mut |board, what, dtb, _| {
+        let at = crate::stop_notice::property(dtb).map(|at| &dtb[at as usize..][..128]);
+        let expected = what.starts_with("super-secondary").then_some(&[0; 128][..]);
+        assert_eq!(at, expected, "{}, {what}", board.name);
+    });
 }
 
 #[test]

@@ -7,7 +7,7 @@ use hv_abi::vendor;
 use vm_lifecycle::{Status, StopReason};
 
 /// What VM `n`, which holds nothing at boot, is made of.
-fn image(n: u16) -> Reload {
+pub(super) fn image(n: u16) -> Reload {
     Reload {
         ipa: Ipa(Node::page(n, 0)),
         pa: pa_of(n),
@@ -15,6 +15,7 @@ fn image(n: u16) -> Reload {
         regions: Box::new([]),
         mailbox: None,
         segments: Box::new([]),
+        last_stop: None,
         entry: 0x4020_0000,
         argument: 0x4000_0000,
         register: 0,
@@ -226,7 +227,7 @@ fn a_stopped_vm_retrieves_nothing_and_keeps_nothing() {
             // Its vCPU can still use the memory until it has left.
             assert_eq!(reclaim(&node, handle), Err(ffa::Error::Denied));
         }
-        assert_eq!(node.vm(2).status(), Status::Stopping(StopReason::Off));
+        assert_eq!(node.vm(2).status(), Status::Stopping(StopReason::Stopped));
         leave(two);
         assert_eq!(reclaim(&node, handle), Ok(()));
         assert!(node.translate(2, WINDOW).is_none());
@@ -365,7 +366,7 @@ fn a_vm_is_not_torn_down_while_the_core_that_stopped_it_looks_at_its_vcpus() {
     let node = Node::new();
     restartable(&node, &[2]);
     // Core 1 has stopped the VM, and not yet looked at its vCPUs.
-    assert!(node.vm(2).switch_off(false));
+    assert!(node.vm(2).switch_off(StopReason::Off));
     assert_eq!(manage(node.core, vendor::VM_RESTART, 2), Err(ffa::Error::Busy));
     run::halt(node.vm(2), &node.system.cores[1]);
     restart(&node, 2).unwrap();
@@ -402,7 +403,7 @@ fn a_response_to_a_stopped_vm_fails_who_waits_for_that_vm() {
     let request = [ffa::MSG_SEND_DIRECT_REQ.into(), words((2, 4))];
     assert_eq!(Node::call(asked, &request), Outcome::Entered(last.id()));
     // Core 1 stops VM 2 while the last one responds to it, and finds its vCPU running.
-    assert!(node.vm(2).switch_off(false));
+    assert!(node.vm(2).switch_off(StopReason::Off));
     is_refused(last, &[ffa::MSG_SEND_DIRECT_RESP.into(), words((4, 2))], ffa::Error::Aborted);
     assert_eq!((asked.state(), asks.state()), (VcpuState::Off, VcpuState::Ready));
 }

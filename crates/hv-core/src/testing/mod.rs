@@ -66,6 +66,8 @@ pub mod sequence;
 #[cfg(test)]
 mod serrors;
 #[cfg(test)]
+mod stop_notice;
+#[cfg(test)]
 mod timers;
 #[cfg(test)]
 mod virtual_gic;

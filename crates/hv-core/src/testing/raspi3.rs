@@ -44,6 +44,9 @@ fn the_login_vm_finds_the_controllers_and_what_is_connected_to_them() {
     assert_eq!(timer.virtual_.unwrap().line, Line::Bcm2836Local(3));
     assert_eq!((login.enabled_core_count(), login.psci().is_some()), (4, true));
 
+    let uart = devices.uart().unwrap();
+    assert_eq!((uart.kind, uart.region.base), (machine::ConsoleKind::Pl011, 0x3f20_1000));
+
     let has = |at: u64| devices.regions.iter().any(|r| r.base <= at && at < r.end());
     // A UART is its own; the controllers, and what shares their page (the mailbox to the GPU), the pins, the mini UART, and the
     // watchdog are not.

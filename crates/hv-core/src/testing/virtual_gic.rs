@@ -9,6 +9,7 @@ use drivers_gic::{
     hyp::{Control, ListRegister, ListState},
     vgic::Frame,
 };
+use vm_lifecycle::StopReason;
 
 /// List registers of this thread's core, if it has any.
 struct Lists;
@@ -413,7 +414,7 @@ fn a_vm_that_starts_again_has_its_interrupts_as_at_first() {
     let node = node(&[2]);
     super::lifecycle::restartable(&node, &[2]);
     let vcpu = node.vcpu(2, 0);
-    assert!(node.vm(2).switch_off(false));
+    assert!(node.vm(2).switch_off(StopReason::Off));
     run::halt(node.vm(2), node.core);
     vcpu.irqs.pend(paravirt::TIMER);
     super::lifecycle::restart(&node, 2).unwrap();

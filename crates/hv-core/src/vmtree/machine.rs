@@ -47,7 +47,7 @@ pub(crate) fn super_secondary(
     boot_data(fdt, tree.bootargs, tree.ramdisk);
     fdt.end();
     tree_of.all();
-    hypervisor(&mut tree_of.fdt, Some(tree.name), is_possible() && tree.list_registers, &[]);
+    hypervisor(&mut tree_of.fdt, Some(tree.name), is_possible() && tree.list_registers, &[], true);
     tree_of.finish()
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn primary(
 
     tree_of.all();
     psci(&mut tree_of.fdt);
-    hypervisor(&mut tree_of.fdt, None, false, tree.others);
+    hypervisor(&mut tree_of.fdt, None, false, tree.others, false);
     tree_of.finish()
 }
 

@@ -1,7 +1,12 @@
 //! Nodes and properties that the trees of several kinds of VMs have.
 
 use super::{Error, vcpu_mpidr};
-use crate::{bcm2836, gic::Place, plan::Region};
+use crate::{
+    bcm2836,
+    gic::Place,
+    plan::Region,
+    stop_notice::{PROPERTY, REASON_LEN},
+};
 use alloc::vec::Vec;
 use devtree::{Node, Writer};
 use drivers_bcm2836::{LocalInterrupt, armctrl, local};
@@ -92,12 +97,13 @@ pub(super) fn ramdisk(fdt: &mut Writer, ramdisk: Option<(u64, u64)>) {
     }
 }
 
-/// The node that says who is below, and to the primary, whom it is to run.
+/// The node that says who is below; to the primary, whom it is to run; to a VM with a terminal of its own, why it stopped last.
 pub(super) fn hypervisor(
     fdt: &mut Writer,
     vm_name: Option<&str>,
     list_registers: bool,
     others: &[(u16, &str, &str)],
+    last_stop: bool,
 ) {
     fdt.begin("hypervisor");
     fdt.text("compatible", "margay,hypervisor");
@@ -106,6 +112,10 @@ pub(super) fn hypervisor(
     }
     if list_registers {
         fdt.property("margay,list-registers", &[]);
+    }
+    if last_stop {
+        // Empty until the VM is started again.
+        fdt.property(PROPERTY, &[0; REASON_LEN]);
     }
     if !others.is_empty() {
         fdt.cells("#address-cells", &[1]);

@@ -85,7 +85,7 @@ pub(crate) fn secondary(tree: &SecondaryTree<'_>) -> Result<Vec<u8>, Error> {
     }
     fdt.end();
 
-    hypervisor(&mut fdt, Some(tree.name), is_possible() && tree.list_registers, &[]);
+    hypervisor(&mut fdt, Some(tree.name), is_possible() && tree.list_registers, &[], false);
     fdt.end();
     fdt.finish().ok_or(Error::Write)
 }

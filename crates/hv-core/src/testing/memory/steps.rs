@@ -54,6 +54,7 @@ fn restartable() -> (Node, [&'static Vcpu; 3]) {
             regions: Box::new([]),
             mailbox: None,
             segments: Box::new([]),
+            last_stop: None,
             entry: 0,
             argument: 0,
             register: 0,
