@@ -202,7 +202,7 @@ impl Bcm2836 {
         let changed = state.sample(here);
         here.tell(&state.model, changed);
         if state.model.line(here.own) {
-            vcpu.irqs.pend(LOOK);
+            vcpu.irqs.set_pending(LOOK);
         }
         state.mask_timer(here, false);
     }

@@ -29,7 +29,7 @@ extern "C" fn hv_trap(vcpu: &'static Vcpu, esr: u64) -> Next {
 #[unsafe(no_mangle)]
 extern "C" fn hv_interrupt(vcpu: &'static Vcpu) -> Next {
     measured::entered();
-    let next = interrupt::handle(&loaded(vcpu));
+    let next = interrupt::handle(loaded(vcpu));
     measured::interrupt();
     next
 }

@@ -10,7 +10,7 @@
 
 use crate::{
     arch, bcm2836, board, console, gic, lists,
-    run::{Next, after_interrupt},
+    run::{Next, after_interrupt, look_again},
     service,
     system::System,
     vcpu::Loaded,
@@ -44,26 +44,28 @@ impl Timers {
 }
 
 /// An interrupt came in while `current` ran.
+///
+/// On the paths that are counted this calls nothing: what is rare is called last, with nothing to come back to, so that there is no stack frame.
 #[inline]
-pub(crate) fn handle(current: &Loaded) -> Next {
+pub(crate) fn handle(current: Loaded) -> Next {
     let Some(intid) = board::acknowledge() else { return current.vcpu() };
     if intid == TIMERS.virtual_timer.load(Ordering::Relaxed) {
-        let vcpu = current.vcpu();
-        if gic::is_possible() && current.vm().gic.is_some() {
-            board::end(intid);
-            gic::tick(current);
-            return after_interrupt(current);
+        if gic::has(current.vm()) {
+            return gic_timer(current, intid);
         }
-        if bcm2836::of(vcpu).is_none() && arch::virtual_timer_asserts() {
-            // In a VM with controllers of BCM2836 it is a level, masked at the controller when the line is updated below.
-            arch::mask_virtual_timer();
-            vcpu.irqs.pend(paravirt::TIMER);
+        // In a VM with controllers of BCM2836 it is a level, masked at the controller when the line is updated below.
+        if bcm2836::of(current.vcpu()).is_none() && arch::mask_asserting_virtual_timer() {
+            current.vcpu().irqs.set_pending(paravirt::TIMER);
         }
-        drain_console();
+        if console::is_pending() {
+            return drain_and_end(current, intid);
+        }
     } else if intid == TIMERS.physical_timer.load(Ordering::Relaxed) {
         arch::mask_physical_timer();
-        current.core().primary().irqs.pend(paravirt::TIMER);
-        drain_console();
+        current.core().primary().irqs.set_pending(paravirt::TIMER);
+        if console::is_pending() {
+            return drain_and_end(current, intid);
+        }
     } else if intid != board::kick_id() {
         return device(current, intid);
     }
@@ -71,17 +73,35 @@ pub(crate) fn handle(current: &Loaded) -> Next {
     after_interrupt(current)
 }
 
+/// The virtual timer's interrupt of a VM with a GIC.
+#[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
+#[inline(never)]
+fn gic_timer(current: Loaded, intid: u32) -> Next {
+    board::end(intid);
+    gic::tick(&current);
+    look_again(current)
+}
+
 /// Interrupts that come again and again are when a core looks whether the UART takes more.
-#[inline(always)]
-fn drain_console() {
-    if console::is_pending() {
-        console::drain();
-    }
+#[cold]
+#[inline(never)]
+fn drain_and_end(current: Loaded, intid: u32) -> Next {
+    console::drain();
+    end(current, intid)
+}
+
+/// Ends an interrupt whose consequences are to be seen to.
+#[cold]
+#[inline(never)]
+fn end(current: Loaded, intid: u32) -> Next {
+    board::end(intid);
+    look_again(current)
 }
 
 /// A device's interrupt goes to its owner: at once, if that runs; otherwise the primary is told to run it.
 #[cold]
-fn device(current: &Loaded, intid: u32) -> Next {
+#[inline(never)]
+fn device(current: Loaded, intid: u32) -> Next {
     if gic::is_possible() && intid < 32 {
         if intid == STAND_IN.load(Ordering::Relaxed) {
             let primary = current.core().primary();
@@ -91,19 +111,20 @@ fn device(current: &Loaded, intid: u32) -> Next {
             }
         } else if lists::has(current.vm()) {
             // Maintenance: there is room.
-            lists::update(current);
+            lists::update(&current);
         } else {
             // Maintenance: a VM has ended something, or can take more.
-            current.vcpu().irqs.pend(gic::LOOK);
+            current.vcpu().irqs.set_pending(gic::LOOK);
         }
-        board::end(intid);
-        return after_interrupt(current);
+        return end(current, intid);
     }
-    drain_console();
+    if console::is_pending() {
+        console::drain();
+    }
     let target = System::get().routes.arrive(intid);
     board::end(intid);
     match target {
         Some(owner) => service::interrupt(current, bcm2836::target(gic::target(owner, intid))),
-        None => after_interrupt(current),
+        None => look_again(current),
     }
 }

@@ -173,7 +173,7 @@ impl Routes {
                     continue;
                 }
                 if taken.is_some() {
-                    vcpu.irqs.pend(paravirt::DEVICE);
+                    vcpu.irqs.set_pending(paravirt::DEVICE);
                     return taken;
                 }
                 word.fetch_and(!bit, Ordering::SeqCst);

@@ -174,8 +174,7 @@ pub(crate) fn exit(current: &Loaded, reason: Exit, state: VcpuState) -> Next {
 pub(crate) fn wait(current: &Loaded, state: VcpuState) -> Next {
     let vcpu = current.vcpu();
     if current.vm().is_primary() || vcpu.irqs.line() {
-        current.update_line();
-        return vcpu;
+        return current.update_line();
     }
     let (ctl, cval) = arch::virtual_timer();
     let timeout_ns = match remaining(current.vm(), ctl, cval) {
@@ -191,27 +190,46 @@ pub(crate) fn wait(current: &Loaded, state: VcpuState) -> Next {
 /// What an interrupt to this core may have changed: the VM was stopped, the primary has something to do, or the
 /// current vCPU has an interrupt.
 #[inline(always)]
-pub(crate) fn after_interrupt(current: &Loaded) -> Next {
-    let vcpu = current.vcpu();
+pub(crate) fn after_interrupt(current: Loaded) -> Next {
     if !current.vm().is_primary() {
         if !current.vm().is_active() {
             return leave_for_good(current);
         }
-        if let Some(tell) = current.core().take_tell() {
-            return leave(current, tell.id(), Exit::Interrupt, VcpuState::Ready);
+        if !current.core().tell.get().is_null() {
+            return leave_to_tell(current);
         }
         if current.core().primary().irqs.line() {
-            return exit(current, Exit::Interrupt, VcpuState::Ready);
+            return exit(&current, Exit::Interrupt, VcpuState::Ready);
         }
     }
-    current.update_line();
-    vcpu
+    current.update_line()
+}
+
+/// As [`after_interrupt`], out of line: to be called last.
+#[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
+#[inline(never)]
+pub(crate) fn look_again(current: Loaded) -> Next {
+    after_interrupt(current)
+}
+
+/// Leaves the current vCPU, because the primary is to be told of another one.
+#[cold]
+#[inline(never)]
+#[expect(clippy::needless_pass_by_value, reason = "for a reference the caller would need a stack frame")]
+fn leave_to_tell(current: Loaded) -> Next {
+    let about = current.core().take_tell().unwrap_or(current.vcpu());
+    leave(&current, about.id(), Exit::Interrupt, VcpuState::Ready)
 }
 
 /// Leaves the current vCPU, whose VM has been stopped.
 #[cold]
 #[inline(never)]
-fn leave_for_good(current: &Loaded) -> Next {
+#[expect(clippy::needless_pass_by_value, reason = "for a reference the caller would need a stack frame")]
+fn leave_for_good(current: Loaded) -> Next {
+    leave_stopped(&current)
+}
+
+fn leave_stopped(current: &Loaded) -> Next {
     service::fail_requester(current.vcpu(), current.core());
     let reason = current.vm().stop_reason().unwrap_or(Exit::Off { reset: false });
     leave(current, current.vcpu().id(), reason, VcpuState::Off)
@@ -223,7 +241,7 @@ pub(crate) fn stop(current: &Loaded, first: bool) -> Next {
     if first {
         halt(current.vm(), current.core());
     }
-    leave_for_good(current)
+    leave_stopped(current)
 }
 
 /// Takes the consequences for the vCPUs of a VM that this core has stopped: those that run on other cores are sent a kick, and nobody
@@ -251,16 +269,16 @@ pub(crate) fn kick(core: u16) {
 /// There may be something new for a vCPU whose VM has an interrupt controller of the machine's kind: it looks when it runs. If it waits, the
 /// primary is told.
 pub(crate) fn have_look(target: &'static Vcpu, core: &'static Core) {
-    target.irqs.pend(gic::LOOK);
+    target.irqs.set_pending(gic::LOOK);
     match target.state() {
         VcpuState::Running(other) if other != core.index => kick(other),
         VcpuState::Waiting | VcpuState::WaitingForMessage => {
             // The primary is told whom to run when it asks; this core goes there at once.
-            target.irqs.pend(paravirt::DEVICE);
+            target.irqs.set_pending(paravirt::DEVICE);
             target.reported.store(false, Ordering::Relaxed);
             let primary = core.primary();
-            primary.irqs.pend(paravirt::DEVICE_WAITS);
-            primary.irqs.pend(paravirt::SCHEDULE_RECEIVER);
+            primary.irqs.set_pending(paravirt::DEVICE_WAITS);
+            primary.irqs.set_pending(paravirt::SCHEDULE_RECEIVER);
             kick(core.index);
         }
         _ => {}

@@ -53,7 +53,24 @@ const TRANSLATION_FAULT: u64 = 0b00_0100;
 const PERMISSION_FAULT: u64 = 0b00_1100;
 
 /// A trap of `current` with syndrome `esr`. All its general registers are in memory.
-pub(crate) fn handle(mut current: Loaded, esr: u64) -> Next {
+///
+/// What is counted is called last, so that this needs no stack frame, and each of them has its own.
+pub(crate) fn handle(current: Loaded, esr: u64) -> Next {
+    if gic::is_possible()
+        && gic::is_sgi(esr)
+        && let Some(gic) = &current.vm().gic
+    {
+        return gic::send_sgi(gic, current, esr);
+    }
+    match esr >> 26 & 0x3f {
+        EC_INSTRUCTION_ABORT | EC_DATA_ABORT => abort(current, esr),
+        _ => other(current, esr),
+    }
+}
+
+/// As [`handle`], what is neither an abort nor an SGI of a VM with a GIC.
+#[inline(never)]
+fn other(current: Loaded, esr: u64) -> Next {
     match esr >> 26 & 0x3f {
         EC_WF => {
             arch::advance_pc();
@@ -69,7 +86,6 @@ pub(crate) fn handle(mut current: Loaded, esr: u64) -> Next {
             service::call_by_smc(current)
         }
         EC_SYSREG => system_register(current, esr),
-        EC_INSTRUCTION_ABORT | EC_DATA_ABORT => abort(&mut current, esr),
         EC_KEYS => authenticate(&current, esr),
         ec if UNDEFINED >> ec & 1 != 0 => undefined(&current, esr),
         _ => unexpected(&current, esr),
@@ -82,7 +98,7 @@ fn system_register(mut current: Loaded, esr: u64) -> Next {
     if gic::is_possible()
         && gic::system_register(&mut current, access.encoding(), access.is_read, access.rt.0)
     {
-        return run::after_interrupt(&current);
+        return run::look_again(current);
     }
     let value = match seen(&current, access) {
         Seen::Own if is_key(access) => return authenticate(&current, esr),
@@ -152,13 +168,22 @@ fn is_over(current: &Loaded, esr: u64) -> bool {
 
 /// A stage-2 fault, or an external abort of the machine itself. A VM that takes itself for a machine gets a synchronous external
 /// abort, as from a bus without a device at the address, and goes on; others are stopped.
-fn abort(current: &mut Loaded, esr: u64) -> Next {
-    if gic::is_possible() && gic::access(current, esr) {
-        return run::after_interrupt(current);
+#[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
+#[inline(never)]
+fn abort(mut current: Loaded, esr: u64) -> Next {
+    if gic::is_possible() && gic::access(&mut current, esr) {
+        return run::look_again(current);
     }
-    if bcm2836::access(current, esr) {
-        return run::after_interrupt(current);
+    if bcm2836::access(&mut current, esr) {
+        return run::look_again(current);
     }
+    real_abort(&current, esr)
+}
+
+/// As [`abort`], where the VM has no emulated device.
+#[cold]
+#[inline(never)]
+fn real_abort(current: &Loaded, esr: u64) -> Next {
     if is_over(current, esr) {
         return current.vcpu();
     }

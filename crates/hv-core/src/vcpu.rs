@@ -5,7 +5,7 @@
 //! them. A core gives them up by *publishing* another state, and does so only after the last register has been saved.
 
 use crate::{
-    bcm2836,
+    arch, bcm2836,
     board::SavedInterface,
     gic, lists,
     percore::Core,
@@ -350,25 +350,50 @@ impl Loaded {
         change(unsafe { &mut (*self.0.owned.get()).listed });
     }
 
-    /// Brings what is pending to the vCPU: by the virtual interrupt line; that of a VM whose interrupts come by list registers stays low.
+    /// Brings what is pending to the vCPU, and returns it: by the virtual interrupt line; that of a VM whose interrupts come by list registers
+    /// stays low.
     #[inline(always)]
-    pub(crate) fn update_line(&self) {
-        let (vm, irqs) = (self.vm(), &self.0.irqs);
-        if self.0.hcr.get() & crate::arch::VSE != 0 {
-            crate::serror::update_virtual(self.0);
+    pub(crate) fn update_line(&self) -> &'static Vcpu {
+        let (vcpu, hcr) = (self.0, self.0.hcr.get());
+        if hcr & arch::VSE != 0 {
+            return update_line_with_serror(vcpu);
         }
-        if gic::is_possible() && vm.by_list_registers() {
-            if irqs.line() {
-                gic::bring(self);
-            }
-            return crate::arch::set_virtual_irq(self.0.hcr.get(), false);
-        }
-        if let Some(controllers) = bcm2836::of(self.0) {
-            let line = controllers.update(self.0, self.core());
-            return crate::arch::set_virtual_irq(self.0.hcr.get(), line);
-        }
-        IrqLine(|high| crate::arch::set_virtual_irq(self.0.hcr.get(), high)).update(irqs);
+        update_line_of(vcpu, hcr)
     }
+}
+
+/// As [`Loaded::update_line`], if interrupts come by list registers and something is pending.
+#[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
+#[inline(never)]
+fn bring(vcpu: &'static Vcpu) -> &'static Vcpu {
+    gic::bring(&Loaded(vcpu));
+    arch::set_virtual_irq(vcpu.hcr.get(), false);
+    vcpu
+}
+
+/// As [`Loaded::update_line`], if a virtual SError was pending, which the vCPU may have taken.
+#[cold]
+#[inline(never)]
+fn update_line_with_serror(vcpu: &'static Vcpu) -> &'static Vcpu {
+    crate::serror::update_virtual(vcpu);
+    update_line_of(vcpu, vcpu.hcr.get())
+}
+
+/// As [`Loaded::update_line`], of the vCPU that is loaded; `hcr` is its own.
+#[inline(always)]
+fn update_line_of(vcpu: &'static Vcpu, hcr: u64) -> &'static Vcpu {
+    if gic::is_possible() && vcpu.vm().by_list_registers() {
+        if vcpu.irqs.line() {
+            return bring(vcpu);
+        }
+        arch::set_virtual_irq(hcr, false);
+    } else if let Some(controllers) = bcm2836::of(vcpu) {
+        let line = controllers.update(vcpu, Loaded(vcpu).core());
+        arch::set_virtual_irq(hcr, line);
+    } else {
+        IrqLine(|high| arch::set_virtual_irq(hcr, high)).update(&vcpu.irqs);
+    }
+    vcpu
 }
 
 #[cfg(test)]

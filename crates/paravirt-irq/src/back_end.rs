@@ -125,11 +125,11 @@ impl<H: ListRegisters> Lists<'_, H> {
             ListState::Pending if !irqs.is_enabled(id) => {
                 hardware.write(n, id, ListState::Free);
                 listed.clear(n, id);
-                irqs.pend(id);
+                irqs.set_pending(id);
             }
             ListState::PendingAndActive if !irqs.is_enabled(id) => {
                 hardware.write(n, id, ListState::Active);
-                irqs.pend(id);
+                irqs.set_pending(id);
             }
             _ => {}
         });
@@ -156,7 +156,7 @@ impl<H: ListRegisters> Lists<'_, H> {
             new &= !id.bit();
             let n = (!u32::from(self.listed.used) & all).trailing_zeros() as usize;
             let Some(slot) = self.listed.slots.get_mut(n).filter(|_| n < count) else {
-                irqs.pend(id);
+                irqs.set_pending(id);
                 full = true;
                 continue;
             };
@@ -191,7 +191,7 @@ impl<H: ListRegisters> BackEnd for Lists<'_, H> {
             let state = hardware.state(n);
             hardware.write(n, id, ListState::Free);
             if matches!(state, ListState::Pending | ListState::PendingAndActive) {
-                irqs.pend(id);
+                irqs.set_pending(id);
             }
             if matches!(state, ListState::Pending | ListState::Free) {
                 listed.clear(n, id);

@@ -6,7 +6,7 @@ use hv_abi::ids::VirtIntId;
 
 /// One vCPU's para-virtual interrupt controller.
 ///
-/// [`pend`](Self::pend) may be called from any core. The other operations belong to the core that runs the vCPU. The
+/// [`pend`](Self::pend) and [`set_pending`](Self::set_pending) may be called from any core. The other operations belong to the core that runs the vCPU. The
 /// orderings are sequentially consistent, so that a hypervisor can pair "make pending, then look whether the vCPU
 /// runs" with "publish that the vCPU waits, then look whether something is pending": one of the two sees the other.
 ///
@@ -49,10 +49,16 @@ impl VcpuInterrupts {
         self.enabled.store(enabled, Ordering::SeqCst);
     }
 
+    /// Makes an id pending.
+    #[inline(always)]
+    pub fn set_pending(&self, id: VirtIntId) {
+        self.pending.fetch_or(id.bit(), Ordering::SeqCst);
+    }
+
     /// Makes an id pending. Returns whether the virtual IRQ line is now high because of this id.
     #[inline(always)]
     pub fn pend(&self, id: VirtIntId) -> bool {
-        self.pending.fetch_or(id.bit(), Ordering::SeqCst);
+        self.set_pending(id);
         self.enabled.load(Ordering::SeqCst) & id.bit() != 0
     }
 

@@ -183,7 +183,9 @@ pub(crate) fn virtual_timer_asserts() -> bool {
 pub(crate) fn virtual_timer_asserts() -> bool {
     false
 }
-pub(crate) fn mask_virtual_timer() {}
+pub(crate) fn mask_asserting_virtual_timer() -> bool {
+    virtual_timer_asserts()
+}
 pub(crate) fn mask_physical_timer() {}
 pub(crate) fn watch_timer(_: u64, _: u64) {}
 #[cfg(any(test, feature = "testing"))]

@@ -11,7 +11,7 @@ pub(crate) use place::Place;
 use place::{DISTRIBUTOR_SIZE, DISTRIBUTOR_V2_SIZE, room, stride};
 use timer::guard;
 pub(crate) use timer::{fire_timer, tick, watch_timer};
-pub(crate) use traps::{access, system_register};
+pub(crate) use traps::{access, is_sgi, send_sgi, system_register};
 
 use crate::{
     board::{self, VirtualInterface},
@@ -204,7 +204,7 @@ pub(crate) fn unload(gic: &Gic, vcpu: &'static Vcpu, core: &'static Core, saved:
     state.set_line(vcpu.index().0, crate::arch::virtual_timer_asserts(), &mut acts(vcpu, core));
     state.unload(vcpu.index().0, interface, &mut acts(vcpu, core));
     if state.has_ready(vcpu.index().0) {
-        vcpu.irqs.pend(paravirt::DEVICE);
+        vcpu.irqs.set_pending(paravirt::DEVICE);
         if vcpu.vm().is_primary() {
             // Whom it has just handed the core to gives it back at once.
             run::kick(core.index);

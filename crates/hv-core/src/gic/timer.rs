@@ -22,7 +22,7 @@ pub(crate) fn watch_timer(ctl: u64, cval: u64) {
 #[cold]
 pub(crate) fn fire_timer(primary: &Vcpu) {
     crate::arch::watch_timer(0, 0);
-    primary.irqs.pend(LOOK);
+    primary.irqs.set_pending(LOOK);
 }
 
 /// The virtual timer's interrupt has come, and has been ended at the physical interface.
@@ -39,7 +39,7 @@ pub(crate) fn tick(current: &Loaded) {
     if state.tick(vcpu.index().0, interface, &mut acts(vcpu, current.core())) {
         guard(&mut state, interface, vcpu.index().0);
     } else {
-        vcpu.irqs.pend(LOOK);
+        vcpu.irqs.set_pending(LOOK);
     }
 }
 

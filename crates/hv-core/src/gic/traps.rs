@@ -3,6 +3,7 @@
 use super::{Gic, acts, interface, look};
 use crate::{
     board::{self, VirtualInterface},
+    run::{self, Next},
     syndrome::Syndrome,
     vcpu::Loaded,
 };
@@ -12,8 +13,6 @@ use drivers_gic::{
 };
 use hv_abi::ids::Ipa;
 
-/// `ICC_SGI1R_EL1`.
-const SGI1R: u16 = hv_abi::registers::encoding(3, 0, 12, 11, 5);
 /// `ICC_SRE_EL1`.
 const SRE: u16 = hv_abi::registers::encoding(3, 0, 12, 12, 5);
 /// Its bits SRE, DFB and DIB.
@@ -62,14 +61,23 @@ fn quiet_lines(state: &Vgic<'_>, frame: Frame, offset: u64) -> u64 {
     high
 }
 
-/// A trapped access to a system register: if it is one of the VM's GIC, it is done. Most are SGIs.
-pub(crate) fn system_register(current: &mut Loaded, encoding: u16, is_read: bool, register: u8) -> bool {
-    let number = usize::from(register);
-    let Some(gic) = current.vm().gic.as_ref().filter(|_| encoding == SGI1R && !is_read) else {
-        return other_register(current, encoding, is_read, number);
-    };
-    let value = current.regs().x.get(number).copied().unwrap_or_default();
+/// What ESR says of a trapped write of `ICC_SGI1R_EL1`, without its `Rt` (Arm ARM, ESR_ELx, ISS of EC 0x18).
+const SGI: u64 = 0x18 << 26 | 0b11 << 20 | 5 << 17 | 12 << 10 | 11 << 1;
+const RT: u64 = 0x1f << 5;
+
+/// Whether ESR says that a VM has written `ICC_SGI1R_EL1`. `IL` (bit 25) does not matter.
+#[inline(always)]
+pub(crate) fn is_sgi(esr: u64) -> bool {
+    esr & (0x3f << 26 | 0x3f_ffff) & !RT == SGI
+}
+
+/// A trapped write of `ICC_SGI1R_EL1`.
+#[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
+#[inline(never)]
+pub(crate) fn send_sgi(gic: &Gic, mut current: Loaded, esr: u64) -> Next {
     let vcpu = current.vcpu();
+    let number = (esr & RT) as usize >> RT.trailing_zeros();
+    let value = current.regs().x.get(number).copied().unwrap_or_default();
     let (index, mut acts) = (vcpu.index().0, acts(vcpu, current.core()));
     let mut state = gic.state.lock();
     state.send_sgi(index, value, &mut acts);
@@ -78,14 +86,16 @@ pub(crate) fn system_register(current: &mut Loaded, encoding: u16, is_read: bool
     {
         look(&mut state, interface, &mut acts);
     }
+    drop(state);
     crate::arch::advance_pc();
-    true
+    run::look_again(current)
 }
 
-/// As above, where it sends nothing.
+/// A trapped access to a system register: if it is one of the VM's GIC, it is done.
 #[cold]
 #[inline(never)]
-fn other_register(current: &mut Loaded, encoding: u16, is_read: bool, register: usize) -> bool {
+pub(crate) fn system_register(current: &mut Loaded, encoding: u16, is_read: bool, register: u8) -> bool {
+    let register = usize::from(register);
     let (vm, Some(interface)) = (current.vm(), interface()) else { return false };
     if encoding == SRE && vm.by_list_registers() && interface.version() == Version::V3 {
         // The system registers are all that there is: what says so cannot be changed (GIC spec, `ICC_SRE_EL1`: RAO/WI).
@@ -133,4 +143,23 @@ const fn group_1(encoding: u16) -> Option<Group1> {
         return None;
     }
     Group1::find((fields >> 7) as u8, (fields >> 3 & 0xf) as u8, (fields & 7) as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recognises_writes_of_sgi1r_by_their_syndrome() {
+        // EC, IL, op0, op2, op1, CRn, Rt, CRm, direction.
+        let esr = |ec: u64, op2: u64, rt: u64, crm: u64, read: u64| {
+            ec << 26 | 1 << 25 | 3 << 20 | op2 << 17 | 12 << 10 | rt << 5 | crm << 1 | read
+        };
+        assert!((0..32).all(|rt| is_sgi(esr(0x18, 5, rt, 11, 0))));
+        assert!(!is_sgi(esr(0x18, 5, 0, 11, 1)), "a read");
+        assert!(!is_sgi(esr(0x18, 6, 0, 11, 0)), "ICC_ASGI1R_EL1");
+        assert!(!is_sgi(esr(0x18, 5, 0, 12, 0)), "ICC_SRE_EL1");
+        assert!(!is_sgi(esr(0x24, 5, 0, 11, 0)), "an abort");
+        assert!(!is_sgi(esr(0x18, 5, 0, 11, 0) | 1 << 14), "another op1");
+    }
 }

@@ -29,7 +29,7 @@ pub(super) fn send(mut current: Loaded) -> Next {
             success(&mut current, 0, 0);
             if notified {
                 notify::announce(&current);
-                target.irqs.pend(ids::NOTIFICATION_PENDING);
+                target.irqs.set_pending(ids::NOTIFICATION_PENDING);
             }
             paravirt::notify(current, target, ids::MAILBOX_READABLE, flags & DELAY != 0)
         }

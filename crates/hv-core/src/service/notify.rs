@@ -149,7 +149,7 @@ pub(super) fn reader(vm: &'static Vm) -> &'static Vcpu {
 /// Makes the schedule receiver interrupt pending: the primary finds out whom to run with `FFA_NOTIFICATION_INFO_GET`.
 pub(super) fn announce(current: &Loaded) {
     let primary = current.core().primary();
-    primary.irqs.pend(ids::SCHEDULE_RECEIVER);
+    primary.irqs.set_pending(ids::SCHEDULE_RECEIVER);
     if current.vm().is_primary() {
         current.update_line();
     }

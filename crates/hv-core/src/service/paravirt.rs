@@ -27,8 +27,7 @@ pub(super) fn get(mut current: Loaded) -> Next {
         return get_device(current);
     }
     current.regs().x[0] = u64::from(taken.map_or(paravirt::NO_INTERRUPT, VirtIntId::number));
-    current.update_line();
-    current.vcpu()
+    current.update_line()
 }
 
 /// The same, if it is a device's.
@@ -37,8 +36,7 @@ pub(super) fn get(mut current: Loaded) -> Next {
 fn get_device(mut current: Loaded) -> Next {
     let taken = System::get().routes.take(current.vcpu());
     current.regs().x[0] = taken.unwrap_or(paravirt::NO_INTERRUPT).into();
-    current.update_line();
-    current.vcpu()
+    current.update_line()
 }
 
 /// `HF_INTERRUPT_DEACTIVATE`: the interrupt by its number at the controller, and by the one that the VM knows; they are the same.
@@ -66,8 +64,7 @@ pub(super) fn enable(mut current: Loaded) -> Next {
         // What it has disabled may be in one.
         lists::update(&current);
     }
-    current.update_line();
-    current.vcpu()
+    current.update_line()
 }
 
 /// `HF_INTERRUPT_INJECT`.
@@ -113,7 +110,7 @@ pub(super) fn send_ipi(mut current: Loaded) -> Next {
 /// Sends `id` to a vCPU of a VM that has something to read; see [`deliver`]. Nobody is run for it now if `quietly`.
 pub(super) fn notify(current: Loaded, target: &'static Vcpu, id: VirtIntId, quietly: bool) -> Next {
     if quietly {
-        target.irqs.pend(id);
+        target.irqs.set_pending(id);
         return current.vcpu();
     }
     deliver(&current, target, id).0
@@ -121,28 +118,28 @@ pub(super) fn notify(current: Loaded, target: &'static Vcpu, id: VirtIntId, quie
 
 /// A device interrupt is pending for `target`.
 #[cold]
-pub(crate) fn interrupt(current: &Loaded, target: &'static Vcpu) -> Next {
+pub(crate) fn interrupt(current: Loaded, target: &'static Vcpu) -> Next {
     target.reported.store(false, Ordering::Relaxed);
     if System::get().routes.forwards && !target.vm().is_primary() && !current.vm().is_primary() {
-        return forward(current, target);
+        return forward(&current, target);
     }
-    let (next, run_it) = deliver(current, target, paravirt::DEVICE);
+    let (next, run_it) = deliver(&current, target, paravirt::DEVICE);
     if !core::ptr::eq(next, current.vcpu()) {
         return next;
     }
     if run_it {
         // The primary is told whom to run when it asks.
-        current.vcpu().irqs.pend(paravirt::DEVICE_WAITS);
-        notify::announce(current);
+        current.vcpu().irqs.set_pending(paravirt::DEVICE_WAITS);
+        notify::announce(&current);
     }
-    run::after_interrupt(current)
+    run::look_again(current)
 }
 
 /// As [`interrupt`], where the primary is to have it first: it finds out whom to run, and runs it.
 #[inline(never)]
 fn forward(current: &Loaded, target: &'static Vcpu) -> Next {
-    target.irqs.pend(paravirt::DEVICE);
-    current.core().primary().irqs.pend(paravirt::DEVICE_WAITS);
+    target.irqs.set_pending(paravirt::DEVICE);
+    current.core().primary().irqs.set_pending(paravirt::DEVICE_WAITS);
     notify::announce(current);
     // On another core it leaves its VM in the same way.
     if let VcpuState::Running(core) = target.state()
@@ -159,8 +156,7 @@ fn deliver(current: &Loaded, target: &'static Vcpu, id: VirtIntId) -> (Next, boo
     let this = current.vcpu();
     let high = target.irqs.pend(id);
     if core::ptr::eq(target, this) {
-        current.update_line();
-        return (this, false);
+        return (current.update_line(), false);
     }
     let state = target.state();
     let reads = state == VcpuState::WaitingForMessage && target.vm().attention.load(Ordering::SeqCst);

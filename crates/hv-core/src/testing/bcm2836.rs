@@ -86,7 +86,7 @@ impl Node {
                 return taken;
             }
             // SAFETY: as above.
-            let next = interrupt::handle(&unsafe { Loaded::assume(vcpu) });
+            let next = interrupt::handle(unsafe { Loaded::assume(vcpu) });
             assert!(core::ptr::eq(next, vcpu), "the primary has nothing to do with it");
         }
         panic!("a storm");

@@ -166,7 +166,7 @@ fn an_interrupt_comes_to_its_owner_or_to_the_primary_first() {
             let target = node.system.routes.arrive(CLOCK).unwrap();
             // SAFETY: the test has loaded it, on its one core.
             let current = unsafe { Loaded::assume(running) };
-            Node::settle(running, service::interrupt(&current, target), false)
+            Node::settle(running, service::interrupt(current, target), false)
         };
         if forwards {
             assert_eq!(interrupt(vcpu), Outcome::Exited(id(2, 0), Exit::Interrupt));

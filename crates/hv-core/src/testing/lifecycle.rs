@@ -93,7 +93,7 @@ fn a_stopped_vm_starts_again_as_new() {
         matches!(busy, Outcome::Returned(regs) if ffa::Error::from_bits(regs.0[2]) == Some(ffa::Error::Busy))
     );
     // SAFETY: as above; the kick has arrived.
-    let next = run::after_interrupt(&unsafe { Loaded::assume(vcpu) });
+    let next = run::after_interrupt(unsafe { Loaded::assume(vcpu) });
     assert_eq!(Node::settle(vcpu, next, false), Outcome::Exited(id(2, 0), Exit::Off { reset: false }));
 }
 
@@ -165,7 +165,7 @@ fn reclaim(node: &Node, handle: Handle) -> Result<(), ffa::Error> {
 /// Lets a vCPU of a stopped VM take the kick that makes it leave its core.
 fn leave(vcpu: &'static Vcpu) {
     // SAFETY: the test has loaded it.
-    let next = run::after_interrupt(&unsafe { Loaded::assume(vcpu) });
+    let next = run::after_interrupt(unsafe { Loaded::assume(vcpu) });
     Node::settle(vcpu, next, false);
 }
 

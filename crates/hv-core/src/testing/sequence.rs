@@ -265,11 +265,11 @@ impl Player<'_> {
             }
             1..8 => {
                 self.node.system.cores[core].primary().irqs.pend(paravirt::TIMER);
-                run::after_interrupt(&loaded)
+                run::after_interrupt(loaded)
             }
             _ => {
                 current.irqs.pend(paravirt::TIMER);
-                run::after_interrupt(&loaded)
+                run::after_interrupt(loaded)
             }
         };
         self.settle(core, next);

@@ -182,8 +182,7 @@ fn an_interrupt_of_the_primary_comes_before_its_vms() {
     (claimed.sys().cntv_ctl_el0, claimed.sys().cntv_cval_el0) = (1, 0);
     gic::fire_timer(primary);
     // SAFETY: the vCPU is loaded.
-    let current = unsafe { Loaded::assume(node.vcpu(2, 0)) };
-    let next = run::after_interrupt(&current);
+    let next = run::after_interrupt(unsafe { Loaded::assume(node.vcpu(2, 0)) });
     assert_eq!(Node::settle(node.vcpu(2, 0), next, false), told);
     assert_eq!(take(), [27]);
     crate::arch::TIMER.set((0, 0));
@@ -191,7 +190,8 @@ fn an_interrupt_of_the_primary_comes_before_its_vms() {
     // And the physical one, which goes on by itself.
     assert_eq!(node.run(2, 0), Outcome::Entered(id(2, 0)));
     primary.irqs.pend(paravirt::TIMER);
-    let next = run::after_interrupt(&current);
+    // SAFETY: as above.
+    let next = run::after_interrupt(unsafe { Loaded::assume(node.vcpu(2, 0)) });
     assert_eq!(Node::settle(node.vcpu(2, 0), next, false), told);
     assert_eq!(take(), [30]);
 }
@@ -387,7 +387,7 @@ fn an_interrupt_of_a_timer_that_has_been_switched_belongs_to_nobody() {
             (controller.enabled, controller.asserted, controller.active) = (1 << 3, 1 << 3, 0);
         });
         // SAFETY: the vCPU is loaded.
-        let next = interrupt::handle(&unsafe { Loaded::assume(guest) });
+        let next = interrupt::handle(unsafe { Loaded::assume(guest) });
         assert!(core::ptr::eq(next, guest));
         Controller::change(|controller| controller.asserted = 0);
         assert!(!guest.irqs.line() && take().is_empty(), "its own timer is off");

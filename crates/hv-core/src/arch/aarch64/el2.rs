@@ -196,11 +196,16 @@ pub(crate) fn virtual_timer_asserts() -> bool {
     read!("cntv_ctl_el0") & 0b111 == 0b101
 }
 
-/// Masks the virtual timer of the loaded vCPU: its interrupt has been made pending.
+/// Masks the virtual timer of the loaded vCPU, if it asserts its interrupt; returns whether it does: the interrupt is to be made pending.
 #[inline]
-pub(crate) fn mask_virtual_timer() {
-    // A timer of the VM; masking it cannot affect the hypervisor.
-    write!("cntv_ctl_el0", read!("cntv_ctl_el0") | TIMER_IMASK);
+pub(crate) fn mask_asserting_virtual_timer() -> bool {
+    let ctl = read!("cntv_ctl_el0");
+    let asserts = ctl & 0b111 == 0b101;
+    if asserts {
+        // A timer of the VM; masking it cannot affect the hypervisor.
+        write!("cntv_ctl_el0", ctl | TIMER_IMASK);
+    }
+    asserts
 }
 
 /// Masks the EL1 physical timer, which is the primary's.

@@ -97,7 +97,7 @@ fn restart(node: &Node, vm: u16) -> Result<(), Error> {
 
 fn leave(vcpu: &'static Vcpu) {
     // SAFETY: the test has loaded it.
-    let next = run::after_interrupt(&unsafe { Loaded::assume(vcpu) });
+    let next = run::after_interrupt(unsafe { Loaded::assume(vcpu) });
     Node::settle(vcpu, next, false);
 }
 
