@@ -182,6 +182,8 @@ impl Control {
     pub const COUNT_ENDS: Self = Self(1 << 2);
     /// GICv3: accesses of the guest to its registers of group 1 trap (`TALL1`).
     pub const TRAP_GROUP_1: Self = Self(1 << 12);
+    /// GICv3: the guest's writes of `ICC_DIR_EL1` trap (`TDIR`; nothing where `ICH_VTR_EL2.TDS` is 0).
+    pub const TRAP_DEACTIVATE: Self = Self(1 << 14);
 
     /// The same, and `what` too, or not.
     #[must_use]

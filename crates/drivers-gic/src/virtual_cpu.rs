@@ -117,6 +117,11 @@ pub fn lets_through(cpu: &dyn VirtualCpu, priority: u8) -> bool {
     settings & ENABLE_1 != 0 && u64::from(priority) < settings >> MASK & 0xff
 }
 
+/// Whether the guest splits the end of an interrupt: priority drop, and later a write of `ICC_DIR_EL1`, which otherwise does nothing.
+pub fn splits_end(cpu: &dyn VirtualCpu) -> bool {
+    cpu.settings() & EOI_MODE != 0
+}
+
 /// The interrupt that the interface signals to the guest at this moment.
 pub fn signals(cpu: &dyn VirtualCpu) -> Option<u32> {
     signalled(cpu).map(|(_, register)| register.intid())
@@ -181,7 +186,7 @@ fn end(cpu: &dyn VirtualCpu, intid: u32) {
         cpu.set_active(1, word, own & (own - 1));
         break;
     }
-    if cpu.settings() & EOI_MODE != 0 {
+    if splits_end(cpu) {
         return;
     }
     for n in 0..cpu.count() {

@@ -1,7 +1,10 @@
 //! Handlers nest as deep as there are priorities, however few list registers there are.
 mod support;
 
-use drivers_gic::vgic::{Cpu, Frame, Irq, Version, Vgic};
+use drivers_gic::{
+    hyp::Control,
+    vgic::{Cpu, Frame, Irq, Version, Vgic},
+};
 use support::{Hardware, LRS, Told};
 
 /// A guest on one vCPU that has enabled SPIs 32 to 63; `32 + n` is the more urgent the larger `n` is.
@@ -63,6 +66,19 @@ impl Guest<'_> {
             self.look();
         }
         Some(intid - FIRST)
+    }
+
+    /// A write of `ICC_DIR_EL1`, with `EOImode` 1.
+    fn deactivate(&mut self, n: u32) {
+        if self.hardware.control.get().has(Control::TRAP_DEACTIVATE) {
+            self.look();
+            self.vgic.deactivate(0, FIRST + n, &self.hardware, &mut self.told);
+            return self.look();
+        }
+        self.hardware.deactivate(FIRST + n);
+        if self.hardware.maintenance() {
+            self.look();
+        }
     }
 
     fn active(&mut self) -> u32 {
@@ -203,5 +219,24 @@ fn what_a_guest_makes_inactive_by_a_register_is_not_ended_once_more() {
         guest.hardware.drop_priority();
         guest.end();
         assert_eq!(guest.active(), 0);
+    });
+}
+
+/// With `EOImode` 1, in any order: what is in no list register is deactivated by name, not by its urgency.
+#[test]
+fn deactivates_the_interrupt_that_the_guest_names() {
+    with(Version::V3, |guest| {
+        for n in 0..7 {
+            guest.raise(n);
+            assert_eq!(guest.acknowledge(), Some(n));
+        }
+        (0..7).for_each(|_| guest.hardware.drop_priority());
+        // The outermost three are in no list register; the first is not the most urgent of them.
+        let mut active = 0b111_1111;
+        for n in [0, 5, 2, 1, 6, 3, 4] {
+            guest.deactivate(n);
+            active &= !(1 << n);
+            assert_eq!(guest.active(), active, "{n} has been deactivated");
+        }
     });
 }

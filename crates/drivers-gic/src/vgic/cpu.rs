@@ -102,6 +102,16 @@ impl Cpu {
         true
     }
 
+    /// Removes an interrupt from those that are active in no list register; returns whether it was one of them.
+    pub(super) fn remove_evicted(&mut self, intid: u16) -> bool {
+        let count = usize::from(self.evicted_count);
+        let known = self.evicted.get_mut(..count).unwrap_or_default();
+        let Some(at) = known.iter().position(|evicted| *evicted == intid) else { return false };
+        known.copy_within(at + 1.., at);
+        self.evicted_count -= 1;
+        true
+    }
+
     /// The most urgent active interrupt that is in no list register; the caller finds out whether it still is active.
     pub(super) fn pop_evicted(&mut self) -> Option<u16> {
         self.evicted_count = self.evicted_count.checked_sub(1)?;

@@ -5,6 +5,10 @@
 //! such an interrupt without a list register: the interface counts that (`ICH_HCR_EL2.EOIcount`, `GICH_HCR.EOICount`) and tells it
 //! by a maintenance interrupt (`LRENPIE`). Priorities drop in the reverse order of acknowledgement, so what was ended is the most
 //! urgent of those that have no list register.
+//!
+//! A guest that splits the end (`EOImode` 1) deactivates in any order, and the count does not say what: so with a GICv3 its writes of
+//! `ICC_DIR_EL1` trap while an active interrupt has no list register (`TDIR`), and [`Vgic::deactivate`] does what they say. A GICv2, and a
+//! GICv3 without `ICH_VTR_EL2.TDS`, have no such trap: the most urgent one is deactivated there.
 use super::{
     Effects, NOBODY, Version, Vgic,
     cpu::NONE,
@@ -194,16 +198,49 @@ impl Vgic<'_> {
             && let Some(intid) = self.evicted(vcpu)
         {
             ends -= 1;
-            let ended = self.irq(vcpu, intid).is_some_and(|irq| irq.has(ASSIGNED) && irq.has(HIGH));
-            self.change(vcpu, intid, 0, ACTIVE | if ended { HIGH } else { 0 }, effects);
-            if ended {
-                effects.ended(intid);
-            }
-            self.sources_left(vcpu, intid, effects);
+            self.end_unlisted(vcpu, intid, effects);
         }
         // That resets the count.
         if let Some(cpu) = self.cpus.get(usize::from(vcpu)) {
             hardware.control(cpu.control);
+        }
+    }
+
+    /// Ends an active interrupt without list register.
+    fn end_unlisted(&mut self, vcpu: u16, intid: u32, effects: &mut dyn Effects) {
+        let ended = self.irq(vcpu, intid).is_some_and(|irq| irq.has(ASSIGNED) && irq.has(HIGH));
+        self.change(vcpu, intid, 0, ACTIVE | if ended { HIGH } else { 0 }, effects);
+        if ended {
+            effects.ended(intid);
+        }
+        self.sources_left(vcpu, intid, effects);
+    }
+
+    /// A write of `ICC_DIR_EL1` that trapped ([`Control::TRAP_DEACTIVATE`]), with `EOImode` 1: the guest deactivates the interrupt that it
+    /// names, in whichever order it likes. [`update`](Self::update) comes before it and after it.
+    #[cold]
+    pub fn deactivate(
+        &mut self,
+        vcpu: u16,
+        intid: u32,
+        hardware: &dyn HypervisorInterface,
+        effects: &mut dyn Effects,
+    ) {
+        let listed = |n: &usize| self.listed(vcpu, *n) == Some(intid);
+        if let Some(n) = (0..hardware.count().min(MAX_LIST_REGISTERS)).find(listed) {
+            let register = hardware.read(n);
+            let next = match register.state() {
+                ListState::Active => ListState::Free,
+                ListState::PendingAndActive => ListState::Pending,
+                ListState::Free | ListState::Pending => return,
+            };
+            return hardware.write(n, register.without_physical().with_state(next));
+        }
+        let Some(cpu) = self.cpus.get_mut(usize::from(vcpu)) else { return };
+        if u16::try_from(intid).is_ok_and(|intid| cpu.remove_evicted(intid))
+            && self.irq(vcpu, intid).is_some_and(|irq| irq.has(ACTIVE) && !irq.has(LISTED))
+        {
+            self.end_unlisted(vcpu, intid, effects);
         }
     }
 
@@ -345,7 +382,8 @@ impl Vgic<'_> {
         let control = cpu
             .control
             .with(Control::UNDERFLOW, full && count > 1)
-            .with(Control::COUNT_ENDS, cpu.evicted_count != 0);
+            .with(Control::COUNT_ENDS, cpu.evicted_count != 0)
+            .with(Control::TRAP_DEACTIVATE, cpu.evicted_count != 0 && !v2);
         if core::mem::replace(&mut cpu.control, control) != control {
             hardware.control(control);
         }

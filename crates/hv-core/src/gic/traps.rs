@@ -2,7 +2,7 @@
 
 use super::{Gic, acts, interface, look};
 use crate::{
-    board::{self, VirtualInterface},
+    board::{self, VirtualCpu, VirtualInterface},
     run::{self, Next},
     syndrome::Syndrome,
     vcpu::Loaded,
@@ -13,6 +13,8 @@ use drivers_gic::{
 };
 use hv_abi::ids::Ipa;
 
+/// `ICC_DIR_EL1`.
+const DIR: u16 = hv_abi::registers::encoding(3, 0, 12, 11, 1);
 /// `ICC_SRE_EL1`.
 const SRE: u16 = hv_abi::registers::encoding(3, 0, 12, 12, 5);
 /// Its bits SRE, DFB and DIB.
@@ -105,10 +107,36 @@ pub(crate) fn system_register(current: &mut Loaded, encoding: u16, is_read: bool
         crate::arch::advance_pc();
         return true;
     }
+    if encoding == DIR
+        && !is_read
+        && let (Some(gic), Some(cpu)) = (&vm.gic, interface.virtual_cpu())
+    {
+        deactivate(current, gic, interface, cpu, register);
+        return true;
+    }
     match (&vm.gic, group_1(encoding)) {
         (Some(gic), Some(group_1)) => cpu_interface(current, gic, interface, group_1, is_read, register),
         _ => false,
     }
+}
+
+/// A trapped write of `ICC_DIR_EL1`: something is active that has no list register.
+fn deactivate(
+    current: &mut Loaded,
+    gic: &Gic,
+    interface: &dyn VirtualInterface,
+    cpu: &dyn VirtualCpu,
+    register: usize,
+) {
+    let value = current.regs().x.get(register).copied().unwrap_or_default();
+    let (index, mut acts) = (current.vcpu().index().0, acts(current.vcpu(), current.core()));
+    let mut state = gic.state.lock();
+    look(&mut state, interface, &mut acts);
+    if virtual_cpu::splits_end(cpu) {
+        state.deactivate(index, value as u32 & 0xff_ffff, interface, &mut acts);
+        look(&mut state, interface, &mut acts);
+    }
+    crate::arch::advance_pc();
 }
 
 /// A trapped access to the CPU interface: the timer is looked at before and after.
