@@ -5,15 +5,17 @@ use super::{
     copy,
     errno::{Errno, Result},
     kmsg,
+    pieces::{chunks, copy_part, fill},
+    pipe,
     process::Process,
-    random,
+    random, signal,
     thread::{self, UserThread},
 };
-use crate::{console, percore::CoreIndex, sync::IrqMutex, task::Mutex};
-use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
+use crate::{percore::CoreIndex, sync::IrqMutex, task::Mutex};
+use alloc::{boxed::Box, vec::Vec};
 use core::{
     fmt,
-    sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 use fallible::{Arc, TryVec as _};
 use memfs::{Device, FileSystem, FsError, Kind, NodeId, Start};
@@ -21,12 +23,6 @@ use spin::Once;
 
 /// The most open files of a process: what `RLIMIT_NOFILE` says.
 pub const MOST_OPEN: usize = 1024;
-/// What is copied at once between a program and a file.
-const CHUNK: usize = 64 << 10;
-/// Bytes that a pipe holds.
-const PIPE: usize = 64 << 10;
-/// The longest line that is kept until it is complete.
-const LINE: usize = 1024;
 
 pub const O_WRONLY: u32 = 1;
 pub const O_RDWR: u32 = 2;
@@ -168,7 +164,7 @@ impl Open {
             Object::Random => fill(to, size, random::fill)?,
             Object::Text(text) => copy_part(text, offset, to, size)?,
             Object::Name(named) => copy_part(&super::proc::name_of(named), offset, to, size)?,
-            Object::PipeOut(pipe) => pipe.read(thread, to, size, self.has(O_NONBLOCK))?,
+            Object::PipeOut(pipe) => read_pipe(pipe, thread, to, size, self.has(O_NONBLOCK))?,
             Object::PipeIn(_) | Object::Switch(_) => return Err(Errno::EBADF),
             Object::Tasks(_) => return Err(Errno::EISDIR),
             Object::Special(device) => device.read(thread, to, size, self.has(O_NONBLOCK))?,
@@ -209,7 +205,7 @@ impl Open {
                 Ok(size as u64)
             }
             Object::Log(_) => kmsg::write(from, size),
-            Object::PipeIn(pipe) => pipe.write(thread, from, size, self.has(O_NONBLOCK)),
+            Object::PipeIn(pipe) => write_pipe(pipe, thread, from, size, self.has(O_NONBLOCK)),
             Object::Console => chunks(from, size, |bytes| {
                 thread.process().output.lock().write(bytes);
                 Ok(())
@@ -250,18 +246,17 @@ impl Drop for Open {
     fn drop(&mut self) {
         match &self.object {
             Object::Node(node) => with_files(|files| files.close(*node)),
-            Object::PipeOut(pipe) => close_end(&pipe.readers),
-            Object::PipeIn(pipe) => close_end(&pipe.writers),
+            Object::PipeOut(pipe) => {
+                pipe.close_reader();
+                something_happened();
+            }
+            Object::PipeIn(pipe) => {
+                pipe.close_writer();
+                something_happened();
+            }
             _ => {}
         }
     }
-}
-
-fn copy_part(bytes: &[u8], offset: u64, to: u64, size: usize) -> Result<u64> {
-    let rest = usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or_default();
-    let count = rest.len().min(size);
-    copy::write_bytes(to, &rest[..count])?;
-    Ok(count as u64)
 }
 
 /// Copies from a file in chunks to the program; how many bytes there were. An error counts if it is the first thing.
@@ -282,16 +277,11 @@ fn copy_node(files: &FileSystem, node: NodeId, offset: u64, to: u64, size: usize
     Ok(done as u64)
 }
 
-pub use super::account::check_room as check_memory;
+pub use super::{account::check_room as check_memory, output::Output, pieces::buffer};
 
 /// The same where a file system has no space: `ENOSPC`.
 pub fn check_space() -> Result<()> {
     check_memory().map_err(|_| Errno::ENOSPC)
-}
-
-/// Room for bytes that are overwritten next: zeroes, or `ENOMEM`.
-pub fn buffer(size: usize) -> Result<Vec<u8>> {
-    Ok(Vec::try_filled(0, size)?)
 }
 
 /// Whether it is a regular file.
@@ -302,73 +292,6 @@ pub fn is_file(node: NodeId) -> bool {
 /// Copies from a file of the file system; how many bytes there were.
 pub fn read_node(node: NodeId, offset: u64, to: &mut [u8]) -> Result<usize> {
     with_files(|files| files.read_at(node, offset, to).map_err(|_| Errno::ENODEV))
-}
-
-fn fill(to: u64, size: usize, make: impl Fn(&mut [u8])) -> Result<u64> {
-    let mut done = 0;
-    let mut piece = [0; 256];
-    while done < size {
-        let count = piece.len().min(size - done);
-        make(&mut piece[..count]);
-        copy::write_bytes(to.wrapping_add(done as u64), &piece[..count])?;
-        done += count;
-    }
-    Ok(size as u64)
-}
-
-/// Copies from the program piece by piece; how many bytes `take` has had. An error counts if it is the first thing.
-fn chunks(from: u64, size: usize, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
-    let mut done = 0;
-    let mut small = [0; 256];
-    let mut large;
-    let piece = if size <= small.len() {
-        &mut small[..]
-    } else {
-        large = buffer(size.min(CHUNK))?;
-        &mut large[..]
-    };
-    while done < size {
-        let count = piece.len().min(size - done);
-        let result = copy::read_bytes(from.wrapping_add(done as u64), &mut piece[..count])
-            .and_then(|()| take(&piece[..count]));
-        match result {
-            Ok(()) => done += count,
-            Err(error) if done == 0 => return Err(error),
-            Err(_) => break,
-        }
-    }
-    Ok(done as u64)
-}
-
-/// What a process has said of its present line.
-#[derive(Debug, Default)]
-pub struct Output {
-    line: Vec<u8>,
-}
-
-impl Output {
-    /// Puts whole lines on the console, and keeps the rest.
-    fn write(&mut self, bytes: &[u8]) {
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            if self.line.try_extend(piece).is_err() {
-                // No memory to keep it: the line is cut here.
-                self.flush();
-                console::print_bytes(piece);
-                continue;
-            }
-            if piece.ends_with(b"\n") || self.line.len() >= LINE {
-                self.flush();
-            }
-        }
-    }
-
-    /// Puts the rest on the console.
-    pub fn flush(&mut self) {
-        if !self.line.is_empty() {
-            console::print_bytes(&self.line);
-            self.line.clear();
-        }
-    }
 }
 
 /// Threads that wait for something to happen to files.
@@ -434,115 +357,51 @@ pub fn something_happened() {
     }
 }
 
-fn close_end(ends: &AtomicUsize) {
-    ends.fetch_sub(1, Ordering::AcqRel);
+/// A pipe, and what its process pays for it.
+pub type Pipe = pipe::Pipe<Charge>;
+
+/// Makes a pipe with one end each.
+pub fn new_pipe() -> Result<Arc<Pipe>> {
+    // All that it can hold.
+    Ok(Arc::try_new(Pipe::new(Charge::to_caller(size_of::<Pipe>() + pipe::CAPACITY)?))?)
+}
+
+fn read_pipe(pipe: &Pipe, thread: &UserThread, to: u64, size: usize, now: bool) -> Result<u64> {
+    let attempt = || match pipe.read(to, size)? {
+        None if now => Err(Errno::EAGAIN),
+        count => Ok(count),
+    };
+    let count = wait_until(thread, None, attempt)?.unwrap_or(0);
     something_happened();
+    Ok(count)
 }
 
-/// A pipe.
-#[derive(Debug)]
-pub struct Pipe {
-    bytes: Mutex<VecDeque<u8>>,
-    readers: AtomicUsize,
-    writers: AtomicUsize,
-    _charge: Charge,
-}
-
-impl Pipe {
-    /// With one end each.
-    pub fn new() -> Result<Arc<Self>> {
-        Ok(Arc::try_new(Self {
-            bytes: Mutex::new(VecDeque::new()),
-            readers: AtomicUsize::new(1),
-            writers: AtomicUsize::new(1),
-            // All that it can hold.
-            _charge: Charge::to_caller(size_of::<Self>() + PIPE)?,
-        })?)
-    }
-
-    fn ready_out(&self) -> u16 {
-        let hang_up = if self.writers.load(Ordering::Acquire) == 0 { 16 } else { 0 };
-        hang_up | u16::from(!self.bytes.lock().is_empty())
-    }
-
-    fn ready_in(&self) -> u16 {
-        if self.readers.load(Ordering::Acquire) == 0 {
-            return 8;
+fn write_pipe(pipe: &Pipe, thread: &UserThread, from: u64, size: usize, now: bool) -> Result<u64> {
+    let mut done = 0;
+    while done < size {
+        let mut piece = buffer((size - done).min(pipe::CAPACITY))?;
+        if let Err(error) = copy::read_bytes(from.wrapping_add(done as u64), &mut piece) {
+            return if done == 0 { Err(error) } else { Ok(done as u64) };
         }
-        if self.bytes.lock().len() < PIPE { 4 } else { 0 }
-    }
-
-    fn read(&self, thread: &UserThread, to: u64, size: usize, now: bool) -> Result<u64> {
-        if size == 0 {
-            return Ok(0);
-        }
-        let attempt = || {
-            let mut bytes = self.bytes.lock();
-            let count = bytes.len().min(size);
-            if count == 0 {
-                return match self.writers.load(Ordering::Acquire) {
-                    0 => Ok(Some(0)),
-                    _ if now => Err(Errno::EAGAIN),
-                    _ => Ok(None),
-                };
-            }
-            let (first, second) = bytes.as_slices();
-            let split = first.len().min(count);
-            copy::write_bytes(to, &first[..split])?;
-            copy::write_bytes(to.wrapping_add(split as u64), &second[..count - split])?;
-            bytes.drain(..count);
-            Ok(Some(count as u64))
+        // What is not larger than PIPE_BUF goes in whole.
+        let least = if size <= 4096 { size } else { 1 };
+        let attempt = || match pipe.write(&piece, least, check_memory)? {
+            None if now => Err(Errno::EAGAIN),
+            count => Ok(count),
         };
-        let count = wait_until(thread, None, attempt)?.unwrap_or(0);
-        something_happened();
-        Ok(count)
-    }
-
-    fn write(&self, thread: &UserThread, from: u64, size: usize, now: bool) -> Result<u64> {
-        let mut done = 0;
-        while done < size {
-            let mut piece = buffer((size - done).min(PIPE))?;
-            if let Err(error) = copy::read_bytes(from.wrapping_add(done as u64), &mut piece) {
-                return if done == 0 { Err(error) } else { Ok(done as u64) };
+        match wait_until(thread, None, attempt) {
+            Ok(count) => done += count.unwrap_or(0),
+            Err(Errno::EPIPE) => {
+                let process = thread.process();
+                let _ = signal::send(process.id(), process, Some(thread), signal::SIGPIPE, 0);
+                return Err(Errno::EPIPE);
             }
-            // What is not larger than PIPE_BUF goes in whole.
-            let least = if size <= 4096 { size } else { 1 };
-            let attempt = || {
-                if self.readers.load(Ordering::Acquire) == 0 {
-                    return Err(Errno::EPIPE);
-                }
-                let mut bytes = self.bytes.lock();
-                let room = (PIPE - bytes.len()).min(piece.len());
-                if room < least {
-                    return if now { Err(Errno::EAGAIN) } else { Ok(None) };
-                }
-                if bytes.capacity() - bytes.len() < room {
-                    check_memory()?;
-                    bytes.try_reserve(room).map_err(|_| Errno::ENOMEM)?;
-                }
-                #[expect(clippy::disallowed_methods, reason = "there is room")]
-                bytes.extend(&piece[..room]);
-                Ok(Some(room))
-            };
-            match wait_until(thread, None, attempt) {
-                Ok(count) => done += count.unwrap_or(0),
-                Err(Errno::EPIPE) => {
-                    let _ = super::signal::send(
-                        thread.process().id(),
-                        thread.process(),
-                        Some(thread),
-                        super::signal::SIGPIPE,
-                        0,
-                    );
-                    return Err(Errno::EPIPE);
-                }
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
-            }
-            something_happened();
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
         }
-        Ok(done as u64)
+        something_happened();
     }
+    Ok(done as u64)
 }
 
 #[derive(Clone, Debug)]

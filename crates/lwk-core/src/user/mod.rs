@@ -5,10 +5,11 @@
 //! | `process`, `thread` | address space and files of a program; its threads, each a kernel task of one core |
 //! | `account` | what they take from the kernel's memory |
 //! | `processes`, `image` | who started whom; what a process runs, loaded from its file |
-//! | `space`, `user_tables`, `mapped_files` | its memory: regions, tables, physical memory; the files that it maps |
+//! | `space`, `page_map`, `user_tables`, `mapped_files` | its memory: regions and physical memory, translation tables; the files that it maps |
 //! | `syscall` | the system calls; [`docs/lwk.md`] lists them with their limits |
-//! | `signal`, `pending`, `rseq`, `futex`, `files`, `proc`, `sysfs` | what several of them share |
-//! | `copy` | the only way to a program's memory |
+//! | `signal`, `pending`, `rseq`, `futex`, `files`, `pipe`, `proc`, `sysfs` | what several of them share |
+//! | `copy`, `pieces` | the only way to a program's memory; piece by piece, between files and it |
+//! | `output` | its lines, on their way to the console |
 //! | `kmsg` | the kernel's log, as programs read it |
 //! | `vms` | `/dev/margay`: VMs, for the control task of a primary |
 //! | `fault`, `report` | what a program did wrong, and how that is told |
@@ -28,7 +29,11 @@ mod image;
 mod kmsg;
 mod lossy;
 mod mapped_files;
+mod output;
+mod page_map;
 mod pending;
+mod pieces;
+mod pipe;
 mod proc;
 mod process;
 mod processes;

@@ -8,22 +8,20 @@ use super::{
     account::Charge,
     errno::{Errno, Result},
     mapped_files::{FilePart, MappedFiles},
-    user_tables::{UserTables, tables_by_page, tables_for},
+    page_map::{PageMap, Piece, behind},
+    user_tables::{tables_by_page, tables_for},
 };
 use crate::{
     arch,
     memory::{self, Phys},
-    sync::IrqMutex,
-};
-use aarch64_paging::{
-    descriptor::{El1Attributes as Attributes, PhysicalAddress},
-    paging::{Constraints, El1And0, MemoryRegion, RootTable, VaRange},
 };
 use address_space::{AddressSpace, BLOCK, PAGE, Purpose, Region, SpaceError};
 use alloc::vec::Vec;
 use core::fmt;
 use fallible::TryVec as _;
 use linux_program::{Access, UserAddr, UserRange};
+
+pub use super::page_map::range;
 
 /// The lowest address that can be mapped: what lies below is where null pointers point.
 pub const LOWEST: UserAddr = UserAddr::new(0x1_0000);
@@ -37,87 +35,13 @@ pub const STACK_TOP: UserAddr = UserAddr::new(0x7fff_0000_0000);
 pub const VDSO: UserAddr = UserAddr::new(0x7fff_4000_0000);
 /// One past the last address.
 pub const END: UserAddr = UserAddr::new(1 << 47);
-/// How many pages are invalidated one by one.
-const FEW: u64 = 16;
-/// What a table of the third level maps, and an entry of the second.
-const GIB: u64 = 1 << 30;
-
-const USER: Attributes = Attributes::ATTRIBUTE_INDEX_0
-    .union(Attributes::INNER_SHAREABLE)
-    .union(Attributes::ACCESSED)
-    .union(Attributes::NON_GLOBAL)
-    .union(Attributes::PXN)
-    .union(Attributes::VALID);
-
-/// From `start` up to `end`.
-pub const fn range(start: UserAddr, end: UserAddr) -> UserRange {
-    UserRange { start, end }
-}
-
 /// What nobody may do anything with.
 pub const NO_ACCESS: Access = Access { read: false, write: false, execute: false };
-
-fn attributes(access: Access) -> Attributes {
-    let mut attributes = USER;
-    if access.read || access.write || access.execute {
-        // AArch64 has nothing that can be written and not read.
-        attributes |= Attributes::USER;
-    }
-    if !access.write {
-        attributes |= Attributes::READ_ONLY;
-    }
-    if !access.execute {
-        attributes |= Attributes::UXN;
-    }
-    attributes
-}
-
-/// Which address space numbers are in use. 0 is nobody's.
-static NUMBERS: IrqMutex<[u64; 4]> = IrqMutex::new([1, 0, 0, 0]);
-
-/// The number that tells a space's entries in the TLB from others'.
-#[derive(Debug)]
-struct Number(u16);
-
-impl Number {
-    fn new() -> Option<Self> {
-        let mut numbers = NUMBERS.lock();
-        let word = numbers.iter().position(|word| *word != u64::MAX)?;
-        let bit = numbers[word].trailing_ones();
-        numbers[word] |= 1 << bit;
-        Some(Self(word as u16 * 64 + bit as u16))
-    }
-}
-
-impl Drop for Number {
-    fn drop(&mut self) {
-        arch::invalidate_space(self.0);
-        NUMBERS.lock()[usize::from(self.0) / 64] &= !(1 << (self.0 % 64));
-    }
-}
-
-/// A mapped piece: where, its memory, and the size of the first entry that maps it.
-#[derive(Clone, Copy, Debug)]
-struct Piece {
-    range: UserRange,
-    phys: Phys,
-    entry: u64,
-}
-
-/// The first pieces of a range; whoever wants all asks again from the last one's end on.
-type Pieces = heapless::Vec<Piece, 16>;
-
-/// What is left of a range behind these pieces. Nothing, if there are none.
-fn behind(pieces: &Pieces, range: UserRange) -> UserRange {
-    UserRange { start: pieces.last().map_or(range.end, |piece| piece.range.end), ..range }
-}
 
 /// A process's memory.
 pub struct Space {
     pub(super) regions: AddressSpace,
-    tables: RootTable<El1And0, UserTables>,
-    /// Given back after the tables are gone.
-    number: Number,
+    map: PageMap,
     heap: UserRange,
     /// Bytes of physical memory.
     backed: u64,
@@ -147,15 +71,11 @@ impl Space {
     /// An empty address space; `EAGAIN` if there are 255 already.
     pub fn new() -> Result<Self> {
         let charge = Charge::to_caller(size_of::<Self>() + PAGE as usize)?;
-        let number = Number::new().ok_or(Errno::EAGAIN)?;
-        let tables = UserTables::default();
-        tables.reserve(1)?;
-        let tables = RootTable::with_va_range(tables, 0, El1And0, VaRange::Lower);
+        let map = PageMap::new()?;
         let regions = AddressSpace::new(range(LOWEST, END), MAPPINGS);
         Ok(Self {
             regions,
-            tables,
-            number,
+            map,
             heap: range(LOWEST, LOWEST),
             backed: 0,
             files: MappedFiles::default(),
@@ -165,7 +85,7 @@ impl Space {
 
     /// The value of `TTBR0_EL1`.
     pub fn tables(&self) -> u64 {
-        arch::user_tables(Phys(self.tables.to_physical().0 as u64), self.number.0)
+        self.map.ttbr0()
     }
 
     /// Its regions.
@@ -184,117 +104,18 @@ impl Space {
     /// `ENOMEM`: its process has had enough.
     fn pay(&mut self) -> Result<()> {
         let lists = self.regions.memory() + self.files.memory();
-        self.charge.set(size_of::<Self>() + lists + self.tables.translation().memory())
+        self.charge.set(size_of::<Self>() + lists + self.map.tables().memory())
     }
 
-    fn invalidate(&self, changed: UserRange) {
-        let tables = self.tables.translation();
-        if changed.len() / PAGE <= FEW && !tables.has_unused() {
-            arch::invalidate_pages(self.number.0, changed.start.get(), changed.len() / PAGE);
-        } else {
-            arch::invalidate_space(self.number.0);
-            tables.clean();
-        }
-    }
-
-    /// The first pieces that are mapped in a range, ascending; entries that cross its ends are cut.
-    fn pieces(&self, within: UserRange) -> Pieces {
-        let mut pieces = Pieces::new();
-        let region = MemoryRegion::new(within.start.get() as usize, within.end.get() as usize);
-        let _ = self.tables.walk_range(&region, &mut |at, descriptor, level| {
-            if descriptor.is_valid() && !(level < 3 && descriptor.is_table_or_page()) {
-                let entry = PAGE << (9 * (3 - level));
-                let start = at.start().0 as u64;
-                let phys = Phys(descriptor.output_address().0 as u64 + (start & (entry - 1)));
-                let (start, end) = (UserAddr::new(start), UserAddr::new(at.end().0 as u64));
-                match pieces.last_mut() {
-                    Some(last) if last.range.end == start && last.phys.0 + last.range.len() == phys.0 => {
-                        last.range.end = end;
-                    }
-                    // Enough: the walk ends.
-                    _ => pieces.push(Piece { range: range(start, end), phys, entry }).map_err(drop)?,
-                }
-            }
-            Ok(())
-        });
-        pieces
-    }
-
-    /// Writes entries, for which tables are [reserved](UserTables::reserve) or there already.
-    fn write_entries(&mut self, at: UserRange, phys: Phys, attributes: Attributes) {
-        let region = MemoryRegion::new(at.start.get() as usize, at.end.get() as usize);
-        self.tables
-            .map_range(&region, PhysicalAddress(phys.0 as usize), attributes, Constraints::NO_CONTIGUOUS_HINT)
-            .expect("regions are in the lower half");
-    }
-
-    /// Takes pieces out of the tables; the caller invalidates.
-    fn clear(&mut self, pieces: &Pieces) {
-        for piece in pieces {
-            self.write_entries(piece.range, Phys(0), Attributes::empty());
-        }
-    }
-
-    /// Takes tables away whose whole range is inside of a range in which nothing is mapped any more.
-    fn prune(&mut self, within: UserRange) {
-        let mut at = within.start.get();
-        let end = within.end.get();
-        while at < end {
-            let region = MemoryRegion::new(at as usize, end as usize);
-            let mut empty = None;
-            let _ = self.tables.walk_range(&region, &mut |here, _, level| {
-                let start = here.start().0 as u64;
-                // The largest table of which this is the first entry that is inside.
-                let unit = [GIB, BLOCK].into_iter().zip([2, 3]).find(|&(unit, least)| {
-                    let first = start & !(unit - 1);
-                    level >= least && first >= at && first + unit <= end
-                });
-                match unit {
-                    Some((unit, _)) => {
-                        empty = Some((start & !(unit - 1), unit));
-                        Err(())
-                    }
-                    None => Ok(()),
-                }
-            });
-            let Some((first, unit)) = empty else { break };
-            self.write_entries(
-                range(UserAddr::new(first), UserAddr::new(first + unit)),
-                Phys(0),
-                Attributes::empty(),
-            );
-            at = first + unit;
-        }
-        if self.tables.translation().has_unused() {
-            self.invalidate(within);
-        }
-    }
-
-    /// Sees to it that no block reaches across `at`: what is in it is taken out of the tables, and put back in two parts
-    /// (Arm ARM, D8.16.1, break-before-make). A program that gets there meanwhile faults, waits for this, and tries again.
+    /// Splits a block that reaches across `at`. A program that gets there meanwhile faults, waits for this, and tries again.
     ///
     /// # Errors
     /// `ENOMEM`: there is no memory for the tables of the parts.
     fn split_block(&mut self, at: UserAddr) -> Result<()> {
-        let page = range(at, UserAddr::new(at.get() + PAGE));
-        let Some(piece) = self.pieces(page).first().copied().filter(|piece| piece.entry > PAGE) else {
-            return Ok(());
-        };
-        let start = at.get() & !(piece.entry - 1);
-        if start == at.get() {
-            return Ok(());
+        match self.regions.find(at).map(|region| region.access) {
+            Some(access) => self.map.split_block(at, access),
+            None => Ok(()),
         }
-        let Some(access) = self.regions.find(at).map(|region| region.access) else { return Ok(()) };
-        // One for each level below the block's.
-        self.tables.translation().reserve(2)?;
-        let whole = range(UserAddr::new(start), UserAddr::new(start + piece.entry));
-        let phys = Phys(piece.phys.0 - (at.get() - start));
-        self.write_entries(whole, Phys(0), Attributes::empty());
-        arch::invalidate_space(self.number.0);
-        let second = Phys(phys.0 + (at.get() - start));
-        self.write_entries(range(whole.start, at), phys, attributes(access));
-        self.write_entries(range(at, whole.end), second, attributes(access));
-        Ok(())
     }
 
     /// Gives a range physical memory where it has none, all of it or nothing.
@@ -311,9 +132,9 @@ impl Space {
             // SAFETY: whole pages, just taken from free memory.
             unsafe { arch::zero_pages(phys.linear(), piece.len() as usize) };
             self.backed += piece.len();
-            self.write_entries(piece, phys, attributes(access));
+            self.map.map(piece, phys, access);
         }
-        self.tables.translation().trim();
+        self.map.tables().trim();
         arch::table_written();
         Ok(())
     }
@@ -322,7 +143,7 @@ impl Space {
     fn take_memory(&self, place: UserRange, taken: &mut Vec<(UserRange, Phys)>) -> Result<()> {
         let mut at = place.start;
         while at < place.end {
-            let pieces = self.pieces(range(at, place.end));
+            let pieces = self.map.pieces(range(at, place.end));
             for piece in &pieces {
                 take_for(range(at, piece.range.start), taken)?;
                 at = piece.range.end;
@@ -333,7 +154,7 @@ impl Space {
             }
         }
         let tables = taken.iter().map(|(piece, phys)| tables_for(*piece, *phys)).sum();
-        self.tables.translation().reserve(tables_by_page(place).min(tables))
+        self.map.tables().reserve(tables_by_page(place).min(tables))
     }
 
     /// Adds a region, at `wish` or (`fixed`) only there, and gives it memory.
@@ -365,9 +186,9 @@ impl Space {
     /// Maps pages of the kernel's, for good.
     pub fn map_kernel(&mut self, start: UserAddr, phys: Phys, size: u64, access: Access) -> Result<()> {
         let place = range(start, UserAddr::new(start.get() + size));
-        self.tables.translation().reserve(tables_for(place, phys))?;
+        self.map.tables().reserve(tables_for(place, phys))?;
         self.regions.insert(Region { range: place, access, purpose: Purpose::Kernel, lazy: false })?;
-        self.write_entries(place, phys, attributes(access));
+        self.map.map(place, phys, access);
         Ok(())
     }
 
@@ -375,10 +196,10 @@ impl Space {
     pub fn map_physical(&mut self, phys: Phys, size: u64) -> Result<UserRange> {
         let access = Access { read: true, write: true, execute: false };
         let place = self.regions.free_place(size, None).ok_or(Errno::ENOMEM)?;
-        self.tables.translation().reserve(tables_for(place, phys))?;
+        self.map.tables().reserve(tables_for(place, phys))?;
         self.regions.insert(Region { range: place, access, purpose: Purpose::Physical, lazy: false })?;
-        self.write_entries(place, phys, attributes(access));
-        self.tables.translation().trim();
+        self.map.map(place, phys, access);
+        self.map.tables().trim();
         arch::table_written();
         Ok(place)
     }
@@ -390,7 +211,7 @@ impl Space {
         self.regions.iter().filter(|region| region.purpose == Purpose::Physical).any(|region| {
             let mut rest = region.range;
             while !rest.is_empty() {
-                let pieces = self.pieces(rest);
+                let pieces = self.map.pieces(rest);
                 if pieces.iter().any(maps) {
                     return true;
                 }
@@ -441,7 +262,7 @@ impl Space {
             self.release(&region);
             self.release_file(region.purpose);
         }
-        self.prune(gone);
+        self.map.prune(gone);
         // Less than before, or a cut region's more: that is refused next time.
         let _ = self.pay();
         Ok(())
@@ -451,11 +272,11 @@ impl Space {
     fn release(&mut self, region: &Region) {
         let mut rest = region.range;
         while !rest.is_empty() {
-            let pieces = self.pieces(rest);
+            let pieces = self.map.pieces(rest);
             let behind = behind(&pieces, rest);
             if !pieces.is_empty() {
-                self.clear(&pieces);
-                self.invalidate(range(rest.start, behind.start));
+                self.map.clear(&pieces);
+                self.map.invalidate(range(rest.start, behind.start));
             }
             rest = behind;
             if matches!(region.purpose, Purpose::Physical | Purpose::Kernel) {
@@ -489,17 +310,17 @@ impl Space {
         }
         let mut rest = changed;
         while !rest.is_empty() {
-            let pieces = self.pieces(rest);
+            let pieces = self.map.pieces(rest);
             for piece in &pieces {
                 if access.execute {
                     arch::synchronise_code(piece.phys.linear(), piece.range.len() as usize);
                 }
-                self.write_entries(piece.range, piece.phys, attributes(access));
+                self.map.map(piece.range, piece.phys, access);
             }
             rest = behind(&pieces, rest);
         }
         self.regions.protect(changed, access);
-        self.invalidate(changed);
+        self.map.invalidate(changed);
         Ok(())
     }
 
@@ -513,7 +334,7 @@ impl Space {
         let parts = self.file_parts(range)?;
         let mut rest = range;
         while !rest.is_empty() {
-            let pieces = self.pieces(rest);
+            let pieces = self.map.pieces(rest);
             for piece in &pieces {
                 // SAFETY: the memory is this space's; programs see their bytes change, as they asked.
                 unsafe { arch::zero_pages(piece.phys.linear(), piece.range.len() as usize) };
@@ -560,27 +381,27 @@ impl Space {
         self.regions.prepare_removal(from)?;
         self.split_block(from.start)?;
         self.split_block(from.end)?;
-        self.tables.translation().reserve(tables_by_page(target))?;
+        self.map.tables().reserve(tables_by_page(target))?;
         self.regions.prepare_insertion(target)?;
         self.regions.take_first(from);
         self.regions.insert(Region { range: target, purpose, ..region })?;
         let mut rest = from;
         while !rest.is_empty() {
-            let pieces = self.pieces(rest);
+            let pieces = self.map.pieces(rest);
             let behind = behind(&pieces, rest);
             if !pieces.is_empty() {
-                self.clear(&pieces);
-                self.invalidate(range(rest.start, behind.start));
+                self.map.clear(&pieces);
+                self.map.invalidate(range(rest.start, behind.start));
             }
             rest = behind;
             for piece in pieces {
                 let start = UserAddr::new(to.get() + (piece.range.start.get() - from.start.get()));
                 let at = range(start, UserAddr::new(start.get() + piece.range.len()));
-                self.write_entries(at, piece.phys, attributes(region.access));
+                self.map.map(at, piece.phys, region.access);
             }
         }
-        self.prune(from);
-        self.tables.translation().trim();
+        self.map.prune(from);
+        self.map.tables().trim();
         arch::table_written();
         self.release_file(region.purpose);
         Ok(())
@@ -601,7 +422,7 @@ impl Space {
             return Fault::NotAllowed;
         }
         let page = UserAddr::new(address.get() & !(PAGE - 1));
-        if !self.pieces(range(page, UserAddr::new(page.get() + PAGE))).is_empty() {
+        if !self.map.pieces(range(page, UserAddr::new(page.get() + PAGE))).is_empty() {
             // Somebody else has been here, or its block was being split.
             return Fault::TryAgain;
         }
@@ -618,7 +439,7 @@ impl Space {
     /// The kernel's own address of a byte of the program's, if it is mapped.
     pub fn linear(&self, address: UserAddr) -> Option<*mut u8> {
         let page = UserAddr::new(address.get() & !(PAGE - 1));
-        let piece = *self.pieces(range(page, page.checked_add(PAGE)?)).first()?;
+        let piece = *self.map.pieces(range(page, page.checked_add(PAGE)?)).first()?;
         Some(piece.phys.linear().wrapping_add((address.get() & (PAGE - 1)) as usize))
     }
 
@@ -631,7 +452,7 @@ impl Space {
         let mut address = at;
         let mut within = range(first, last.max(UserAddr::new(first.get() + PAGE)));
         while !within.is_empty() {
-            let pieces = self.pieces(within);
+            let pieces = self.map.pieces(within);
             for piece in &pieces {
                 let offset = address.get().checked_sub(piece.range.start.get()).ok_or(Errno::EFAULT)?;
                 let count = rest.len().min((piece.range.len() - offset) as usize);
@@ -650,7 +471,7 @@ impl Space {
     pub fn synchronise_code(&self, within: UserRange) {
         let mut rest = within;
         while !rest.is_empty() {
-            let pieces = self.pieces(rest);
+            let pieces = self.map.pieces(rest);
             for piece in &pieces {
                 arch::synchronise_code(piece.phys.linear(), piece.range.len() as usize);
             }
@@ -685,13 +506,13 @@ impl Space {
 
 impl Drop for Space {
     fn drop(&mut self) {
-        arch::invalidate_space(self.number.0);
+        self.map.invalidate_all();
         for region in
             self.regions.iter().filter(|r| !matches!(r.purpose, Purpose::Physical | Purpose::Kernel))
         {
             let mut rest = region.range;
             while !rest.is_empty() {
-                let pieces = self.pieces(rest);
+                let pieces = self.map.pieces(rest);
                 rest = behind(&pieces, rest);
                 for piece in pieces {
                     memory::give(piece.phys.0..piece.phys.0 + piece.range.len());

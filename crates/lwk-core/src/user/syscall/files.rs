@@ -5,7 +5,7 @@ use crate::{
     user::{
         copy,
         errno::{Errno, Result},
-        files::{self, O_ACCMODE, O_APPEND, O_CLOEXEC, O_NONBLOCK, O_WRONLY, Object, Open, Pipe, with_files},
+        files::{self, O_ACCMODE, O_APPEND, O_CLOEXEC, O_NONBLOCK, O_WRONLY, Object, Open, with_files},
         thread::UserThread,
     },
 };
@@ -494,7 +494,7 @@ pub fn pipe2(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
         return Err(Errno::EINVAL);
     }
     files::check_memory()?;
-    let pipe = Pipe::new()?;
+    let pipe = files::new_pipe()?;
     let out = Open::new(Object::PipeOut(pipe.clone()), flags & O_NONBLOCK)?;
     let into = Open::new(Object::PipeIn(pipe), O_WRONLY | flags & O_NONBLOCK)?;
     let closes = flags & O_CLOEXEC != 0;
