@@ -48,16 +48,24 @@ pub(crate) fn check(tree: &Tree<'_>) -> Result<(), MachineError> {
 }
 
 pub(crate) fn cores<'a>(tree: &Tree<'a>) -> impl Iterator<Item = Core> + use<'a> {
-    let address_cells = tree.top("cpus").map_or(1, |cpus| tree::cell_counts(&cpus).0);
+    let address_cells = address_cells(tree);
+    nodes(tree).filter_map(move |node| core(&node, address_cells))
+}
+
+/// The core whose node other nodes mean by this number.
+pub(crate) fn by_phandle(tree: &Tree<'_>, wanted: u32) -> Option<Core> {
+    let node = nodes(tree).find(|node| tree::phandle(node) == Some(wanted))?;
+    core(&node, address_cells(tree))
+}
+
+fn address_cells(tree: &Tree<'_>) -> usize {
+    tree.top("cpus").map_or(1, |cpus| tree::cell_counts(&cpus).0).max(1)
+}
+
+fn core(node: &Node<'_>, address_cells: usize) -> Option<Core> {
     // `reg` is the affinity bits of MPIDR_EL1; with one cell it has no Aff3 (bindings, `arm/cpus.yaml`).
-    nodes(tree).filter_map(move |node| {
-        let reg = Cells::of(&node, "reg")?.number(address_cells.max(1))?;
-        Some(Core {
-            mpidr: Mpidr::new(reg),
-            enabled: tree::is_enabled(&node),
-            enable_method: enable_method(&node),
-        })
-    })
+    let reg = Cells::of(node, "reg")?.number(address_cells)?;
+    Some(Core { mpidr: Mpidr::new(reg), enabled: tree::is_enabled(node), enable_method: enable_method(node) })
 }
 
 fn enable_method(node: &Node<'_>) -> EnableMethod {

@@ -45,6 +45,7 @@ mod chosen;
 mod console;
 mod controller;
 mod cores;
+mod cpu_map;
 mod error;
 mod interrupt;
 mod memory;
@@ -59,6 +60,7 @@ pub use chosen::Chosen;
 pub use console::{ConsoleInfo, ConsoleKind, ConsoleSettings};
 pub use controller::{Bcm2836Info, GicV2Info, GicV3Info, InterruptControllerInfo};
 pub use cores::{Core, EnableMethod};
+pub use cpu_map::{CorePlace, CpuMapError};
 pub use drivers_gic::{Intid, Mpidr, RedistributorRegion, Trigger};
 pub use error::MachineError;
 pub use interrupt::{Interrupt, Line};
@@ -199,6 +201,15 @@ impl<'a> Machine<'a> {
     /// How many cores there are that are not disabled.
     pub fn enabled_core_count(&self) -> usize {
         self.cores().filter(|core| core.enabled).count()
+    }
+
+    /// Gives `visit` the affinity and the place of each core that `/cpus/cpu-map` names, disabled ones too: none without such a
+    /// node.
+    ///
+    /// # Errors
+    /// The map breaks its binding. What has been visited is worth nothing then.
+    pub fn for_each_core_place(&self, visit: &mut dyn FnMut(Mpidr, CorePlace)) -> Result<(), CpuMapError> {
+        cpu_map::for_each(&self.tree, visit)
     }
 
     /// How to call PSCI, if firmware offers it.

@@ -2,9 +2,10 @@
 use machine::{Machine, MachineError};
 use proptest::prelude::*;
 
-const TREES: [&[u8]; 5] = [
+const TREES: [&[u8]; 6] = [
     include_bytes!("../fixtures/virt-gicv2.dtb"),
     include_bytes!("../fixtures/virt-gicv3.dtb"),
+    include_bytes!("../fixtures/virt-2-sockets.dtb"),
     include_bytes!("../fixtures/bcm2837-rpi-3-b.dtb"),
     include_bytes!("../fixtures/bcm2711-rpi-4-b.dtb"),
     include_bytes!("../fixtures/sun50i-a64-pine64-lts.dtb"),
@@ -18,6 +19,9 @@ fn read(dtb: &[u8]) {
     let _ = format!("{:?} {:?}", machine.interrupt_controller(), machine.timer());
     let _ = format!("{:?} {}", (machine.console(), machine.console_settings()), machine.enabled_core_count());
     let _ = (machine.compatible().count(), machine.memory().count(), machine.reserved().count());
+    let mut places = 0;
+    let _ = machine.for_each_core_place(&mut |_, _| places += 1);
+    assert!(places <= 512);
     machine.for_each_interrupt(&mut |_, interrupt| assert!(interrupt.number() < 8192));
 }
 

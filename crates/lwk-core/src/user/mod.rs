@@ -186,6 +186,7 @@ pub(crate) fn set_up(app: &App) {
             });
         });
     });
+    sysfs::read_topology(app.machine());
     mount_root(app);
 }
 
