@@ -161,9 +161,9 @@ fn measure_all(board: &'static Board, toolchain: &Toolchain) -> Result<Measured>
     let root = paths::images(board.name).join("bench-programs.cpio");
     paths::write(&root, &costs.root()?)?;
     // The program measures its own core; some machines always have four.
-    (programs.initrd, programs.bootargs) = (Some(root), format!("cores=1 {}", costs.bootargs()?));
+    (programs.initrd, programs.bootargs) = (Some(root), costs.bootargs("cores=1")?);
     figures.extend(measure("programs", &programs)?);
-    let one = Spec::of_program("one", 1, 512, &costs.bootargs()?, costs.root()?);
+    let one = Spec::of_program("one", 1, 512, &costs.bootargs("")?, costs.root()?);
     for (path, count) in measure("programs-vm", &stack(&one, "bench-programs-vm.cpio")?)? {
         figures.insert(format!("guest-{path}"), count);
     }

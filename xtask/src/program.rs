@@ -50,9 +50,11 @@ pub struct Reference {
 }
 
 impl Program {
-    /// The kernel's command line for it.
-    pub fn bootargs(&self) -> Result<String> {
-        Ok(format!("{} {}", epoch(), bootargs(&self.name, &self.environment, &self.arguments)?))
+    /// The kernel's command line for it, with `more` words of which an `epoch=` counts instead of the present.
+    pub fn bootargs(&self, more: &str) -> Result<String> {
+        let own = bootargs(&self.name, &self.environment, &self.arguments)?;
+        let words = [&epoch(), more, &own];
+        Ok(words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(" "))
     }
 
     /// A root file system with it.

@@ -291,20 +291,19 @@ fn boot(scenario: &Scenario, bundle: &std::path::Path) -> Result<(Machine, Outco
         _ => scenario.spec(),
     };
     if let Some(program) = &scenario.program {
-        let (root, bootargs) = (program.root()?, format!("{} {}", scenario.bootargs, program.bootargs()?));
-        let bootargs = bootargs.trim_start();
+        let (root, bootargs) = (program.root()?, program.bootargs(&scenario.bootargs)?);
         match scenario.place {
             Place::Native => {
                 paths::write(bundle, &root)?;
                 machine.initrd = Some(bundle.to_owned());
-                bootargs.clone_into(&mut machine.bootargs);
+                machine.bootargs = bootargs;
             }
             Place::Primary => {
-                spec = Some(Spec::of_primary_program(scenario::PROGRAM_PRIMARY, bootargs, root));
+                spec = Some(Spec::of_primary_program(scenario::PROGRAM_PRIMARY, &bootargs, root));
             }
             Place::Secondary => {
                 let (name, memory) = (scenario::PROGRAM_VM, scenario::PROGRAM_MEMORY);
-                spec = Some(Spec::of_program(name, scenario.cores, memory, bootargs, root));
+                spec = Some(Spec::of_program(name, scenario.cores, memory, &bootargs, root));
             }
         }
     }
