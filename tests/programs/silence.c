@@ -23,22 +23,41 @@ static int read_counts(long *counts)
     return found;
 }
 
+static double work(double value, long rounds)
+{
+    for (long i = 0; i < rounds; i++)
+        value = value * 0.999999 + 0.5;
+    return value;
+}
+
 int main(void)
 {
     static long before[CORES], after[CORES];
     static volatile double results[CORES * 16];
+    static int quiet;
     int cores = -1, worked = 0;
     long interrupts = 0;
 #pragma omp parallel reduction(+ : worked)
     {
         double value = omp_get_thread_num();
-        /* All threads are up, and spin in the barrier. */
+        /* A core may still have to take the interrupt that started its thread: the thread may have been found before it came. And the
+           kernel's own task may have a turn to finish. Both are over once a long round has passed in silence. */
+        for (int round = 0; round < 20 && !quiet; round++) {
+#pragma omp barrier
+#pragma omp master
+            cores = read_counts(before);
+#pragma omp barrier
+            value = work(value, 10000000);
+#pragma omp barrier
+#pragma omp master
+            quiet = read_counts(after) == cores && !memcmp(before, after, sizeof before);
+#pragma omp barrier
+        }
 #pragma omp barrier
 #pragma omp master
         cores = read_counts(before);
 #pragma omp barrier
-        for (long i = 0; i < 30000000; i++)
-            value = value * 0.999999 + 0.5;
+        value = work(value, 30000000);
         results[omp_get_thread_num() * 16] = value;
         worked++;
 #pragma omp barrier
