@@ -62,7 +62,7 @@ fn the_terminal_of_a_stopped_vm_says_why() {
             vendor::VM_STOP => {
                 Node::call(node.system.cores[1].primary(), &[stop.into(), 2]);
                 // SAFETY: the vCPU is loaded by this test; the kick has arrived.
-                let next = run::after_interrupt(&unsafe { Loaded::assume(vcpu) });
+                let next = run::after_interrupt(unsafe { Loaded::assume(vcpu) });
                 Node::settle(vcpu, next, false);
             }
             call => assert!(matches!(Node::call(vcpu, &[call.into()]), Outcome::Exited(..))),
