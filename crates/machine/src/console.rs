@@ -70,7 +70,14 @@ pub(crate) fn find(tree: &Tree<'_>) -> Option<ConsoleInfo> {
     of(&place(tree)?.0)
 }
 
-pub(crate) fn of(place: &Place<'_>) -> Option<ConsoleInfo> {
+impl Place<'_> {
+    /// The UART that the node describes, if it is one.
+    pub fn uart(&self) -> Option<ConsoleInfo> {
+        of(self)
+    }
+}
+
+fn of(place: &Place<'_>) -> Option<ConsoleInfo> {
     let node = place.node();
     let region = place.region(0)?;
     // Bindings, `serial/8250.yaml`: where in the block the registers begin.

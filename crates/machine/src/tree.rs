@@ -1,5 +1,5 @@
 //! Reading the tree: nodes with their ancestors, cells, addresses.
-use crate::{ConsoleInfo, Region, console};
+use crate::Region;
 use devtree::Node;
 pub(crate) use devtree::Tree;
 
@@ -93,11 +93,6 @@ impl<'a> Place<'a> {
     /// The node itself.
     pub fn node(&self) -> Node<'a> {
         self.chain[self.depth]
-    }
-
-    /// The UART that the node describes, if it is one.
-    pub fn uart(&self) -> Option<ConsoleInfo> {
-        console::of(self)
     }
 
     /// How many nodes are above it.
