@@ -1,11 +1,11 @@
 //! The console: whole lines, each with the name of its VM.
 //!
 //! Nobody waits for the UART. What is printed goes into a ring in memory ([`crate::ring`]), in which each VM, and the hypervisor, has a share;
-//! what a VM prints beyond its share is lost, and counted. Whoever prints, and every core that takes a timer's or a device's interrupt, moves as much of the
-//! ring to the UART as that takes at once, at most [`BURST`] bytes; one core at a time does so, and no other waits for it. Only what is printed before
+//! what a VM prints beyond its share is lost, and counted. Whoever prints, every core that takes a timer's or a device's interrupt, and a core that is idle with
+//! something left ([`drain_on`]), moves as much of the ring to the UART as that takes at once, at most [`BURST`] bytes; one core at a time does so, and no other waits for it. Only what is printed before
 //! the first VM runs, and what is printed when nothing goes on any more, is written to the end.
 
-use crate::{board, printable, ring::Ring, stop_notice, vcpu::Loaded};
+use crate::{arch, board, printable, ring::Ring, stop_notice, vcpu::Loaded};
 use core::{
     fmt::{self, Write as _},
     sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
@@ -174,6 +174,23 @@ pub(crate) fn drain() {
     }
 }
 
+/// Drains, and has WFI of this core's primary vCPU trap while something is left: a core that is idle goes on with it then, even if no
+/// interrupt comes. WFI may end at any time (Arm ARM, "Wait For Interrupt"), so that the VM cannot tell.
+#[cold]
+#[inline(never)]
+pub(crate) fn drain_on(current: &Loaded) {
+    drain();
+    let primary = current.core().primary();
+    let before = primary.hcr.get();
+    let hcr = if is_pending() { before | arch::TWI } else { before & !arch::TWI };
+    if hcr != before {
+        primary.hcr.set(hcr);
+        if current.vm().is_primary() {
+            current.update_line();
+        }
+    }
+}
+
 /// Moves some bytes; returns whether the UART has taken all of them.
 fn step(left: &mut usize) -> bool {
     let mut part = [0; 64];
@@ -239,7 +256,7 @@ fn print_line(current: &mut Loaded, ends: bool) {
     enqueue(&mut RING.lock(), &OUTPUT, (vm, name), who, (text, ends));
     line.copy_within(cut.., 0);
     line.truncate(left);
-    drain();
+    drain_on(current);
 }
 
 /// Adds a piece of a line of vCPU `who` to the ring. If the VM's share is full, the piece is lost; the next one that is not says how much was.

@@ -86,7 +86,7 @@ fn gic_timer(current: Loaded, intid: u32) -> Next {
 #[cold]
 #[inline(never)]
 fn drain_and_end(current: Loaded, intid: u32) -> Next {
-    console::drain();
+    console::drain_on(&current);
     end(current, intid)
 }
 
@@ -119,7 +119,7 @@ fn device(current: Loaded, intid: u32) -> Next {
         return end(current, intid);
     }
     if console::is_pending() {
-        console::drain();
+        console::drain_on(&current);
     }
     let target = System::get().routes.arrive(intid);
     board::end(intid);

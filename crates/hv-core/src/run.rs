@@ -5,7 +5,7 @@
 //! the rest, publishes that state, and loads the next vCPU. No other core can take a vCPU before all of it is saved.
 
 use crate::{
-    arch, bcm2836, gic, lists,
+    arch, bcm2836, console, gic, lists,
     percore::Core,
     serror, service,
     statistics::Reason,
@@ -173,6 +173,10 @@ pub(crate) fn exit(current: &Loaded, reason: Exit, state: VcpuState) -> Next {
 /// The current vCPU waits for an interrupt (WFI, `CPU_SUSPEND`) or for a message.
 pub(crate) fn wait(current: &Loaded, state: VcpuState) -> Next {
     let vcpu = current.vcpu();
+    if current.vm().is_primary() {
+        // It waits in hardware, but for a console that has more to write.
+        console::drain_on(current);
+    }
     if current.vm().is_primary() || vcpu.irqs.line() {
         return current.update_line();
     }
@@ -232,6 +236,8 @@ fn leave_for_good(current: Loaded) -> Next {
 fn leave_stopped(current: &Loaded) -> Next {
     service::fail_requester(current.vcpu(), current.core());
     let reason = current.vm().stop_reason().unwrap_or(Exit::Off { reset: false });
+    // Its own terminal may get a line.
+    console::drain_on(current);
     leave(current, current.vcpu().id(), reason, VcpuState::Off)
 }
 

@@ -59,6 +59,7 @@ pub(crate) fn image_layout() -> ImageLayout {
 pub(crate) fn load_vm(_: u64, _: u64, _: u64) {}
 pub(crate) const KEYS: u64 = 1;
 pub(crate) const VSE: u64 = 1 << 8;
+pub(crate) const TWI: u64 = 1 << 13;
 pub(crate) fn load_traps(_: u64, hcr: u64, line: bool) {
     set_virtual_irq(hcr, line);
 }

@@ -1,7 +1,7 @@
 //! SMCCC discovery and Margay's own calls.
 
 use crate::{
-    firmware,
+    console, firmware,
     run::{self, Next},
     system::System,
     teardown,
@@ -61,6 +61,7 @@ pub(super) fn stop(mut current: Loaded) -> Next {
     let result = other(&mut current).map(|vm| {
         if vm.switch_off(StopReason::Stopped) {
             run::halt(vm, current.core());
+            console::drain_on(&current);
         }
         (0, 0)
     });

@@ -60,15 +60,26 @@ fn the_terminal_of_a_stopped_vm_says_why() {
                 Node::settle(vcpu, next, false);
             }
             vendor::VM_STOP => {
-                Node::call(node.system.cores[1].primary(), &[stop.into(), 2]);
+                let stops = node.system.cores[1].primary();
+                Node::call(stops, &[stop.into(), 2]);
+                assert!(stops.hcr.get() & arch::TWI != 0);
                 // SAFETY: the vCPU is loaded by this test; the kick has arrived.
                 let next = run::after_interrupt(unsafe { Loaded::assume(vcpu) });
                 Node::settle(vcpu, next, false);
             }
             call => assert!(matches!(Node::call(vcpu, &[call.into()]), Outcome::Exited(..))),
         }
+        let primary = node.core.primary();
+        let wfi_traps = || primary.hcr.get() & arch::TWI != 0;
+        assert!(wfi_traps());
         assert_eq!(output(), "", "a core still has a vCPU of the VM");
+        // SAFETY: the vCPU is loaded by this test, now that VM 2 has been left.
+        let idle = || run::wait(&unsafe { Loaded::assume(primary) }, VcpuState::Waiting);
+        assert!(core::ptr::eq(idle(), primary) && wfi_traps());
         other.release(VcpuState::Off);
+        // No interrupt, and nobody prints. (The ring is that of other tests, too.)
+        assert!((0..10_000).any(|_| core::ptr::eq(idle(), primary) && !wfi_traps()));
+        assert!(!stop_notice::is_queued());
         assert_eq!(output(), format!("\r\n[hv] {name} stopped: {reason}\r\n"));
         lifecycle::restart(&node, 2).unwrap();
         assert_eq!((property(&node).as_str(), output().as_str()), (reason, ""));

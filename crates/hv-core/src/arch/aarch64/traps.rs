@@ -25,7 +25,8 @@ const VI: u64 = 1 << 7;
 pub(crate) const VSE: u64 = 1 << 8;
 const FB: u64 = 1 << 9;
 const BSU_INNER: u64 = 0b01 << 10;
-const TWI: u64 = 1 << 13;
+/// WFI traps.
+pub(crate) const TWI: u64 = 1 << 13;
 const TID1: u64 = 1 << 16;
 const TID3: u64 = 1 << 18;
 const TSC: u64 = 1 << 19;
