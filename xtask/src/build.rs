@@ -80,6 +80,9 @@ struct Program {
     image: String,
 }
 
+/// The hypervisor's, of the workspace's Cargo.toml.
+const HYPERVISOR_PROFILE: &str = "hypervisor";
+
 /// Programs that one call of cargo builds.
 struct Group {
     title: &'static str,
@@ -105,7 +108,7 @@ pub fn images(board: &'static Board, toolchain: &Toolchain, only: &[String]) -> 
         Group {
             title: "the hypervisor",
             target: toolchain::HYPERVISOR,
-            profile: "hypervisor",
+            profile: HYPERVISOR_PROFILE,
             features: Vec::new(),
             programs: hypervisor,
         },
@@ -165,6 +168,10 @@ fn compile(board: &Board, toolchain: &Toolchain, group: &Group) -> Result<()> {
     cargo.arg("--target-dir").arg(paths::board_target(board.name));
     for program in &group.programs {
         cargo.args(["--bin", &program.bin]);
+    }
+    if group.profile == HYPERVISOR_PROFILE {
+        // It is less than 1 MiB long, so that one instruction makes any address in it; the linker refuses what is longer.
+        cargo.args(["--config", &format!("target.{}.rustflags=['-Ccode-model=tiny']", group.target)]);
     }
     // What the hypervisor tells of itself. A build from an archive, without git, has no revision.
     cargo.env("MARGAY_REVISION", revision().unwrap_or_default());

@@ -60,7 +60,7 @@ pub(crate) fn handle(current: Loaded, esr: u64) -> Next {
         && gic::is_sgi(esr)
         && let Some(gic) = &current.vm().gic
     {
-        return gic::send_sgi(gic, current, esr);
+        return gic::send_sgi(current, esr, gic);
     }
     match esr >> 26 & 0x3f {
         EC_INSTRUCTION_ABORT | EC_DATA_ABORT => abort(current, esr),
@@ -177,23 +177,27 @@ fn abort(mut current: Loaded, esr: u64) -> Next {
     if bcm2836::access(&mut current, esr) {
         return run::look_again(current);
     }
-    real_abort(&current, esr)
+    real_abort(current, esr)
 }
 
 /// As [`abort`], where the VM has no emulated device.
 #[cold]
 #[inline(never)]
-fn real_abort(current: &Loaded, esr: u64) -> Next {
-    if is_over(current, esr) {
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "for a reference the caller would need a place on its stack"
+)]
+fn real_abort(current: Loaded, esr: u64) -> Next {
+    if is_over(&current, esr) {
         return current.vcpu();
     }
     if current.vm().is_machine_like() {
-        inject_external_abort(current, esr);
+        inject_external_abort(&current, esr);
         return current.vcpu();
     }
     // An external abort has no intermediate address: HPFAR_EL2 would be that of some earlier fault, perhaps another VM's.
     let external = (0x10..0x20).contains(&(esr & 0x3f));
-    stop(current, fault(esr, !external))
+    stop(&current, fault(esr, !external))
 }
 
 /// Injects a synchronous external abort in place of the abort with syndrome `esr`, and counts it.

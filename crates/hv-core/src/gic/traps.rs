@@ -76,7 +76,7 @@ pub(crate) fn is_sgi(esr: u64) -> bool {
 /// A trapped write of `ICC_SGI1R_EL1`.
 #[cfg_attr(target_os = "none", unsafe(link_section = ".text.hot"))]
 #[inline(never)]
-pub(crate) fn send_sgi(gic: &Gic, mut current: Loaded, esr: u64) -> Next {
+pub(crate) fn send_sgi(mut current: Loaded, esr: u64, gic: &Gic) -> Next {
     let vcpu = current.vcpu();
     let number = (esr & RT) as usize >> RT.trailing_zeros();
     let value = current.regs().x.get(number).copied().unwrap_or_default();
