@@ -316,7 +316,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn orders_are_understood() {
+    fn parses_commands() {
         let parse = |line| Command::parse(line).unwrap();
         assert_eq!(parse("  # a remark"), None);
         assert_eq!(parse(""), None);
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_order_is_told_from_one_that_is_wrong() {
+    fn distinguishes_unknown_command_from_invalid_arguments() {
         assert_eq!(Command::parse("stomp one"), Err(BadCommand::Unknown("stomp".into())));
         for line in [
             "start",
@@ -354,7 +354,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(line in ".*") {
+        fn arbitrary_input_causes_no_panic(line in ".*") {
             let _ = Command::parse(&line);
         }
     }

@@ -1,4 +1,4 @@
-//! A kernel that only writes down what it is told.
+//! A kernel that only records the calls made to it.
 
 use crate::kernel::{Kernel, Order};
 use std::{io, time::Duration};
@@ -11,7 +11,7 @@ use vm_control::{
 #[derive(Debug)]
 pub struct Fake {
     vms: Vec<VmInfo>,
-    pub told: Vec<String>,
+    pub calls: Vec<String>,
     pub time: Duration,
 }
 
@@ -24,7 +24,7 @@ impl Fake {
             VmInfo::put(&mut info.settings, settings);
             info
         };
-        Self { vms: (0..).zip(vms).map(vm).collect(), told: Vec::new(), time: Duration::ZERO }
+        Self { vms: (0..).zip(vms).map(vm).collect(), calls: Vec::new(), time: Duration::ZERO }
     }
 
     pub fn set(&mut self, vm: u16, state: VmState) {
@@ -51,7 +51,7 @@ impl Kernel for Fake {
 
     fn order(&mut self, order: Order, target: Target) -> io::Result<()> {
         let Target { vm, vcpu, core } = target;
-        self.told.push(match order {
+        self.calls.push(match order {
             Order::Start => format!("start {vm}"),
             Order::Stop => format!("stop {vm}"),
             Order::Pause => format!("pause {vm}"),
@@ -62,12 +62,12 @@ impl Kernel for Fake {
     }
 
     fn switch(&mut self, core: u32, on: bool) -> io::Result<()> {
-        self.told.push(format!("core {core} {on}"));
+        self.calls.push(format!("core {core} {on}"));
         Ok(())
     }
 
     fn schedule(&mut self, vm: u16, scheduling: Scheduling) -> io::Result<()> {
-        self.told.push(format!("schedule {vm} {:?} {}", scheduling.policy, scheduling.parameter));
+        self.calls.push(format!("schedule {vm} {:?} {}", scheduling.policy, scheduling.parameter));
         Ok(())
     }
 

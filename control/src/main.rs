@@ -88,7 +88,7 @@ fn run(kernel: &mut impl Kernel, options: &Options) -> io::Result<u8> {
             && is_done
             && kernel.vms()?.iter().all(|vm| !state(vm).is_some_and(VmState::is_alive))
         {
-            // Nothing runs, but what has just ended may be started again: that is known when its end has been told.
+            // Nothing runs, but what has just ended may be started again: that is known when its end has been reported.
             let events = kernel.wait(Some(Duration::ZERO))?;
             if events.is_empty() {
                 return finish(kernel, options);
@@ -183,15 +183,15 @@ mod tests {
         assert_eq!(go_on(&mut fake), Step::Wait(Some(Duration::from_millis(5))));
         fake.time = Duration::from_millis(3);
         assert_eq!(go_on(&mut fake), Step::Wait(Some(Duration::from_millis(2))));
-        assert_eq!(fake.told, ["start 2"]);
+        assert_eq!(fake.calls, ["start 2"]);
         fake.time = Duration::from_millis(5);
         assert_eq!(go_on(&mut fake), Step::Wait(None));
-        assert_eq!(fake.told, ["start 2", "pause 2"]);
+        assert_eq!(fake.calls, ["start 2", "pause 2"]);
         fake.set(3, VmState::Off);
         assert_eq!(go_on(&mut fake), Step::Quit(3));
         let mut heir = Script::parse(text, 3).unwrap();
         assert_eq!(heir.go_on(&mut fake, &mut |_| {}).unwrap(), Step::Quit(3));
-        assert_eq!(fake.told.len(), 2, "what was done is not done again");
+        assert_eq!(fake.calls.len(), 2, "what was done is not done again");
         assert_eq!(Script::parse("list\nlisten\n", 0).unwrap_err().0, 2);
     }
 }

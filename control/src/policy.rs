@@ -150,25 +150,25 @@ mod tests {
         Policy::begin(fake, &mut |_| {}).unwrap()
     }
 
-    fn tell(policy: &mut Policy, fake: &mut Fake, kind: EventKind, vm: u16, time_ns: u64) {
+    fn notify(policy: &mut Policy, fake: &mut Fake, kind: EventKind, vm: u16, time_ns: u64) {
         let event = Event { kind: kind as u16, vm, start: 1, time_ns };
         policy.happened(fake, &event, &mut |_| {}).unwrap();
     }
 
     #[test]
-    fn those_that_are_marked_are_started_and_placed() {
+    fn starts_and_places_autostart_vms() {
         let mut fake =
             Fake::new(&[("login", 2, "autostart cores=1,2 policy=fifo priority=9"), ("worker", 1, "")]);
         begin(&mut fake);
         assert_eq!(
-            fake.told,
+            fake.calls,
             ["assign 2 0 1", "assign 2 1 2", "schedule 2 Fifo 9", "start 2"],
             "placed and tuned before it runs; the other one is started on demand"
         );
     }
 
     #[test]
-    fn an_heir_leaves_those_alone_that_run() {
+    fn restarted_control_task_keeps_running_vms() {
         let mut fake =
             Fake::new(&[("one", 1, "autostart"), ("two", 1, "autostart"), ("three", 1, "restart=crash")]);
         fake.set(2, VmState::Running);
@@ -176,7 +176,7 @@ mod tests {
         fake.set(4, VmState::Aborted);
         begin(&mut fake);
         assert_eq!(
-            fake.told,
+            fake.calls,
             ["start 4"],
             "what crashed meanwhile is started again, what runs is not touched"
         );
@@ -189,36 +189,36 @@ mod tests {
         let mut policy = begin(&mut fake);
         for vm in 2..5 {
             for kind in [EventKind::Reset, EventKind::Off, EventKind::Aborted, EventKind::Stopped] {
-                tell(&mut policy, &mut fake, kind, vm, 0);
+                notify(&mut policy, &mut fake, kind, vm, 0);
             }
         }
-        assert_eq!(fake.told, ["start 2", "start 4", "start 4", "start 4"]);
+        assert_eq!(fake.calls, ["start 2", "start 4", "start 4", "start 4"]);
     }
 
     #[test]
-    fn what_crashes_at_once_is_left_alone_in_the_end() {
+    fn stops_restarting_vm_that_keeps_crashing() {
         let mut fake = Fake::new(&[("one", 1, "restart=crash")]);
         let mut policy = begin(&mut fake);
         for _ in 0..20 {
-            tell(&mut policy, &mut fake, EventKind::Started, 2, 5);
-            tell(&mut policy, &mut fake, EventKind::Aborted, 2, 6);
+            notify(&mut policy, &mut fake, EventKind::Started, 2, 5);
+            notify(&mut policy, &mut fake, EventKind::Aborted, 2, 6);
         }
-        assert_eq!(fake.told.len(), MOST_IN_A_ROW as usize);
+        assert_eq!(fake.calls.len(), MOST_IN_A_ROW as usize);
         // One that ran for a while is something else.
         let mut policy = begin(&mut fake);
         for round in 0..20 {
-            tell(&mut policy, &mut fake, EventKind::Started, 2, round * 3 * SOON_NS);
-            tell(&mut policy, &mut fake, EventKind::Aborted, 2, round * 3 * SOON_NS + 2 * SOON_NS);
+            notify(&mut policy, &mut fake, EventKind::Started, 2, round * 3 * SOON_NS);
+            notify(&mut policy, &mut fake, EventKind::Aborted, 2, round * 3 * SOON_NS + 2 * SOON_NS);
         }
-        assert_eq!(fake.told.len(), MOST_IN_A_ROW as usize + 20);
+        assert_eq!(fake.calls.len(), MOST_IN_A_ROW as usize + 20);
     }
 
     #[test]
-    fn lost_events_are_made_up_for() {
+    fn recovers_from_lost_events() {
         let mut fake = Fake::new(&[("one", 1, ""), ("two", 1, "")]);
         let mut policy = begin(&mut fake);
         fake.set(3, VmState::Reset);
-        tell(&mut policy, &mut fake, EventKind::Lost, 0, 0);
-        assert_eq!(fake.told, ["start 3"]);
+        notify(&mut policy, &mut fake, EventKind::Lost, 0, 0);
+        assert_eq!(fake.calls, ["start 3"]);
     }
 }

@@ -28,7 +28,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-static long nth, all;
+static long failing, all;
 /* Whether the allocation that was to fail has been reached, and what the call said. */
 static int reached;
 static int error;
@@ -41,12 +41,12 @@ static long fail(long n, long all)
 /* A call, of which an allocation fails. */
 #define DO(call)                                                                                                                             \
     ({                                                                                                                                       \
-        if (nth)                                                                                                                             \
-            fail(nth, all);                                                                                                                  \
+        if (failing)                                                                                                                         \
+            fail(failing, all);                                                                                                              \
         errno = 0;                                                                                                                           \
         long result_ = (long)(call);                                                                                                         \
         int errno_ = errno;                                                                                                                  \
-        long left_ = nth ? fail(0, 0) : 1;                                                                                                   \
+        long left_ = failing ? fail(0, 0) : 1;                                                                                               \
         reached |= !left_;                                                                                                                   \
         if (result_ < 0)                                                                                                                     \
             error = errno_;                                                                                                                  \
@@ -198,7 +198,7 @@ static void mappings(void)
     char *lazy = (char *)DO(mmap(NULL, 8 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
     if (lazy != MAP_FAILED) {
         if (DO(touch(lazy)) < 0)
-            reached |= nth != 0;
+            reached |= failing != 0;
         DO(madvise(lazy + 4 * MIB, 2 * MIB, MADV_POPULATE_WRITE));
         DO(mlock(lazy + 7 * MIB, 4096));
         munmap(lazy, 8 * MIB);
@@ -371,17 +371,17 @@ int main(int count, char **arguments)
         for (int i = 0; i < CALLS; i++) {
             long sites[2];
             for (all = 0; all < 2; all++)
-                for (nth = 1;; nth++) {
+                for (failing = 1;; failing++) {
                     reached = 0, error = 0;
                     calls[i].run();
                     if (!is_known(error))
-                        printf("%s, allocation %ld: %s\n", calls[i].name, nth, strerrorname_np(error));
+                        printf("%s, allocation %ld: %s\n", calls[i].name, failing, strerrorname_np(error));
                     if (!reached) {
-                        sites[all] = nth - 1;
+                        sites[all] = failing - 1;
                         break;
                     }
                 }
-            nth = 0, error = 0;
+            failing = 0, error = 0;
             calls[i].run();
             if (error == ENOMEM || error == ENOSPC)
                 printf("%s: %s with memory\n", calls[i].name, strerrorname_np(error));

@@ -81,8 +81,8 @@ static long reserve(int tid, long runtime, long period)
     return syscall(SYS_sched_setattr, tid, &attributes, 0);
 }
 
-/* What the calling thread is told of itself. */
-static void told(const char *policy)
+/* Prints the policy and priority of the calling thread. */
+static void print_policy(const char *policy)
 {
     struct sched_param parameters = {.sched_priority = -1};
     int number = sched_getscheduler(0), result = sched_getparam(0, &parameters);
@@ -96,7 +96,7 @@ static void reserved(void)
     printf("too much %ld, busy %d\n", reserve(tids[1], 8000000, 10000000), errno == EBUSY);
 }
 
-static void tell(const char *what, long percent, long low, long high)
+static void print_share(const char *what, long percent, long low, long high)
 {
     if (percent >= low && percent <= high)
         printf("%s: as it should be\n", what);
@@ -112,7 +112,7 @@ int main(void)
     printf("a priority without priorities %d %d\n", sched_setscheduler(0, SCHED_FIFO, &own), errno == EPERM);
     printf("fifo %ld\n", set_policy(FIFO, 0));
     printf("priority %d\n", sched_setscheduler(0, SCHED_FIFO, &own));
-    told("fifo");
+    print_policy("fifo");
     for (long i = 0; i < THREADS; i++) {
         struct sched_param parameters = {.sched_priority = priorities[i]};
         pthread_create(&threads[i], NULL, arrives, (void *)i);
@@ -123,14 +123,14 @@ int main(void)
     printf("order %d %d %d\n", order[0], order[1], order[2]);
 
     printf("share %ld\n", set_policy(SHARE, 1000000));
-    told("share");
-    tell("equal weights", compete(equal), 35, 65);
-    tell("three to one", compete(weighted), 60, 88);
+    print_policy("share");
+    print_share("equal weights", compete(equal), 35, 65);
+    print_share("three to one", compete(weighted), 60, 88);
 
     printf("edf %ld\n", set_policy(EDF, 1000000));
-    tell("three tenths", compete(reserved), 18, 45);
+    print_share("three tenths", compete(reserved), 18, 45);
 
     printf("round-robin %ld\n", set_policy(ROUND_ROBIN, 1000000));
-    tell("turns", compete(equal), 35, 65);
+    print_share("turns", compete(equal), 35, 65);
     return 0;
 }

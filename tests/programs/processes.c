@@ -1,5 +1,5 @@
 /* build: -pthread */
-/* Starts itself again, in several ways, and tells what became of it. */
+/* Starts itself again, in several ways, and prints how each ended. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -96,7 +96,7 @@ static int child(const char *what) {
     return 99;
 }
 
-static void tell(const char *what, int status) {
+static void print_status(const char *what, int status) {
     if (WIFEXITED(status))
         printf("%s: status %d\n", what, WEXITSTATUS(status));
     else
@@ -108,7 +108,7 @@ static void await(char *what) {
     pid_t id = start(what, NULL);
     if (waitpid(id, &status, 0) != id)
         printf("%s is not to be waited for\n", what);
-    tell(what, status);
+    print_status(what, status);
 }
 
 int main(int count, char **arguments) {
@@ -125,7 +125,7 @@ int main(int count, char **arguments) {
     await("signal");
     await("crash");
     await("threads");
-    printf("%d were told of\n", (int)children);
+    printf("SIGCHLD for %d\n", (int)children);
 
     pid_t waits = start("wait", NULL);
     printf("before: %d\n", waitpid(waits, &status, WNOHANG));
@@ -134,7 +134,7 @@ int main(int count, char **arguments) {
     waitid(P_PID, waits, &info, WEXITED | WNOWAIT);
     printf("killed: %d by %d\n", info.si_code == CLD_KILLED, info.si_status);
     waitpid(waits, &status, 0);
-    tell("wait", status);
+    print_status("wait", status);
     printf("twice: %s\n", waitpid(waits, &status, 0) == -1 ? strerror(errno) : "?");
     printf("gone: %s\n", kill(waits, 0) == -1 ? strerror(errno) : "?");
 
@@ -176,7 +176,7 @@ int main(int count, char **arguments) {
     await("orphan");
     pid_t late = wait(&status);
     printf("inherited: %d\n", late > 0);
-    tell("late", status);
+    print_status("late", status);
 
     struct rusage usage;
     await("work");

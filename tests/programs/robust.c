@@ -1,5 +1,5 @@
 /* build: -pthread */
-/* A thread ends with locks that others wait for: they are told. (Linux' emulator has no robust lists.) */
+/* A thread ends with locks that others wait for: they get EOWNERDEAD. (Linux' emulator has no robust lists.) */
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>

@@ -29,7 +29,7 @@ static void *wait_for_term(void *result) {
   return 0;
 }
 
-/* Unblocks a signal only once told so. */
+/* Unblocks a signal only when signalled to. */
 static void *take_usr1(void *unused) {
   sigset_t set = set_of(SIGUSR1);
   pthread_barrier_wait(&barrier);

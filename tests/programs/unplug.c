@@ -16,7 +16,7 @@
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
 static pthread_barrier_t begun;
-static volatile int told, off, over, handled;
+static volatile int signalled, off, over, handled;
 static volatile long computed;
 static int ends[2];
 
@@ -70,7 +70,7 @@ static void *waits(void *result)
     pin(CORE);
     pthread_barrier_wait(&begun);
     pthread_mutex_lock(&mutex);
-    while (!told)
+    while (!signalled)
         pthread_cond_wait(&condition, &mutex);
     pthread_mutex_unlock(&mutex);
     *(int *)result = sched_getcpu();
@@ -164,7 +164,7 @@ int main(void)
         usleep(1000);
     puts("it goes on");
     pthread_mutex_lock(&mutex);
-    told = 1;
+    signalled = 1;
     pthread_cond_signal(&condition);
     pthread_mutex_unlock(&mutex);
     write(ends[1], "x", 1);

@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn growth_beyond_the_tolerance_is_told() {
+    fn reports_growth_beyond_tolerance() {
         let known = figures(&[("same", 100.0), ("grown", 100.0), ("gone", 1.0)]);
         let now = figures(&[("same", 102.0), ("grown", 103.0), ("new", 5.0)]);
         assert_eq!(regressions(&now, &known), ["gone was not measured", "grown grew from 100 to 103"]);

@@ -173,7 +173,7 @@ fn compile(board: &Board, toolchain: &Toolchain, group: &Group) -> Result<()> {
         // It is less than 1 MiB long, so that one instruction makes any address in it; the linker refuses what is longer.
         cargo.args(["--config", &format!("target.{}.rustflags=['-Ccode-model=tiny']", group.target)]);
     }
-    // What the hypervisor tells of itself. A build from an archive, without git, has no revision.
+    // Build information of the hypervisor. A build from an archive, without git, has no revision.
     cargo.env("MARGAY_REVISION", revision().unwrap_or_default());
     let title = format!("building {} for {}", group.title, board.name);
     let log = format!("build-{}-{}", board.name, group.title.replace(' ', "-").replace("the-", ""));
@@ -251,7 +251,7 @@ pub fn image_path(board: &Board, file: &str) -> Result<std::path::PathBuf> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn programs_are_told_from_libraries() {
+    fn distinguishes_programs_from_libraries() {
         let metadata = br#"{"packages": [
             {"name": "other", "targets": [{"name": "x", "kind": ["bin"]}]},
             {"name": "margay-guest", "targets": [{"name": "margay-guest", "kind": ["lib"]}, {"name": "hpc", "kind": ["bin"]}]}]}"#;

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prefixes_tell_who_speaks() {
+    fn prefixes_identify_the_speaker() {
         assert_eq!(Line::of("[hv] fatal: x"), Line { who: Some("hv"), text: "fatal: x" });
         assert_eq!(Line::of("plain"), Line { who: None, text: "plain" });
         assert_eq!(Line::of("[    0.1] linux"), Line { who: None, text: "[    0.1] linux" });

@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_boot_loader_would_trip_over_is_refused() {
+    fn rejects_images_a_boot_loader_cannot_load() {
         let sentence =
             |segments: &[(u64, u64, &[u8])]| from_elf(&elf(segments), true).unwrap_err().to_string();
         assert!(sentence(&[(0, 0, &[0; 64])]).contains("Image header"));
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_files_are_errors_not_panics() {
+    fn damaged_files_cause_errors() {
         let whole = elf(&[(0, 0, &header(0x1000)), (0x80, 0x80, b"tail")]);
         for length in 0..whole.len() {
             let _ = from_elf(&whole[..length], true);

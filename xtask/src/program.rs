@@ -45,7 +45,7 @@ const fn yes() -> bool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     lines: Vec<String>,
-    /// As a shell tells it.
+    /// The exit status as a shell reports it.
     status: i64,
 }
 
@@ -107,7 +107,7 @@ impl Reference {
                 continue;
             }
             let of_kernel = ["INFO ", "WARN ", "@exit "].iter().any(|word| line.text.starts_with(word));
-            // What the kernel tells of a crash is for the scenario to expect.
+            // What the kernel reports of a crash is for the scenario to expect.
             if !of_kernel && self.status < 128 {
                 faults.push(format!("it said \"{}\", which Linux' emulator did not hear", line.text));
                 if faults.len() >= 3 {

@@ -47,7 +47,7 @@ pub struct Machine {
     pub devices: Vec<String>,
     /// An SD card's image.
     pub card: Option<PathBuf>,
-    /// What a second serial line is told when it listens, if there is to be one.
+    /// Input of a second serial line when it listens, if there is to be one.
     pub second_serial: Option<serial::Dialogue>,
     /// That line is this terminal, and the console goes to this file.
     pub terminal: Option<PathBuf>,

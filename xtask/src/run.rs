@@ -274,7 +274,7 @@ fn run_program(run: &Run, toolchain: &Toolchain, lock: Lock, file: &Path) -> Res
     match (&outcome.end, status) {
         (End::PowerOff, Some(0)) => Ok(()),
         (End::PowerOff, Some(status)) => artefacts::exit(status as i32),
-        (End::PowerOff, None) => bail!("the machine shut down without telling the program's status"),
+        (End::PowerOff, None) => bail!("the machine shut down without reporting the program's status"),
         (end, _) => bail!("the machine {}", end.describe(machine.limit)),
     }
 }
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_wrong_is_a_fault() {
+    fn reports_missing_or_wrong_figures() {
         let good = results(Some("one"), true, 95.0);
         let fault = |native: &Results, inside: &Results| table(native.clone(), inside).fault;
         assert_eq!(fault(&Results::new(), &good).as_deref(), Some("not verified: stream in one"));

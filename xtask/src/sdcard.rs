@@ -1,7 +1,7 @@
 //! `cargo xtask image`: a bootable SD card.
 //!
 //! A card is a partition table, one FAT32 partition with Margay and what starts it, and on a Pine A64 a boot loader in
-//! front of that; `docs/sdcard.md` tells what is on each and why. [`Card::build`] makes one of bytes in memory, without
+//! front of that; `docs/sdcard.md` describes what is on each and why. [`Card::build`] makes one of bytes in memory, without
 //! privileges, and always the same one of the same bytes: identifiers and dates are constants and files have an order. The
 //! file system is made by the crate `fatfs`, which allows all that; the table ([`mbr`]) and U-Boot's script image
 //! ([`script`]) are a few fields each and are written here.

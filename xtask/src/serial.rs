@@ -1,4 +1,4 @@
-//! A second serial line of a machine in QEMU: what it says, and what it is told at its prompts.
+//! A second serial line of a machine in QEMU: its output, and the input at its prompts.
 
 use anyhow::{Context, Result};
 use std::{
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What is told, each when something has been said.
+/// Input, each when a text has been output.
 pub type Dialogue = Vec<(String, String)>;
 
 /// How long QEMU takes at most until it offers the line.

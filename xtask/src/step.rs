@@ -53,7 +53,7 @@ pub fn run_quietly(title: &str, log: &str, mut command: Command) -> Result<Finis
         let Ok(line) = line else { break };
         let line = String::from_utf8_lossy(&line);
         let _ = writeln!(file, "{line}");
-        spinner.tell(&line);
+        spinner.set_line(&line);
     }
     let status = child.wait().with_context(|| format!("{title}: lost sight of {program}"))?;
     spinner.stop(title, status.success());
@@ -91,7 +91,7 @@ impl Spinner {
         Self { bar, title: title.to_owned(), since: Instant::now() }
     }
 
-    fn tell(&self, line: &str) {
+    fn set_line(&self, line: &str) {
         if let Some(bar) = &self.bar {
             let line: String = line.trim().chars().filter(|c| !c.is_control()).take(60).collect();
             bar.set_prefix(line);

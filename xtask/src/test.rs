@@ -119,7 +119,7 @@ pub fn verb(args: &Args) -> Result<()> {
         bail!("no test or scenario has a name with \"{filter}\" in it");
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
-    // The last line is said; the status is all there is left to tell.
+    // The last line has been printed; only the status is left to report.
     if tally.failed > 0 { artefacts::exit(1) } else { Ok(()) }
 }
 

@@ -138,7 +138,7 @@ pub fn host_cargo() -> Command {
     clean(active("CARGO", "cargo"))
 }
 
-/// `program` in the workspace, without what `cargo run` told *us* (it would make cargo rebuild things).
+/// `program` in the workspace, without the environment that `cargo run` gave *us* (it would make cargo rebuild things).
 pub fn clean(program: PathBuf) -> Command {
     let mut command = Command::new(program);
     command.current_dir(crate::paths::root());

@@ -71,7 +71,7 @@ fn is_valid(range: UserRange) -> bool {
 
 proptest! {
     #[test]
-    fn it_is_what_each_page_is(steps in proptest::collection::vec(step(), 1..60)) {
+    fn matches_page_by_page_model(steps in proptest::collection::vec(step(), 1..60)) {
         let mut space = AddressSpace::new(ALL, AREA);
         let mut model: Model<u64, (Access, Purpose)> = Model::new();
         for step in steps {
@@ -162,7 +162,7 @@ proptest! {
 }
 
 #[test]
-fn neighbours_that_are_the_same_are_one() {
+fn merges_equal_neighbours() {
     let mut space = AddressSpace::new(ALL, AREA);
     space.insert(region(20, 2, DATA, Purpose::Anonymous)).unwrap();
     space.insert(region(24, 2, DATA, Purpose::Anonymous)).unwrap();
@@ -178,7 +178,7 @@ fn neighbours_that_are_the_same_are_one() {
 }
 
 #[test]
-fn nothing_is_in_an_empty_range() {
+fn empty_range_contains_nothing() {
     let mut space = AddressSpace::new(ALL, AREA);
     space.insert(region(20, 4, DATA, Purpose::Anonymous)).unwrap();
     assert_eq!(space.first(pages(22, 0)), None);

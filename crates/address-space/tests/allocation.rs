@@ -97,7 +97,7 @@ fn each(count: u64, operation: impl Fn(&mut AddressSpace) -> Result<(), SpaceErr
 }
 
 #[test]
-fn each_failed_allocation_is_reported_and_changes_nothing() {
+fn reports_failed_allocation_without_change() {
     let mut allocations = 0;
     // The first region; many; a full chunk; many chunks.
     for count in [0, 1, 63, 64, 65, 300, 3000] {
@@ -131,7 +131,7 @@ fn each_failed_allocation_is_reported_and_changes_nothing() {
 }
 
 #[test]
-fn what_is_prepared_cannot_fail() {
+fn prepared_change_cannot_fail() {
     for count in [0, 64, 640] {
         let mut space = filled(count);
         let range = pages(4 + count * 2 / 4 * 4 + 3, 1);

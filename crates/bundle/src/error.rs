@@ -124,7 +124,7 @@ pub enum Problem {
     NotAPage,
     /// The kernel image is bad.
     Kernel,
-    /// Nothing could tell the VM of it: a flat kernel has a device tree only if the bundle brings one.
+    /// The VM could not find it: a flat kernel has a device tree only if the bundle has one.
     NoTree,
     /// Memory is too small for what is loaded into it.
     TooSmall,
@@ -176,7 +176,7 @@ impl Problem {
             Self::NoRegion => "no memory region has the phandle #",
             Self::NotAPage => "the memory region has more than one page",
             Self::Kernel => "$: ^",
-            Self::NoTree => "a flat kernel needs an fdt_filename to be told of it",
+            Self::NoTree => "a flat kernel needs a device tree that describes it: set fdt_filename",
             Self::TooSmall => "too small: kernel, ramdisk and device tree need #",
             Self::TooMuch => "with this VM, # bytes are wanted, but the machine has #",
             Self::Contradiction => "# contradicts the manifest, which makes it #",

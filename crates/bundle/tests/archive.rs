@@ -37,7 +37,7 @@ fn all_forms_are_read() {
 }
 
 #[test]
-fn every_cut_is_noticed() {
+fn detects_every_truncation() {
     let files = &files()[..2];
     for bytes in [newc(files), old_binary(files)] {
         // The last bytes are padding of the trailer.

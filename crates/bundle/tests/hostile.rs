@@ -77,7 +77,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_packed_is_found(
+    fn finds_packed_files(
         files in prop::collection::btree_map("[a-z]{1,12}(/[a-zé]{1,9})?", prop::collection::vec(any::<u8>(), 0..99), 0..9),
         padding in 0usize..600,
     ) {

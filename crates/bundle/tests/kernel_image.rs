@@ -5,7 +5,7 @@ use bundle::{Image, ImageError, KernelFormat};
 use common::{MIB, image};
 
 #[test]
-fn headers_and_flat_binaries_are_told_apart() {
+fn distinguishes_headers_from_flat_binaries() {
     let parsed = Image::parse(&image(0x8_0000, 4 * MIB, 0b1010, 100)).unwrap();
     assert_eq!(
         parsed,
@@ -26,7 +26,7 @@ fn headers_and_flat_binaries_are_told_apart() {
 }
 
 #[test]
-fn impossible_headers_are_refused() {
+fn rejects_malformed_headers() {
     assert_eq!(Image::parse(b""), Err(ImageError::Empty));
     assert_eq!(Image::parse(&image(0, 99, 0, 100)), Err(ImageError::Size { stated: 99, file: 100 }));
     assert!(matches!(Image::parse(&image(0, u64::MAX, 0, 100)), Err(ImageError::Size { .. })));
@@ -39,7 +39,7 @@ fn impossible_headers_are_refused() {
 }
 
 #[test]
-fn a_damaged_image_is_not_taken_for_a_flat_binary() {
+fn rejects_damaged_image_as_flat_binary() {
     let mut damaged = image(0, MIB, 0b1010, 5000);
     damaged[56..60].copy_from_slice(b"nope");
     assert_eq!(Image::parse(&damaged), Err(ImageError::Damaged));

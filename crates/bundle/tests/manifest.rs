@@ -14,7 +14,7 @@ fn good() -> Spec {
 }
 
 #[test]
-fn a_good_bundle_is_read() {
+fn reads_valid_bundle() {
     for bytes in [good().bundle(), old_binary(&good().entries())] {
         let manifest = Manifest::check(&bytes, &LIMITS).unwrap();
         let vms = manifest.vms();
@@ -37,7 +37,7 @@ fn a_good_bundle_is_read() {
 }
 
 #[test]
-fn what_hafnium_ignores_is_ignored() {
+fn ignores_what_hafnium_ignores() {
     let mut spec = good().set(2, "someone,elses", 1).set(1, "vcpus", 3).set(2, "margay,kind", "secondary");
     spec.hypervisor = spec.hypervisor.with("ffa_tee_enabled", Value::None).with("x", 1);
     spec.hypervisor = spec.hypervisor.with("margay,forward-interrupts", Value::None);
@@ -234,7 +234,7 @@ fn memory_has_to_hold_what_is_loaded() {
 }
 
 #[test]
-fn flat_kernels_are_loaded_as_hafnium_loads_them() {
+fn loads_flat_kernels_as_hafnium_does() {
     let flat = Image::parse(&[0x14; 5000]).unwrap();
     let all = Loading::of(&flat, MIB, Some(4097), Some(100));
     let tree = MIB - 0x2000;
@@ -266,7 +266,8 @@ fn flat_kernels_are_loaded_as_hafnium_loads_them() {
     for property in ["ramdisk_filename", "margay,bootargs"] {
         let spec = good().unset(3, "is_ffa_partition").set(3, property, "ramdisk");
         refused(&spec, "no error");
-        let sentence = format!("{at} {property}: a flat kernel needs an fdt_filename to be told of it");
+        let sentence =
+            format!("{at} {property}: a flat kernel needs a device tree that describes it: set fdt_filename");
         refused(&spec.unset(3, "fdt_filename"), &sentence);
     }
 }
@@ -552,7 +553,7 @@ fn regions_are_read() {
 }
 
 #[test]
-fn regions_that_cannot_be() {
+fn rejects_impossible_regions() {
     let memory = |nodes: &[Node], sentence: &str| {
         refused(&good().file("two.dtb", with_regions(nodes, &[], None)), &format!("two.dtb: {sentence}"));
     };

@@ -58,7 +58,7 @@ fn blob(made: &Made) -> Vec<u8> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read_here_and_there(made in made()) {
+    fn written_trees_are_read_by_two_parsers(made in made()) {
         let blob = blob(&made);
         let expected = format!("{made:?}");
         prop_assert_eq!(format!("{:?}", read_here(&Tree::new(&blob).unwrap().root())), &expected[..]);
@@ -66,7 +66,7 @@ proptest! {
     }
 
     #[test]
-    fn damage_is_refused_or_harmless(made in made(), damage in proptest::collection::vec((0usize..4000, any::<u8>()), 1..8)) {
+    fn damaged_trees_are_rejected_or_harmless(made in made(), damage in proptest::collection::vec((0usize..4000, any::<u8>()), 1..8)) {
         let mut blob = blob(&made);
         for (at, byte) in damage {
             let len = blob.len();
@@ -80,7 +80,7 @@ proptest! {
 }
 
 #[test]
-fn no_operations_are_passed_over() {
+fn skips_nops() {
     let mut fdt =
         vm_fdt::FdtWriter::new_with_mem_reserv(&[vm_fdt::FdtReserveEntry::new(0x1000, 0x2000).unwrap()])
             .unwrap();
@@ -106,7 +106,7 @@ fn no_operations_are_passed_over() {
 }
 
 #[test]
-fn what_cannot_be_written_is_not() {
+fn rejects_unrepresentable_trees() {
     let finish = |make: fn(&mut Writer)| {
         let mut writer = Writer::new();
         make(&mut writer);
@@ -129,7 +129,7 @@ fn what_cannot_be_written_is_not() {
 }
 
 #[test]
-fn what_is_no_tree_is_refused() {
+fn rejects_malformed_fdt() {
     let good = blob(&Made { name: String::new(), properties: vec![], children: vec![] });
     assert_eq!(Tree::new(b"no").unwrap_err(), Error::NotADeviceTree);
     let (total, given) = (good.len(), good.len() - 1);

@@ -129,7 +129,7 @@ impl<M: Mmio> Local<M> {
         self.0.write(register, if enable { value | mask } else { value & !mask });
     }
 
-    /// Sends the legacy controller's interrupts to a core, as IRQ; nothing goes anywhere as FIQ unless that controller is told so
+    /// Sends the legacy controller's interrupts to a core, as IRQ; nothing goes anywhere as FIQ unless that controller is set up so
     /// (QA7, 4.2).
     pub fn route_devices(&self, core: Core) {
         self.0.write(GPU_ROUTING, core.number() as u32);

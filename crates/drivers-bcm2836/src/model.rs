@@ -2,7 +2,7 @@
 //!
 //! A hypervisor on this hardware has nothing to inject interrupts with but one bit, `HCR_EL2.VI`. It keeps a [`Model`] for each VM that
 //! expects the real controllers, leaves their pages out of the VM's translation, gives every access that faults to
-//! [`read`](Model::read) or [`write`](Model::write), tells the model what its devices and timers do, and sets the bit of a vCPU that
+//! [`read`](Model::read) or [`write`](Model::write), sets the state of its devices and timers, and sets the bit of a vCPU that
 //! runs to [`line`](Model::line).
 //!
 //! Everything is an IRQ: FIQ bits read as zero and are not written, as are registers that the model does not have (the core timer, the
@@ -139,7 +139,7 @@ impl Model {
         (0..4).fold(0, |lines, core| lines | u8::from(self.source(core) != 0) << core)
     }
 
-    /// Does something, and tells what that has changed.
+    /// Does something, and returns what that has changed.
     fn change(&mut self, action: impl FnOnce(&mut Self)) -> Change {
         let (lines, enabled) = (self.lines(), self.enabled);
         action(self);

@@ -29,7 +29,7 @@ fn core(number: u64) -> Core {
 }
 
 #[test]
-fn cores_and_interrupts_are_those_that_there_are() {
+fn rejects_nonexistent_cores_and_interrupts() {
     assert_eq!((Core::new(4), Core::new(u64::MAX)), (None, None));
     assert_eq!(LocalInterrupt::new(3), Some(LocalInterrupt::VirtualTimer));
     assert_eq!(LocalInterrupt::new(9), Some(LocalInterrupt::Pmu));
@@ -40,7 +40,7 @@ fn cores_and_interrupts_are_those_that_there_are() {
 }
 
 #[test]
-fn a_timer_comes_to_the_core_that_has_enabled_it_while_it_is_asserted() {
+fn delivers_asserted_timer_to_core_that_enabled_it() {
     let model = RefCell::new(Model::new());
     let controller = controller(&model);
     controller.init(core(0));
@@ -61,7 +61,7 @@ fn a_timer_comes_to_the_core_that_has_enabled_it_while_it_is_asserted() {
 }
 
 #[test]
-fn an_ipi_comes_once_however_often_it_was_sent() {
+fn coalesces_repeated_ipis() {
     let model = RefCell::new(Model::new());
     let controller = controller(&model);
     controller.send_ipi(core(3));
@@ -77,7 +77,7 @@ fn an_ipi_comes_once_however_often_it_was_sent() {
 }
 
 #[test]
-fn performance_monitors_have_one_switch_for_each_core() {
+fn pmu_interrupt_has_one_enable_per_core() {
     let model = RefCell::new(Model::new());
     let controller = controller(&model);
     let pmu = LocalInterrupt::Pmu;
@@ -94,7 +94,7 @@ fn performance_monitors_have_one_switch_for_each_core() {
 proptest! {
     /// Any set of devices: each comes, by its number, and only to the core that they are routed to.
     #[test]
-    fn every_device_is_found(set in prop::collection::btree_set((1..3_u32, 0..32_u32).prop_map(|(b, i)| 32 + 32 * b + i), 0..12),
+    fn finds_every_device(set in prop::collection::btree_set((1..3_u32, 0..32_u32).prop_map(|(b, i)| 32 + 32 * b + i), 0..12),
                              own in prop::collection::btree_set(32..40_u32, 0..3), route in 0..4_u64) {
         let model = RefCell::new(Model::new());
         let controller = controller(&model);
@@ -125,7 +125,7 @@ proptest! {
 
     /// Whatever a guest does, it is defined, and what the model says of changes is true.
     #[test]
-    fn a_hostile_guest_changes_nothing_else(accesses in prop::collection::vec(
+    fn hostile_guest_cannot_change_other_registers(accesses in prop::collection::vec(
         (any::<bool>(), any::<bool>(), prop_oneof![0..0x120_u64, any::<u64>()], prop_oneof![Just(4_u8), any::<u8>()], any::<u32>()), 0..200)) {
         let mut model = Model::new();
         for (is_write, legacy, offset, size, value) in accesses {
@@ -154,7 +154,7 @@ proptest! {
 
     /// FIQ cannot be had.
     #[test]
-    fn nothing_is_a_fiq(value: u32) {
+    fn routes_no_interrupt_as_fiq(value: u32) {
         let mut model = Model::new();
         for offset in [0x0c, 0x10, 0x40, 0x50] {
             model.write(Block::Local, offset, 4, value);

@@ -1,5 +1,6 @@
 //! The power-management block of BCM2835 to BCM2711, of which the watchdog is the only way to reset the machine. There is none to
-//! switch it off: the boot loader, told so by a partition number that does not exist, stops in place of booting again.
+//! switch it off: a partition number that does not exist makes
+//! the boot loader stop in place of booting again.
 //!
 //! Broadcom has not documented the block. Source: the binding `watchdog/brcm,bcm2835-pm-wdog.yaml` (where it is), and how Linux and
 //! the boot loader use it.
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_partition_says_whether_to_stop() {
+    fn partition_number_selects_halt() {
         let stop = writes(0x1000, 0x102, |pm| pm.halt());
         assert_eq!(stop, [(RSTS, 0x1555), (WDOG, SOON), (RSTC, 0x122)]);
         // What an attempt to stop has left there does not stop a reset.
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_of_the_password_is_not_written_back() {
+    fn does_not_write_back_password_bits() {
         let stop = writes(0xa500_0000, 0xff00_0000, |pm| pm.halt());
         assert_eq!(stop, [(RSTS, 0x555), (WDOG, SOON), (RSTC, 0x20)]);
     }

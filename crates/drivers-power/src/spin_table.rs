@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_core_has_one_place() {
+    fn cores_have_distinct_slots() {
         for core in 0..MAX_CORES as u64 {
             note(core, 0x8000, core * 2).unwrap();
         }

@@ -99,7 +99,7 @@ pub trait Console: Sync {
     /// Puts out as many of the first bytes as there is room for, without waiting; returns how many.
     fn try_write(&self, bytes: &[u8]) -> usize;
 
-    /// Takes one byte in, if one has arrived. Bytes that arrived damaged are dropped, if the hardware tells which.
+    /// Takes one byte in, if one has arrived. Bytes that arrived damaged are dropped, if the hardware reports which.
     fn read_byte(&self) -> Option<u8>;
 
     /// Waits until the last byte has left the machine.

@@ -72,7 +72,7 @@ mod tests {
     use core::cell::Cell;
 
     #[test]
-    fn accesses_are_as_wide_as_they_say() {
+    fn accesses_have_the_configured_width() {
         let memory = [const { Cell::new(0x8877_6655_u32) }; 2];
         // SAFETY: the memory is the test's own, may change behind a shared reference, and outlives the block.
         let block = unsafe { MmioBlock::new(memory.as_ptr().expose_provenance()) };

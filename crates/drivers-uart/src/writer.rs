@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn newlines_return_the_carriage() {
+    fn newline_sends_carriage_return() {
         let record = Record::default();
         let console: &dyn Console = &record;
         write!(Writer(console), "a\n\nb{}\nc", 1).unwrap();

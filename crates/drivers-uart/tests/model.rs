@@ -472,7 +472,7 @@ fn does_not_wait<D: Device + Default>(room: usize) {
 }
 
 #[test]
-fn output_that_does_not_wait() {
+fn nonblocking_output() {
     does_not_wait::<Pl011Model>(1);
     does_not_wait::<Ns16550Model>(16);
     does_not_wait::<BcmMiniModel>(1);
@@ -500,7 +500,7 @@ fn cadence() {
 }
 
 #[test]
-fn damaged_bytes_are_dropped_where_the_hardware_tells() {
+fn drops_bytes_with_reported_line_errors() {
     fn reads<D: Device + Default>() -> Vec<u8> {
         let model = Mutex::new(D::default());
         let uart = D::uart(View(&model));
@@ -531,7 +531,7 @@ fn layouts_of_a_16550() {
 }
 
 #[test]
-fn a_busy_designware_is_asked_again() {
+fn retries_busy_designware() {
     let model = Mutex::new(Ns16550Model { deaf: 5, ..Default::default() });
     let uart = Ns16550Model::uart(View(&model));
     uart.init(Speed { clock_hz: 24_000_000, baud: 115_200 }).unwrap();
@@ -544,7 +544,7 @@ fn a_busy_designware_is_asked_again() {
 }
 
 #[test]
-fn designwares_interrupts_about_nothing_are_taken_back() {
+fn clears_spurious_designware_interrupts() {
     let model = Mutex::new(Ns16550Model::default());
     let uart = Ns16550Model::uart(View(&model));
     uart.set_receive_interrupt(true);

@@ -50,7 +50,7 @@ fn error(speed: Speed, divisor: f64) -> f64 {
 
 proptest! {
     #[test]
-    fn what_is_accepted_is_close(clock_hz in 0..=u32::MAX, baud in 0..5_000_000_u32) {
+    fn accepted_divisors_are_within_tolerance(clock_hz in 0..=u32::MAX, baud in 0..5_000_000_u32) {
         let speed = speed(clock_hz, baud);
         let accepted = [
             speed.pl011().map(|d| 16.0 * (f64::from(d.integer) + f64::from(d.fraction) / 64.0)),
@@ -64,7 +64,7 @@ proptest! {
     }
 
     #[test]
-    fn the_next_divisors_are_no_closer(clock_hz in 1_000_000..300_000_000_u32, baud in 1200..1_000_000_u32) {
+    fn neighbouring_divisors_are_no_closer(clock_hz in 1_000_000..300_000_000_u32, baud in 1200..1_000_000_u32) {
         let speed = speed(clock_hz, baud);
         if let Ok(divisor) = speed.ns16550() {
             let off = |d: u16| (f64::from(clock_hz) - 16.0 * f64::from(d) * f64::from(baud)).abs();

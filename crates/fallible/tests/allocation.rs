@@ -56,7 +56,7 @@ impl Drop for Counted<'_> {
 }
 
 #[test]
-fn a_value_without_memory_is_dropped() {
+fn drops_value_when_allocation_fails() {
     let gone = AtomicUsize::new(0);
     assert!(without_memory(|| Arc::try_new(Counted(&gone))).is_err());
     assert!(without_memory(|| try_box(Counted(&gone))).is_err());
@@ -119,7 +119,7 @@ fn vectors_are_as_before() {
 }
 
 #[test]
-fn text_is_cut_where_memory_ends() {
+fn truncates_text_when_allocation_fails() {
     let mut text = Text::new();
     text.try_format(format_args!("{}-{}", 1, 2)).unwrap();
     assert_eq!(without_memory(|| text.try_format(format_args!("{:100}", 3))), Err(OutOfMemory));

@@ -42,7 +42,7 @@ trait Sequence {
     fn step(number: u64) -> u64;
     /// The word that a number names, of a power of two of them.
     fn index(number: u64, words: usize) -> usize;
-    fn nth(n: u64) -> u64;
+    fn element(n: u64) -> u64;
 }
 
 struct Polynomial;
@@ -60,7 +60,7 @@ impl Sequence for Polynomial {
     }
 
     /// x^n, by squaring: the sequence begins with 1 = x^0, and each step multiplies by x.
-    fn nth(n: u64) -> u64 {
+    fn element(n: u64) -> u64 {
         power(n, SEED, |power| multiply(power, power), Self::step)
     }
 }
@@ -75,7 +75,7 @@ impl Sequence for Congruential {
     }
 
     /// n steps make one step with another multiplier and increment.
-    fn nth(n: u64) -> u64 {
+    fn element(n: u64) -> u64 {
         let then =
             |(m, i): (u64, u64), (k, j): (u64, u64)| (m.wrapping_mul(k), i.wrapping_mul(k).wrapping_add(j));
         let step = (MULTIPLIER, INCREMENT);
@@ -103,10 +103,10 @@ fn multiply(one: u64, other: u64) -> u64 {
 
 impl Generator {
     /// The `n`-th number, where the 0th is 1.
-    pub fn nth(self, n: u64) -> u64 {
+    pub fn element(self, n: u64) -> u64 {
         match self {
-            Self::Polynomial => Polynomial::nth(n),
-            Self::Congruential => Congruential::nth(n),
+            Self::Polynomial => Polynomial::element(n),
+            Self::Congruential => Congruential::element(n),
         }
     }
 
@@ -248,7 +248,9 @@ fn update<S: Sequence>(table: &[AtomicU64], rank: usize, workers: usize) {
     let steps = updates_of(table) / STREAMS as u64;
     let mine = share(STREAMS, 1, rank, workers);
     let mut numbers: [u64; STREAMS] =
-        core::array::from_fn(|stream| if mine.contains(&stream) { S::nth(stream as u64 * steps) } else { 0 });
+        core::array::from_fn(
+            |stream| if mine.contains(&stream) { S::element(stream as u64 * steps) } else { 0 },
+        );
     let numbers = &mut numbers[mine];
     for _ in 0..steps {
         for number in &mut *numbers {

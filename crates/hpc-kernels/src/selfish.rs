@@ -10,7 +10,7 @@ use core::fmt;
 
 /// Recorded iterations in a round of calibration.
 const ROUND: usize = 25;
-/// So many rounds in a row must bring no shorter iteration.
+/// So many rounds in a row must have no shorter iteration.
 const QUIET_ROUNDS: u32 = 100;
 /// Shorter measurements say little; in nanoseconds.
 const SHORT: u64 = 1_000_000_000;
@@ -66,7 +66,7 @@ impl core::error::Error for SelfishError {}
 pub struct Report<'a> {
     /// The detours, in the order in which they happened.
     pub detours: &'a [Detour],
-    /// The shortest iteration, in ticks; 1 if the counter is too coarse to tell.
+    /// The shortest iteration, in ticks; 1 if the counter is too coarse to measure it.
     pub min: u64,
     /// The shortest iteration, in nanoseconds.
     pub min_ns: u64,

@@ -16,16 +16,16 @@ fn table(words: usize) -> Vec<AtomicU64> {
 }
 
 #[test]
-fn the_sequence_begins_as_it_should() {
+fn sequence_starts_with_known_values() {
     let generator = Generator::Polynomial;
     // x^0 … x^63 are single bits, and x^64 is the rest of the polynomial.
     for n in 0..64 {
-        assert_eq!(generator.nth(n), 1 << n);
+        assert_eq!(generator.element(n), 1 << n);
     }
-    assert_eq!([64, 65, 66].map(|n| generator.nth(n)), [7, 14, 28]);
+    assert_eq!([64, 65, 66].map(|n| generator.element(n)), [7, 14, 28]);
     // The period, from HPCC's documentation.
-    assert_eq!(generator.nth(1_317_624_576_693_539_401), 1);
-    assert_eq!(Generator::Congruential.nth(1), 6364136223846793006);
+    assert_eq!(generator.element(1_317_624_576_693_539_401), 1);
+    assert_eq!(Generator::Congruential.element(1), 6364136223846793006);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn jumping_ahead_is_stepping() {
     for generator in GENERATORS {
         let mut number = 1;
         for n in 0..5000 {
-            assert_eq!(generator.nth(n), number, "{generator:?} {n}");
+            assert_eq!(generator.element(n), number, "{generator:?} {n}");
             number = generator.step(number);
         }
     }
@@ -43,8 +43,8 @@ proptest! {
     #[test]
     fn jumping_far_ahead_is_stepping(n in 0..u64::MAX - 50, steps in 0u64..50) {
         for generator in GENERATORS {
-            let number = (0..steps).fold(generator.nth(n), |number, _| generator.step(number));
-            prop_assert_eq!(generator.nth(n + steps), number);
+            let number = (0..steps).fold(generator.element(n), |number, _| generator.step(number));
+            prop_assert_eq!(generator.element(n + steps), number);
         }
     }
 }
@@ -102,7 +102,7 @@ fn without_races_there_are_no_errors() {
 }
 
 #[test]
-fn missing_updates_are_noticed() {
+fn detects_missing_updates() {
     struct Lazy;
     impl Team for Lazy {
         fn size(&self) -> usize {

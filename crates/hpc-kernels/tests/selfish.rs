@@ -1,4 +1,4 @@
-//! Selfish-detour with a clock that is told when to be interrupted.
+//! Selfish-detour with a clock whose interruptions are scripted.
 mod common;
 
 use common::Host;
@@ -56,7 +56,7 @@ fn a_quiet_core_has_no_detour() {
 }
 
 #[test]
-fn detours_are_where_they_were_put() {
+fn finds_scripted_detours() {
     // The 0th read is the start. 24 + 3 ticks are not more than the threshold, 25 + 3 are.
     let clock = Scripted::new([(10, 25), (20, 24), (30, 97), (31, 50)]);
     let mut buffer = [Detour::default(); 30];
@@ -79,7 +79,7 @@ fn detours_are_where_they_were_put() {
 }
 
 #[test]
-fn a_full_buffer_ends_it() {
+fn ends_when_buffer_is_full() {
     let clock = Scripted::new((0..1000).map(|n| (10 * n, 500)));
     let mut buffer = [Detour::default(); 40];
     let report = selfish::run(&clock, &mut buffer, config(u64::MAX)).unwrap();
@@ -89,7 +89,7 @@ fn a_full_buffer_ends_it() {
 }
 
 #[test]
-fn a_coarse_counter_is_told() {
+fn reports_coarse_counter() {
     struct Coarse(Cell<u64>);
     impl Clock for Coarse {
         fn now(&self) -> u64 {
@@ -108,7 +108,7 @@ fn a_coarse_counter_is_told() {
 }
 
 #[test]
-fn a_counter_that_goes_backwards_is_told() {
+fn reports_counter_going_backwards() {
     struct Backwards(Cell<u64>);
     impl Clock for Backwards {
         fn now(&self) -> u64 {

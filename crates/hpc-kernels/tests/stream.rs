@@ -47,7 +47,7 @@ proptest! {
     }
 
     #[test]
-    fn shares_are_all_there_is(len in 0usize..500, block in 1usize..20, workers in 1usize..40) {
+    fn shares_cover_all_elements(len in 0usize..500, block in 1usize..20, workers in 1usize..40) {
         let mut next = 0;
         let mut sizes = Vec::new();
         for rank in 0..workers {
@@ -105,7 +105,7 @@ fn the_first_time_does_not_count() {
 }
 
 #[test]
-fn a_clock_that_stands_still_is_survived() {
+fn survives_stopped_clock() {
     struct Still;
     impl Clock for Still {
         fn now(&self) -> u64 {
@@ -121,7 +121,7 @@ fn a_clock_that_stands_still_is_survived() {
 }
 
 #[test]
-fn a_worker_that_does_nothing_is_noticed() {
+fn detects_idle_worker() {
     struct Lazy;
     impl Team for Lazy {
         fn size(&self) -> usize {

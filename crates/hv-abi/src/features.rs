@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn shown_fields_are_the_processors() {
+    fn visible_fields_match_processor() {
         for (crm, op2, fields) in REGISTERS {
             for &(name, low, most) in fields {
                 assert_eq!(low % 4, 0, "{name}");
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_seen_hides_nothing_more() {
+    fn visible_registers_hide_nothing_more() {
         for (crm, op2) in (1..8).flat_map(|crm| (0..8).map(move |op2| (crm, op2))) {
             for hardware in [0, u64::MAX, 0x1122_3344_5566_7788, 0x8888_4444_2222_1111] {
                 let seen = visible(crm, op2, hardware);

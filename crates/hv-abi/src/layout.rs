@@ -19,7 +19,7 @@
 //! RAM_BASE + mem_size        end of memory
 //! ```
 //! Hafnium gives its secondaries the physical addresses of their memory; Margay's are always here. A guest that finds itself by
-//! its program counter, as Hafnium's do, cannot tell.
+//! its program counter, as Hafnium's do, cannot know.
 //!
 //! Memory and device regions of an FF-A partition manifest are where the manifest has them. Every other intermediate address is
 //! unmapped: touching it stops the VM.

@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "65 536 registers take Miri minutes")]
-    fn no_register_is_in_two_rules() {
+    fn each_register_has_one_rule() {
         for register in 0..=u16::MAX {
             let rules = RULES.iter().filter(|r| r.first <= register && register <= r.last).count();
             assert!(rules <= 1, "{register:#06x}");
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn the_book_says_of_every_group_what_the_table_says() {
+    fn documentation_matches_register_groups() {
         let book = include_str!("../../../docs/security.md");
         let row = |line: &'static str| -> Option<[&str; 3]> {
             let mut cells = line.strip_prefix("| ")?.split(" | ");
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_names_is_undefined() {
+    fn unlisted_registers_are_undefined() {
         assert!(rule(encoding(3, 4, 1, 1, 0)).is_none());
         assert!(rule(encoding(3, 0, 0, 0, 1)).is_none());
         assert!(rule(0).is_none());

@@ -65,7 +65,7 @@ fn lent_bytes(version: Version) -> Vec<u8> {
 }
 
 #[test]
-fn bytes_are_those_of_the_specification() {
+fn encoding_matches_specification() {
     let (header, receivers, composite, ranges) = lent();
     for version in VERSIONS {
         let expected = lent_bytes(version);
@@ -97,7 +97,7 @@ fn a_version_does_not_read_another_s_bytes() {
 
 /// Linux clears neither the second half of a 16-byte receiver nor the reserved word of a message of version 1.2.
 #[test]
-fn what_linux_leaves_in_the_buffer_is_ignored() {
+fn ignores_stale_bytes_from_linux() {
     for (version, second_half) in [(VERSION_1_0, 40..48), (VERSION_1_1, 56..64)] {
         let mut bytes = lent_bytes(version);
         bytes[second_half].fill(0xa5);
@@ -120,7 +120,7 @@ fn what_linux_leaves_in_the_buffer_is_ignored() {
 }
 
 #[test]
-fn the_bytes_of_relinquish() {
+fn encodes_relinquish() {
     let bytes = hex("0500000000000080 01000000 01000000 0300");
     let relinquish = Relinquish { handle: Handle(Handle::HYPERVISOR | 5), flags: FLAG_ZERO, vm: VmId(3) };
     assert_eq!(Relinquish::parse(&bytes), Ok(relinquish));
@@ -320,7 +320,7 @@ proptest! {
     }
 
     #[test]
-    fn a_buffer_that_is_too_small_is_not_written_beyond(
+    fn does_not_write_past_small_buffer(
         version in version(), header in header(), receivers in receivers(), ranges in ranges(), room in 0usize..400,
     ) {
         let mut bytes = vec![0; room];
@@ -332,7 +332,7 @@ proptest! {
 
     /// `arm-ffa` speaks the form of version 1.1, in one fragment.
     #[test]
-    fn another_implementation_reads_what_is_written(
+    fn descriptors_are_read_by_another_implementation(
         header in header(), receivers in receivers(), ranges in ranges(),
     ) {
         let mut bytes = vec![0xaa; 2 * ROOM];
@@ -357,7 +357,7 @@ proptest! {
     }
 
     #[test]
-    fn what_another_implementation_writes_is_read(
+    fn reads_descriptors_of_another_implementation(
         header in header(), receivers in receivers(), ranges in ranges().prop_filter("some", |all| !all.is_empty()),
     ) {
         let written = other::MemTransactionDesc {
@@ -397,14 +397,14 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_a_parser_panic(
+    fn arbitrary_bytes_cause_no_panic(
         version in version(), bytes in vec(any::<u8>(), 0..300), more in prop_oneof![Just(0), Just(16), any::<usize>()],
     ) {
         read(&bytes, bytes.len().wrapping_add(more), version);
     }
 
     #[test]
-    fn nearly_good_bytes_do_not_either(
+    fn nearly_valid_bytes_cause_no_panic(
         version in version(),
         changes in vec((any::<Index>(), prop_oneof![Just(0), Just(1), Just(16), Just(0x30), Just(0xff), any::<u8>()]), 1..6),
         end in any::<Index>(),

@@ -28,7 +28,7 @@ fn regs(args: SuccessArgs) -> Regs {
     Regs(regs)
 }
 
-fn told(pending: &Pending) -> Lists {
+fn lists_of(pending: &Pending) -> Lists {
     let vcpus = |list: &[hv_abi::ids::VcpuIndex]| list.iter().map(|vcpu| vcpu.0).collect();
     pending.lists().map(|list| (list.vm.0, vcpus(list.vcpus()))).collect()
 }
@@ -45,17 +45,17 @@ proptest! {
         for (args, fits) in [(SuccessArgs::from(narrow), fits_narrow), (SuccessArgs::from(wide), fits_wide)] {
             let pending = Pending::from_regs(regs(args)).unwrap();
             prop_assert_eq!(pending.more(), more);
-            prop_assert_eq!(told(&pending), lists[..fits].to_vec());
+            prop_assert_eq!(lists_of(&pending), lists[..fits].to_vec());
         }
     }
 
     #[test]
-    fn no_registers_make_the_reader_panic(words in any::<[u64; 7]>(), wide in any::<bool>()) {
+    fn arbitrary_registers_cause_no_panic(words in any::<[u64; 7]>(), wide in any::<bool>()) {
         let mut regs = [0; 8];
         regs[0] = if wide { SUCCESS_64 } else { SUCCESS }.into();
         regs[1..].copy_from_slice(&words);
         let pending = Pending::from_regs(Regs(regs)).unwrap();
-        let ids: usize = told(&pending).iter().map(|(_, vcpus)| 1 + vcpus.len()).sum();
+        let ids: usize = lists_of(&pending).iter().map(|(_, vcpus)| 1 + vcpus.len()).sum();
         let most = if wide { 20 } else { 10 };
         prop_assert!(ids <= most);
     }

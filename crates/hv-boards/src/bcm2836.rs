@@ -6,9 +6,9 @@ use drivers_bcm2836::{Controller, Core, IPI};
 use hv_core::{board::BoardError, machine::Machine};
 use spin::Once;
 
-/// The local controllers, and the legacy one behind them; if `MODELLED`, VMs may have a model of them.
+/// The local controllers, and the legacy one behind them; if `EMULATED`, VMs may have emulated ones.
 #[derive(Debug)]
-pub struct Bcm2836<const MODELLED: bool = false>;
+pub struct Bcm2836<const EMULATED: bool = false>;
 
 static CONTROLLER: Once<Controller> = Once::new();
 
@@ -32,8 +32,8 @@ fn each(action: impl FnOnce(&Controller, Core)) {
 }
 
 // SAFETY: the driver touches the registers of the controllers, as the device tree gives them.
-unsafe impl<const MODELLED: bool> InterruptPart for Bcm2836<MODELLED> {
-    const MODELLED: bool = MODELLED;
+unsafe impl<const EMULATED: bool> InterruptPart for Bcm2836<EMULATED> {
+    const EMULATED: bool = EMULATED;
 
     fn is_asserted(intid: u32) -> bool {
         CONTROLLER.get().is_some_and(|controller| controller.is_device_pending(intid))

@@ -57,7 +57,7 @@ pub unsafe trait InterruptPart {
     fn virtual_interface() -> Option<&'static dyn VirtualInterface> {
         None
     }
-    const MODELLED: bool = false;
+    const EMULATED: bool = false;
     fn is_asserted(_intid: u32) -> bool {
         false
     }
@@ -87,10 +87,10 @@ pub unsafe trait PowerPart {
     fn call(function: u32, arguments: [u64; 3]) -> u64;
 }
 
-/// What the machine's counter is like.
+/// The behaviour of the system counter.
 pub trait CounterPart {
-    /// [`Board::is_true`].
-    fn is_true(counter: u64) -> bool;
+    /// [`Board::is_valid`].
+    fn is_valid(counter: u64) -> bool;
 }
 
 /// A counter as the architecture has it.
@@ -99,7 +99,7 @@ pub struct Counter;
 
 impl CounterPart for Counter {
     #[inline(always)]
-    fn is_true(_: u64) -> bool {
+    fn is_valid(_: u64) -> bool {
         true
     }
 }
@@ -110,7 +110,7 @@ pub struct AllwinnerCounter;
 
 impl CounterPart for AllwinnerCounter {
     #[inline(always)]
-    fn is_true(counter: u64) -> bool {
+    fn is_valid(counter: u64) -> bool {
         vtimer::is_settled(counter)
     }
 }
@@ -141,7 +141,7 @@ unsafe impl<C: ConsolePart, I: InterruptPart, P: PowerPart, T: CounterPart, D: D
     const EARLY_CONSOLE: u64 = C::EARLY;
     const EARLY_STOP: bool = P::EARLY_STOP;
     const KICK: u32 = I::KICK;
-    const MODELLED: bool = I::MODELLED;
+    const EMULATED: bool = I::EMULATED;
 
     fn devices(machine: &Machine<'_>, map: Map<'_>) {
         C::devices(machine, map);
@@ -162,8 +162,8 @@ unsafe impl<C: ConsolePart, I: InterruptPart, P: PowerPart, T: CounterPart, D: D
     }
 
     #[inline(always)]
-    fn is_true(counter: u64) -> bool {
-        T::is_true(counter)
+    fn is_valid(counter: u64) -> bool {
+        T::is_valid(counter)
     }
 
     fn memory(machine: &Machine<'_>, keep: Map<'_>) {

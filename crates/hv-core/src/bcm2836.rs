@@ -239,7 +239,7 @@ pub(crate) fn of(vcpu: &Vcpu) -> Option<&'static Bcm2836> {
 /// Whether a VM can have them.
 #[inline(always)]
 pub(crate) fn is_possible() -> bool {
-    board::modelled()
+    board::emulated()
 }
 
 /// The VM starts again.

@@ -86,14 +86,14 @@ pub unsafe trait Board {
     fn virtual_interface() -> Option<&'static dyn VirtualInterface> {
         None
     }
-    /// Whether the controllers are those of BCM2836, and VMs may have a model of them.
-    const MODELLED: bool = false;
+    /// Whether VMs may have emulated BCM2836 interrupt controllers, on a board that has real ones.
+    const EMULATED: bool = false;
     /// Whether a device's interrupt is asserted now. Controllers of BCM2836 know it only of one that is enabled.
     fn is_asserted(_intid: u32) -> bool {
         false
     }
-    /// Whether a value that the counter was read to have is true: not on machines with an erratum, which is then read again.
-    fn is_true(_counter: u64) -> bool {
+    /// Returns whether a counter sample is valid; a sample that an erratum may have corrupted is read again.
+    fn is_valid(_counter: u64) -> bool {
         true
     }
     /// What of memory the hypervisor needs for ever, besides what it allocates: (base, bytes).
@@ -126,10 +126,10 @@ unsafe extern "Rust" {
     fn __margay_board_enable(intid: u32, mpidr: u64);
     fn __margay_board_disable(intid: u32);
     fn __margay_board_virtual_interface() -> Option<&'static dyn VirtualInterface>;
-    fn __margay_board_modelled() -> bool;
+    fn __margay_board_emulated() -> bool;
     fn __margay_board_is_asserted(intid: u32) -> bool;
     fn __margay_board_set_active(intid: u32, active: bool, index: u16, mpidr: u64);
-    fn __margay_board_is_true(counter: u64) -> bool;
+    fn __margay_board_is_valid(counter: u64) -> bool;
     fn __margay_board_memory(machine: &Machine<'_>, keep: &mut dyn FnMut(u64, u64));
     fn __margay_board_power(function: u32, arguments: [u64; 3]) -> u64;
     fn __margay_board_kick_id() -> u32;
@@ -162,10 +162,10 @@ forward! {
     enable => __margay_board_enable(intid: u32, mpidr: u64);
     disable => __margay_board_disable(intid: u32);
     virtual_interface => __margay_board_virtual_interface() -> Option<&'static dyn VirtualInterface>;
-    modelled => __margay_board_modelled() -> bool;
+    emulated => __margay_board_emulated() -> bool;
     is_asserted => __margay_board_is_asserted(intid: u32) -> bool;
     set_active => __margay_board_set_active(intid: u32, active: bool, index: u16, mpidr: u64);
-    is_true => __margay_board_is_true(counter: u64) -> bool;
+    is_valid => __margay_board_is_valid(counter: u64) -> bool;
     memory => __margay_board_memory(machine: &Machine<'_>, keep: &mut dyn FnMut(u64, u64));
     power => __margay_board_power(function: u32, arguments: [u64; 3]) -> u64;
     kick_id => __margay_board_kick_id() -> u32;
@@ -246,8 +246,8 @@ macro_rules! image {
                 <$board as Board>::virtual_interface()
             }
             #[unsafe(no_mangle)]
-            fn __margay_board_modelled() -> bool {
-                <$board as Board>::MODELLED
+            fn __margay_board_emulated() -> bool {
+                <$board as Board>::EMULATED
             }
             #[unsafe(no_mangle)]
             fn __margay_board_is_asserted(intid: u32) -> bool {
@@ -258,8 +258,8 @@ macro_rules! image {
                 <$board as Board>::set_active(intid, active, index, mpidr)
             }
             #[unsafe(no_mangle)]
-            fn __margay_board_is_true(counter: u64) -> bool {
-                <$board as Board>::is_true(counter)
+            fn __margay_board_is_valid(counter: u64) -> bool {
+                <$board as Board>::is_valid(counter)
             }
             #[unsafe(no_mangle)]
             fn __margay_board_memory(machine: &Machine<'_>, keep: &mut dyn FnMut(u64, u64)) {
@@ -394,7 +394,7 @@ pub(crate) mod host {
         const EARLY_CONSOLE: u64 = 0;
         const EARLY_STOP: bool = false;
         const KICK: u32 = 0;
-        const MODELLED: bool = true;
+        const EMULATED: bool = true;
 
         fn devices(_: &Machine<'_>, _: &mut dyn FnMut(u64, u64)) {}
         fn init_console(_: &Machine<'_>) -> Result<(), BoardError> {

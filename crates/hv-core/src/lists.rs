@@ -43,8 +43,8 @@ impl ListRegisters for Hardware {
         self.0.write(n, ListRegister::new(id.number(), PRIORITY, state).group_1());
     }
 
-    fn tell_room(&self, tell: bool) {
-        self.0.control(Control::ON.with(Control::UNDERFLOW, tell));
+    fn set_underflow_interrupt(&self, enabled: bool) {
+        self.0.control(Control::ON.with(Control::UNDERFLOW, enabled));
     }
 }
 

@@ -60,12 +60,12 @@ pub(crate) fn restart(vm: &'static Vm, core: &'static Core) -> Result<u64, Error
 /// Does a part of taking back what `vm`, which does not run, has borrowed, so that the lender can reclaim it; returns whether that was all.
 pub(crate) fn return_borrowed(vm: &'static Vm, core: &'static Core) -> Result<bool, Error> {
     let token = vm.reload.try_lock().ok_or(Error::Busy)?;
-    Ok(!quiesce(vm, &token, core)? && forsake(vm, core)?)
+    Ok(!quiesce(vm, &token, core)? && abandon(vm, core)?)
 }
 
-fn forsake(vm: &Vm, core: &Core) -> Result<bool, Error> {
+fn abandon(vm: &Vm, core: &Core) -> Result<bool, Error> {
     // One at a time: it looks at all transactions that there are.
-    service::drive(core, 1, |tables| Ok(System::get().ownership.lock().forsake(vm.id, tables)))
+    service::drive(core, 1, |tables| Ok(System::get().ownership.lock().abandon(vm.id, tables)))
 }
 
 /// Ends *stopping*: parks every vCPU, and lets nobody wait for it. `BUSY`: one has not left its core, or the core that stopped the VM has
@@ -136,7 +136,7 @@ fn reclaim(vm: &'static Vm, core: &'static Core, reload: &mut Reload) -> Result<
 /// memory that this one has lent. No vCPU of the VM runs, so the VM begins no transactions, and nobody retrieves what was ended.
 fn settle(vm: &'static Vm, core: &'static Core) -> Result<bool, Error> {
     let withdraw = |tables: &mut AllTables<'_>| System::get().ownership.lock().withdraw(vm.id, tables);
-    if !forsake(vm, core)? || !service::drive(core, 1, withdraw)? {
+    if !abandon(vm, core)? || !service::drive(core, 1, withdraw)? {
         return Ok(false);
     }
     let mut mailbox = vm.mailbox.lock();

@@ -1,4 +1,4 @@
-//! The auxiliary vector: what a kernel tells a program's start-up code.
+//! The auxiliary vector: what a kernel passes to a program's start-up code.
 //!
 //! Numbers from Linux' `uapi/linux/auxvec.h` and AArch64's `uapi/asm/auxvec.h`.
 

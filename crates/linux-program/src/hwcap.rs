@@ -1,7 +1,7 @@
 //! What a processor can do, in the bits that programs know: `AT_HWCAP` and `AT_HWCAP2`.
 //!
 //! Bits from Linux' `uapi/asm/hwcap.h` for AArch64, fields from the Arm ARM, D24.2 "General system control registers".
-//! Not told, because they need a kernel that takes part: `EVTSTRM`, MTE, SME, GCS and MOPS. `CPUID` is for the kernel to add, if it
+//! Not reported, because they need a kernel that takes part: `EVTSTRM`, MTE, SME, GCS and MOPS. `CPUID` is for the kernel to add, if it
 //! emulates reads of identification registers ([`crate::cpuid`]).
 
 use core::ops::BitAnd;

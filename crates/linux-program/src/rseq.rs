@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_section_ends_behind_its_commit() {
+    fn section_ends_after_commit() {
         let section = CriticalSection::new([0, 0x1000, 16, 0x2000], LIMIT).unwrap();
         assert!(section.contains(0x1000) && section.contains(0x100c));
         assert!(!section.contains(0x1010) && !section.contains(0xffc) && !section.contains(0x2000));

@@ -193,7 +193,7 @@ where
     ) -> impl Iterator<Item = (AuxType, u64)> + use<A, E> {
         let Credentials { user, group } = self.credentials;
         let headers = self.program.headers();
-        // Without headers in memory, the program is told that there are none.
+        // Without headers in memory, the auxiliary vector says that there are none.
         let header_count = if headers.is_some() { self.program.header_count() } else { 0 };
         let address = |address: Option<UserAddr>| address.unwrap_or_default().get();
         let vdso = self.vdso.map(|vdso| (AuxType::SYSINFO_EHDR, vdso.get()));

@@ -115,7 +115,7 @@ impl<'a> Symbols<'a> {
                 return None;
             }
             let name = self.name(symbol.name())?;
-            // `$x` and `$d` tell disassemblers code from data.
+            // `$x` and `$d` separate code from data for disassemblers.
             (!name.is_empty() && !name.starts_with('$')).then_some((symbol, name, offset))
         });
         // Of several names, the nearest, a function's rather than a label's, and the one for people: `write`, not

@@ -47,7 +47,7 @@ fn without_floating_point() {
 }
 
 #[test]
-fn what_needs_the_kernel() {
+fn hides_features_that_need_kernel_support() {
     let registers = IdRegisters {
         isar1: 0x1100_0110,
         pfr0: 1 << 32 | 0xff_0000,
@@ -77,7 +77,7 @@ fn different_processors() {
 
 /// Compares each bit with the C library's header, if there is a compiler that has it.
 #[test]
-fn bits_are_those_of_linux() {
+fn bits_match_linux() {
     if !common::has("aarch64-linux-gnu-gcc") {
         return;
     }

@@ -85,7 +85,7 @@ fn a_position_independent_program_linked_high_goes_down() {
 }
 
 #[test]
-fn the_program_header_that_is_meant() {
+fn finds_phdr_address() {
     let mut elf = fixed();
     // The beginning of the file twice in memory.
     elf.headers.insert(1, Header::load(R, 0, 0x41_0000, 0x400, 0x400));
@@ -124,7 +124,7 @@ fn landing_pads() {
 }
 
 #[test]
-fn executable_stacks_are_told() {
+fn reports_executable_stacks() {
     let mut elf = fixed();
     elf.headers[3] = Header { kind: GNU_STACK, ..Header::load(7, 0, 0, 0, 0) };
     let file = elf.build();
@@ -134,7 +134,7 @@ fn executable_stacks_are_told() {
 }
 
 #[test]
-fn what_is_no_static_aarch64_program() {
+fn rejects_other_than_static_aarch64() {
     let sentence = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut file = fixed().build();
         change(&mut file);
@@ -173,7 +173,7 @@ fn what_is_no_static_aarch64_program() {
 }
 
 #[test]
-fn what_is_dynamically_linked() {
+fn rejects_dynamically_linked() {
     let mut elf = fixed();
     elf.headers.insert(0, Header { kind: INTERP, ..Header::load(R, 0x1000, 0x40_1000, 8, 8) });
     assert_eq!(refusal(&elf).to_string(), "is dynamically linked: link it with -static");
@@ -200,7 +200,7 @@ fn entry_points() {
 }
 
 #[test]
-fn segments_that_are_refused() {
+fn rejects_malformed_segments() {
     use SegmentProblem as P;
     assert_eq!(problem(|elf| elf.headers[0].flags = 7), P::WritableCode);
     assert_eq!(problem(|elf| elf.headers[1].in_file = 0x2001), P::OutsideFile);

@@ -114,7 +114,7 @@ fn facts<'t>(text: &'t str, what: &str) -> Vec<&'t str> {
     text.lines().filter_map(|line| line.strip_prefix(what)?.strip_prefix(' ')).collect()
 }
 
-fn check_told(name: &str, program: &Path, clock: Option<Clock>) {
+fn check_startup(name: &str, program: &Path, clock: Option<Clock>) {
     let (text, status) = start(name, program, &["frozen", "two words", ""], clock);
     assert_eq!(status, 42, "{name}\n{text}");
     let one = |what: &str| facts(&text, what).join("|");
@@ -195,15 +195,15 @@ fn clocks() -> Vec<(&'static str, Option<Clock>)> {
 }
 
 #[test]
-fn programs_of_c_see_what_they_are_told() {
+fn c_programs_receive_auxv_and_vdso() {
     for (kind, compiler, option) in [
         ("glibc", "aarch64-linux-gnu-gcc", "-static"),
         ("glibc-pie", "aarch64-linux-gnu-gcc", "-static-pie"),
         ("musl", "aarch64-linux-musl-gcc", "-static"),
     ] {
-        let Some(program) = compile(compiler, "told.c", &[option], kind) else { continue };
+        let Some(program) = compile(compiler, "startup.c", &[option], kind) else { continue };
         for (speed, clock) in clocks() {
-            check_told(&format!("{kind}-{speed}"), &program, clock);
+            check_startup(&format!("{kind}-{speed}"), &program, clock);
         }
     }
 }
@@ -221,15 +221,15 @@ fn programs_of_other_languages() {
 }
 
 #[test]
-fn a_dynamically_linked_program_is_refused() {
-    let Some(program) = compile("aarch64-linux-gnu-gcc", "told.c", &[], "dynamic") else { return };
+fn rejects_dynamically_linked_programs() {
+    let Some(program) = compile("aarch64-linux-gnu-gcc", "startup.c", &[], "dynamic") else { return };
     let why = Program::parse(&std::fs::read(program).unwrap()).unwrap_err();
     assert_eq!(why.to_string(), "is dynamically linked: link it with -static");
 }
 
 #[test]
 fn a_stripped_program_runs() {
-    let Some(program) = compile("aarch64-linux-gnu-gcc", "told.c", &["-static", "-s"], "stripped") else {
+    let Some(program) = compile("aarch64-linux-gnu-gcc", "startup.c", &["-static", "-s"], "stripped") else {
         return;
     };
     let bytes = std::fs::read(&program).unwrap();

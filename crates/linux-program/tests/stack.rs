@@ -129,7 +129,7 @@ fn what_the_auxiliary_vector_says() {
 }
 
 #[test]
-fn no_arguments_are_one_that_is_empty() {
+fn empty_argv_becomes_one_empty_argument() {
     with_program(|program| {
         let mut memory = vec![0xee; 4096];
         let top = UserAddr::new(0x8000);
@@ -141,7 +141,7 @@ fn no_arguments_are_one_that_is_empty() {
 }
 
 #[test]
-fn what_is_too_large() {
+fn rejects_too_large_arguments() {
     with_program(|program| {
         let arguments = vec![vec![b'a'; 5000]];
         let environment = vec![];
@@ -164,7 +164,7 @@ fn what_is_too_large() {
 }
 
 #[test]
-fn a_nul_inside() {
+fn rejects_nul_in_arguments() {
     with_program(|program| {
         for (arguments, environment) in [(vec![b"a\0b".to_vec()], vec![]), (vec![], vec![b"A=\0".to_vec()])] {
             let stack = stack(program, &arguments, &environment);

@@ -73,7 +73,7 @@ fn finds_it_where_the_program_was_put() {
 }
 
 #[test]
-fn a_stripped_program_has_none() {
+fn stripped_program_has_no_symbols() {
     let file = fixed().build();
     assert!(Symbols::new(&file, 0).is_none());
     assert!(Symbols::new(b"no program", 0).is_none());
@@ -81,7 +81,7 @@ fn a_stripped_program_has_none() {
 
 /// The names are in the section that the symbol table links to, if that is one of strings.
 #[test]
-fn a_table_without_names_is_none() {
+fn ignores_symbol_table_without_names() {
     const LINK: usize = 40;
     let mut elf = fixed();
     elf.symbols = table();
@@ -96,7 +96,7 @@ fn a_table_without_names_is_none() {
 
 proptest! {
     #[test]
-    fn damaged_tables_are_no_harm(
+    fn damaged_symbol_tables_cause_no_panic(
         changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..12),
         address in 0x40_0000_u64..0x40_2000,
         bias in any::<u64>(),

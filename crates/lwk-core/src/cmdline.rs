@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_two_dashes_is_for_the_program() {
+    fn passes_words_after_double_dash_to_program() {
         let line = CommandLine::new("init=/a.out --x -- init=/b -- c");
         assert_eq!(line.get("init"), Some("/a.out"));
         assert!(line.has("--x"));

@@ -87,7 +87,7 @@ impl Write for Writer<'_> {
 }
 
 fn write(console: &mut Console, route: Route, arguments: fmt::Arguments<'_>) {
-    // What a formatter of the caller's fails to write is not there; there is nobody to tell.
+    // What a formatter of the caller's fails to write is not there; there is nowhere to report it.
     let _ = Writer { console, route }.write_fmt(arguments);
 }
 

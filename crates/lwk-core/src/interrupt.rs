@@ -24,7 +24,7 @@ extern "C" fn lwk_interrupt() -> bool {
             Interrupt::Ipi => {
                 fault::stop_if_failed();
                 if core.watch.answer() {
-                    watch::tell_here(core);
+                    watch::report_here(core);
                 }
                 core.scheduler.look();
             }

@@ -24,7 +24,7 @@ pub struct Position {
 pub struct Record {
     text: [u8; LONGEST],
     length: usize,
-    /// When, as the writer told it.
+    /// Time that the writer gave.
     pub time: u64,
     /// How urgent, as syslog has it: 3 error, 4 warning, 6 information, 7 debugging; from 8 on, a program's.
     pub level: u8,
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_is_cut() {
+    fn truncates_long_records() {
         let mut ring = Box::new(LogRing::<512>::new());
         ring.push(6, 0, &[b'x'; 1000]);
         let record = ring.read(&mut ring.first()).unwrap().unwrap();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     proptest! {
-        /// The ring holds the last records, as many as fit, and a reader sees each once or is told that it missed some.
+        /// The ring holds the last records, as many as fit, and a reader sees each once or learns that it missed some.
         #[test]
         fn the_last_ones_stay(texts in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..300), any::<bool>()), 0..60)) {
             let mut ring = Box::new(LogRing::<1024>::new());

@@ -135,7 +135,7 @@ impl PerCore {
         self.last_timer.load(Ordering::Relaxed)
     }
 
-    /// Interrupts the core: it looks at its queue. If it has not done so for long, that is told.
+    /// Interrupts the core, which then checks its queue. A core that has not answered for too long is reported.
     pub fn interrupt(&self) {
         if let Some(since) = self.watch.ask(time::stopwatch()) {
             watch::overdue(self, since);

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_is_no_table() {
+    fn rejects_malformed_table() {
         assert_eq!(Symbols::new(&[0; 64]).find(1), None);
         assert!(Symbols::new(&[]).is_empty());
         let whole = table(&[(0, "name"), (4, "other")]);

@@ -2,7 +2,7 @@
 //!
 //! Nobody looks at a core that is left alone. An interrupt to another core is a question, and its handler the answer: who
 //! asks a core that has owed an answer for too long says so, with the task that it runs. Who waits in vain for what
-//! tasks of a core do, such as the end of a process, has it tell where it is; a core that cannot, because its
+//! tasks of a core do, such as the end of a process, requests a report of where it is; a core that cannot, because its
 //! interrupts are masked, owes an answer then. Who waits for a lock for too long says that.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,16 +12,20 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub struct Watch {
     /// When it was asked for the first time since its last answer; 0 if it owes none.
     asked: AtomicU64,
-    /// That it owes an answer has been told.
+    /// That it owes an answer has been reported.
     reported: AtomicBool,
-    /// It is to say what it does.
-    tells: AtomicBool,
+    /// Its next answer is to include a report of what it runs.
+    report_requested: AtomicBool,
 }
 
 impl Watch {
     /// Nothing.
     pub const fn new() -> Self {
-        Self { asked: AtomicU64::new(0), reported: AtomicBool::new(false), tells: AtomicBool::new(false) }
+        Self {
+            asked: AtomicU64::new(0),
+            reported: AtomicBool::new(false),
+            report_requested: AtomicBool::new(false),
+        }
     }
 
     /// It is asked, at `now`. Since when it has owed an answer, if it does.
@@ -45,18 +49,18 @@ impl Watch {
     #[inline]
     pub fn answer(&self) -> bool {
         self.asked.store(0, Ordering::Relaxed);
-        self.tells.load(Ordering::Relaxed) && self.have_told()
+        self.report_requested.load(Ordering::Relaxed) && self.take_request()
     }
 
     #[cold]
-    fn have_told(&self) -> bool {
+    fn take_request(&self) -> bool {
         self.reported.store(false, Ordering::Relaxed);
-        self.tells.swap(false, Ordering::Relaxed)
+        self.report_requested.swap(false, Ordering::Relaxed)
     }
 
-    /// With its next answer it is to say what it does.
-    pub fn have_it_tell(&self) {
-        self.tells.store(true, Ordering::Relaxed);
+    /// Requests a report of what the core runs, with its next answer.
+    pub fn request_report(&self) {
+        self.report_requested.store(true, Ordering::Relaxed);
     }
 }
 
@@ -98,28 +102,28 @@ mod kernel {
         }
         let ms = time::frequency().ticks_to_ns(now.saturating_sub(since)) / 1_000_000;
         let core_index = core.index();
-        let told = core.scheduler.with_running_name(|name| {
+        let reported = core.scheduler.with_running_name(|name| {
             print_urgently(format_args!(
                 "WARN  core {core_index} has not answered for {ms} ms; it runs {name}\n"
             ));
         });
-        if told.is_none() {
+        if reported.is_none() {
             print_urgently(format_args!(
                 "WARN  core {core_index} has not answered for {ms} ms, and holds its queue\n"
             ));
         }
     }
 
-    /// Has a core say on the console what it does.
-    pub fn tell(core: &PerCore) {
-        core.watch.have_it_tell();
+    /// Requests a report on the console of what a core runs.
+    pub fn request_report(core: &PerCore) {
+        core.watch.request_report();
         core.interrupt();
     }
 
     /// On a core that is asked, in its interrupt handler.
     #[cold]
     #[inline(never)]
-    pub(crate) fn tell_here(core: &PerCore) {
+    pub(crate) fn report_here(core: &PerCore) {
         let pc = Code(arch::interrupted_pc());
         let index = core.index();
         core.scheduler.with_running_name(|name| log::warn!("core {index} runs {name} at {pc}"));
@@ -129,8 +133,8 @@ mod kernel {
     #[cold]
     #[inline(never)]
     pub(crate) fn lock_is_stuck() {
-        static TOLD: AtomicBool = AtomicBool::new(false);
-        if !TOLD.swap(true, Ordering::Relaxed) {
+        static REPORTED: AtomicBool = AtomicBool::new(false);
+        if !REPORTED.swap(true, Ordering::Relaxed) {
             let core = percore::this().index();
             print_urgently(format_args!("WARN  core {core} waits for a lock that is not released\n"));
             print_urgently(format_args!("{}", crate::backtrace::Backtrace::here()));
@@ -143,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_answers_owes_nothing() {
+    fn answer_clears_overdue_state() {
         let watch = Watch::new();
         for now in [0, 100, 5000] {
             assert_eq!(watch.ask(now), None);
@@ -152,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_counts_from_the_first_question_and_is_told_once() {
+    fn reports_overdue_answer_once_since_first_request() {
         let watch = Watch::new();
         assert_eq!(watch.ask(100), None);
         assert_eq!(watch.ask(150), Some(100));
@@ -165,11 +169,11 @@ mod tests {
     }
 
     #[test]
-    fn it_tells_once_and_what_happens_later_is_news_again() {
+    fn reports_once_per_request_and_again_after_answer() {
         let watch = Watch::new();
         watch.ask(1);
         assert!(watch.is_news(1, 100, 50));
-        watch.have_it_tell();
+        watch.request_report();
         assert!(watch.answer());
         assert!(!watch.answer());
         watch.ask(200);

@@ -38,7 +38,7 @@ pub struct ConsoleInfo {
 pub struct ConsoleSettings {
     /// Its interrupt.
     pub interrupt: Option<Interrupt>,
-    /// The frequency of its clock in hertz, if the tree tells: `clock-frequency`, or a fixed clock.
+    /// The frequency of its clock in hertz, if the tree has it: `clock-frequency`, or a fixed clock.
     pub clock_hz: Option<u32>,
     /// The speed from the options of `stdout-path`, as in `serial0:115200n8`.
     pub baud: Option<u32>,

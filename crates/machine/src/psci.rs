@@ -10,7 +10,7 @@ pub enum Conduit {
     Smc,
 }
 
-/// Which PSCI the tree promises. The call `PSCI_VERSION` tells the exact version from 0.2 on.
+/// The PSCI version that the tree promises. `PSCI_VERSION` returns the exact version from 0.2 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PsciVersion {
     /// 0.1, where function numbers are the tree's.

@@ -7,7 +7,7 @@ use core::fmt;
 pub enum RamError {
     /// No memory node describes any RAM.
     None,
-    /// Two descriptions share bytes: nobody can tell which of them is wrong.
+    /// Two descriptions share bytes: it cannot be known which of them is wrong.
     Overlap(Region, Region),
     /// There are more runs than the caller has room for, which is this many.
     TooMany(usize),

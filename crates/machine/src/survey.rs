@@ -1,4 +1,4 @@
-//! One walk through the tree, to find everything that is told by its `compatible`.
+//! One walk through the tree, to find everything that is identified by its `compatible`.
 //!
 //! A walk is long, and on the way to a kernel's first useful instruction, so there is one.
 use crate::tree::{self, Find as _, Place, Tree};

@@ -70,7 +70,7 @@ fn a_longer_slice_is_trimmed() {
 }
 
 #[test]
-fn the_plainly_broken() {
+fn rejects_broken_headers() {
     assert_eq!(Machine::from_dtb(&[]).unwrap_err(), MachineError::Tree(devtree::Error::NotADeviceTree));
     assert_eq!(
         Machine::from_dtb(&[0; 4096]).unwrap_err(),

@@ -92,7 +92,7 @@ fn memory_in_several_nodes_and_ranges() {
 }
 
 #[test]
-fn memory_that_makes_no_sense() {
+fn rejects_invalid_memory() {
     let odd = tree(|fdt| node(fdt, "memory", |fdt| fdt.property_array_u32("reg", &[0, 0x8000_0000, 1])));
     let wraps = tree(|fdt| node(fdt, "memory", |fdt| fdt.property_array_u64("reg", &[u64::MAX - 1, 4096])));
     for dtb in [odd, wraps] {
@@ -284,7 +284,7 @@ fn deep_trees_cost_nothing() {
 }
 
 #[test]
-fn devices_are_what_is_no_memory_core_or_part_of_an_interrupt_controller() {
+fn devices_exclude_memory_cores_and_interrupt_controllers() {
     fn with_reg(fdt: &mut FdtWriter, base: u64) -> Result<(), vm_fdt::Error> {
         fdt.property_array_u64("reg", &[base, 0x1000])
     }

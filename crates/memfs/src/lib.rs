@@ -151,7 +151,7 @@ impl core::error::Error for FsError {}
 /// What operations return.
 pub type Result<T> = core::result::Result<T, FsError>;
 
-/// What `stat` tells of a node.
+/// The result of `stat` of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
     /// Its number.
@@ -274,7 +274,7 @@ impl FileSystem {
         }
     }
 
-    /// What there is to tell of a node; nothing but its number if there is none.
+    /// Returns the attributes of a node; only its number if the node does not exist.
     pub fn stat(&self, id: NodeId) -> Stat {
         let kind = self.kind(id);
         let Ok(node) = self.node(id) else {

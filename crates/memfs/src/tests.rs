@@ -53,7 +53,7 @@ fn archive(entries: &[(&str, u32, &[u8])]) -> &'static [u8] {
 }
 
 #[test]
-fn an_archive_becomes_a_root() {
+fn mounts_archive_as_root() {
     let mut fs = FileSystem::new();
     fs.add_archive(archive(&[
         (".", 0o040_700, b""),
@@ -80,7 +80,7 @@ fn an_archive_becomes_a_root() {
 }
 
 #[test]
-fn broken_archives_are_refused_with_a_place() {
+fn rejects_damaged_archives_with_offset() {
     let good = archive(&[("a", 0o100_644, b"text")]);
     for cut in 0..good.len() - 1 {
         let bytes: &'static [u8] = Box::leak(good[..cut].to_vec().into_boxed_slice());
@@ -100,7 +100,7 @@ fn broken_archives_are_refused_with_a_place() {
 }
 
 #[test]
-fn links_that_lead_nowhere_end() {
+fn resolves_dangling_and_cyclic_links() {
     let mut fs = FileSystem::new();
     fs.create_symlink(Start::Root, b"a", b"b", 0).unwrap();
     fs.create_symlink(Start::Root, b"b", b"/a", 0).unwrap();
@@ -113,7 +113,7 @@ fn links_that_lead_nowhere_end() {
 }
 
 #[test]
-fn a_file_outlives_its_name_while_it_is_open() {
+fn open_file_survives_unlink() {
     let mut fs = FileSystem::new();
     fs.set_room(NODE_COST + 1 + 64);
     let file = fs.create_file(Start::Root, b"f", 0o600, 0).unwrap();
@@ -137,7 +137,7 @@ fn a_file_outlives_its_name_while_it_is_open() {
 }
 
 #[test]
-fn a_directory_does_not_go_below_itself() {
+fn rejects_rename_below_itself() {
     let mut fs = FileSystem::new();
     let a = fs.create_directory(Start::Root, b"a", 0o755, 0).unwrap();
     fs.create_directory(Start::At(a), b"b", 0o755, 0).unwrap();
@@ -153,7 +153,7 @@ fn a_directory_does_not_go_below_itself() {
 }
 
 #[test]
-fn a_directory_read_while_its_entries_are_removed_shows_those_that_stay() {
+fn readdir_during_unlink_lists_remaining_entries() {
     let mut fs = FileSystem::new();
     let directory = fs.create_directory(Start::Root, b"d", 0o755, 0).unwrap();
     for number in 0..1000 {
@@ -173,7 +173,7 @@ fn a_directory_read_while_its_entries_are_removed_shows_those_that_stay() {
 }
 
 #[test]
-fn a_file_that_grows_is_not_moved() {
+fn growing_file_is_not_copied() {
     let mut fs = FileSystem::new();
     let file = fs.create_file(Start::Root, b"f", 0o644, 0).unwrap();
     let chunk = vec![1; chunks::CHUNK];
@@ -190,7 +190,7 @@ fn a_file_that_grows_is_not_moved() {
 }
 
 #[test]
-fn what_is_removed_gives_its_room_back() {
+fn unlink_frees_memory() {
     let mut fs = FileSystem::new();
     let room = 100_000;
     fs.set_room(room);
@@ -330,7 +330,7 @@ proptest! {
     }
 
     #[test]
-    fn no_archive_and_no_path_makes_it_panic(
+    fn archives_and_paths_cause_no_panic(
         bytes in proptest::collection::vec(any::<u8>(), 0..400),
         path in proptest::collection::vec(prop_oneof![Just(b'/'), Just(b'.'), Just(b'a'), any::<u8>()], 0..30),
     ) {

@@ -131,15 +131,15 @@ fn archive() -> &'static [u8] {
 }
 
 #[test]
-fn each_allocation_may_fail() {
+fn survives_failure_of_each_allocation() {
     let archive = archive();
     let mut failures = 0;
     for (name, operation) in OPERATIONS {
         for extra in 0..20 {
-            for nth in 1.. {
+            for failing in 1.. {
                 let mut fs = prepared(archive, extra);
                 let before = picture(&fs);
-                LEFT.set(nth);
+                LEFT.set(failing);
                 let result = operation(&mut fs);
                 let happened = LEFT.replace(0) == 0;
                 if !happened {
@@ -147,9 +147,9 @@ fn each_allocation_may_fail() {
                     break;
                 }
                 failures += 1;
-                assert_eq!(result, Err(FsError::NoSpace), "{name}, allocation {nth}");
-                assert_eq!(picture(&fs), before, "{name}, allocation {nth}");
-                assert_eq!(operation(&mut fs), Ok(()), "{name}, after allocation {nth} failed");
+                assert_eq!(result, Err(FsError::NoSpace), "{name}, allocation {failing}");
+                assert_eq!(picture(&fs), before, "{name}, allocation {failing}");
+                assert_eq!(operation(&mut fs), Ok(()), "{name}, after allocation {failing} failed");
             }
         }
     }

@@ -355,8 +355,8 @@ impl Ownership {
         Ok(true)
     }
 
-    /// Does a step of taking back everything that `vm`, which does not run, has retrieved or was retrieving.
-    pub fn forsake(&mut self, vm: VmId, tables: &mut impl Tables) -> Step {
+    /// Does a step of ending all retrievals of `vm`, finished or not; no vCPU of `vm` runs.
+    pub fn abandon(&mut self, vm: VmId, tables: &mut impl Tables) -> Step {
         for sender in &mut self.senders {
             let owner = sender.vm;
             for slot in 0..crate::MAX_TRANSACTIONS as u16 {

@@ -171,7 +171,7 @@ impl Ownership {
         self.finish(sender, handle, tables)
     }
 
-    /// Retrieves; tells `report` what and where.
+    /// Retrieves, and passes what was retrieved and its ranges to `report`.
     ///
     /// # Errors
     /// As [`Self::start_retrieve`].
@@ -210,10 +210,10 @@ impl Ownership {
         self.finish(vm, handle, tables)
     }
 
-    /// Takes everything from a VM that does not run.
-    pub fn forsake_all(&mut self, vm: VmId, tables: &mut impl Tables) {
+    /// Ends all retrievals of a VM that does not run.
+    pub fn abandon_all(&mut self, vm: VmId, tables: &mut impl Tables) {
         loop {
-            let step = self.forsake(vm, tables);
+            let step = self.abandon(vm, tables);
             if self.done(step, tables) {
                 return;
             }

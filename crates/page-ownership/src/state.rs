@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_for_all_pages_or_none() {
+    fn transitions_are_atomic_over_all_pages() {
         let (one, two) = (PageState::Owned(VmId(1)), PageState::Owned(VmId(2)));
         let mut table = PageTable::new([(0x4000, 0x4000), (0x10000, 0x2000)].into_iter());
         assert!(table.change(Pa(0x4000), 4, PageState::Hypervisor, one));

@@ -1,4 +1,4 @@
-//! Every state that three VMs can bring a few pages into, and every order in which cores see the way there.
+//! Every state that three VMs can put a few pages into, and every order in which cores see the way there.
 //!
 //! The transitions are the real ones. Each runs, as under its lock, against tables that write down what they do in steps as
 //! the hardware sees them: an entry becomes invalid or valid, one core's TLB has lost a translation, memory has been
@@ -50,7 +50,7 @@ const MOST_PAGES: usize = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flaw {
     None,
-    /// TLBs are never told.
+    /// TLBs are never invalidated.
     NoFlush,
     /// Only the core that makes the transition forgets translations.
     OneCore,
@@ -227,7 +227,7 @@ enum Op {
         tx: (VmId, u16),
         zero: bool,
     },
-    Forsake(VmId),
+    Abandon(VmId),
     Reclaim {
         sender: VmId,
         tx: (VmId, u16),
@@ -440,7 +440,7 @@ impl World {
                 ops.extend(pairs.map(|(one, two)| Op::OpenMailbox(vm, one, two)));
                 ops.push(Op::CloseMailbox(vm));
             }
-            ops.push(Op::Forsake(vm));
+            ops.push(Op::Abandon(vm));
         }
         for &sender in self.senders {
             let own = spec.txs.keys().filter(|key| key.0 == sender).count();
@@ -616,13 +616,13 @@ impl World {
                     there.retrieve(vm, handle, &request, Some(WINDOW));
                     *attempted = Some(State::permitted(&there));
                 }
-                let mut as_told = true;
+                let mut as_reported = true;
                 if reasons.is_empty() && result.is_ok() {
                     if zero {
                         wipe(spec, tx, bit(vm));
                     }
                     let t = &spec.txs[&tx];
-                    as_told = got.is_some_and(|(what, pages)| {
+                    as_reported = got.is_some_and(|(what, pages)| {
                         let at = what.ipa.map(|ipa| ipa.0 / PAGE);
                         let free = at.is_none_or(|at| (at..at + pages).all(|ipa| !spec.occupied(vm, ipa)));
                         let granted = what.grant == Spec::wanted(t, &request);
@@ -631,7 +631,7 @@ impl World {
                     let at = got.and_then(|(what, _)| what.ipa).map(|ipa| ipa.0 / PAGE);
                     spec.retrieve(vm, handle, &request, at);
                 }
-                (reasons, if as_told { result } else { Err(Error::Aborted) })
+                (reasons, if as_reported { result } else { Err(Error::Aborted) })
             }
             Op::Relinquish { vm, tx, zero } => {
                 let handle = handle(spec, tx);
@@ -644,14 +644,14 @@ impl World {
                 }
                 (reasons, pages.relinquish(vm, handle, zero, tables))
             }
-            Op::Forsake(vm) => {
+            Op::Abandon(vm) => {
                 for key in spec.held_by(vm) {
                     if spec.txs[&key].loans.iter().any(|loan| loan.vm == vm && loan.zero_after) {
                         wipe(spec, key, 0);
                     }
                     spec.take_back(vm, key);
                 }
-                pages.forsake_all(vm, tables);
+                pages.abandon_all(vm, tables);
                 (vec![], Ok(()))
             }
             Op::Reclaim { sender, tx, zero } => {
@@ -728,7 +728,7 @@ impl World {
                     there.retrieve(vm, handle, &request, at.or(Some(WINDOW)));
                     *attempted = Some(State::permitted(&there));
                     loop {
-                        let step = pages.forsake(vm, tables);
+                        let step = pages.abandon(vm, tables);
                         if !one(pages, tables, step) {
                             break;
                         }
@@ -772,12 +772,12 @@ impl World {
             Err(error) => reasons.contains(&error),
         };
         let zeroed = tables.log.iter().any(|step| matches!(step, Micro::Zero(_)));
-        let told = match result {
+        let verdict = match result {
             _ if !expected => Err(format!("{op:?} gave {result:?}, not one of {reasons:?}")),
             Err(_) if zeroed => Err(format!("{op:?} failed, and has zeroed memory")),
             _ => Ok(()),
         };
-        (wipes, told)
+        (wipes, verdict)
     }
 
     /// Whether the states of pages, and the tables, are what the specification says.
@@ -899,11 +899,12 @@ impl Model for World {
                 let mut spec = (*state.spec).clone();
                 let before = State::permitted(&spec);
                 let mut attempted = None;
-                let (wipes, told) = self.execute(op, &mut pages, &mut tables, &mut spec, &mut attempted);
-                if told.is_ok() && tables.log.is_empty() && pages == *state.pages && spec == *state.spec {
+                let (wipes, verdict) = self.execute(op, &mut pages, &mut tables, &mut spec, &mut attempted);
+                if verdict.is_ok() && tables.log.is_empty() && pages == *state.pages && spec == *state.spec {
                     return None;
                 }
-                let told = told.and_then(|()| Self::compare(op, &mut pages, &tables, &spec, self.pages));
+                let verdict =
+                    verdict.and_then(|()| Self::compare(op, &mut pages, &tables, &spec, self.pages));
                 pages.renumber();
                 for vm in VMS {
                     let mut own = spec.txs.iter_mut().filter(|(key, _)| key.0 == vm);
@@ -911,7 +912,7 @@ impl Model for World {
                         own.next().expect("as many").1.handle = handle.0;
                     }
                 }
-                state.wrong = told.err();
+                state.wrong = verdict.err();
                 let mut steps = tables.log;
                 match self.flaw {
                     Flaw::NoFlush => steps.retain(|step| !matches!(step, Micro::Flush(..))),
@@ -1031,7 +1032,7 @@ fn check_flawed(world: World) {
 }
 
 #[test]
-fn whoever_sends_whatever_to_whomever() {
+fn all_senders_and_receivers() {
     check("transactions", WORLD);
 }
 
@@ -1065,7 +1066,7 @@ fn zeroing() {
 }
 
 #[test]
-fn vms_that_are_stopped_half_way() {
+fn stopped_vms_with_unfinished_transactions() {
     let (owners, senders) = (&[VMS[1], VMS[1]], &VMS[1..2]);
     let world = World { pages: 2, owners, senders, most: 2, open: [1, 1], cuts: true, ..WORLD };
     check("stopped half-way", world.clone());
@@ -1079,7 +1080,7 @@ fn zeroing_between_two_senders() {
 }
 
 #[test]
-fn cores_fill_their_tlbs_when_they_like() {
+fn speculative_tlb_fills() {
     let kinds = &[Kind::Lend, Kind::Donate];
     check("lazy", World { owners: &VMS[1..], lazy: true, open: [1, 1], kinds, ..WORLD });
 }

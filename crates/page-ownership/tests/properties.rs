@@ -78,7 +78,7 @@ enum Op {
         handle: Choice,
         zero: bool,
     },
-    Forsake(usize),
+    Abandon(usize),
     Mailbox {
         vm: usize,
         at: [u64; 2],
@@ -187,7 +187,7 @@ fn op() -> impl Strategy<Value = Op> {
         12 => (vm(), handle(), asked()).prop_map(|(vm, handle, request)| Op::Retrieve { vm, handle, request }),
         6 => (vm(), handle(), zero()).prop_map(|(vm, handle, zero)| Op::Relinquish { vm, handle, zero }),
         6 => (vm(), handle(), zero()).prop_map(|(vm, handle, zero)| Op::Reclaim { vm, handle, zero }),
-        1 => vm().prop_map(Op::Forsake),
+        1 => vm().prop_map(Op::Abandon),
         2 => (vm(), [place(), place()], skew()).prop_map(|(vm, at, skew)| Op::Mailbox { vm, at, skew }),
         1 => vm().prop_map(Op::Unmailbox),
         1 => (vm(), place(), wild_count()).prop_map(|(vm, at, pages)| Op::Seize { vm, at, pages }),
@@ -476,12 +476,12 @@ impl Machine {
         self.check("reclaim", vm, result, &reasons);
     }
 
-    fn forsake(&mut self, vm: VmId) {
-        self.pages.forsake_all(vm, &mut self.tables);
+    fn abandon(&mut self, vm: VmId) {
+        self.pages.abandon_all(vm, &mut self.tables);
         for key in self.spec.held_by(vm) {
             self.spec.take_back(vm, key);
         }
-        self.check("forsake", vm, Ok(()), &vec![]);
+        self.check("abandon", vm, Ok(()), &vec![]);
     }
 
     fn mailbox(&mut self, vm: VmId, at: [u64; 2], skew: u64) {
@@ -578,7 +578,7 @@ impl Machine {
                     self.handles.iter().find(|(old, _)| *old == handle).map_or(*vm, |(_, sender)| *sender);
                 self.reclaim(VMS[if *vm == 0 { *vm } else { sender }], handle, *zero);
             }
-            Op::Forsake(vm) => self.forsake(VMS[*vm]),
+            Op::Abandon(vm) => self.abandon(VMS[*vm]),
             Op::Mailbox { vm, at, skew } => self.mailbox(VMS[*vm], *at, *skew),
             Op::Unmailbox(vm) => self.unmailbox(VMS[*vm]),
             Op::Seize { vm, at, pages } => self.seize(VMS[*vm], *at, *pages),
@@ -614,7 +614,7 @@ impl Machine {
     /// Everything that is lent goes back to its owner.
     fn settle(&mut self) {
         for vm in VMS {
-            self.forsake(vm);
+            self.abandon(vm);
         }
         for ((vm, _), tx) in self.spec.txs.clone() {
             self.reclaim(vm, Handle(tx.handle), false);
@@ -630,7 +630,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 1500 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_code_does_what_the_specification_says(
+    fn implementation_matches_specification(
         ops in prop::collection::vec(op(), 1..60),
         step in prop_oneof![Just(8u64), Just(256), Just(512)],
     ) {
@@ -649,7 +649,7 @@ proptest! {
 
 /// Random operations do come to something.
 #[test]
-fn much_of_it_succeeds() {
+fn most_generated_operations_succeed() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut done = BTreeMap::<&str, usize>::new();
     for _ in 0..24 {
@@ -668,7 +668,7 @@ fn much_of_it_succeeds() {
         "retrieve",
         "relinquish",
         "reclaim",
-        "forsake",
+        "abandon",
         "mailbox",
         "unmailbox",
         "seize",
@@ -680,7 +680,7 @@ fn much_of_it_succeeds() {
 /// A VM's own part of a block and one that it has been lent must not become one block: there might be no memory to split
 /// that when the loan ends.
 #[test]
-fn a_loan_can_be_given_back_without_memory_for_tables() {
+fn relinquish_needs_no_memory_for_tables() {
     let mut machine = Machine::new();
     let half = MIB2 / 2;
     let all = |vm: usize| vec![(vm as u16 + 1, ALL)];

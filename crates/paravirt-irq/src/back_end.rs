@@ -53,8 +53,8 @@ pub trait ListRegisters {
     fn state(&self, n: usize) -> ListState;
     /// Puts an interrupt into one, or, if the state is [`ListState::Free`], nothing.
     fn write(&self, n: usize, id: VirtIntId, state: ListState);
-    /// Whether there is to be an exit when at most one is not free.
-    fn tell_room(&self, tell: bool);
+    /// Enables or disables the underflow maintenance interrupt: an exit when at most one list register is in use.
+    fn set_underflow_interrupt(&self, enabled: bool);
 }
 
 /// The most list registers that are used.
@@ -166,7 +166,7 @@ impl<H: ListRegisters> Lists<'_, H> {
             self.hardware.write(n, id, ListState::Pending);
         }
         if core::mem::replace(&mut self.listed.full, full) != full {
-            self.hardware.tell_room(full);
+            self.hardware.set_underflow_interrupt(full);
         }
     }
 }
@@ -176,7 +176,7 @@ impl<H: ListRegisters> BackEnd for Lists<'_, H> {
         let hardware = &self.hardware;
         self.listed.each_used(|_, n, id| hardware.write(n, id, ListState::Active));
         self.listed.full = false;
-        self.hardware.tell_room(false);
+        self.hardware.set_underflow_interrupt(false);
         self.flush(irqs);
     }
 

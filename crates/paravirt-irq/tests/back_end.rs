@@ -8,12 +8,12 @@ use std::{cell::RefCell, collections::BTreeSet, vec::Vec};
 /// ended.
 struct Core {
     registers: RefCell<Vec<(u32, ListState)>>,
-    told: RefCell<bool>,
+    underflow: RefCell<bool>,
 }
 
 impl Core {
     fn new(count: usize) -> Self {
-        Self { registers: RefCell::new(vec![(0, ListState::Free); count]), told: RefCell::new(false) }
+        Self { registers: RefCell::new(vec![(0, ListState::Free); count]), underflow: RefCell::new(false) }
     }
 
     fn is_active(&self) -> bool {
@@ -50,7 +50,7 @@ impl Core {
     /// Whether there is a maintenance interrupt: room, which was asked for.
     fn has_room(&self) -> bool {
         let used = self.registers.borrow().iter().filter(|(_, state)| *state != ListState::Free).count();
-        *self.told.borrow() && used <= 1
+        *self.underflow.borrow() && used <= 1
     }
 }
 
@@ -69,8 +69,8 @@ impl ListRegisters for &Core {
         assert!(!twice, "an interrupt is in two list registers, which is UNPREDICTABLE");
         registers[n] = (id.number(), state);
     }
-    fn tell_room(&self, tell: bool) {
-        *self.told.borrow_mut() = tell;
+    fn set_underflow_interrupt(&self, enabled: bool) {
+        *self.underflow.borrow_mut() = enabled;
     }
 }
 
@@ -195,13 +195,13 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 600 }))]
 
     #[test]
-    fn each_is_taken_once_by_list_registers(count in 2_usize..5, ops in prop::collection::vec(op(), 0..120)) {
+    fn list_registers_deliver_each_interrupt_once(count in 2_usize..5, ops in prop::collection::vec(op(), 0..120)) {
         play(count, &ops)?;
     }
 
     /// The same by the line, where the guest takes by a call.
     #[test]
-    fn each_is_taken_once_by_the_line(ops in prop::collection::vec(op(), 0..120)) {
+    fn line_delivers_each_interrupt_once(ops in prop::collection::vec(op(), 0..120)) {
         let irqs = VcpuInterrupts::new();
         let (mut pending, mut enabled) = (BTreeSet::new(), BTreeSet::new());
         let mut high = false;
@@ -231,7 +231,7 @@ proptest! {
 }
 
 #[test]
-fn one_that_comes_again_while_it_is_handled_is_taken_again() {
+fn redelivers_interrupt_pended_while_active() {
     let once = [Op::Move(0), Op::Enable(3, true), Op::Pend(3), Op::Acknowledge(0), Op::Pend(3)];
     let then = [Op::Acknowledge(0), Op::End, Op::Acknowledge(0), Op::End, Op::Acknowledge(0)];
     for between in [&[][..], &[Op::Move(1)], &[Op::Unload, Op::Pend(3), Op::Move(0)]] {

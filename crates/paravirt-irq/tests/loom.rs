@@ -53,7 +53,7 @@ fn two_cores_pend_while_a_third_takes() {
 }
 
 #[test]
-fn an_interrupt_pended_again_while_it_is_taken_is_not_lost() {
+fn keeps_interrupt_pended_during_acknowledge() {
     loom::model(|| {
         let irqs = enabled(&[5]);
         irqs.pend(id(5));
@@ -72,7 +72,7 @@ fn an_interrupt_pended_again_while_it_is_taken_is_not_lost() {
 }
 
 #[test]
-fn one_that_comes_while_it_is_being_enabled_raises_the_line_for_one_of_the_two() {
+fn pend_during_enable_raises_line_once() {
     loom::model(|| {
         let irqs = Arc::new(VcpuInterrupts::default());
         let other = {

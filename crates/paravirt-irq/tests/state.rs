@@ -46,7 +46,7 @@ proptest! {
 }
 
 #[test]
-fn no_interrupt_is_lost_between_cores() {
+fn loses_no_interrupt_between_cores() {
     let irqs = VcpuInterrupts::new();
     let ids: Vec<_> = (16..32).map(|id| VirtIntId::new(id).unwrap()).collect();
     for id in &ids {
@@ -68,7 +68,7 @@ fn no_interrupt_is_lost_between_cores() {
 }
 
 #[test]
-fn reset_forgets_everything() {
+fn reset_clears_all_state() {
     let irqs = VcpuInterrupts::new();
     irqs.enable(paravirt::IPI, true);
     irqs.pend(paravirt::IPI);

@@ -56,7 +56,7 @@ mod tests {
     use std::format;
 
     #[test]
-    fn the_ends_are_right() {
+    fn boundary_values() {
         for number in [0, 1, 9, 10, 15, 16, 99, 100, u64::MAX - 1, u64::MAX] {
             assert_eq!(format!("{}", Dec(number)), format!("{number}"));
             assert_eq!(format!("{}", Hex(number)), format!("{number:#x}"));
@@ -65,7 +65,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn as_the_library_has_it(number: u64, shift in 0..64) {
+        fn matches_standard_library(number: u64, shift in 0..64) {
             let number = number >> shift;
             prop_assert_eq!(format!("{}", Dec(number)), format!("{number}"));
             prop_assert_eq!(format!("{}", Hex(number)), format!("{number:#x}"));

@@ -69,7 +69,7 @@ impl<const N: usize> Fifo<N> {
         self.known(task).map(|entry| entry.priority)
     }
 
-    /// Changes a task's priority, whatever its state. [`Policy::on_tick`] tells whether another task goes first now.
+    /// Changes a task's priority, whatever its state. [`Policy::on_tick`] returns whether another task goes first now.
     ///
     /// # Errors
     /// [`PolicyError::Unknown`].

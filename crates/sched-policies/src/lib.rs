@@ -1,6 +1,6 @@
 //! Scheduling policies as plain data structures: no kernel, no clock, no allocation.
 //!
-//! A policy decides which task a core runs next, and when it next has to be asked. The kernel tells it what happens
+//! A policy decides which task a core runs next, and when it next has to be asked. The kernel reports to it what happens
 //! (a task is added, blocks, wakes, yields, goes away; time passes), asks [`Policy::pick_next`] whenever the choice
 //! may have changed, and arms its timer for [`Policy::next_deadline`]. Where that is `None` no tick is needed: a task
 //! that is alone on its core is never interrupted by its scheduler.
@@ -81,7 +81,7 @@ impl Nanos {
     }
 }
 
-/// Why a policy refuses what it is told. Nothing has changed then.
+/// Reason why a policy refuses a change; nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PolicyError {
     /// The policy has no room for this task: its number is not below the capacity, or another task owns the core.
@@ -151,7 +151,7 @@ pub trait Policy {
     fn yield_current(&mut self);
 
     /// It is `now`: accounts for the time since the last call of this or [`Self::pick_next`], which does so too. What
-    /// the policy is told in between counts as happening at the later of the two: so a task that blocks pays for the
+    /// is reported to the policy in between counts as happening at the later of the two: so a task that blocks pays for the
     /// time until then. Policies that do not keep accounts ignore it.
     fn advance(&mut self, now: Nanos) {
         let _ = now;

@@ -29,11 +29,11 @@ const BEGINNING: u128 = 1 << 96;
 enum Place {
     /// Its own.
     Here,
-    /// Its own, but it has yielded since the policy was last told the time.
+    /// Its own, but it has yielded since the last time passed to the policy.
     Yielding,
     /// Not set yet: it has become runnable since then, with its `lag`.
     Arriving,
-    /// Its own until the policy is told the time: it has blocked since then.
+    /// Its own until the next time passed to the policy: it has blocked since then.
     Departing,
     /// None: it has `lag` instead.
     Away,
@@ -160,14 +160,14 @@ pub struct Share<const N: usize> {
     entries: [Entry; N],
     /// Ready tasks, and the current one.
     runnable: Queue<N>,
-    /// Those that have blocked since the policy was last told the time.
+    /// Those that have blocked since the last time passed to the policy.
     departing: Queue<N>,
     /// Some task's virtual time is to be set.
     unsettled: bool,
     current: Option<TaskId>,
     /// Who has had the core since `since`. It may have blocked meanwhile.
     on_core: Option<TaskId>,
-    /// The last moment that the policy was told.
+    /// The latest time passed to the policy.
     since: Nanos,
     quantum: Nanos,
     /// When the current task's turn is over.
@@ -228,8 +228,8 @@ impl<const N: usize> Share<N> {
         self.known(task).map(|entry| entry.weight)
     }
 
-    /// Changes a task's weight. What it is behind or ahead stays as it is; what it has run since the policy was last
-    /// told the time counts with the new one.
+    /// Changes a task's weight. What it is behind or ahead stays as it is; what it has run since the
+    /// last time passed to the policy counts with the new one.
     ///
     /// # Errors
     /// [`PolicyError::Unknown`].

@@ -135,7 +135,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 500 }))]
 
     #[test]
-    fn who_is_admitted_meets_all_deadlines(candidates in prop::collection::vec(job(false), 1..=N)) {
+    fn admitted_tasks_meet_all_deadlines(candidates in prop::collection::vec(job(false), 1..=N)) {
         let (mut policy, jobs) = admitted(candidates);
         simulate(&mut policy, &jobs, 5000)?;
     }
@@ -162,7 +162,7 @@ proptest! {
     }
 
     #[test]
-    fn an_overrun_harms_nobody_else(
+    fn overrun_does_not_affect_other_tasks(
         honest in prop::collection::vec(job(false), 1..5),
         rogues in prop::collection::vec(job(true), 1..4),
     ) {
@@ -178,7 +178,7 @@ proptest! {
     }
 
     #[test]
-    fn who_always_wants_gets_the_runtime_in_each_period(wanted in prop::collection::vec(reservations(), 1..=N)) {
+    fn always_ready_task_gets_runtime_in_each_period(wanted in prop::collection::vec(reservations(), 1..=N)) {
         let endless = wanted.into_iter().map(|reservation| Job {
             reservation, offset: 0, work: vec![u64::MAX / 2], late: vec![0], yields: false, rogue: true,
         });
@@ -274,17 +274,17 @@ proptest! {
     }
 
     #[test]
-    fn edf_is_lawful(ops in ops(N, u64::MAX / 50)) {
+    fn edf_keeps_policy_invariants(ops in ops(N, u64::MAX / 50)) {
         check(Edf::<N>::new(Nanos(1 << 40)), ops, N, set)?;
     }
 
     #[test]
-    fn edf_is_lawful_at_small_times(ops in ops(N, 20)) {
+    fn edf_keeps_policy_invariants_at_small_times(ops in ops(N, 20)) {
         check(Edf::<N>::new(Nanos(5)), ops, N, set)?;
     }
 
     #[test]
-    fn edf_is_its_model(
+    fn edf_matches_model(
         tasks in prop::collection::vec(prop::option::of(reservations()), 1..=N),
         ops in prop::collection::vec((0u32..N as u32, 0u8..8, 0u64..12), 0..300),
     ) {
@@ -480,7 +480,7 @@ impl Model {
 }
 
 #[test]
-fn refusals_say_what_was_wrong_with_whom() {
+fn errors_name_task_and_reason() {
     let mut policy: Edf<4> = Edf::default();
     policy.add_reserved(TaskId(0), reservation(3, 5, 10)).unwrap();
     let error = policy.add_reserved(TaskId(1), reservation(1, 2, 2)).unwrap_err();
@@ -503,7 +503,7 @@ fn refusals_say_what_was_wrong_with_whom() {
 }
 
 #[test]
-fn the_background_has_what_is_left() {
+fn background_tasks_get_remaining_time() {
     let mut policy: Edf<4> = Edf::new(Nanos(10));
     for task in 0..2 {
         policy.add(TaskId(task)).unwrap();
@@ -544,7 +544,7 @@ fn a_lone_background_task_is_tickless() {
 }
 
 #[test]
-fn one_that_yields_waits_for_its_next_period() {
+fn yield_waits_for_next_period() {
     let mut policy: Edf<4> = Edf::default();
     policy.add_reserved(TaskId(0), reservation(5, 20, 20)).unwrap();
     policy.pick_next(Nanos(0));
@@ -554,7 +554,7 @@ fn one_that_yields_waits_for_its_next_period() {
 }
 
 #[test]
-fn bandwidth_that_was_used_in_advance_is_not_free() {
+fn used_bandwidth_is_released_at_deadline() {
     let mut policy: Edf<4> = Edf::default();
     policy.add_reserved(TaskId(0), reservation(5, 10, 10)).unwrap();
     policy.add_reserved(TaskId(1), reservation(5, 10, 10)).unwrap();

@@ -41,7 +41,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 1500 }))]
 
     #[test]
-    fn fifo_is_its_model(ops in ops(N, 2), levels in 1u64..5) {
+    fn fifo_matches_model(ops in ops(N, 2), levels in 1u64..5) {
         let mut policy: Fifo<N> = Fifo::new();
         let mut model = Model::default();
         for (op, _) in ops {
@@ -123,7 +123,7 @@ proptest! {
     }
 
     #[test]
-    fn fifo_is_lawful(ops in ops(N, u64::MAX / 50)) {
+    fn fifo_keeps_policy_invariants(ops in ops(N, u64::MAX / 50)) {
         check(Fifo::<N>::new(), ops, N, |policy, tasks, task, value, _| {
             let known = tasks.0.contains_key(&task.0);
             prop_assert_eq!(policy.set_priority(task, Priority(value as u8)).is_ok(), known);
@@ -144,7 +144,7 @@ fn four() -> Fifo<8> {
 }
 
 #[test]
-fn a_preempted_task_stays_at_the_head() {
+fn preempted_task_stays_at_head() {
     let mut policy = four();
     assert_eq!(policy.pick_next(NOW), Some(TaskId(0)));
     assert_eq!(policy.wake_preempts(TaskId(3), NOW), Ok(true));
@@ -154,7 +154,7 @@ fn a_preempted_task_stays_at_the_head() {
 }
 
 #[test]
-fn one_that_yields_goes_to_the_tail() {
+fn yield_moves_to_tail() {
     let mut policy = four();
     for turn in 0..7 {
         assert_eq!(policy.pick_next(NOW), Some(TaskId(turn % 3)));
@@ -163,7 +163,7 @@ fn one_that_yields_goes_to_the_tail() {
 }
 
 #[test]
-fn equals_do_not_preempt() {
+fn equal_priorities_do_not_preempt() {
     let mut policy = four();
     policy.block(TaskId(1)).unwrap();
     policy.pick_next(NOW);

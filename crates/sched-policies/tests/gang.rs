@@ -102,7 +102,7 @@ impl Machine {
         Self { matrix: Gangs::new(Nanos(quantum)), cores, members: vec![BTreeMap::new(); CORES], now: 0 }
     }
 
-    /// Tells all cores of the matrix as it is now; it holds from `start` on. Members come when they have a place.
+    /// Sets the current matrix on all cores; it holds from `start` on. Members come when they have a place.
     fn announce(&mut self, start: u64) {
         self.matrix.start_at(Nanos(start));
         for (core, policy) in self.cores.iter_mut().enumerate() {
@@ -261,7 +261,7 @@ proptest! {
     }
 
     #[test]
-    fn outsiders_have_turns_of_their_own(changes in changes(), quantum in 1u64..50, crowded in 0u32..1 << CORES) {
+    fn tasks_outside_gangs_have_own_slot(changes in changes(), quantum in 1u64..50, crowded in 0u32..1 << CORES) {
         const OUTSIDER: TaskId = TaskId(15);
         let mut machine = Machine::new(quantum, EmptyPlace::ShareWithOutsiders);
         for change in &changes {
@@ -309,7 +309,7 @@ proptest! {
     }
 
     #[test]
-    fn all_cores_change_to_a_new_matrix_at_the_same_moment(
+    fn cores_switch_matrix_at_same_time(
         rounds in prop::collection::vec((changes(), 0u64..100, 0u64..60), 1..5),
         quantum in 1u64..50,
     ) {
@@ -343,12 +343,12 @@ proptest! {
     }
 
     #[test]
-    fn gang_is_lawful(ops in ops(N, u64::MAX / 50), quantum in any::<u64>(), empty in empty_places()) {
+    fn gang_keeps_policy_invariants(ops in ops(N, u64::MAX / 50), quantum in any::<u64>(), empty in empty_places()) {
         lawful(ops, quantum, empty)?;
     }
 
     #[test]
-    fn gang_is_lawful_at_small_times(ops in ops(N, 20), quantum in 0u64..30, empty in empty_places()) {
+    fn gang_keeps_policy_invariants_at_small_times(ops in ops(N, 20), quantum in 0u64..30, empty in empty_places()) {
         lawful(ops, quantum, empty)?;
     }
 }
@@ -405,7 +405,7 @@ fn gangs_take_turns_over_long_traces() {
 }
 
 #[test]
-fn a_member_that_wakes_has_its_slot_at_once() {
+fn woken_member_runs_in_current_slot() {
     let mut policy = Core::new(EmptyPlace::RunOthers);
     let mut matrix = Matrix::new(Nanos(100));
     matrix.place(GangId(1), 1).unwrap();
@@ -436,7 +436,7 @@ fn a_lone_gang_needs_no_timer() {
 }
 
 #[test]
-fn an_outsider_that_waits_costs_a_gang_nothing() {
+fn blocked_outsider_does_not_delay_gang() {
     let mut policy = Core::new(EmptyPlace::ShareWithOutsiders);
     let mut matrix = Matrix::new(Nanos(100));
     matrix.place(GangId(1), 1).unwrap();

@@ -102,7 +102,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 2000 }))]
 
     #[test]
-    fn round_robin_is_its_model(ops in ops()) {
+    fn round_robin_matches_model(ops in ops()) {
         let mut policy: RoundRobin<N> = RoundRobin::new(Nanos(20));
         let mut model = Model { quantum: 20, ..Model::default() };
         let mut now = 0;
@@ -247,7 +247,7 @@ fn time_alone_counts() {
 }
 
 #[test]
-fn the_end_of_time_is_no_problem() {
+fn survives_largest_times() {
     let mut policy: RoundRobin<2> = RoundRobin::new(Nanos(u64::MAX));
     policy.add(TaskId(0)).unwrap();
     policy.add(TaskId(1)).unwrap();

@@ -183,7 +183,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 256 }))]
 
     #[test]
-    fn who_always_runs_is_within_a_quantum_of_the_ideal(weights in weights(20), quantum in 1u64..2000) {
+    fn always_ready_task_is_within_quantum_of_ideal(weights in weights(20), quantum in 1u64..2000) {
         let mut core = Core::new(&weights, quantum);
         let all: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
         let mut worst = Ok(());
@@ -198,7 +198,7 @@ proptest! {
     }
 
     #[test]
-    fn a_nap_does_not_pay_a_debt(
+    fn short_sleep_does_not_cancel_lag(
         others in prop::collection::vec(1u32..100, 1..8),
         own in 1u32..100,
         naps in prop::collection::vec((1u64..=1000, 1u64..5000), 1..6),
@@ -223,7 +223,7 @@ proptest! {
     }
 
     #[test]
-    fn a_weight_for_a_moment_earns_nothing(others in prop::collection::vec(1u32..100, 1..5), low in 1u32..50, high in 50u32..2000) {
+    fn temporary_weight_change_gains_no_time(others in prop::collection::vec(1u32..100, 1..5), low in 1u32..50, high in 50u32..2000) {
         let quantum = 1000;
         let mut weights = others;
         weights.insert(0, low);
@@ -243,7 +243,7 @@ proptest! {
     }
 
     #[test]
-    fn share_is_the_papers_eevdf(
+    fn share_matches_eevdf_paper(
         weights in weights(N),
         events in prop::collection::vec((0usize..N, any::<bool>(), 0u64..700), 1..250),
     ) {
@@ -298,12 +298,12 @@ proptest! {
     }
 
     #[test]
-    fn share_is_lawful(ops in ops(N, u64::MAX / 50), quantum in prop_oneof![Just(1), Just(u64::MAX), 1..=u64::MAX]) {
+    fn share_keeps_policy_invariants(ops in ops(N, u64::MAX / 50), quantum in prop_oneof![Just(1), Just(u64::MAX), 1..=u64::MAX]) {
         check(Share::<N>::new(Nanos(quantum)), ops, N, set)?;
     }
 
     #[test]
-    fn share_is_lawful_at_small_times(ops in ops(N, 20), quantum in 1u64..10) {
+    fn share_keeps_policy_invariants_at_small_times(ops in ops(N, 20), quantum in 1u64..10) {
         check(Share::<N>::new(Nanos(quantum)), ops, N, set)?;
     }
 
@@ -393,7 +393,7 @@ fn a_nap_before_the_end_of_a_turn() {
 }
 
 #[test]
-fn a_core_that_was_idle_begins_anew() {
+fn idle_core_resets_virtual_time() {
     let mut core = Core::new(&[1, 1], 10);
     core.run_until(9, |_| ());
     core.block(0);
@@ -408,7 +408,7 @@ fn a_core_that_was_idle_begins_anew() {
 }
 
 #[test]
-fn one_that_is_alone_is_tickless() {
+fn single_task_is_tickless() {
     let mut policy: Share<2> = Share::default();
     policy.add(TaskId(1)).unwrap();
     assert_eq!(policy.weight(TaskId(1)), Ok(DEFAULT_WEIGHT));
@@ -418,7 +418,7 @@ fn one_that_is_alone_is_tickless() {
 }
 
 #[test]
-fn one_that_yields_lets_another_go_first() {
+fn yield_lets_another_task_run() {
     let mut core = Core::new(&[1000, 1], 100);
     core.run_until(50, |_| ());
     assert_eq!(core.policy.current(), Some(TaskId(0)));

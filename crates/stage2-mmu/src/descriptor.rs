@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_of_entries_are_what_they_are_called() {
+    fn classifies_changes_of_entries() {
         let attributes = Attributes::new(Access::RWX, MemoryType::Normal);
         for (level, size) in [(1, 1 << 30), (2, 2 << 20), (3, 4096)] {
             let (leaf, withheld) = (Entry::Leaf(Pa(size), attributes), Entry::Withheld(Pa(size), attributes));

@@ -8,7 +8,7 @@
 //! * Mappings use the largest blocks that alignment allows (1 GiB, 2 MiB, 4 KiB), to keep the walks that both stages
 //!   multiply short.
 //! * A block is split when a part of it changes, by break-before-make (Arm ARM, D8.16.1): the old entry is made
-//!   invalid and the TLBs are told before the new one is written.
+//!   invalid and its TLB entries are invalidated before the new one is written.
 //! * A part of a VM's memory can be *withheld*: it is invalid for the VM, and what it was is kept in the entry itself, where
 //!   the processor ignores it. Tables of blocks that were split and are whole again, and empty ones, are given back.
 //! * What one call mapped can be unmapped without memory for tables: blocks never join what two calls mapped.

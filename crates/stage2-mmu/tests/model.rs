@@ -36,7 +36,7 @@ fn misaligned_physical_memory_gets_smaller_blocks() {
 }
 
 #[test]
-fn a_hole_in_a_block_is_broken_before_it_is_made() {
+fn hole_in_block_obeys_break_before_make() {
     let (mut t, mut m) = new(40);
     t.map(Ipa(0), Pa(0), GIB, Access::RWX, MemoryType::Normal, &mut m).unwrap();
     t.unmap(Ipa(MIB2 + PAGE_SIZE), PAGE_SIZE, &mut m).unwrap();
@@ -48,7 +48,7 @@ fn a_hole_in_a_block_is_broken_before_it_is_made() {
 }
 
 #[test]
-fn bad_ranges_are_refused() {
+fn rejects_invalid_ranges() {
     let (mut t, mut m) = new(40);
     let mut map = |ipa, pa, len| t.map(Ipa(ipa), Pa(pa), len, Access::RWX, MemoryType::Normal, &mut m);
     assert_eq!(map(1, 0, PAGE_SIZE), Err(Error::Unaligned));
@@ -62,7 +62,7 @@ fn bad_ranges_are_refused() {
 }
 
 #[test]
-fn running_out_of_memory_is_an_error_and_nothing_else() {
+fn out_of_memory_is_reported_without_change() {
     let (mut t, mut m) = new(40);
     m.budget = Some(1);
     let result = t.map(Ipa(0), Pa(0), PAGE_SIZE, Access::RWX, MemoryType::Normal, &mut m);
@@ -71,7 +71,7 @@ fn running_out_of_memory_is_an_error_and_nothing_else() {
 }
 
 #[test]
-fn withheld_memory_is_kept_and_comes_back_as_a_block() {
+fn withheld_memory_returns_as_block() {
     let (mut t, mut m) = new(40);
     t.map(Ipa(0), Pa(4 * GIB), GIB, Access::RWX, MemoryType::Normal, &mut m).unwrap();
     let before = m.pages_in_use();
@@ -88,7 +88,7 @@ fn withheld_memory_is_kept_and_comes_back_as_a_block() {
 }
 
 #[test]
-fn tables_that_hold_nothing_are_given_back() {
+fn frees_empty_tables() {
     let (mut t, mut m) = new(40);
     let before = m.pages_in_use();
     t.map(Ipa(3 * GIB), Pa(0), 3 * PAGE_SIZE, Access::RW, MemoryType::Normal, &mut m).unwrap();
@@ -151,7 +151,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 proptest! {
     #[test]
-    fn tables_translate_as_the_model_does(ops in prop::collection::vec(op(), 1..20)) {
+    fn translation_matches_model(ops in prop::collection::vec(op(), 1..20)) {
         let (mut t, mut m) = new(40);
         // Page number to page number, and whether it is withheld.
         let mut model = BTreeMap::new();

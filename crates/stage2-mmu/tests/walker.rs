@@ -1,7 +1,7 @@
 //! The order of changes, as other cores see it.
 //!
 //! The table memory here stands for the table walkers and TLBs of other cores, at their worst: whatever they could have
-//! cached since they were last told to forget, they have. So it knows, for every entry of every table, which valid values may
+//! cached since their last invalidation, they have. So it knows, for every entry of every table, which valid values may
 //! be cached, and fails if
 //!
 //! * a valid entry is replaced by a different valid one while the old one may be cached (Arm ARM, D8.16.1, break before make);
@@ -230,7 +230,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 128 }, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn entries_are_broken_before_they_are_made(ops in prop::collection::vec(op(), 1..25)) {
+    fn obeys_break_before_make(ops in prop::collection::vec(op(), 1..25)) {
         let (mut t, mut m) = new();
         for op in &ops {
             run(op, &mut t, &mut m);
@@ -244,7 +244,7 @@ proptest! {
     /// A block is what one call of `map` made, or a part of it. So what was mapped by one call can be unmapped without memory for
     /// tables, whatever has been done to its neighbours.
     #[test]
-    fn what_was_mapped_can_be_unmapped_without_memory(
+    fn unmap_needs_no_memory(
         cut in 1u64..512,
         hole in 0u64..512,
         swap in any::<bool>(),
@@ -268,7 +268,7 @@ proptest! {
 
     /// What fails leaves the tables as they were: blocks, and memory in use.
     #[test]
-    fn a_failure_splits_no_block(first in 1u64..1000, pages in 1u64..1000, budget in 0usize..4) {
+    fn failure_leaves_blocks_unsplit(first in 1u64..1000, pages in 1u64..1000, budget in 0usize..4) {
         let (mut t, mut m) = new();
         t.map(Ipa(0), Pa(GIB), GIB, Access::RWX, MemoryType::Normal, &mut m).unwrap();
         let used = m.pages_in_use();
@@ -285,7 +285,7 @@ proptest! {
 /// Tables whose maintenance does nothing must be noticed.
 #[test]
 #[should_panic(expected = "made before it was broken")]
-fn a_split_without_maintenance_is_noticed() {
+fn detects_split_without_tlb_maintenance() {
     let (mut t, mut m) = new();
     t.map(Ipa(0), Pa(0), GIB, Access::RWX, MemoryType::Normal, &mut m).unwrap();
     m.deaf = true;
@@ -294,7 +294,7 @@ fn a_split_without_maintenance_is_noticed() {
 
 #[test]
 #[should_panic(expected = "a walker may know")]
-fn a_table_given_back_without_maintenance_is_noticed() {
+fn detects_table_freed_without_tlb_maintenance() {
     let (mut t, mut m) = new();
     t.map(Ipa(0), Pa(0), PAGE_SIZE, Access::RWX, MemoryType::Normal, &mut m).unwrap();
     m.deaf = true;

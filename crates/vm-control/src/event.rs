@@ -1,4 +1,4 @@
-//! What the control task is told.
+//! Events that the control task receives.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_what_it_was() {
+    fn events_round_trip() {
         for number in 0..20 {
             let kind = EventKind::from_number(number);
             assert!(kind.is_none_or(|kind| kind as u16 == number));

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn states_have_the_numbers_of_the_documentation() {
+    fn state_numbers_match_documentation() {
         for number in 0..=u8::MAX {
             let state = VmState::from_number(number);
             assert_eq!(state.is_some(), number < 7);

@@ -242,7 +242,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn numbers_are_those_of_the_documentation() {
+    fn numbers_match_documentation() {
         let all = [
             (VERSION, 0x8004_4d00),
             (VM_INFO, 0xc118_4d01),

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_nothing_is_named() {
+    fn error_names_unknown_setting() {
         for bad in [
             "autostart=yes",
             "cores=",
@@ -175,12 +175,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(text in ".*") {
+        fn arbitrary_input_causes_no_panic(text in ".*") {
             let _ = Settings::parse(&text);
         }
 
         #[test]
-        fn as_many_cores_as_there_is_room_for(count in 1..100_usize) {
+        fn limits_number_of_cores(count in 1..100_usize) {
             let list: std::vec::Vec<_> = (0..count).map(|core| std::format!("{core}")).collect();
             let text = std::format!("cores={}", list.join(","));
             prop_assert_eq!(Settings::parse(&text).is_ok(), count <= MOST_CORES);

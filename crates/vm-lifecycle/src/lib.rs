@@ -21,7 +21,7 @@
 //! 4. All other transitions are made by the holder of the VM's teardown token, of whom there is one at a time.
 //!
 //! The logic here is pure; the hypervisor makes the transitions happen. `tests/exhaustive` and `tests/memory` go through every
-//! state that two cores can bring VMs, their vCPUs and their memory into.
+//! state that two cores can put VMs, their vCPUs and their memory into.
 //!
 //! ```
 //! use vm_lifecycle::{Event, LifeCycle, StateCell, Status, StopReason, VcpuState};

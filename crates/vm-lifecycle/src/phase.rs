@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_goes_round_in_one_direction() {
+    fn phases_advance_in_one_direction() {
         let events =
             [Event::Start, Event::Stop(StopReason::Off), Event::Halted, Event::Quiesced, Event::Reclaimed];
         for status in all() {

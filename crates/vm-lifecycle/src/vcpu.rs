@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_a_vm_that_is_gone_answer_nobody() {
+    fn responses_to_stopped_vm_are_dropped() {
         let request = |vm| Request { sender: VcpuId { vm: VmId(vm), index: VcpuIndex(1) }, number: 7 };
         let cell = RequestCell::new(Some(request(2)));
         cell.orphan(VmId(3));

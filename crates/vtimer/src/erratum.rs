@@ -2,9 +2,9 @@
 //!
 //! When a carry goes through its low bits, a read may see some of them from before and some from after, up to 2^11 ticks off, forward
 //! or backward. Nobody outside the company knows why, and it is seen only while bits 8 to 0 are all ones or all zeroes; so a
-//! value with anything else there is true.
+//! value with anything else there is valid.
 
-/// The bits that tell.
+/// The bits that show whether a value may be a glitch.
 const LOW: u64 = 0x1ff;
 /// How often to read again: the counter passes the two suspicious values in less than a tenth of a microsecond.
 const ATTEMPTS: u32 = 150;
@@ -61,7 +61,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_settled_is_true_and_never_goes_back(start in 0..1_u64 << 40, off: u64) {
+        fn settled_values_are_valid_and_monotonic(start in 0..1_u64 << 40, off: u64) {
             let now = Cell::new(start);
             let mut last = 0;
             for _ in 0..2000 {
@@ -74,12 +74,12 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_that_stands_still_is_not_waited_for() {
+    fn does_not_wait_for_stopped_counter() {
         assert_eq!(settled(|| 0), 0);
     }
 
     #[test]
-    fn what_is_settled_is_read_once() {
+    fn reads_settled_value_once() {
         assert_eq!(checked(0x5a5, || panic!("read again")), 0x5a5);
         let suspicious = checked(0x1ff, || 0x203);
         assert_eq!(suspicious, if WORKED_AROUND { 0x203 } else { 0x1ff });

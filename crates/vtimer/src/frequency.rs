@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn impossible_frequencies() {
+    fn rejects_impossible_frequencies() {
         assert_eq!(Frequency::from_hz(0), None);
         assert_eq!(Frequency::from_hz(1 << 32), None);
         assert!(Frequency::from_hz(u64::from(u32::MAX)).is_some());
@@ -98,14 +98,14 @@ mod tests {
         }
 
         #[test]
-        fn a_wake_up_is_never_early(hz in 1..=u64::from(u32::MAX), ns in 0..u64::MAX / 8) {
+        fn wake_up_is_never_early(hz in 1..=u64::from(u32::MAX), ns in 0..u64::MAX / 8) {
             let f = Frequency::from_hz(hz).unwrap();
             prop_assert!(f.ticks_to_ns(f.ns_to_ticks_up(ns)) >= ns);
         }
 
-        /// A deadline that one tells another in nanoseconds is not before the one that was meant, unless ticks are shorter than those.
+        /// A deadline converted to nanoseconds and back is not before the original, unless ticks are shorter than those.
         #[test]
-        fn a_deadline_that_was_told_is_not_early(hz in 1..=NS_PER_SECOND, ticks in 0..1_u64 << 62) {
+        fn deadlines_in_nanoseconds_are_not_early(hz in 1..=NS_PER_SECOND, ticks in 0..1_u64 << 62) {
             let f = Frequency::from_hz(hz).unwrap();
             let ns = f.ticks_to_ns(ticks);
             let again = f.ns_to_ticks_up(ns);

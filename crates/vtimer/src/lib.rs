@@ -5,7 +5,7 @@
 //!   [`HypervisorTimer`] (CNTHP, EL2 only). These exist on AArch64; a host test implements the trait itself.
 //! * [`Frequency`] converts ticks to nanoseconds and back without 128-bit arithmetic and without overflow.
 //! * [`settled`] reads a counter that glitches (Allwinner A64), and with the feature `allwinner` all readers here do so ([`WORKED_AROUND`]).
-//! * [`TimerState`] is the saved state of a timer, and tells when it will fire.
+//! * [`TimerState`] is the saved state of a timer, and computes when it will fire.
 //!
 //! ```
 //! use vtimer::{Frequency, Remaining, TimerState};

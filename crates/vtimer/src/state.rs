@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_status_bit_does_not_matter() {
+    fn ignores_stale_istatus() {
         let state = TimerState { ctl: TimerState::ENABLE | TimerState::ISTATUS, cval: 10 };
         assert_eq!(state.remaining(4, 0), Remaining::Ticks(6));
     }
@@ -106,14 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_waits_for_ever_has_no_deadline() {
+    fn disabled_timer_has_no_deadline() {
         assert_eq!(TimerState::at(u64::MAX).physical_deadline(1_000, 500), None);
         assert_eq!(TimerState::at(u64::MAX).remaining(1_000, 500), Remaining::Ticks(u64::MAX - 500));
     }
 
     proptest! {
         #[test]
-        fn the_deadline_is_the_first_moment_that_it_fires(cval: u64, now: u64, offset: u64) {
+        fn deadline_is_first_firing_time(cval: u64, now: u64, offset: u64) {
             let state = TimerState::at(cval);
             match state.physical_deadline(now, offset) {
                 Some(deadline) => {

@@ -60,15 +60,15 @@ pub(crate) fn run(kind: &str) -> bool {
 /// The runaway of [`stuck`] is to mask its interrupts.
 static MASKED: AtomicBool = AtomicBool::new(false);
 
-/// Core 1 runs for ever: with interrupts, where it can tell where, and then without, where it is noticed that it does not
+/// Core 1 runs for ever: with interrupts, where it can report its location, and then without, where it is noticed that it does not
 /// answer. The others are not disturbed. Returns whether there are two cores.
 fn stuck() -> bool {
     let Some(core) = lwk_core::percore::get(CoreIndex(1)) else { return false };
     task::spawn(core.index(), "runaway", runs_away);
     time::sleep_ms(50);
-    watch::tell(core);
+    watch::request_report(core);
     time::sleep_ms(50);
-    println!("@check name=stuck-core-tells ok=yes");
+    println!("@check name=stuck-core-reports ok=yes");
     MASKED.store(true, Ordering::Relaxed);
     for _ in 0..10 {
         time::sleep_ms(50);
@@ -107,7 +107,7 @@ fn work_elsewhere() {
     }
 }
 
-/// Whether other cores still work, while a panic tells it.
+/// Whether other cores still work, while a panic is printed.
 struct Others;
 
 impl fmt::Display for Others {

@@ -1,5 +1,5 @@
-//! Two VMs that use everything FF-A gives them on each other: `role=server` does what it is told by direct messages, `role=client`
-//! tells it, and checks what comes of it. Each check is a line `@check name=… ok=…`.
+//! Two VMs that use everything FF-A gives them on each other: `role=server` serves direct requests, `role=client`
+//! sends them, and checks what comes of it. Each check is a line `@check name=… ok=…`.
 
 use alloc::vec::Vec;
 use core::ptr::with_exposed_provenance_mut;
@@ -37,7 +37,7 @@ const OPEN: Permissions =
 const BELL: u64 = 1 << 40;
 const TAG: u64 = 0x7a67;
 
-/// What the server is told to do: the first word of a request. It answers with 0 or an error code, and a value.
+/// Operation of the server: the first word of a request. It answers with 0 or an error code, and a value.
 mod op {
     /// Answers with the sum of the words.
     pub(super) const ADD: u64 = 0;
@@ -202,8 +202,8 @@ impl Party {
         }
     }
 
-    /// Asks the server, until it is ready; returns its code and value.
-    fn tell(&self, what: u64, a: u64, b: u64) -> Result<u64, Error> {
+    /// Sends a direct request to the server, until it is ready; returns the code and value of the response.
+    fn request(&self, what: u64, a: u64, b: u64) -> Result<u64, Error> {
         loop {
             let answer = messages::direct_request(self.me, self.peer, [what, a, b, 0, 0]);
             match answer.function() {
@@ -241,7 +241,7 @@ impl Party {
         });
         let power = check("no-power", run == [true; 3]);
         let message =
-            check("message", self.tell(op::ADD, 1, 2) == Ok(3) && self.tell(op::END, 0, 0).is_err());
+            check("message", self.request(op::ADD, 1, 2) == Ok(3) && self.request(op::END, 0, 0).is_err());
         Status::of(id & physical & device & power & message)
     }
 
@@ -252,7 +252,7 @@ impl Party {
         let last = lwk_core::memory::LINEAR + end as usize - PAGE as usize;
         let clean = check("memory-is-new", peek(last) == 0);
         poke(last, 0xdead);
-        let times = self.tell(op::TIMES, 0, 0);
+        let times = self.request(op::TIMES, 0, 0);
         if matches!(times, Ok(1 | 2)) {
             println!("life {times:?}");
             guest::hvc(Regs::func(hv_abi::psci::SYSTEM_RESET));
@@ -260,7 +260,7 @@ impl Party {
         let lives = check("lives", times == Ok(3));
         let late = app.entry_ticks() > PhysicalTimer.counter() / 2;
         let time = check("time", late != app.command_line().has("time-from-start"));
-        Status::of(clean & lives & time & check("end", self.tell(op::END, 0, 0) == Err(Error::Aborted)))
+        Status::of(clean & lives & time & check("end", self.request(op::END, 0, 0) == Err(Error::Aborted)))
     }
 
     fn give(
@@ -277,7 +277,7 @@ impl Party {
     }
 
     fn ask(&mut self, services: Option<usize>) -> Status {
-        let mut ok = check("direct-message", self.tell(op::ADD, 40, 2) == Ok(42));
+        let mut ok = check("direct-message", self.request(op::ADD, 40, 2) == Ok(42));
         if let Some(count) = services {
             ok &= check("services", self.find_services() == Ok(count));
         }
@@ -297,7 +297,7 @@ impl Party {
         }
         // Last, because the memory is gone then.
         ok &= self.donate(block);
-        ok &= check("end", self.tell(op::END, 0, 0) == Err(Error::Aborted));
+        ok &= check("end", self.request(op::END, 0, 0) == Err(Error::Aborted));
         Status::of(ok)
     }
 
@@ -325,12 +325,13 @@ impl Party {
         let ranges = [Range { address: block.phys().0, pages: 4 }];
         let Ok(handle) = self.give(Kind::Share, RW, false, &ranges) else { return check("share", false) };
         let bits = u64::from(RW.to_bits());
-        let read = self.tell(op::RETRIEVE, handle.0, bits) == Ok(0x1111);
-        let filled = self.tell(op::FILL, 0x2222, 0).is_ok();
+        let read = self.request(op::RETRIEVE, handle.0, bits) == Ok(0x1111);
+        let filled = self.request(op::FILL, 0x2222, 0).is_ok();
         let seen = (0..4).all(|n| peek(at + n * PAGE as usize) == 0x2222);
         let kept = memory::reclaim(handle, false) == Err(Error::Denied);
-        let back = self.tell(op::RELINQUISH, handle.0, 0).is_ok() && memory::reclaim(handle, false).is_ok();
-        let gone = self.tell(op::RETRIEVE, handle.0, bits) == Err(Error::InvalidParameters);
+        let back =
+            self.request(op::RELINQUISH, handle.0, 0).is_ok() && memory::reclaim(handle, false).is_ok();
+        let gone = self.request(op::RETRIEVE, handle.0, bits) == Err(Error::InvalidParameters);
         check("share", read && filled && seen && kept && back && gone)
     }
 
@@ -340,16 +341,18 @@ impl Party {
         let ranges = [Range { address: block.phys().0, pages: 2 }];
         let Ok(handle) = self.give(Kind::Lend, RW, false, &ranges) else { return check("lend", false) };
         let bits = u64::from(RW.to_bits());
-        let read = self.tell(op::RETRIEVE, handle.0, bits) == Ok(0x3333);
-        let filled = self.tell(op::FILL, 0x4444, 0).is_ok();
-        let back = self.tell(op::RELINQUISH, handle.0, 0).is_ok() && memory::reclaim(handle, false).is_ok();
+        let read = self.request(op::RETRIEVE, handle.0, bits) == Ok(0x3333);
+        let filled = self.request(op::FILL, 0x4444, 0).is_ok();
+        let back =
+            self.request(op::RELINQUISH, handle.0, 0).is_ok() && memory::reclaim(handle, false).is_ok();
         let seen = peek(at) == 0x4444 && peek(at + PAGE as usize) == 0x4444;
         // What is zeroed on the way does not show what was there.
         let Ok(handle) = self.give(Kind::Lend, RW, true, &ranges) else { return check("lend", false) };
-        let zero = self.tell(op::RETRIEVE, handle.0, bits) == Ok(0);
-        let secret = self.tell(op::FILL, 0x5555, 0).is_ok();
-        let back =
-            back && self.tell(op::RELINQUISH, handle.0, 1).is_ok() && memory::reclaim(handle, false).is_ok();
+        let zero = self.request(op::RETRIEVE, handle.0, bits) == Ok(0);
+        let secret = self.request(op::FILL, 0x5555, 0).is_ok();
+        let back = back
+            && self.request(op::RELINQUISH, handle.0, 1).is_ok()
+            && memory::reclaim(handle, false).is_ok();
         check("lend", read && filled && back && seen && zero && secret && peek(at) == 0)
     }
 
@@ -360,11 +363,13 @@ impl Party {
             (0..300).map(|n| Range { address: block.phys().0 + 2 * n * PAGE, pages: 1 }).collect();
         let Ok(handle) = self.give(Kind::Share, RW, false, &ranges) else { return check("fragments", false) };
         let bits = u64::from(RW.to_bits());
-        let got = self.tell(op::RETRIEVE, handle.0, bits).is_ok() && self.tell(op::COUNT, 0, 0) == Ok(300);
-        let filled = self.tell(op::FILL, 0x6666, 0).is_ok();
+        let got =
+            self.request(op::RETRIEVE, handle.0, bits).is_ok() && self.request(op::COUNT, 0, 0) == Ok(300);
+        let filled = self.request(op::FILL, 0x6666, 0).is_ok();
         let at = lwk_core::memory::LINEAR + block.phys().0 as usize;
         let seen = (0..600).all(|n| peek(at + n * PAGE as usize) == if n % 2 == 0 { 0x6666 } else { 0 });
-        let back = self.tell(op::RELINQUISH, handle.0, 0).is_ok() && memory::reclaim(handle, false).is_ok();
+        let back =
+            self.request(op::RELINQUISH, handle.0, 0).is_ok() && memory::reclaim(handle, false).is_ok();
         check("fragments", got && filled && seen && back)
     }
 
@@ -372,8 +377,8 @@ impl Party {
     fn bell(&mut self) -> bool {
         let created = messages::notification_create(self.me, 1).is_ok();
         let bound = messages::notification_bind(self.me, self.peer, false, BELL).is_ok();
-        let sent = self.tell(op::SEND, 0x7777, 0).is_ok();
-        let busy = self.tell(op::SEND, 0x8888, 0) == Err(Error::Busy);
+        let sent = self.request(op::SEND, 0x7777, 0).is_ok();
+        let busy = self.request(op::SEND, 0x8888, 0) == Err(Error::Busy);
         let pending = messages::notification_get(self.me, VcpuIndex(0));
         let rung = pending == Ok((BELL, 1 << 32));
         let rx = core::hint::black_box(&mut *self.buffers.rx);
@@ -397,10 +402,10 @@ impl Party {
         // Never to be allocated again.
         block.leak();
         let Ok(handle) = self.give(Kind::Donate, OPEN, false, &ranges) else { return check("donate", false) };
-        let read = self.tell(op::RETRIEVE, handle.0, OPEN.to_bits().into()) == Ok(0x9999);
+        let read = self.request(op::RETRIEVE, handle.0, OPEN.to_bits().into()) == Ok(0x9999);
         let mine = memory::reclaim(handle, false) == Err(Error::InvalidParameters);
         let again = self.give(Kind::Share, RW, false, &ranges) == Err(Error::Denied);
-        check("donate", read && mine && again && self.tell(op::FILL, 1, 0).is_ok())
+        check("donate", read && mine && again && self.request(op::FILL, 1, 0).is_ok())
     }
 }
 

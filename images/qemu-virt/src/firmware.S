@@ -5,7 +5,7 @@
     .set GICR, 0x080a0000
     .set SECURE_RAM, 0x0e000000
     .set CALLS, SECURE_RAM              // how often ARCH_WORKAROUND_1 was called
-    .set STATE, SECURE_RAM + 8          // what ARCH_WORKAROUND_2 was last told
+    .set STATE, SECURE_RAM + 8          // last argument of ARCH_WORKAROUND_2
     .set MAILBOXES, SECURE_RAM + 0x100  // for each core: entry, and x0
     .set IMAGE, 0x40200000              // xtask/src/qemu.rs puts image and tree there
     .set TREE, 0x47f00000
@@ -89,7 +89,7 @@ vectors:
 others:
     on      0x80008000, workaround_1
     on      0x80007fff, workaround_2
-    on      0x3f000000, tell
+    on      0x3f000000, query
 no: mov     x0, #-1
     eret
 
@@ -123,7 +123,7 @@ workaround_2:
     str     x1, [x17]
     eret
 
-tell:                                   // who asks, how often 1 was called, what 2 is; in x7 nothing that was there
+query:                                  // who asks, how often 1 was called, what 2 is; in x7 nothing that was there
     ldr     x17, =CALLS
     mov     x0, x7
     ldp     x1, x2, [x17]

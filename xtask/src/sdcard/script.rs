@@ -13,7 +13,7 @@ const LONGEST_BOOTARGS: usize = 1024;
 
 /// The commands that boot `kernel`, `tree` and `bundle` (names on the card) on `model`.
 ///
-/// U-Boot tells the script where it was found; run by hand, it looks on the first card. `booti` takes the initrd's
+/// U-Boot passes to the script where it was found; run by hand, it looks on the first card. `booti` takes the initrd's
 /// size in hexadecimal, as `load` leaves it in `filesize`: the bundle is therefore loaded last. `initrd_high` keeps U-Boot
 /// from moving the bundle.
 pub fn text(model: &Model, kernel: &str, tree: &str, bundle: &str, bootargs: &str) -> Result<String> {

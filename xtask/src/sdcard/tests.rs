@@ -237,7 +237,7 @@ fn the_same_bytes_give_the_same_card_and_no_file_has_a_date() {
 
 /// A boot ROM reads no long names.
 #[test]
-fn what_a_boot_rom_looks_for_has_its_short_name() {
+fn boot_rom_files_have_short_names() {
     let bytes = card("raspi3").build().unwrap();
     let short: Vec<_> = Volume::open(partition(&bytes)).files().into_iter().map(|file| file.short).collect();
     for name in ["BOOTCODEBIN", "START   ELF", "FIXUP   DAT", "CONFIG  TXT", "CMDLINE TXT", "KERNEL8 IMG"] {
@@ -246,7 +246,7 @@ fn what_a_boot_rom_looks_for_has_its_short_name() {
 }
 
 #[test]
-fn a_raspberry_pi_is_told_what_to_start() {
+fn raspberry_pi_configuration_names_image() {
     for (name, tree) in [("raspi3", "bcm2837-rpi-3-b.dtb"), ("raspi4", "bcm2711-rpi-4-b.dtb")] {
         let bytes = card(name).build().unwrap();
         let volume = Volume::open(partition(&bytes));
@@ -319,7 +319,7 @@ fn a_pine_starts_from_byte_8192() {
 }
 
 #[test]
-fn a_damaged_loader_is_not_written() {
+fn rejects_damaged_loader() {
     let good = spl(32 << 10);
     for at in (0..20).chain([1000, 32767]) {
         let mut bad = good.clone();
@@ -351,7 +351,7 @@ fn a_card_grows_with_its_files_unless_it_may_not() {
 }
 
 #[test]
-fn what_makes_no_card_is_said_in_a_sentence() {
+fn reports_why_card_cannot_be_built() {
     let good = || card("raspi3");
     let first = |tree: Vec<u8>| vec![("x.dtb".to_owned(), tree)];
     let cases = [
@@ -386,7 +386,7 @@ fn what_makes_no_card_is_said_in_a_sentence() {
 }
 
 #[test]
-fn an_empty_command_line_is_none() {
+fn empty_command_line_is_none() {
     let bytes = Card { bootargs: String::new(), ..card("raspi3") }.build().unwrap();
     let script = script_in(&Volume::open(partition(&bytes)).read("boot.scr"));
     assert!(script.contains("\nsetenv bootargs\n"), "{script}");

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_news_is_a_fault_unless_expected() {
+    fn unexpected_warnings_fail_a_case() {
         let said = ["[hv] fatal: no bundle"];
         assert!(faults("lines = ['[hv] fatal: *bundle']", &said, End::PowerOff).is_empty());
         assert_eq!(faults("", &said, End::PowerOff).len(), 1);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watcher_stops_when_all_is_said() {
+    fn watcher_stops_when_all_lines_were_seen() {
         let expect: Expect = toml::from_str("lines = ['a', 'b']\nalso = ['c']\nends = 'anyhow'").unwrap();
         let mut watcher = expect.watcher();
         let stops: Vec<bool> = ["b", "c", "a", "b"].iter().map(|line| watcher.see(line).is_some()).collect();

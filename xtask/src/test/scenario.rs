@@ -47,11 +47,11 @@ pub struct Scenario {
     pub linux: bool,
     /// Whether it boots from an SD card with all of it, through U-Boot.
     pub card: bool,
-    /// Whether the machine has a second serial line; what it says is told with `[uart1] ` before it.
+    /// Whether the machine has a second serial line; its output has the prefix `[uart1] `.
     pub second_serial: bool,
     /// QEMU's arguments for more devices.
     pub devices: Vec<String>,
-    /// What it is told there, each when something has been said.
+    /// Input there, each when a text has been output.
     pub dialogue: serial::Dialogue,
     /// The native kernel's command line.
     pub bootargs: String,
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_in_a_file_are_told() {
+    fn reports_mistakes_in_a_file() {
         let sentence = |text: &str| format!("{:#}", cases("f", text).unwrap_err());
         assert!(sentence("about = 'x'\n").contains("nothing would be checked"));
         assert!(sentence(&format!("core = 3\n{FILE}")).contains("core"));

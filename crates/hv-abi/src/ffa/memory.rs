@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_descriptor_goes_on_in_fragments() {
+    fn descriptor_continues_in_fragments() {
         let (bytes, written) = sample(VERSION_1_1, 10, 160);
         assert_eq!(written, Written { total: 96 + 160, fragment: 160 });
         let parsed = Descriptor::parse(&bytes[..160], 256, VERSION_1_1).unwrap();
@@ -513,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_is_checked() {
+    fn checks_every_field() {
         // Where, what, in which version.
         let broken = [
             (24, 15, VERSION_1_1),

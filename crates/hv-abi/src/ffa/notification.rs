@@ -74,7 +74,7 @@ impl Pending {
 mod tests {
     use super::*;
 
-    fn told(pending: &Pending) -> impl Iterator<Item = (u16, usize, u16)> {
+    fn lists(pending: &Pending) -> impl Iterator<Item = (u16, usize, u16)> {
         pending.lists().map(|list| {
             let last = list.vcpus().last().map_or(0, |vcpu| vcpu.0);
             (list.vm.0, list.vcpus().len(), last)
@@ -90,15 +90,15 @@ mod tests {
         for regs in [wide, narrow] {
             let pending = Pending::from_regs(Regs(regs)).unwrap();
             assert!(pending.more());
-            assert!(told(&pending).eq([(2, 2, 5), (3, 0, 0), (4, 1, 7)]));
+            assert!(lists(&pending).eq([(2, 2, 5), (3, 0, 0), (4, 1, 7)]));
         }
         assert_eq!(Pending::from_regs(Regs::func(super::super::ERROR)), None);
     }
 
     #[test]
-    fn what_goes_beyond_the_registers_is_no_list() {
+    fn ignores_lists_beyond_the_registers() {
         let narrow = [SUCCESS.into(), 0, u64::MAX, 1, 2, 3, 4, 5];
         let pending = Pending::from_regs(Regs(narrow)).unwrap();
-        assert!(told(&pending).eq([(1, 3, 0), (3, 3, 0)]));
+        assert!(lists(&pending).eq([(1, 3, 0), (3, 3, 0)]));
     }
 }

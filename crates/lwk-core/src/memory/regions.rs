@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_pages_are_not_free() {
+    fn partial_pages_are_not_free() {
         let mut free = FreeList::new();
         free.insert(1..2 * PAGE + 5).unwrap();
         assert_eq!(free.free_bytes(), PAGE);
@@ -139,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_taken_is_disjoint_and_comes_back(sizes in prop::collection::vec(1..9 * MIB, 1..40)) {
+        fn allocations_are_disjoint_and_freed(sizes in prop::collection::vec(1..9 * MIB, 1..40)) {
             let mut free = FreeList::new();
             free.insert(5 * PAGE..64 * MIB).unwrap();
             let before = free.free_bytes();

@@ -12,11 +12,11 @@ use spin::Once;
 pub struct VmWithGic {
     interrupts: Once<Interrupts>,
     primary: AtomicBool,
-    /// Private interrupts that are let through besides, and told of.
+    /// Further private interrupts that are enabled, and logged when they arrive.
     others: &'static [u32],
 }
 
-/// What tells a primary that a vCPU which waits has something to do.
+/// INTID by which the primary learns that a blocked vCPU has work.
 const SCHEDULE: u32 = match paravirt::gic_intid(paravirt::DEVICE_WAITS) {
     Some(intid) => intid,
     None => panic!("it has a number"),
@@ -28,7 +28,7 @@ impl VmWithGic {
         Self::with(&[])
     }
 
-    /// The same, which lets private interrupts through that nobody handles: the kernel tells of them.
+    /// As [`new`](Self::new), with further private interrupts enabled that have no handler: the kernel logs them.
     pub const fn with(others: &'static [u32]) -> Self {
         Self { interrupts: Once::new(), primary: AtomicBool::new(false), others }
     }

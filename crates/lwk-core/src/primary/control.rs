@@ -1,6 +1,6 @@
 //! A primary whose VMs are managed by the control task: the first program of its initrd, at EL0.
 //!
-//! The kernel has the mechanism, and tells it by `/dev/margay`; what is to be done is the control task's to decide. If that crashes,
+//! The kernel provides mechanism and reports by `/dev/margay`; the control task sets policy. If that crashes,
 //! VMs run on, and it is started again.
 
 use super::{Machines, partitions};

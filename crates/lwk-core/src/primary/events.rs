@@ -48,7 +48,7 @@ impl Events {
         }
     }
 
-    /// Takes the oldest; when some were lost, that is told behind those before them.
+    /// Takes the oldest; when some were lost, that is reported after those before them.
     pub fn take(&self, now: u64) -> Option<Happened> {
         let mut queue = self.0.lock();
         let next = queue.events.pop_front();

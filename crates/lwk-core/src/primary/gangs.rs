@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_is_left_alone() {
+    fn does_not_move_lone_task() {
         let mut all = All::new();
         let cores = [CoreId(1), CoreId(2)];
         assert_eq!(all.set(GangId(1), Some(on(10, &cores)), Nanos(5)), Ok([Some(Nanos(10)), None]));
@@ -199,13 +199,13 @@ mod tests {
                     .map(|cores| cores.iter().map(|core| CoreId(if *core == CORES { 128 } else { *core })).collect());
                 let places = ids.as_deref().map(|cores| on(quantum, cores));
                 let before = given.get(&gang).cloned();
-                let told = all.set(GangId(gang), places, Nanos(now as u64));
+                let result = all.set(GangId(gang), places, Nanos(now as u64));
                 let wanted = cores.as_ref().map(|cores| (quantum, cores.iter().copied().collect::<BTreeSet<_>>()));
                 let sound = cores.as_ref().is_none_or(|cores| {
                     let (_, set) = wanted.as_ref().unwrap();
                     !cores.is_empty() && set.len() == cores.len() && !set.contains(&CORES)
                 });
-                match told {
+                match result {
                     Ok(changed) => {
                         prop_assert!(sound);
                         let mut due = BTreeSet::new();

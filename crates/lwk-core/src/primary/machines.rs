@@ -192,7 +192,7 @@ impl Machines {
         vm.paused.store(false, Ordering::Relaxed);
         vm.starts.fetch_add(1, Ordering::Relaxed);
         vm.ending.store(Ending::None as u8, Ordering::Release);
-        self.tell(EventKind::Started, vm);
+        self.notify(EventKind::Started, vm);
         // Tasks look each other up in this list, so it is locked until it is whole.
         let mut tasks = vm.tasks.lock();
         tasks.clear();
@@ -293,7 +293,7 @@ impl Machines {
         vm.ending.store(ending as u8, Ordering::Release);
         vm.over.store(true, Ordering::Release);
         self.gather_again(vm);
-        self.tell(
+        self.notify(
             match ending {
                 Ending::Off | Ending::None => EventKind::Off,
                 Ending::Aborted => EventKind::Aborted,
@@ -406,7 +406,7 @@ impl Machines {
         }
     }
 
-    /// Waits until something holds that [`changed`](Self::changed) is told of.
+    /// Waits until something holds that [`changed`](Self::changed) reports.
     fn wait_until(&self, holds: impl Fn() -> bool) {
         let me = task::current();
         loop {
@@ -433,7 +433,7 @@ impl Machines {
         }
     }
 
-    fn tell(&self, kind: EventKind, vm: &Vm) {
+    fn notify(&self, kind: EventKind, vm: &Vm) {
         self.events.put(Happened { kind, vm: vm.id(), start: vm.starts(), ticks: time::stopwatch() });
         #[cfg(programs)]
         crate::user::something_happened();

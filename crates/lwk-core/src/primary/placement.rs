@@ -46,7 +46,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_core_has_two_more_than_another(cores in 1..64_usize, vcpus in 0..300_usize) {
+        fn balances_within_one_task(cores in 1..64_usize, vcpus in 0..300_usize) {
             let mut load = std::vec![0; cores];
             for core in Placement::new(cores, 0).take(vcpus) {
                 load[core] += 1;

@@ -69,7 +69,7 @@ pub(super) fn until_over(machines: &Machines, vm: &Vm, vcpu: VcpuId) -> Outcome 
             }
             Exit::Aborted(fault) => {
                 if vm.end(Ending::Aborted) {
-                    // Whose task is told first says nothing about whose fault it was.
+                    // The task that gets the report first says nothing about whose fault it was.
                     let (vcpu, fault) = guest::crash_record(vm.id()).unwrap_or((vcpu, fault));
                     vm_report(vm.name(), vcpu, &fault);
                 }

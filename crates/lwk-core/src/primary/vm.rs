@@ -117,7 +117,7 @@ impl Vm {
         self.starts.load(Ordering::Relaxed)
     }
 
-    /// How its cores are shared out, if it has been told.
+    /// How its cores are shared out, if that has been set.
     pub fn tuning(&self) -> Option<Tuning> {
         *self.tuning.lock()
     }

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wake_up_before_the_wait_is_not_lost() {
+    fn keeps_wake_up_before_wait() {
         let mut life = running();
         assert!(!life.wake());
         assert!(!life.park());
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_wakes_what_is_over() {
+    fn finished_task_is_not_woken() {
         let mut life = running();
         life.finish();
         assert!(!life.wake());

@@ -411,7 +411,7 @@ mod kernel {
         task.user.store(state, Ordering::Relaxed);
     }
 
-    /// What [`set_user`] was told of the running task.
+    /// The thread that [`set_user`] recorded for the running task.
     #[cfg(programs)]
     pub(crate) fn user_thread() -> Option<*const ()> {
         let thread = current().0.user_thread.load(Ordering::Relaxed);
@@ -450,7 +450,7 @@ mod kernel {
         core.scheduler.set_policy(core, kind)
     }
 
-    /// Tells a core of a new matrix of gangs, which holds from the start of the column's rotation on.
+    /// Sets a new gang matrix on a core, which holds from the start of the column's rotation on.
     ///
     /// # Errors
     /// There is no such core, or it has another policy.

@@ -120,7 +120,7 @@ pub(super) trait WithParameters: Policy + Send {
         None
     }
 
-    /// Tells the core of a new matrix of gangs, at `now`.
+    /// Sets a new gang matrix on the core, at `now`.
     fn set_column(&mut self, _column: &GangColumn, _now: Nanos) -> Given {
         Err(ParameterError::OtherPolicy)
     }
@@ -243,7 +243,7 @@ impl CorePolicy {
         }
     }
 
-    /// Tells the core of a new matrix of gangs, at `now`.
+    /// Sets a new gang matrix on the core, at `now`.
     pub(super) fn set_column(&mut self, column: &GangColumn, now: u64) -> Given {
         match self {
             Self::RoundRobin(_) | Self::Pinned(_) => Err(ParameterError::OtherPolicy),

@@ -1,6 +1,6 @@
 //! One core's tasks: who runs, who is next, who sleeps until when.
 //!
-//! Who is next is the policy's business. This module keeps tasks and their stacks, tells the policy what happens, and
+//! Who is next is the policy's business. This module keeps tasks and their stacks, reports to the policy what happens, and
 //! sets the timer to whatever comes first of a sleeper's deadline and the policy's. With one task and no sleeper there
 //! is neither, and the core is left in peace.
 //!
@@ -239,7 +239,7 @@ impl Scheduler {
         self.queue.lock().policy.parameters(task.number())
     }
 
-    /// Tells the core, from any, of a new matrix of gangs, which holds from the start of the column's rotation on.
+    /// Sets a new gang matrix on the core, from any core; it holds from the start of the column's rotation on.
     ///
     /// # Errors
     /// See [`ParameterError`].
@@ -284,7 +284,7 @@ impl Scheduler {
         f()
     }
 
-    /// Tells the running task's name, from any core, unless the queue is locked.
+    /// Passes the running task's name to a closure, from any core, unless the queue is locked.
     pub(crate) fn with_running_name<R>(&self, f: impl FnOnce(&str) -> R) -> Option<R> {
         let task = self.queue.try_lock()?.running().cloned();
         Some(f(task.as_ref().map_or("nothing", |task| task.name())))

@@ -64,11 +64,11 @@ impl From<LoadError> for Errno {
     }
 }
 
-/// A file that stays as long as something runs it, even if its name goes.
+/// Open program file, which exists while something runs it, even if its name is removed.
 #[derive(Debug)]
-struct Kept(NodeId);
+struct ProgramFile(NodeId);
 
-impl Kept {
+impl ProgramFile {
     fn new(start: Start, path: &[u8]) -> Result<Self> {
         with_files(|files| {
             let node = files.find(start, path, true)?;
@@ -97,7 +97,7 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for ProgramFile {
     fn drop(&mut self) {
         with_files(|files| files.close(self.0));
     }
@@ -108,7 +108,7 @@ impl Drop for Kept {
 pub struct Image {
     /// The path of its program.
     pub path: Vec<u8>,
-    file: Kept,
+    file: ProgramFile,
     bias: u64,
 }
 
@@ -137,7 +137,7 @@ impl Loaded {
     /// Loads a program, whose path may begin at a directory.
     pub fn new(start: Start, command: &Command) -> core::result::Result<Self, LoadError> {
         let path = &command.path;
-        let file = Kept::new(start, path).map_err(LoadError::File)?;
+        let file = ProgramFile::new(start, path).map_err(LoadError::File)?;
         let loaded = file.with_bytes(|bytes| {
             let program = Program::parse(bytes).map_err(LoadError::Program)?;
             let limits = Limits {

@@ -25,7 +25,7 @@ const MOST: usize = 1024;
 /// Somebody waits for the log to grow.
 static AWAITED: AtomicBool = AtomicBool::new(false);
 
-/// What `syslog` has read, and up to where it has been told to forget.
+/// Position up to which `syslog` has read, and up to which it has cleared the log.
 static SYSLOG: IrqMutex<(Position, Position)> = IrqMutex::new((Position::START, Position::START));
 
 /// The log has grown: whoever waits for that looks again. Nothing is logged with a scheduler's lock held.
@@ -51,8 +51,8 @@ fn ends(position: Position) -> (Position, Position) {
     with_log(|log| (log.not_before(position), log.end()))
 }
 
-/// From now on, whoever waits is told when there is more. Before a look at the log, which is locked for it: what comes behind that look is
-/// told then.
+/// Has waiters woken when the log grows. Call before reading the log, which is locked for that: records added after
+/// the read wake the waiters.
 fn await_more() {
     AWAITED.store(true, Ordering::Release);
 }

@@ -1,6 +1,6 @@
 //! The files that a process has mapped privately.
 //!
-//! A mapping is a copy of the file's pages. The file stays open as long as a region maps it, so that `madvise` can bring back
+//! A mapping is a copy of the file's pages. The file stays open as long as a region maps it, so that `madvise` can restore
 //! the contents that the file has then.
 //!
 //! Files are locked before address spaces (a copy to a program may fault), so nothing here reads or closes a file while the

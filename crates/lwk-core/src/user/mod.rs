@@ -12,7 +12,7 @@
 //! | `output` | its lines, on their way to the console |
 //! | `kmsg` | the kernel's log, as programs read it |
 //! | `vms` | `/dev/margay`: VMs, for the control task of a primary |
-//! | `fault`, `report` | what a program did wrong, and how that is told |
+//! | `fault`, `report` | what a program did wrong, and how that is reported |
 //!
 //! Programs exist in kernels that are built without FP/SIMD of their own (`aarch64-unknown-none-softfloat`): a system call
 //! then saves general registers alone.
@@ -97,7 +97,7 @@ fn seconds() -> u64 {
     (process::clock().nanoseconds(time::stopwatch()) + epoch_ns()) / 1_000_000_000
 }
 
-/// Makes the root file system of the machine's initrd, and of what the kernel itself tells.
+/// Makes the root file system of the machine's initrd, and of the kernel's own files.
 fn mount_root(app: &App) {
     let mut root = FileSystem::new();
     let mut seed = [0; 8];
@@ -150,7 +150,7 @@ pub(crate) fn init_core() {
 pub(crate) struct FirstEnded {
     /// Its number.
     pub(crate) id: u32,
-    /// As a shell tells it.
+    /// The exit status as a shell reports it.
     pub(crate) status: Status,
     /// By a signal.
     pub(crate) crashed: bool,
@@ -170,8 +170,9 @@ fn epoch_by_rtc(app: &App) -> Option<u64> {
 /// Makes ready for programs: once, before the first.
 pub(crate) fn set_up(app: &App) {
     BOOT.call_once(|| app.entry_ticks());
-    let told = app.command_line().number::<u64>("epoch").map(|seconds| seconds.saturating_mul(1_000_000_000));
-    let epoch = told.or_else(|| epoch_by_rtc(app)).unwrap_or(0);
+    let given =
+        app.command_line().number::<u64>("epoch").map(|seconds| seconds.saturating_mul(1_000_000_000));
+    let epoch = given.or_else(|| epoch_by_rtc(app)).unwrap_or(0);
     EPOCH.call_once(|| epoch);
     if app.command_line().has("fail-allocations") {
         FAILS.call_once(|| ());

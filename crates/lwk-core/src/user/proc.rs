@@ -1,4 +1,4 @@
-//! What `/proc`, `/sys` and `/dev` tell run-times: processors, memory, the program itself.
+//! Contents of `/proc`, `/sys` and `/dev` for run-times: processors, memory, the program itself.
 
 use super::{
     errno::{Errno, Result},
@@ -45,7 +45,7 @@ pub fn provide(root: &mut FileSystem) -> memfs::Result<()> {
     }
     let cores = percore::all().iter().filter(|core| core.takes_tasks()).count();
     let list = if cores == 1 { "0\n".into() } else { format!("0-{}\n", cores - 1) };
-    // What is online is told when the file is opened.
+    // Which cores are online is read when the file is opened.
     for name in ["online", "possible", "present"] {
         root.provide(format!("/sys/devices/system/cpu/{name}").as_bytes(), list.as_bytes())?;
     }

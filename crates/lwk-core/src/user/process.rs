@@ -37,7 +37,7 @@ pub enum End {
 }
 
 impl End {
-    /// As a shell tells it.
+    /// Returns the exit status as a shell reports it.
     pub const fn status(self) -> u8 {
         match self {
             Self::Exited(status) => status,
@@ -393,7 +393,7 @@ impl Process {
         self.waiting_for_end.lock().iter().for_each(Handle::wake);
     }
 
-    /// After its last thread: memory and files are free again, and whoever waits is told.
+    /// After its last thread: memory and files are free again, and waiters are woken.
     fn finish(&self) {
         let _ = self.end.compare_exchange(0, KNOWN, Ordering::AcqRel, Ordering::Relaxed);
         let files = self.files.lock().take();
@@ -467,7 +467,7 @@ impl Process {
                 if time::ticks() >= patience {
                     self.each_thread(|thread| {
                         if let Some(core) = percore::get(thread.core()) {
-                            watch::tell(core);
+                            watch::request_report(core);
                         }
                     });
                 }

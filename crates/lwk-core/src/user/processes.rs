@@ -98,22 +98,22 @@ fn first() -> Option<Arc<Process>> {
     get(FIRST.load(Ordering::Acquire)).filter(|process| !process.is_over())
 }
 
-/// A process is over: its children get another parent, and its own is told.
+/// A process is over: its children get another parent, and its own is notified.
 pub fn ended(process: &Process) {
     let heir = first().filter(|heir| heir.id() != process.id());
     each(|child| {
         if child.parent() == process.id() {
             child.set_parent(heir.as_ref().map_or(0, |heir| heir.id()));
             if child.is_over() {
-                tell_parent(child);
+                notify_parent(child);
             }
         }
     });
-    tell_parent(process);
+    notify_parent(process);
 }
 
-/// Tells a process's parent that it is over; whoever has none, or one that does not care, is forgotten.
-fn tell_parent(process: &Process) {
+/// Notifies a process's parent of its end; whoever has none, or one that does not care, is forgotten.
+fn notify_parent(process: &Process) {
     let parent = get(process.parent()).filter(|parent| !parent.is_over());
     match parent {
         Some(parent) if !parent.signals.lock().forgets_children() => {

@@ -62,9 +62,9 @@ impl Area {
         if self.signature == known.signature { Ok(()) } else { Err(Errno::EPERM) }
     }
 
-    /// Says where the thread runs: `cpu_id_start` and `cpu_id`, `node_id` and `mm_cid`. Threads that run at a time are on
+    /// Writes where the thread runs: `cpu_id_start` and `cpu_id`, `node_id` and `mm_cid`. Threads that run at a time are on
     /// different cores, and so have different ids.
-    fn tell(self, core: u32, id: u32) -> Result<()> {
+    fn set_ids(self, core: u32, id: u32) -> Result<()> {
         copy::write(self.address, &[core, id])?;
         copy::write(self.address + rseq::FLAGS_AT + 4, &[0, core])
     }
@@ -106,7 +106,7 @@ impl UserThread {
         }
         area.end_section()?;
         let core = u32::from(self.core().0);
-        area.tell(core, core)?;
+        area.set_ids(core, core)?;
         self.rseq.set(area);
         Ok(())
     }
@@ -114,7 +114,7 @@ impl UserThread {
     /// Takes the registration back.
     pub fn unregister(&self, area: Area) -> Result<()> {
         area.check(self.rseq.area().ok_or(Errno::EINVAL)?)?;
-        area.tell(0, rseq::UNINITIALIZED)?;
+        area.set_ids(0, rseq::UNINITIALIZED)?;
         self.rseq.forget();
         Ok(())
     }
@@ -130,7 +130,7 @@ impl UserThread {
     pub fn restart_sequence(&self, frame: &mut UserFrame) {
         let Some(area) = self.rseq.area() else { return };
         let core = u32::from(self.core().0);
-        match area.tell(core, core).and_then(|()| area.restart(frame.pc)) {
+        match area.set_ids(core, core).and_then(|()| area.restart(frame.pc)) {
             Ok(Some(abort)) => frame.pc = abort,
             Ok(None) => {}
             Err(_) => self.fault(Info { number: SIGSEGV, code: SI_KERNEL, value: 0, more: 0, syndrome: 0 }),

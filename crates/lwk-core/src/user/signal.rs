@@ -357,7 +357,7 @@ pub fn deliver(thread: &UserThread, frame: &mut UserFrame) {
         // What the handler returns to is not in a critical section any more.
         thread.restart_sequence(frame);
         if enter_handler(thread, frame, &info, &action).is_err() {
-            // There is no room for the frame: the program cannot be told any more.
+            // There is no room for the frame: no signal can be delivered to the program any more.
             let full = Info { number: SIGSEGV, code: 1, value: frame.sp, more: 0, syndrome: 0 };
             kill(thread, frame, &full);
             return;

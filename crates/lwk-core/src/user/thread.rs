@@ -229,7 +229,7 @@ impl UserThread {
         }
         THREADS[core.0 as usize].fetch_add(1, Ordering::Relaxed);
         this.core.store(u32::from(core.0), Ordering::Relaxed);
-        // It is known by its task before it runs: others may want to wake it, or tell its priority.
+        // It is known by its task before it runs: others may want to wake it, or read its priority.
         let mut handle = this.handle.lock();
         let thread = this.clone();
         let name = format_args!("{}/{}", this.process.name(), this.id());
@@ -303,10 +303,10 @@ impl UserThread {
         process.delist(self);
     }
 
-    /// Ends this thread, at the end of its system call. What the program is told of its end happens here, while its memory is there.
+    /// Ends this thread, at the end of its system call. Its end is reported to the program here, while its memory is there.
     pub fn exit(&self, frame: &UserFrame) -> ! {
         if !self.process.is_ending() {
-            self.tell_robust_list();
+            self.exit_robust_list();
             let clear = self.clear_at_end.load(Ordering::Relaxed);
             if clear != 0 && copy::write(clear, &0_u32).is_ok() {
                 self.process.futexes.wake(clear, 1, futex::ANY);
@@ -318,7 +318,7 @@ impl UserThread {
     }
 
     /// Marks the locks that the thread holds, so that others do not wait for ever (Linux, robust-futex-ABI).
-    fn tell_robust_list(&self) {
+    fn exit_robust_list(&self) {
         let head = self.robust.load(Ordering::Relaxed);
         if head == 0 {
             return;
@@ -404,7 +404,7 @@ impl UserThread {
     /// A reference that can be kept.
     pub fn shared(&self) -> Arc<Self> {
         let myself = self.myself.lock();
-        let myself = myself.as_ref().expect("a thread is told who it is when it is made");
+        let myself = myself.as_ref().expect("a thread gets its own handle when it is made");
         // SAFETY: whoever has this reference to the thread has it from a counted one, which keeps it.
         unsafe { myself.counted() }
     }
@@ -454,7 +454,7 @@ impl UserThread {
         self.kick();
     }
 
-    /// What the policy of its core goes by, if it was told something.
+    /// The parameters for the policy of its core, if they were set.
     pub fn parameters(&self) -> Option<Parameters> {
         self.handle.lock().as_ref().and_then(Handle::parameters)
     }

@@ -32,7 +32,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 const PATH: &[u8] = b"/dev/margay";
 /// A turn's length unless something else is said.
 const QUANTUM_NS: u64 = 100_000_000;
-/// What an unknown policy is told as.
+/// Number that is reported for an unknown policy.
 const NO_POLICY: u8 = u8::MAX;
 
 /// The process that has it open; 0: none.
@@ -183,15 +183,15 @@ impl Device {
 
     fn vm_info(&self, info: &mut VmInfo) -> Result<()> {
         let vm = self.0.iter().nth(info.index as usize).ok_or(Errno::ENXIO)?;
-        let mut told = VmInfo::ask(info.index);
-        told.vm = vm.id().0;
-        told.vcpus = vm.vcpus();
-        told.state = state(vm) as u8;
-        told.starts = vm.starts();
-        (told.policy, told.parameter) = vm.tuning().map_or((NO_POLICY, 0), policy_of);
-        VmInfo::put(&mut told.name, vm.name());
-        VmInfo::put(&mut told.settings, vm.settings());
-        *info = told;
+        let mut reply = VmInfo::ask(info.index);
+        reply.vm = vm.id().0;
+        reply.vcpus = vm.vcpus();
+        reply.state = state(vm) as u8;
+        reply.starts = vm.starts();
+        (reply.policy, reply.parameter) = vm.tuning().map_or((NO_POLICY, 0), policy_of);
+        VmInfo::put(&mut reply.name, vm.name());
+        VmInfo::put(&mut reply.settings, vm.settings());
+        *info = reply;
         Ok(())
     }
 
@@ -203,8 +203,8 @@ impl Device {
         let external_aborts = guest::vcpu_external_aborts(vcpu).map_err(|_| Errno::EIO)?;
         let core = vm.place(info.vcpu).map_or(u32::MAX, |core| u32::from(core.0));
         let ran_ns = ns(ticks);
-        let told = VcpuInfo { core, ran_ns, entries, yields, waits, messages, interrupts, others, ..*info };
-        *info = VcpuInfo { external_aborts, ..told };
+        let reply = VcpuInfo { core, ran_ns, entries, yields, waits, messages, interrupts, others, ..*info };
+        *info = VcpuInfo { external_aborts, ..reply };
         Ok(())
     }
 

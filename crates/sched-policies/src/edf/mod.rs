@@ -57,7 +57,7 @@ pub struct Edf<const N: usize> {
     current: Option<TaskId>,
     /// Who has had the core since `since`. It may have blocked meanwhile.
     on_core: Option<TaskId>,
-    /// The last moment that the policy was told.
+    /// The latest time passed to the policy.
     since: Nanos,
     /// A task with a reservation has been woken since.
     woken: bool,

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_used_budget_comes_back_with_the_next_deadline() {
+    fn replenishes_budget_at_next_deadline() {
         let mut server = server(2, 10, 10);
         server.wake(Nanos(100));
         server.charge(Nanos(2));
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overrun_is_a_debt() {
+    fn overrun_is_charged_to_next_period() {
         let mut server = server(2, 10, 10);
         server.wake(Nanos(100));
         server.charge(Nanos(7));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blocked_debtor_does_not_escape() {
+    fn blocking_does_not_cancel_overrun() {
         let mut server = server(2, 10, 10);
         server.wake(Nanos(0));
         server.charge(Nanos(5));

@@ -54,7 +54,7 @@ impl error::Error for GangError {}
 /// as there are slots in use.
 ///
 /// A change of the matrix changes nothing on a core until the core has its new [`Column`]. So that all cores change at
-/// the same moment, the kernel chooses one that is far enough in the future, tells it to [`Self::start_at`], and gives
+/// the same moment, the kernel chooses one that is far enough in the future, passes it to [`Self::start_at`], and gives
 /// each core its column before.
 #[derive(Clone, Debug)]
 pub struct Gangs<const SLOTS: usize, const CORES: usize> {

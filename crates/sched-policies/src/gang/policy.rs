@@ -41,7 +41,7 @@ pub struct Gang<const N: usize, const SLOTS: usize> {
     /// Takes the place of `column` when its rotation starts.
     next_column: Option<Column<SLOTS>>,
     empty_place: EmptyPlace,
-    /// The last moment that the policy was told.
+    /// The latest time passed to the policy.
     now: Nanos,
     /// When the current task was chosen, or confirmed.
     turn: Turn,
@@ -67,8 +67,8 @@ impl<const N: usize, const SLOTS: usize> Gang<N, SLOTS> {
         }
     }
 
-    /// Tells the core of a new matrix, at `now`. It holds from the start of the column's rotation on; until then the
-    /// present one does. One that was told before and has not started is forgotten.
+    /// Sets a new matrix on the core, at `now`. It holds from the start of the column's rotation on; until then the
+    /// present one does. One that was set before and has not started is dropped.
     pub fn set_column(&mut self, column: Column<SLOTS>, now: Nanos) {
         self.advance(now);
         self.next_column = Some(column);

@@ -14,7 +14,7 @@ pub enum Op {
     Yield,
     Advance,
     Pick,
-    /// Whatever the policy can be told besides.
+    /// Other calls of the policy.
     Set(u32, u64),
 }
 

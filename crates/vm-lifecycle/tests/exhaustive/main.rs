@@ -1,4 +1,4 @@
-//! Every state that two cores can bring the vCPUs of two secondaries into, which run, exchange direct messages, switch themselves and
+//! Every state that two cores can put the vCPUs of two secondaries into, which run, exchange direct messages, switch themselves and
 //! each other's vCPUs on and off, are stopped, torn down and started again, all at the same time.
 //!
 //! The transitions are the crate's. A step of the model makes one atomic access, together with those before it that change nothing, and
@@ -64,7 +64,7 @@ fn everything_at_once() {
 }
 
 #[test]
-fn a_vm_whose_cores_are_not_sent_a_kick_stops_for_ever() {
+fn stop_without_kick_never_completes() {
     let world = World { flaw: Flaw::NoKick, ..WORLD };
     let stuck = world.stuck().expect("the VM stays in the phase stopping");
     println!("{stuck}");

@@ -1,4 +1,4 @@
-//! Every state that the primary and two secondaries can bring three pages into, which two cores share, lend, donate, retrieve, relinquish and
+//! Every state that the primary and two secondaries can put three pages into, which two cores share, lend, donate, retrieve, relinquish and
 //! reclaim, while the secondaries are stopped, torn down and started again.
 //!
 //! Phases, claims and page ownership are the real code; a call that takes the ownership lock is one step (`page-ownership` has a model of

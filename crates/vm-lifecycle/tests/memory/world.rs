@@ -49,7 +49,7 @@ pub enum Step {
     DoReclaim(u16),
     /// `teardown::return_borrowed`, for the call of a lender.
     Return(u16, u16),
-    Forsake(u16),
+    Abandon(u16),
     /// `teardown::restart`, by its parts.
     Part(u16),
     Withdraw(u16),
@@ -307,12 +307,12 @@ impl State {
                     return;
                 }
                 if self.quiesce(vm, flaw) {
-                    then!(Forsake(vm), Unlock(vm), DoReclaim(lender));
+                    then!(Abandon(vm), Unlock(vm), DoReclaim(lender));
                 } else {
                     self.of(vm).token = false;
                 }
             }
-            Forsake(vm) => self.pages.forsake_all(VmId(vm), &mut self.slots),
+            Abandon(vm) => self.pages.abandon_all(VmId(vm), &mut self.slots),
             Part(vm) => self.part(core, vm, flaw),
             Withdraw(vm) => {
                 while let Some(handle) = self.handle_of(vm) {
@@ -371,9 +371,9 @@ impl State {
             0 if flaw == Flaw::KeepsBorrowed => &[Withdraw(vm)],
             0 if flaw == Flaw::KeepsLent => {
                 self.of(vm).part = 1;
-                &[Forsake(vm)]
+                &[Abandon(vm)]
             }
-            0 => &[Withdraw(vm), Forsake(vm)],
+            0 => &[Withdraw(vm), Abandon(vm)],
             1 if flaw == Flaw::DonatedUnscrubbed => &[Transfer(vm)],
             1 => &[Transfer(vm), ZeroReceived(vm)],
             _ => &[Owns(vm)],

@@ -402,8 +402,8 @@ pub(super) fn powers(_: &App) -> bool {
 const QEMU_PSCI: [u64; 2] = [0x95c1_ba5e, 0x95c1_ba60];
 const ALL_ONES: u64 = 0xffff_ffff;
 
-/// What tells a call of `images/qemu-virt/src/firmware.S`.
-const TELL: u64 = 0x3f00_0000;
+/// Query call of `images/qemu-virt/src/firmware.S`.
+const QUERY: u64 = 0x3f00_0000;
 
 /// Calls by SMC that the hypervisor does not have: none reaches firmware but those of `listed=`, or, if it is `all`, the services
 /// of others than hypervisors. And what firmware does against speculation.
@@ -415,10 +415,10 @@ pub(super) fn firmware(app: &App) -> bool {
         out.0[0] as i32
     });
     println!("workarounds: {features:?}");
-    let told = smc([TELL, 1, 2, 3, 4, 5, 6, 0x1234_5678]);
+    let state = smc([QUERY, 1, 2, 3, 4, 5, 6, 0x1234_5678]);
     println!(
-        "firmware was asked by {:#x}, called {} times, told {}, and keeps x7 {:#x}",
-        told[0], told[1], told[2], told[7]
+        "firmware was asked by {:#x}, called {} times, given {}, and keeps x7 {:#x}",
+        state[0], state[1], state[2], state[7]
     );
 
     let line = app.command_line();
@@ -426,7 +426,7 @@ pub(super) fn firmware(app: &App) -> bool {
     let services =
         (0..64).flat_map(|owner| [0x8000_0050 | owner << 24, 0xc000_0051 | owner << 24, owner << 24]);
     let mut ok = true;
-    for function in services.filter(|function| *function != TELL).chain(QEMU_PSCI) {
+    for function in services.filter(|function| *function != QUERY).chain(QEMU_PSCI) {
         let answer = arch::smc([function, ALL_ONES, ALL_ONES, 0]);
         let reaches = QEMU_PSCI.contains(&function) && (all || listed == Some(function));
         let expected = if reaches { Status::InvalidParameters.bits() } else { u64::MAX };

@@ -71,7 +71,7 @@ fn run(app: &App, line: CommandLine<'_>, attack: &str) -> bool {
     true
 }
 
-/// An attack that the guest survives, and that tells whether all was as it should be.
+/// An attack that the guest survives, and that returns whether all was as it should be.
 fn by_call(attack: &str) -> Option<fn(&App) -> bool> {
     Some(match attack {
         "share" => calls::share,

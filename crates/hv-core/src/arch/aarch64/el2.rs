@@ -167,7 +167,7 @@ pub(crate) fn counter_now() -> u64 {
     let mut value = read!("cntpct_el0");
     // The counter passes what is not true in a moment; one that stands still is not waited for.
     for _ in 0..150 {
-        if crate::board::is_true(value) {
+        if crate::board::is_valid(value) {
             break;
         }
         value = read!("cntpct_el0");

@@ -9,7 +9,7 @@ use machine::{ConsoleInfo, ConsoleKind, Machine, Region};
 const REGISTERS: u64 = 0x1000;
 
 /// `console=pl011,ADDRESS` or `console=uart8250,ADDRESS` (registers of 32 bits): for a machine whose tree names none, or another one.
-fn told(machine: &Machine<'_>) -> Option<ConsoleInfo> {
+fn from_command_line(machine: &Machine<'_>) -> Option<ConsoleInfo> {
     let (kind, address) = CommandLine::new(machine.bootargs()?).get("console")?.split_once(',')?;
     let kind = match kind {
         "pl011" => ConsoleKind::Pl011,
@@ -22,7 +22,7 @@ fn told(machine: &Machine<'_>) -> Option<ConsoleInfo> {
 
 /// Finds it. Firmware has set it up.
 pub(super) fn find(machine: &Machine<'_>, map: Map<'_>) -> Result<Uart, PlatformError> {
-    let console = told(machine)
+    let console = from_command_line(machine)
         .or_else(|| machine.console())
         .ok_or(PlatformError("the device tree names no console"))?;
     let base = map(console.region)?;

@@ -41,7 +41,7 @@ impl Psci {
         }
     }
 
-    /// The numbers of 0.1 are the tree's, which does not tell this one.
+    /// The numbers of 0.1 are the tree's, which does not have this one.
     pub(super) const fn can_stop_cores(self) -> bool {
         !matches!(self.version, PsciVersion::V0_1 { .. })
     }

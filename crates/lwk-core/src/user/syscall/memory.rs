@@ -17,7 +17,7 @@ use linux_program::{Access, UserAddr, UserRange};
 const PROT_READ: u64 = 1;
 const PROT_WRITE: u64 = 2;
 const PROT_EXEC: u64 = 4;
-/// `PROT_BTI` and `PROT_MTE` are for processors that this kernel does not tell programs of.
+/// `PROT_BTI` and `PROT_MTE` are for processors that this kernel does not report to programs.
 const PROT_KNOWN: u64 = PROT_READ | PROT_WRITE | PROT_EXEC | 0x10;
 const MAP_TYPE: u64 = 0xf;
 const MAP_SHARED: u64 = 1;

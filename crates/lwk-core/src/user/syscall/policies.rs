@@ -85,7 +85,7 @@ pub fn sched_setparam(thread: &UserThread, frame: &mut UserFrame) -> Result<u64>
     set_priority(thread, id, policy, parameters)
 }
 
-/// What the thread was told, where it is now: `SCHED_OTHER` unless its core's policy has priorities or reservations, and it has one.
+/// The policy that was set for the thread, where it is now: `SCHED_OTHER` unless its core's policy has priorities or reservations, and it has one.
 pub fn sched_getscheduler(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     Ok(match find(thread, frame.x[0])?.parameters() {
         Some(Parameters::Priority(_)) => SCHED_FIFO,

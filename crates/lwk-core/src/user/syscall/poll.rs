@@ -84,9 +84,9 @@ pub fn ppoll(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
         let mut found = 0;
         for [file, word] in &mut entries {
             let asked = *word as u16;
-            let told = if (*file as i32) < 0 { 0 } else { events(thread, *file) & (asked | ALWAYS) };
-            *word = u32::from(asked) | u32::from(told) << 16;
-            found += u64::from(told != 0);
+            let ready = if (*file as i32) < 0 { 0 } else { events(thread, *file) & (asked | ALWAYS) };
+            *word = u32::from(asked) | u32::from(ready) << 16;
+            found += u64::from(ready != 0);
         }
         Ok((found > 0).then_some(found))
     };
@@ -116,18 +116,18 @@ pub fn pselect6(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
         copy::read_bytes(from, &mut zerocopy::IntoBytes::as_mut_bytes(set)[..bytes])?;
     }
     let has = |set: &FdSet, file: usize| set[file / 64] >> (file % 64) & 1 != 0;
-    let mut told: [FdSet; 3] = [[0; WORDS]; 3];
+    let mut ready: [FdSet; 3] = [[0; WORDS]; 3];
     let look = || {
-        told = [[0; WORDS]; 3];
+        ready = [[0; WORDS]; 3];
         let mut found = 0;
         for file in (0..count).filter(|file| asked.iter().any(|set| has(set, *file))) {
             let events = events(thread, file as u32);
             if events == POLLNVAL {
                 return Err(Errno::EBADF);
             }
-            for ((asked, told), meant) in asked.iter().zip(&mut told).zip(MEANT) {
+            for ((asked, ready), meant) in asked.iter().zip(&mut ready).zip(MEANT) {
                 if has(asked, file) && events & meant != 0 {
-                    told[file / 64] |= 1 << (file % 64);
+                    ready[file / 64] |= 1 << (file % 64);
                     found += 1;
                 }
             }
@@ -135,7 +135,7 @@ pub fn pselect6(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
         Ok((found > 0).then_some(found))
     };
     let found = wait(thread, timeout, mask, look)?;
-    for (set, to) in told.iter().zip(places).filter(|(_, to)| *to != 0) {
+    for (set, to) in ready.iter().zip(places).filter(|(_, to)| *to != 0) {
         copy::write_bytes(to, &zerocopy::IntoBytes::as_bytes(set)[..bytes])?;
     }
     Ok(found)

@@ -191,7 +191,7 @@ pub fn getrusage(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     Ok(0)
 }
 
-/// `struct rusage`: user time, system time (told as the program's), the most memory in KiB, and what is 0 here.
+/// `struct rusage`: user time, system time (counted as the program's), the most memory in KiB, and what is 0 here.
 pub fn rusage(ns: u64, most: u64) -> [u64; 18] {
     let mut words = [0; 18];
     (words[0], words[1], words[4]) = (ns / SECOND, ns % SECOND / 1000, most);

@@ -1,4 +1,4 @@
-// Prints what it was told when it started, and what its clocks say, one fact a line.
+// Prints what the kernel passed to it at its start, and what its clocks say, one fact a line.
 #define _GNU_SOURCE
 #include <elf.h>
 #include <errno.h>
