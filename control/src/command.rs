@@ -57,7 +57,7 @@ pub enum BadCommand {
 impl fmt::Display for BadCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown(word) => write!(f, "nobody knows the order {word}"),
+            Self::Unknown(word) => write!(f, "unknown command: {word}"),
             Self::Words(line) => write!(f, "\"{line}\" is not how that order is given"),
         }
     }

@@ -46,10 +46,10 @@ use sorted::Sorted;
 pub const PAGE: u64 = 4096;
 /// Regions that are this large begin at a multiple of it, so that tables can map them with blocks.
 pub const BLOCK: u64 = 2 << 20;
-/// The most regions of a process, as Linux' `max_map_count` by default.
+/// Maximum number of regions of a process, the default of Linux' `max_map_count`.
 pub const MOST_REGIONS: usize = 65_530;
 
-/// What a region is for. What differs is never joined.
+/// Purpose of a region. Regions of different purposes are never merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// A segment of the program.
@@ -152,12 +152,12 @@ impl AddressSpace {
         self.regions.from(UserAddr::new(0))
     }
 
-    /// How many regions there are.
+    /// Returns the number of regions.
     pub const fn count(&self) -> usize {
         self.regions.len()
     }
 
-    /// Bytes in all regions.
+    /// Returns the bytes of all regions.
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -180,12 +180,12 @@ impl AddressSpace {
             .take_while(move |region| region.range.start < range.end && !range.is_empty())
     }
 
-    /// The first region that has a part in `range`.
+    /// Returns the first region that overlaps `range`.
     pub fn first(&self, range: UserRange) -> Option<Region> {
         self.overlapping(range).next().copied()
     }
 
-    /// Whether nothing is in `range`.
+    /// Returns whether nothing is in `range`.
     pub fn is_free(&self, range: UserRange) -> bool {
         self.overlapping(range).next().is_none()
     }

@@ -29,7 +29,7 @@ pub struct ArchiveError<'a> {
     pub problem: ArchiveProblem,
 }
 
-/// What can be wrong with an entry of an archive.
+/// Problem in an entry of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArchiveProblem {
     /// It begins with no known magic.

@@ -51,7 +51,7 @@ pub enum At<'a> {
     Child(&'static str, &'a str),
 }
 
-/// What is wrong.
+/// Problem in a bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// What the archive's, the tree's or the kernel's reader says.
@@ -145,13 +145,13 @@ impl Problem {
             Self::NoManifest => "there is no $",
             Self::Missing => "missing",
             Self::NotAllowed => "not allowed for this VM",
-            Self::Unknown => "Margay has no such property",
+            Self::Unknown => "unknown property",
             Self::NotCompatible => "compatible is not \"$\"",
             Self::NumberTwice => "two VMs have the same number",
             Self::NumberRange => "a VM's number is not from 1 to 66",
             Self::NumberGap => "the numbers of the VMs have a gap",
             Self::NoPrimary => "vm1, the primary VM, is missing",
-            Self::Empty => "there is none",
+            Self::Empty => "empty",
             Self::TooMany => "more than 32",
             Self::TooManyServices => "more than four services",
             Self::TooManyRegions => "more than 512 regions, with those of the VMs before",
@@ -159,19 +159,19 @@ impl Problem {
             Self::NotNumber => "not a number of one or two cells",
             Self::NotCells => "not a list of whole cells of the right length",
             Self::NotEmpty => "has a value, but can only be present or absent",
-            Self::NotAChoice => "there is no choice \"$\"",
+            Self::NotAChoice => "unknown value \"$\"",
             Self::Unsupported => "# is not supported",
-            Self::NoFile => "the bundle holds no file $",
+            Self::NoFile => "file $ is not in the bundle",
             Self::NotATree => "$ is not a device tree",
             Self::BadName => "\"$\" is not a name of 1 to 31 printable characters",
             Self::DuplicateName => "another VM is also named $",
-            Self::DuplicateNumber => "# is there already",
+            Self::DuplicateNumber => "# is used twice",
             Self::Range => "# is not between # and #",
             Self::Unaligned => "# is not a multiple of 4096",
-            Self::Overlap => "what is at # overlaps with other memory or registers of this VM",
-            Self::Taken => "what is at # is also another VM's",
+            Self::Overlap => "the region at # overlaps other memory or registers of this VM",
+            Self::Taken => "the region at # belongs to another VM",
             Self::Regions => "the super-secondary has all devices already, and no regions",
-            Self::Twice => "base-address says it already",
+            Self::Twice => "redundant with base-address",
             Self::NotAUuid => "\"$\" is not a UUID",
             Self::NoRegion => "no memory region has the phandle #",
             Self::NotAPage => "the memory region has more than one page",

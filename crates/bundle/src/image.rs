@@ -22,7 +22,7 @@ pub enum KernelFormat {
     Flat,
 }
 
-/// What a loader needs to know of a kernel image.
+/// Header of a kernel image: what a loader needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Image {
     /// Distance of the image from a 2 MiB boundary, in bytes.
@@ -117,7 +117,8 @@ fn field(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().map(|field| u64::from_le_bytes(*field))
 }
 
-/// Whether the fields of an `Image` header are there, whatever the magic is. In machine code they would be
+/// Returns whether the fields of an `Image` header are there, whatever the magic is. In machine code they
+/// would be
 /// instructions, which are not zero where the header is.
 fn looks_like_header(bytes: &[u8]) -> bool {
     let reserved = &bytes[RESERVED_AT.min(bytes.len())..MAGIC_AT.min(bytes.len())];

@@ -52,7 +52,7 @@ impl Loading {
         }
     }
 
-    /// What x0 holds when the kernel of a VM is entered that sees `memory` bytes from `base`.
+    /// Returns x0 at the entry of a VM's kernel that has `memory` bytes from `base`.
     pub fn argument(&self, base: u64, memory: u64) -> u64 {
         self.tree.map_or(memory, |tree| base + tree)
     }

@@ -50,14 +50,14 @@ const FORWARD: &str = "margay,forward-interrupts";
 const OWN_PREFIX: &str = "margay,";
 const VM_PREFIX: &str = "vm";
 
-/// What the machine offers.
+/// Resources of the machine.
 #[derive(Clone, Copy, Debug)]
 pub struct MachineLimits {
     /// Bytes of memory.
     pub memory: u64,
 }
 
-/// What a VM may do.
+/// Role of a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -118,7 +118,7 @@ pub struct VmSpec<'a> {
 }
 
 impl<'a> VmSpec<'a> {
-    /// Its UUID, from the partition manifest; all zero if there is none.
+    /// Returns the UUID of the partition manifest; all zero without one.
     pub fn uuid(&self) -> [u32; 4] {
         self.partition.as_ref().map_or([0; 4], Partition::uuid)
     }
@@ -128,7 +128,7 @@ impl<'a> VmSpec<'a> {
         self.fdt.filter(|_| self.partition.is_none() || self.image.format == KernelFormat::Flat)
     }
 
-    /// Where everything goes in its memory; of no meaning for the primary.
+    /// Returns the layout of the VM's memory; of no meaning for the primary.
     pub fn loading(&self) -> Loading {
         let length = |file: Option<&[u8]>| file.map(|file| file.len() as u64);
         Loading::of(&self.image, self.mem_size.unwrap_or(0), length(self.ramdisk), length(self.tree()))
@@ -212,12 +212,13 @@ impl<'a> Manifest<'a> {
         self.archive
     }
 
-    /// Whether the VMs may share memory with the secure world.
+    /// Returns whether the VMs may share memory with the secure world.
     pub fn ffa_tee_enabled(&self) -> bool {
         self.ffa_tee_enabled
     }
 
-    /// Whether an interrupt of a device comes to the primary first, which runs its owner, and not to the owner at once.
+    /// Returns whether an interrupt of a device comes to the primary first, which runs its owner, and not to
+    /// the owner at once.
     pub fn forwards_interrupts(&self) -> bool {
         self.forwards_interrupts
     }

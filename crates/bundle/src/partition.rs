@@ -62,7 +62,7 @@ pub struct Service {
     pub messaging_method: u16,
 }
 
-/// What a partition says of itself.
+/// Partition manifest of FF-A.
 #[derive(Clone, Debug)]
 pub struct Partition<'a> {
     /// Its services, at least one.
@@ -131,7 +131,7 @@ pub struct DeviceRegion<'a> {
 }
 
 impl MemoryRegion<'_> {
-    /// Whether all of it is part of the `memory` bytes that a secondary has anyway.
+    /// Returns whether all of it is part of the `memory` bytes that a secondary has anyway.
     pub fn is_within(&self, memory: u64) -> bool {
         let offset = self.address.checked_sub(layout::RAM_BASE);
         offset.is_some_and(|offset| offset + self.bytes <= memory)
@@ -500,7 +500,7 @@ fn smmu<'a>(place: &Place<'a>) -> Result<'a, (Option<u32>, Cells<'a>)> {
     Ok((id.map(|id| id as u32), streams))
 }
 
-/// Whether an interrupt is in a list of ids, each with its attributes.
+/// Returns whether an interrupt is in a list of ids, each with its attributes.
 #[inline(never)]
 fn has_id(interrupts: Cells<'_>, id: u32) -> bool {
     interrupts.iter().step_by(2).any(|other| other == id)

@@ -25,7 +25,7 @@ impl<'a> Cells<'a> {
         Self(bytes)
     }
 
-    /// The numbers.
+    /// Returns the numbers.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = u32> + use<'a> {
         self.0.iter().map(|cell| u32::from_be_bytes(*cell))
     }
@@ -40,12 +40,12 @@ impl<'a> Cells<'a> {
         Self(self.0.get(..count).unwrap_or(self.0))
     }
 
-    /// How many there are.
+    /// Returns the number of elements.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -110,7 +110,7 @@ impl<'a> Place<'a> {
         Some(Self { at: At::Child(name, ""), node: self.node.child(name)?, ..*self })
     }
 
-    /// Whether a property that has no value is there.
+    /// Returns whether a property that has no value is there.
     #[inline(never)]
     pub(crate) fn flag(&self, property: &'a str) -> Result<'a, bool> {
         match self.value(property) {
@@ -172,7 +172,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Whether a string is one of those in `compatible`.
+    /// Returns whether a string is one of those in `compatible`.
     #[inline(never)]
     pub(crate) fn is_compatible(&self, wanted: &str) -> bool {
         let value = self.value("compatible").unwrap_or_default();

@@ -316,7 +316,7 @@ fn files() {
     for property in ["kernel_filename", "ramdisk_filename", "fdt_filename"] {
         refused(
             &good().set(2, property, "nowhere"),
-            &format!("{at} {property}: the bundle holds no file nowhere"),
+            &format!("{at} {property}: file nowhere is not in the bundle"),
         );
     }
     refused(
@@ -339,13 +339,10 @@ fn files() {
 #[test]
 fn margays_own_properties() {
     let at = "manifest.dtb: /hypervisor/vm2:";
-    refused(
-        &good().set(2, "margay,bootarg", "x"),
-        &format!("{at} margay,bootarg: Margay has no such property"),
-    );
+    refused(&good().set(2, "margay,bootarg", "x"), &format!("{at} margay,bootarg: unknown property"));
     refused(
         &good().set(2, "margay,kind", "tertiary"),
-        &format!("{at} margay,kind: there is no choice \"tertiary\""),
+        &format!("{at} margay,kind: unknown value \"tertiary\""),
     );
     refused(&good().set(2, "margay,kind", "super-secondary"), "no error");
     refused(
@@ -358,7 +355,7 @@ fn margays_own_properties() {
     );
     let mut spec = good();
     spec.hypervisor = spec.hypervisor.with("margay,bootargs", "x");
-    refused(&spec, "manifest.dtb: /hypervisor: margay,bootargs: Margay has no such property");
+    refused(&spec, "manifest.dtb: /hypervisor: margay,bootargs: unknown property");
 }
 
 #[track_caller]
@@ -450,7 +447,7 @@ fn services_have_two_forms() {
     assert_eq!((read.services[1].uuid, read.services[1].messaging_method), ([0, 0, 0, 10], 4));
 
     let sentence = |tree: Vec<u8>| good().file("two.dtb", tree).sentence();
-    assert_eq!(sentence(tree(vec![])), "two.dtb: /services: there is none");
+    assert_eq!(sentence(tree(vec![])), "two.dtb: /services: empty");
     let names = ["a", "b", "c", "d", "e"];
     let many = names.iter().map(|name| (*name, service(one, 1))).collect();
     assert_eq!(sentence(tree(many)), "two.dtb: /: more than four services");
@@ -569,14 +566,14 @@ fn rejects_impossible_regions() {
         (
             "base-address",
             0x3fff_f000u64.into(),
-            "what is at 0x3ffff000 overlaps with other memory or registers of this VM",
+            "the region at 0x3ffff000 overlaps other memory or registers of this VM",
         ),
         (
             "base-address",
             0x47ff_f000u64.into(),
-            "what is at 0x47fff000 overlaps with other memory or registers of this VM",
+            "the region at 0x47fff000 overlaps other memory or registers of this VM",
         ),
-        ("load-address-relative-offset", 0.into(), "base-address says it already"),
+        ("load-address-relative-offset", 0.into(), "redundant with base-address"),
         ("description", 1.into(), "not a string"),
         ("stream-ids-access-permissions", 1.into(), "not a list of whole cells of the right length"),
     ] {
@@ -586,18 +583,18 @@ fn rejects_impossible_regions() {
     memory(&[memory_region().with("stream-ids", 1)], "/memory-regions/one: smmu-id: missing");
     memory(
         &[memory_region(), memory_region().with("base-address", 0x7000_3000u64)],
-        "/memory-regions/two: base-address: what is at 0x70003000 overlaps with other memory or registers of this VM",
+        "/memory-regions/two: base-address: the region at 0x70003000 overlaps other memory or registers of this VM",
     );
     for (property, value, what) in [
         ("attributes", Value::from(5), "0x5 is not supported"),
         (
             "base-address",
             0x4000_0000u64.into(),
-            "what is at 0x40000000 overlaps with other memory or registers of this VM",
+            "the region at 0x40000000 overlaps other memory or registers of this VM",
         ),
         ("interrupts", 48.into(), "not a list of whole cells of the right length"),
         ("interrupts", (&[27, 0][..]).into(), "0x1b is not between 0x20 and 0x3fb"),
-        ("interrupts", (&[48, 0, 48, 0][..]).into(), "0x30 is there already"),
+        ("interrupts", (&[48, 0, 48, 0][..]).into(), "0x30 is used twice"),
         ("interrupts-target", (&[48, 0][..]).into(), "not a list of whole cells of the right length"),
         ("interrupts-target", (&[49, 0, 0][..]).into(), "0x31 is not supported"),
         ("exclusive-access", 1.into(), "has a value, but can only be present or absent"),
@@ -608,7 +605,7 @@ fn rejects_impossible_regions() {
     device(&[device_region().without("base-address")], "/device-regions/one: base-address: missing");
     device(
         &[device_region(), device_region().with("interrupts", &[49, 0][..])],
-        "/device-regions/two: base-address: what is at 0xa000000 overlaps with other memory or registers of this VM",
+        "/device-regions/two: base-address: the region at 0xa000000 overlaps other memory or registers of this VM",
     );
 
     let buffers = |rx: i32, tx: i32| Some(Node::default().with("rx-buffer", rx).with("tx-buffer", tx));
@@ -617,7 +614,7 @@ fn rejects_impossible_regions() {
     for (rx_tx, what) in [
         (buffers(2, 3), "tx-buffer: no memory region has the phandle 0x3"),
         (buffers(2, 1), "tx-buffer: the memory region has more than one page"),
-        (buffers(2, 2), "tx-buffer: 0x2 is there already"),
+        (buffers(2, 2), "tx-buffer: 0x2 is used twice"),
         (Some(Node::default()), "rx-buffer: missing"),
     ] {
         let tree = with_regions(&[one.clone(), two.clone()], &[], rx_tx);
@@ -664,11 +661,11 @@ fn devices_have_one_owner() {
     refused(&first(device_region().with("base-address", elsewhere).with("interrupts", other)), "no error");
     refused(
         &first(device_region().with("interrupts", other)),
-        "two.dtb: /device-regions/one: base-address: what is at 0xa000000 is also another VM's",
+        "two.dtb: /device-regions/one: base-address: the region at 0xa000000 belongs to another VM",
     );
     refused(
         &first(device_region().with("base-address", elsewhere)),
-        "two.dtb: /device-regions/one: interrupts: 0x30 is there already",
+        "two.dtb: /device-regions/one: interrupts: 0x30 is used twice",
     );
 }
 
@@ -680,5 +677,5 @@ fn partitions_boot_in_different_places() {
         .file("one.dtb", blob(&root.with("execution-ctx-count", 2), &[]))
         .set(2, "is_ffa_partition", Value::None)
         .set(2, "fdt_filename", "one.dtb");
-    refused(&spec, "two.dtb: /: boot-order: 0x5 is there already");
+    refused(&spec, "two.dtb: /: boot-order: 0x5 is used twice");
 }

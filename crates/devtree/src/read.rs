@@ -5,7 +5,7 @@ use crate::{
     check, text, word,
 };
 
-/// A checked tree.
+/// Flattened device tree whose structure has been checked.
 #[derive(Clone, Copy, Debug)]
 pub struct Tree<'a>(&'a [u8]);
 
@@ -31,7 +31,7 @@ impl<'a> Tree<'a> {
         self.0
     }
 
-    /// The root.
+    /// Returns the root node.
     #[inline(never)]
     pub fn root(&self) -> Node<'a> {
         Node { blob: self.0, at: self.field(OFF_DT_STRUCT) }
@@ -74,14 +74,14 @@ fn token(blob: &[u8], mut at: usize) -> (u32, usize, usize) {
     }
 }
 
-/// What is before the first `at`, and what is after it. (Those of `core` search for any pattern, at four times the size.)
+/// Splits text at the first `at`. (`core`'s functions search for any pattern, at four times the size.)
 #[inline(never)]
 pub fn split(text: &str, at: u8) -> (&str, &str) {
     let end = text.bytes().position(|byte| byte == at).unwrap_or(text.len());
     (text.get(..end).unwrap_or(text), text.get(end + 1..).unwrap_or_default())
 }
 
-/// A node of a tree.
+/// Node of a device tree.
 #[derive(Clone, Copy, Debug)]
 pub struct Node<'a> {
     blob: &'a [u8],
@@ -90,23 +90,23 @@ pub struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// Its name, with the address; the root has none.
+    /// Returns the node's name with its unit address; empty for the root.
     pub fn name(&self) -> &'a str {
         text(self.blob, self.at + 4).unwrap_or_default()
     }
 
-    /// Where it is in the tree: no other node of the tree has the same offset.
+    /// Returns the node's offset, which is unique in its tree.
     pub fn offset(&self) -> usize {
         self.at
     }
 
-    /// Its name without the address.
+    /// Returns the node's name without its unit address.
     pub fn base_name(&self) -> &'a str {
         let name = self.name();
         split(name, b'@').0
     }
 
-    /// Its properties.
+    /// Returns the node's properties.
     pub fn properties(&self) -> Properties<'a> {
         let (_, _, at) = token(self.blob, self.at);
         Properties { blob: self.blob, at }
@@ -118,7 +118,7 @@ impl<'a> Node<'a> {
         self.properties().find(|property| property.is(name)).map(|property| property.value())
     }
 
-    /// Its children.
+    /// Returns the node's children.
     #[inline(never)]
     pub fn children(&self) -> Children<'a> {
         let mut properties = self.properties();
@@ -133,7 +133,7 @@ impl<'a> Node<'a> {
     }
 }
 
-/// A property of a node.
+/// Property of a device-tree node.
 #[derive(Clone, Copy, Debug)]
 pub struct Property<'a> {
     blob: &'a [u8],
@@ -149,18 +149,18 @@ impl<'a> Property<'a> {
         self.word(OFF_DT_STRINGS) + self.word(self.at + 8)
     }
 
-    /// Its name.
+    /// Returns the property's name.
     pub fn name(&self) -> &'a str {
         text(self.blob, self.name_at()).unwrap_or_default()
     }
 
-    /// Whether this is its name.
+    /// Returns whether this is its name.
     fn is(&self, name: &str) -> bool {
         let rest = self.blob.get(self.name_at()..).and_then(|bytes| bytes.strip_prefix(name.as_bytes()));
         rest.is_some_and(|rest| rest.first() == Some(&0))
     }
 
-    /// Its value.
+    /// Returns the property's value.
     pub fn value(&self) -> &'a [u8] {
         let start = self.at + 12;
         self.blob.get(start..start + self.word(self.at + 4)).unwrap_or_default()

@@ -18,7 +18,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// With nothing in it.
+    /// Returns a writer of an empty tree.
     pub fn new() -> Self {
         Self::default()
     }

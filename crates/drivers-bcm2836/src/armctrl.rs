@@ -64,7 +64,7 @@ impl<M: Mmio> Armctrl<M> {
         }
     }
 
-    /// Whether an interrupt, bit `bit` of bank `bank`, is asserted and enabled.
+    /// Returns whether an interrupt, bit `bit` of bank `bank`, is asserted and enabled.
     pub fn is_pending(&self, bank: usize, bit: u32) -> bool {
         let known = if bank == 0 { OWN } else { u32::MAX };
         bank < 3 && bit < 32 && self.0.read(PENDING + 4 * bank) & known & 1 << bit != 0

@@ -78,7 +78,7 @@ impl<M: Mmio> Controller<M> {
         }
     }
 
-    /// Whether a device's interrupt, by its number, is asserted and enabled.
+    /// Returns whether a device's interrupt, by its number, is asserted and enabled.
     pub fn is_device_pending(&self, number: u32) -> bool {
         let index = number.checked_sub(LEGACY);
         self.legacy

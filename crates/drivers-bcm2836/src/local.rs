@@ -29,7 +29,7 @@ impl Core {
         if number < 4 { Some(Self(number as u8)) } else { None }
     }
 
-    /// Its number.
+    /// Returns the number of the core.
     pub const fn number(self) -> usize {
         self.0 as usize
     }
@@ -140,7 +140,7 @@ impl<M: Mmio> Local<M> {
         (self.0.read(GPU_ROUTING) & 3) as usize
     }
 
-    /// What is asserted and enabled on a core: bits as in [`LocalInterrupt`].
+    /// Returns the pending interrupts of a core: bits as in [`LocalInterrupt`].
     #[inline]
     pub fn pending(&self, core: Core) -> u32 {
         self.0.read(IRQ_SOURCE + 4 * core.number()) & KNOWN

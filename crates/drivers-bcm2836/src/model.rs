@@ -35,7 +35,7 @@ pub enum Block {
     Legacy,
 }
 
-/// What an access or an event has changed.
+/// Changes that an access or an event has caused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// The cores whose line is another now: bit n for core n.
@@ -80,7 +80,7 @@ impl Model {
         }
     }
 
-    /// What is asserted and enabled of the devices in a bank, 0 to 2; other banks have nothing.
+    /// Returns the pending device interrupts of a bank, 0 to 2; 0 for other banks.
     pub fn pending(&self, bank: usize) -> u32 {
         self.enabled.get(bank).zip(self.devices.get(bank)).map_or(0, |(enabled, devices)| enabled & devices)
     }
@@ -90,7 +90,7 @@ impl Model {
         self.route as usize
     }
 
-    /// Whether a read there depends on what is asserted: the hypervisor looks at that first.
+    /// Returns whether a read there depends on what is asserted: the hypervisor looks at that first.
     pub const fn is_live(block: Block, offset: u64) -> bool {
         match block {
             Block::Local => offset & !0xf == IRQ_SOURCE as u64,
@@ -130,7 +130,7 @@ impl Model {
         basic
     }
 
-    /// Whether a core has an interrupt: `HCR_EL2.VI` of the vCPU that is this core of the guest.
+    /// Returns whether a core has an interrupt: `HCR_EL2.VI` of the vCPU that is this core of the guest.
     pub fn line(&self, core: Core) -> bool {
         self.source(core.number()) != 0
     }

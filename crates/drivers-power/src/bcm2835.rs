@@ -24,7 +24,7 @@ const PARTITION: u32 = 0x555;
 /// About 150 microseconds, in ticks of 16.
 const SOON: u32 = 10;
 
-/// The block.
+/// Power management block of the BCM2835: reset and watchdog.
 #[derive(Clone, Copy, Debug)]
 pub struct PowerManagement<R>(pub R);
 

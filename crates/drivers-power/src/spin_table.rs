@@ -10,7 +10,7 @@
 #[cfg(any(test, target_os = "none"))]
 use core::sync::atomic::{AtomicU64, Ordering};
 
-/// How many cores can be started. Machines with more have PSCI.
+/// Maximum number of cores of a spin table; machines with more have PSCI.
 pub const MAX_CORES: usize = 16;
 
 /// A core that is started, or was: one cache line each.

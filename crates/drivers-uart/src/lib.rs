@@ -131,7 +131,7 @@ pub trait SerialPort: Console {
     /// Bytes that arrived before may not interrupt: read them once after switching it on.
     fn set_receive_interrupt(&self, on: bool);
 
-    /// Whether that interrupt is raised; false if it is off.
+    /// Returns whether that interrupt is raised; false if it is off.
     fn receive_interrupt_pending(&self) -> bool;
 
     /// Takes the interrupt back, where it does not go by itself when all bytes have been read. A handler calls this

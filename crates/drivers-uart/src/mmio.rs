@@ -2,7 +2,7 @@
 pub use mmio_block::MmioBlock;
 use safe_mmio::fields::{ReadWrite, WriteOnly};
 
-/// How many bytes one access to a register takes: the `reg-io-width` of a device tree.
+/// Width of register accesses: `reg-io-width` of a device tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
     /// One byte.
@@ -24,7 +24,7 @@ impl Width {
         }
     }
 
-    /// How many bytes it is.
+    /// Returns the width in bytes.
     pub const fn bytes(self) -> usize {
         match self {
             Self::Byte => 1,

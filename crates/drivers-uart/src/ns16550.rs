@@ -62,7 +62,7 @@ const MCR_ON: u32 = 0b1011;
 /// How often a busy UART is asked to change its speed.
 const ATTEMPTS: u32 = 1000;
 
-/// How the registers of a 16550 lie in memory.
+/// Register layout of a 16550: offset shift and access width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     shift: u8,
@@ -82,7 +82,7 @@ impl Layout {
         }
     }
 
-    /// How many bytes of registers the driver may touch.
+    /// Returns the size in bytes of the register block.
     pub const fn size(self) -> usize {
         (USR + 1) << self.shift
     }

@@ -4,7 +4,7 @@
 //! tenth bit as long as both ends together are not off by half a bit, which is 5 %.
 use core::fmt;
 
-/// A speed to set.
+/// Baud rate and reference clock from which a driver computes its divisor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Speed {
     /// The frequency of the clock that the UART is fed with, in hertz.

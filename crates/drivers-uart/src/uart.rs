@@ -1,7 +1,7 @@
 //! Any of the UARTs, chosen at run time.
 use crate::{BcmMini, Cadence, Console, InitError, Mmio, MmioBlock, Ns16550, Pl011, SerialPort, Speed};
 
-/// One of the UARTs that this crate drives: what a board that reads a device tree keeps.
+/// Any of the UARTs that this crate drives, for boards that choose one by the device tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Uart<M: Mmio = MmioBlock> {
     /// Arm PL011 (`arm,pl011`, `arm,sbsa-uart`).

@@ -114,7 +114,7 @@ unsafe impl<T: Send + Sync> Send for Uncounted<T> {}
 unsafe impl<T: Send + Sync> Sync for Uncounted<T> {}
 
 impl<T> Uncounted<T> {
-    /// A counted reference.
+    /// Returns another counted reference to the value.
     ///
     /// # Safety
     /// Some counted reference keeps the value during the call.

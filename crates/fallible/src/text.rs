@@ -9,7 +9,7 @@ use core::fmt::{self, Write};
 pub struct Text(Vec<u8>);
 
 impl Text {
-    /// No text.
+    /// Returns an empty text.
     pub const fn new() -> Self {
         Self(Vec::new())
     }
@@ -30,12 +30,12 @@ impl Text {
         self.0.try_extend(bytes)
     }
 
-    /// Its bytes.
+    /// Returns the bytes of the text.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Its bytes.
+    /// Returns the bytes of the text.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }

@@ -3,7 +3,7 @@
 use crate::OutOfMemory;
 use alloc::vec::Vec;
 
-/// What `Vec` does with memory that may not be there. Nothing has changed after an error.
+/// Fallible operations of `Vec`. After an error, the vector is unchanged.
 pub trait TryVec<T>: Sized {
     /// `push`.
     ///

@@ -27,7 +27,7 @@ const INCREMENT: u64 = 1;
 /// Where the sequences begin.
 const SEED: u64 = 1;
 
-/// How the numbers are made.
+/// Generator of pseudo-random numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Generator {
     /// A linear feedback shift register; the low bits name the word. The usual one.
@@ -138,7 +138,7 @@ impl fmt::Display for RandomAccessError {
 
 impl core::error::Error for RandomAccessError {}
 
-/// What was measured.
+/// Result of a RandomAccess run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Report {
     /// The table has 2 to the power of this words.

@@ -24,7 +24,7 @@ pub struct Detour {
     pub to: u64,
 }
 
-/// How to measure.
+/// Parameters of a selfish-detour run.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// How much longer than the shortest iteration a detour takes, in percent of it.
@@ -61,7 +61,7 @@ impl fmt::Display for SelfishError {
 
 impl core::error::Error for SelfishError {}
 
-/// What was measured.
+/// Result of a selfish-detour run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Report<'a> {
     /// The detours, in the order in which they happened.

@@ -9,7 +9,7 @@ use heapless::Vec;
 use spin::Mutex;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// How often each kernel runs.
+/// Number of times that each kernel runs.
 pub const NTIMES: u32 = 10;
 /// Fewer leave nothing to report.
 const NTIMES_MIN: u32 = 2;
@@ -72,7 +72,7 @@ impl fmt::Display for StreamError {
 
 impl core::error::Error for StreamError {}
 
-/// What was measured of one kernel.
+/// Result of one STREAM kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figures {
     /// Copy, Scale, Add or Triad.
@@ -93,7 +93,7 @@ pub struct Figures {
     pub max_ticks: u64,
 }
 
-/// What was measured.
+/// Result of a STREAM run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Report {
     /// Elements of each array.
@@ -353,7 +353,7 @@ fn errors(parts: &Parts<'_>, elements: usize, times: u32) -> [f64; 3] {
     core::array::from_fn(|array| sums[array] / elements as f64 / expected[array])
 }
 
-/// What every element of a, b and c is after `times` rounds. With ten, a is 2 * 15^10.
+/// Returns the value of each element of a, b and c after `times` rounds. With ten, a is 2 * 15^10.
 pub fn expected(times: u32) -> [f64; 3] {
     let (mut a, mut b, mut c) = (2.0, 2.0, 0.0);
     for _ in 0..times {

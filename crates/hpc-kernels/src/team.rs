@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-/// The most workers that a kernel here makes use of.
+/// Maximum number of workers that a kernel uses.
 pub const MAX_WORKERS: usize = 64;
 
 /// Workers that run a piece of code together: one per core, each always on the same core.

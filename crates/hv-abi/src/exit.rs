@@ -44,7 +44,7 @@ pub enum Exit {
     Refused(ffa::Error),
 }
 
-/// What a VM did that stopped it.
+/// Fault by which a VM was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// `ESR_EL2` at the fault.

@@ -58,7 +58,7 @@ impl Regs {
     }
 }
 
-/// SMCCC's answer to a call that nobody knows (SMCCC 1.2, section 5.2): -1 in x0.
+/// Result of an unknown function (SMCCC 1.2, section 5.2): -1 in x0.
 pub const SMCCC_NOT_SUPPORTED: u64 = u64::MAX;
 
 /// SMCCC function identifiers that every VM may ask (SMCCC 1.2, section 7).

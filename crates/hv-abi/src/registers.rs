@@ -181,7 +181,7 @@ impl Rule {
         self
     }
 
-    /// Whether the access exists.
+    /// Returns whether the access exists.
     pub const fn allows(&self, read: bool) -> bool {
         match self.access {
             Access::Both => true,

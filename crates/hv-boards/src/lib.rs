@@ -115,13 +115,13 @@ impl CounterPart for AllwinnerCounter {
     }
 }
 
-/// What a VM may have of the board's devices without being granted it.
+/// Devices of the board that VMs may have without a grant.
 pub trait DevicesPart {
     /// [`Board::ALLOWED`].
     const ALLOWED: &'static [Allowed];
 }
 
-/// Nothing: devices are granted one by one.
+/// No devices without a grant: devices are granted one by one.
 #[derive(Debug)]
 pub struct NoDevices;
 

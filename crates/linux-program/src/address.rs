@@ -15,7 +15,7 @@ impl UserAddr {
         Self(address)
     }
 
-    /// Its number.
+    /// Returns the address as a number.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -62,22 +62,22 @@ pub struct UserRange {
 }
 
 impl UserRange {
-    /// Bytes in it.
+    /// Returns the size in bytes.
     pub const fn len(self) -> u64 {
         self.end.0.saturating_sub(self.start.0)
     }
 
-    /// Whether nothing is in it.
+    /// Returns whether nothing is in it.
     pub const fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// Whether this address is in it.
+    /// Returns whether this address is in it.
     pub const fn contains(self, address: UserAddr) -> bool {
         self.start.0 <= address.0 && address.0 < self.end.0
     }
 
-    /// Whether all of `inner` is in it.
+    /// Returns whether all of `inner` is in it.
     pub const fn covers(self, inner: Self) -> bool {
         self.start.0 <= inner.start.0 && inner.end.0 <= self.end.0
     }

@@ -62,7 +62,7 @@ pub enum ElfError {
     },
 }
 
-/// What is wrong with a segment.
+/// Problem in a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SegmentProblem {
     /// Its bytes are not all in the file.

@@ -194,7 +194,7 @@ impl Hwcaps {
     /// `HWCAP_CPUID`: a program may read identification registers.
     pub const CPUID: u64 = 1 << 11;
 
-    /// What a processor with these registers can do for a program, under a kernel that allows this.
+    /// Returns the features of a processor with these registers, under a kernel that allows this.
     pub fn of(registers: &IdRegisters, allowed: Allowed) -> Self {
         // Without SVE, ID_AA64ZFR0_EL1 means nothing.
         let sve = allowed.sve && registers.pfr0 >> 32 & 0xf != 0;

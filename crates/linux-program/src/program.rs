@@ -18,7 +18,7 @@ pub const HEADER_SIZE: u16 = 56;
 /// More program headers than linkers make.
 pub const MAX_HEADERS: u16 = 128;
 
-/// What a program may have.
+/// Limits of a program: addresses and memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Addresses.
@@ -36,7 +36,7 @@ pub enum Kind {
     PositionIndependent,
 }
 
-/// What a program may do with pages. Never both of write and execute.
+/// Access rights of a program to pages; never both write and execute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     /// Load from them.
@@ -47,7 +47,7 @@ pub struct Access {
     pub execute: bool,
 }
 
-/// What a program says about its stack (`PT_GNU_STACK`).
+/// Stack request of a program (`PT_GNU_STACK`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StackRequest {
     /// Bytes, if it says: `-z stack-size`.
@@ -67,7 +67,7 @@ pub struct Tls {
     pub alignment: u64,
 }
 
-/// One segment, at its place.
+/// Segment of a program, at its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<'a> {
     /// Its pages. What is not covered by `contents` is zero.
@@ -182,7 +182,7 @@ impl<'a> Program<'a> {
         Ok(Some(Tls { image, size: header.p_memsz, alignment }))
     }
 
-    /// Whether it has to be where it was linked.
+    /// Returns whether it has to be where it was linked.
     pub const fn kind(&self) -> Kind {
         self.kind
     }
@@ -197,12 +197,12 @@ impl<'a> Program<'a> {
         self.memory
     }
 
-    /// What a base address must be a multiple of: [`Program::place`] sees to it.
+    /// Returns the alignment of the base address; [`Program::place`] applies it.
     pub const fn alignment(&self) -> u64 {
         self.alignment
     }
 
-    /// What it says about its stack.
+    /// Returns the program's stack request.
     pub fn stack(&self) -> StackRequest {
         self.headers.iter().find(|header| header.p_type == abi::PT_GNU_STACK).map_or_else(
             StackRequest::default,
@@ -213,7 +213,8 @@ impl<'a> Program<'a> {
         )
     }
 
-    /// Whether its code has landing pads for all indirect branches, so that its pages can be guarded (FEAT_BTI).
+    /// Returns whether its code has landing pads for all indirect branches, so that its pages can be guarded
+    /// (FEAT_BTI).
     pub fn has_bti(&self) -> bool {
         self.headers
             .iter()
@@ -259,17 +260,17 @@ pub struct Placed<'a> {
 }
 
 impl<'a> Placed<'a> {
-    /// The program.
+    /// Returns the program.
     pub const fn program(&self) -> &Program<'a> {
         &self.program
     }
 
-    /// How far it is from where it was linked, modulo 2^64.
+    /// Returns the load bias: load address minus link address, modulo 2^64.
     pub const fn bias(&self) -> u64 {
         self.bias
     }
 
-    /// The first instruction.
+    /// Returns the entry point.
     pub const fn entry(&self) -> UserAddr {
         UserAddr::new(self.program.entry.get().wrapping_add(self.bias))
     }
@@ -279,12 +280,12 @@ impl<'a> Placed<'a> {
         self.program.pages.shifted(self.bias)
     }
 
-    /// Where its heap can begin (`brk`): the first page behind it.
+    /// Returns the first page after the program, where its heap (`brk`) can begin.
     pub fn heap(&self) -> UserAddr {
         self.pages().end
     }
 
-    /// Its segments, ascending; no page is in two of them.
+    /// Returns the segments, ascending; no page is in two of them.
     pub fn segments(&self) -> impl Iterator<Item = Segment<'a>> + use<'a> {
         let bias = self.bias;
         self.program.linked_segments().map(move |segment| Segment {
@@ -294,7 +295,7 @@ impl<'a> Placed<'a> {
         })
     }
 
-    /// Where the program finds its own program headers (`AT_PHDR`), if they are in its memory.
+    /// Returns the address of the program headers (`AT_PHDR`), if they are in memory.
     pub fn headers(&self) -> Option<UserAddr> {
         let length = self.header_count() * u64::from(HEADER_SIZE);
         let offset = self.program.headers_at;
@@ -309,12 +310,12 @@ impl<'a> Placed<'a> {
         })
     }
 
-    /// How many program headers it has (`AT_PHNUM`).
+    /// Returns the number of program headers (`AT_PHNUM`).
     pub fn header_count(&self) -> u64 {
         self.program.headers.len() as u64
     }
 
-    /// Its thread-local variables.
+    /// Returns the template of thread-local variables (`PT_TLS`).
     pub fn tls(&self) -> Option<Tls> {
         self.program.tls.map(|tls| Tls { image: tls.image.shifted(self.bias), ..tls })
     }

@@ -9,7 +9,7 @@ const GNU_PROPERTY_AARCH64_FEATURE_1_BTI: u32 = 1;
 /// Name, NUL included.
 const GNU: &[u8] = b"GNU\0";
 
-/// Whether the notes say that all code has landing pads.
+/// Returns whether the notes say that all code has landing pads.
 pub(crate) fn has_bti(mut notes: &[u8]) -> bool {
     let found = core::iter::from_fn(|| {
         let note = Note::take(&mut notes)?;

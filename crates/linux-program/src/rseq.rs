@@ -11,12 +11,12 @@ pub const FEATURE_SIZE: u32 = 28;
 pub const ALIGNMENT: u64 = 32;
 /// `cpu_id` of a thread that is not registered any more.
 pub const UNINITIALIZED: u32 = u32::MAX;
-/// Where `rseq_cs` is.
+/// Offset of `rseq_cs`.
 pub const SECTION_AT: u64 = 8;
-/// Where `flags`, `node_id` and `mm_cid` are.
+/// Offset of `flags`, `node_id` and `mm_cid`.
 pub const FLAGS_AT: u64 = 16;
 
-/// Whether an area can be registered.
+/// Returns whether an area can be registered.
 pub const fn is_area(address: u64, length: u32) -> bool {
     length >= ORIGINAL_SIZE && address.is_multiple_of(ALIGNMENT)
 }
@@ -35,7 +35,7 @@ pub struct CriticalSection {
 }
 
 impl CriticalSection {
-    /// Takes it as it is in memory. `None` if it makes no sense, below the end of addresses `limit`.
+    /// Parses a critical section from memory; `None` if it is invalid or goes beyond `limit`.
     pub fn new([head, start, length, abort]: [u64; 4], limit: u64) -> Option<Self> {
         let (version, flags) = (head as u32, (head >> 32) as u32);
         let end = start.checked_add(length)?;
@@ -45,7 +45,7 @@ impl CriticalSection {
         sane.then_some(section)
     }
 
-    /// Whether a program counter is in it.
+    /// Returns whether a program counter is in it.
     pub const fn contains(&self, pc: u64) -> bool {
         pc.wrapping_sub(self.start) < self.length
     }

@@ -11,7 +11,7 @@ use crate::program::{HEADER_SIZE, Placed};
 use crate::rseq;
 use core::fmt;
 
-/// What the ABI wants the stack pointer to be a multiple of.
+/// Alignment of the stack pointer that the ABI requires.
 pub const ALIGNMENT: u64 = 16;
 /// `AT_PLATFORM`.
 const PLATFORM: &[u8] = b"aarch64";
@@ -23,7 +23,7 @@ pub const MIN_SIGNAL_STACK: u64 = 5120;
 const TOP: usize = 8;
 const WORD: usize = 8;
 
-/// Who runs a program.
+/// User and group ids of a program.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// The user, real and effective.

@@ -7,7 +7,7 @@ use machine::Machine;
 /// An application linked into an image.
 pub type Main = fn(&App) -> Status;
 
-/// How an application ended.
+/// Exit status of an application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(pub u8);
 
@@ -49,7 +49,8 @@ impl App {
         self.machine
     }
 
-    /// How many cores take tasks. They have the indices from 0, without a gap unless one did not come up.
+    /// Returns the number of cores that run tasks. They have the indices from 0, without a gap unless one did
+    /// not come up.
     pub fn cores(&self) -> usize {
         percore::all().iter().filter(|core| core.takes_tasks()).count()
     }

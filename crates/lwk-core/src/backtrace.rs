@@ -20,7 +20,7 @@ pub struct Backtrace {
 }
 
 impl Backtrace {
-    /// From here.
+    /// Returns a backtrace of the caller.
     #[inline]
     pub fn here() -> Self {
         Self { pc: None, frame: arch::frame_pointer() }

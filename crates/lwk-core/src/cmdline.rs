@@ -21,7 +21,7 @@ impl<'a> CommandLine<'a> {
         Self(line)
     }
 
-    /// The whole line.
+    /// Returns the whole command line.
     pub const fn as_str(self) -> &'a str {
         self.0
     }
@@ -51,7 +51,7 @@ impl<'a> CommandLine<'a> {
         self.words().rev().find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
     }
 
-    /// Whether `key` is there, with or without a value.
+    /// Returns whether `key` is there, with or without a value.
     pub fn has(self, key: &str) -> bool {
         self.words()
             .any(|word| word.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('=')))

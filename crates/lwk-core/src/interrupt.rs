@@ -29,7 +29,7 @@ extern "C" fn lwk_interrupt() -> bool {
                 core.scheduler.look();
             }
             Interrupt::Schedule => primary::ring(),
-            Interrupt::Unknown(number) => log::warn!("interrupt {number} is nobody's"),
+            Interrupt::Unknown(number) => log::warn!("unexpected interrupt {number}: no handler"),
         }
         platform.end_interrupt(taken);
     }

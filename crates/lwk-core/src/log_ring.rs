@@ -10,7 +10,7 @@ pub type Line = heapless::Vec<u8, { 4 * LONGEST + 64 }>;
 /// Time, length and level.
 const HEADER: usize = 12;
 
-/// Where a reader is: in front of a record, or of the next one that will come.
+/// Position of a reader: before a record, or before the next one to be added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     /// How many records there were before, since the beginning.
@@ -33,12 +33,12 @@ pub struct Record {
 }
 
 impl Record {
-    /// What was said.
+    /// Returns the text of the record.
     pub fn text(&self) -> &[u8] {
         &self.text[..self.length]
     }
 
-    /// Its line in `/dev/kmsg`, at so many microseconds since boot.
+    /// Formats the record for `/dev/kmsg`, at so many microseconds since boot.
     pub fn for_kmsg(&self, us: u64) -> Line {
         let mut line = Line::new();
         // It is long enough for every record.
@@ -54,7 +54,7 @@ impl Record {
         line
     }
 
-    /// Its line as `syslog(2)` gives it, at so many microseconds since boot.
+    /// Formats the record for `syslog(2)`, at so many microseconds since boot.
     pub fn for_syslog(&self, us: u64) -> Line {
         let mut line = Line::new();
         let _ = write!(line, "<{}>[{:5}.{:06}] ", self.level, us / 1_000_000, us % 1_000_000);

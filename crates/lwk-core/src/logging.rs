@@ -69,7 +69,7 @@ pub(crate) const fn level(priority: u8) -> Level {
     }
 }
 
-/// Whether the console shows a level.
+/// Returns whether the console shows a level.
 pub(crate) fn is_shown(level: Level) -> bool {
     level as usize <= SHOWN.load(Ordering::Relaxed)
 }

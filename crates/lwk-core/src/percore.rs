@@ -87,32 +87,32 @@ impl PerCore {
         CoreIndex(self.index.load(Ordering::Relaxed))
     }
 
-    /// Whether the kernel was entered on this core.
+    /// Returns whether the kernel was entered on this core.
     pub(crate) fn is_boot_core(&self) -> bool {
         core::ptr::eq(self, &raw const BOOT_CORE)
     }
 
-    /// Its affinity.
+    /// Returns the affinity of the core.
     pub fn mpidr(&self) -> Mpidr {
         Mpidr::new(self.mpidr.load(Ordering::Relaxed))
     }
 
-    /// Whether it runs tasks.
+    /// Returns whether it runs tasks.
     pub fn is_online(&self) -> bool {
         self.online.load(Ordering::Acquire)
     }
 
-    /// Whether it takes new tasks.
+    /// Returns whether it takes new tasks.
     pub fn takes_tasks(&self) -> bool {
         self.is_online() && !self.is_leaving()
     }
 
-    /// Whether it is to be switched off.
+    /// Returns whether it is to be switched off.
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire)
     }
 
-    /// Whether it has no tasks any more, and is to go.
+    /// Returns whether it has no tasks any more, and is to go.
     pub(crate) fn goes(&self) -> bool {
         self.goes.load(Ordering::Acquire)
     }

@@ -100,7 +100,7 @@ pub(crate) fn on_leave(leaver: fn(CoreIndex)) {
     LEAVERS.lock().push(leaver).expect("there are two kinds of tasks that can leave");
 }
 
-/// Whether a core can be switched off at all.
+/// Returns whether a core can be switched off at all.
 pub fn can_be_unplugged(index: CoreIndex) -> bool {
     percore::get(index).is_some_and(|core| core.start.get().is_some()) && platform().can_stop_cores()
 }

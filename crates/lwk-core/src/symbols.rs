@@ -7,10 +7,10 @@
 /// The magic number at the start of a filled table.
 pub const MAGIC: u32 = 0x4d53_594d;
 
-/// How much room an image keeps for its table, in bytes.
+/// Bytes that an image reserves for its symbol table.
 pub const ROOM: usize = 64 << 10;
 
-/// A symbol table.
+/// Symbol table of an image.
 #[derive(Clone, Copy, Debug)]
 pub struct Symbols<'a>(&'a [u8]);
 
@@ -35,7 +35,7 @@ impl<'a> Symbols<'a> {
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
     }
 
-    /// How many functions the table names; 0 if it has not been filled.
+    /// Returns the number of functions in the table; 0 if it has not been filled.
     pub fn len(self) -> usize {
         match (self.word(0), self.word(1)) {
             (Some(MAGIC), Some(count)) => count as usize,
@@ -43,7 +43,7 @@ impl<'a> Symbols<'a> {
         }
     }
 
-    /// Whether there are no names.
+    /// Returns whether there are no names.
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }

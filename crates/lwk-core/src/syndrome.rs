@@ -22,14 +22,14 @@ impl Syndrome {
         self.0 as u32 & 0x01ff_ffff
     }
 
-    /// Whether `FAR_ELx` holds the faulting address.
+    /// Returns whether `FAR_ELx` holds the faulting address.
     pub const fn has_address(self) -> bool {
         let aborts = matches!(self.class(), 0x20 | 0x21 | 0x24 | 0x25 | 0x22 | 0x34 | 0x35);
         // FnV: for external aborts, FAR may not be valid.
         aborts && self.iss() & 1 << 10 == 0
     }
 
-    /// Whether the abort was a write.
+    /// Returns whether the abort was a write.
     pub const fn is_write(self) -> bool {
         matches!(self.class(), 0x24 | 0x25) && self.iss() & 1 << 6 != 0
     }

@@ -71,7 +71,7 @@ impl Team {
         Self { shared, workers, _not_send_nor_sync: PhantomData }
     }
 
-    /// How many members there are.
+    /// Returns the number of members.
     pub fn size(&self) -> usize {
         self.workers.len() + 1
     }

@@ -7,7 +7,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// What a core owes to others.
+/// Watch on the answers of a core to interrupts from others.
 #[derive(Debug, Default)]
 pub struct Watch {
     /// When it was asked for the first time since its last answer; 0 if it owes none.
@@ -19,7 +19,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Nothing.
+    /// Returns a watch of a core that owes no answer.
     pub const fn new() -> Self {
         Self {
             asked: AtomicU64::new(0),
@@ -28,7 +28,7 @@ impl Watch {
         }
     }
 
-    /// It is asked, at `now`. Since when it has owed an answer, if it does.
+    /// Records a request at `now`; returns the time since which an answer is overdue, if one is.
     ///
     /// An answer at the same moment may be taken for one to this question; it is looked at again with the next one.
     #[inline]
@@ -40,12 +40,12 @@ impl Watch {
         (asked != 0).then_some(asked)
     }
 
-    /// Whether that is too long, and news.
+    /// Returns whether that is too long, and news.
     pub fn is_news(&self, since: u64, now: u64, patience: u64) -> bool {
         now.saturating_sub(since) > patience && !self.reported.swap(true, Ordering::Relaxed)
     }
 
-    /// It answers. Whether it is to say what it does.
+    /// Records an answer; returns whether a report was requested.
     #[inline]
     pub fn answer(&self) -> bool {
         self.asked.store(0, Ordering::Relaxed);
@@ -87,7 +87,7 @@ mod kernel {
         PATIENCE.store(time::frequency().ns_to_ticks(ms.saturating_mul(1_000_000)), Ordering::Relaxed);
     }
 
-    /// When patience that begins now ends.
+    /// Returns the time until which a waiter that begins now waits for a core.
     pub fn deadline() -> u64 {
         time::ticks().saturating_add(PATIENCE.load(Ordering::Relaxed))
     }

@@ -6,7 +6,7 @@ use crate::{
 };
 use devtree::Node;
 
-/// What kind of UART.
+/// Kind of a UART.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConsoleKind {
     /// Arm PL011, or the subset of it that the Arm Server Base System Architecture asks for.
@@ -33,7 +33,7 @@ pub struct ConsoleInfo {
     pub region: Region,
 }
 
-/// What a driver may want to know of the console besides.
+/// Further settings of the console for its driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConsoleSettings {
     /// Its interrupt.

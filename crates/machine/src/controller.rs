@@ -21,7 +21,7 @@ pub enum InterruptControllerInfo {
     Bcm2836(Bcm2836Info),
 }
 
-/// Where the parts of a GICv2 are.
+/// Register regions of a GICv2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GicV2Info {
     /// The distributor.
@@ -34,7 +34,7 @@ pub struct GicV2Info {
     pub gicv: Option<Region>,
 }
 
-/// Where the parts of a GICv3 are.
+/// Register regions of a GICv3.
 #[derive(Clone, PartialEq, Eq)]
 pub struct GicV3Info {
     /// The distributor.
@@ -69,7 +69,7 @@ impl fmt::Debug for GicV3Info {
     }
 }
 
-/// Where the controllers of a BCM2836 or BCM2837 are.
+/// Register regions of the controllers of BCM2836 and BCM2837.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bcm2836Info {
     /// The per-core local controller, with mailboxes and timer routing.

@@ -5,7 +5,7 @@ use crate::{
 };
 use devtree::Node;
 
-/// How a core is started (bindings, `arm/cpus.yaml`, `enable-method`).
+/// Method by which a core is started (bindings, `arm/cpus.yaml`, `enable-method`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EnableMethod {
     /// By PSCI `CPU_ON`.
@@ -39,7 +39,7 @@ fn nodes<'a>(tree: &Tree<'a>) -> impl Iterator<Item = Node<'a>> + use<'a> {
     core::iter::from_fn(move || nodes.as_mut()?.find(is_core))
 }
 
-/// Whether every core has an identity that makes sense.
+/// Returns whether every core has an identity that makes sense.
 pub(crate) fn check(tree: &Tree<'_>) -> Result<(), MachineError> {
     if cores(tree).count() != nodes(tree).count() {
         return Err(MachineError::BadProperty { node: "a core", property: "reg" });

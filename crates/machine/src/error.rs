@@ -20,7 +20,7 @@ impl fmt::Display for MachineError {
         match self {
             Self::Tree(why) => why.fmt(f),
             Self::BadProperty { node, property } => {
-                for part in ["in the device tree, property `", property, "` of ", node, " makes no sense"] {
+                for part in ["in the device tree, property `", property, "` of ", node, " is invalid"] {
                     f.write_str(part)?;
                 }
                 Ok(())

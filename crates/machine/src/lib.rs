@@ -15,7 +15,7 @@
 //! # Trust
 //!
 //! The whole blob is checked once, in [`Machine::from_dtb`]; after that no accessor fails or panics, whatever is in it.
-//! What makes no sense (a memory node whose `reg` does not divide into entries) is an error there; what is merely absent
+//! Invalid data (a memory node whose `reg` does not divide into entries) is an error there; what is merely absent
 //! or unknown (no console, an interrupt controller nobody has heard of, memory that a boot loader has yet to fill in) is `None`,
 //! or an iterator with nothing in it.
 //!
@@ -139,7 +139,7 @@ impl<'a> Machine<'a> {
         memory::reserved(&self.tree)
     }
 
-    /// Where the first enabled device with this `compatible` string has its registers: for what no other function here is about.
+    /// Returns the registers of the first enabled device with this `compatible` string.
     pub fn device(&self, compatible: &str) -> Option<Region> {
         let matches = |node: &devtree::Node<'_>| tree::is_compatible(node, &[compatible]);
         self.tree.find(&mut |place| matches(&place.node()) && place.is_enabled())?.region(0)
@@ -183,7 +183,7 @@ impl<'a> Machine<'a> {
         });
     }
 
-    /// The root of the tree.
+    /// Returns the root of the device tree.
     pub fn root(&self) -> devtree::Node<'a> {
         self.tree.root()
     }
@@ -198,7 +198,7 @@ impl<'a> Machine<'a> {
         cores::cores(&self.tree)
     }
 
-    /// How many cores there are that are not disabled.
+    /// Returns the number of cores that are not disabled.
     pub fn enabled_core_count(&self) -> usize {
         self.cores().filter(|core| core.enabled).count()
     }
@@ -212,7 +212,7 @@ impl<'a> Machine<'a> {
         cpu_map::for_each(&self.tree, visit)
     }
 
-    /// How to call PSCI, if firmware offers it.
+    /// Returns the conduit and version of PSCI, if firmware offers it.
     pub fn psci(&self) -> Option<Psci> {
         self.psci
     }
@@ -227,7 +227,7 @@ impl<'a> Machine<'a> {
         controller::gicv3(&self.tree)
     }
 
-    /// The GICv2, likewise.
+    /// Returns the register regions of the GICv2, if the machine has one.
     pub fn gic_v2(&self) -> Option<GicV2Info> {
         controller::gicv2(&self.tree)
     }
@@ -242,7 +242,7 @@ impl<'a> Machine<'a> {
         controller::bcm2836(&self.tree)
     }
 
-    /// The cores' timers.
+    /// Returns the interrupts of the cores' timers.
     pub fn timer(&self) -> Option<&TimerInfo> {
         self.timer.as_ref()
     }
@@ -267,7 +267,7 @@ impl<'a> Machine<'a> {
         self.chosen.bootargs
     }
 
-    /// Where the initial RAM disk is, if there is one.
+    /// Returns the region of the initrd, if there is one.
     pub fn initrd(&self) -> Option<Region> {
         self.chosen.initrd
     }

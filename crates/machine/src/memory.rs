@@ -35,7 +35,7 @@ fn entry(reg: &mut Cells<'_>, cells: (usize, usize)) -> Option<Region> {
     Region::new(base, size)
 }
 
-/// Whether every entry of memory makes sense.
+/// Returns whether every entry of memory makes sense.
 pub(crate) fn check(tree: &Tree<'_>) -> Result<(), MachineError> {
     const BAD: MachineError = MachineError::BadProperty { node: "a memory node", property: "reg" };
     let cells @ (address_cells, size_cells) = tree::cell_counts(&tree.root());

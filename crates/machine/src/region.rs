@@ -17,17 +17,17 @@ impl Region {
         if base.checked_add(size).is_some() { Some(Self { base, size }) } else { None }
     }
 
-    /// One past the last address.
+    /// Returns the address after the last one.
     pub const fn end(&self) -> u64 {
         self.base + self.size
     }
 
-    /// Whether the address is within.
+    /// Returns whether the address is within.
     pub const fn contains(&self, address: u64) -> bool {
         self.base <= address && address < self.end()
     }
 
-    /// Whether the two ranges have an address in common.
+    /// Returns whether the two ranges have an address in common.
     pub const fn overlaps(&self, other: &Self) -> bool {
         self.size != 0 && other.size != 0 && self.base < other.end() && other.base < self.end()
     }

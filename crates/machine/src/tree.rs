@@ -90,12 +90,12 @@ impl<'a> Place<'a> {
         Some(place)
     }
 
-    /// The node itself.
+    /// Returns the node.
     pub fn node(&self) -> Node<'a> {
         self.chain[self.depth]
     }
 
-    /// How many nodes are above it.
+    /// Returns the number of ancestors.
     pub fn depth(&self) -> usize {
         self.depth
     }
@@ -146,7 +146,7 @@ impl<'a> Place<'a> {
         self.chain[..=self.depth].iter().rev().copied()
     }
 
-    /// Whether neither the node nor a bus that it is on is disabled.
+    /// Returns whether neither the node nor a bus that it is on is disabled.
     pub(crate) fn is_enabled(&self) -> bool {
         self.upwards().all(|node| is_enabled(&node))
     }
@@ -188,12 +188,12 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Whether a node's `status` lets it be used (DT spec, 2.3.4).
+/// Returns whether a node's `status` lets it be used (DT spec, 2.3.4).
 pub(crate) fn is_enabled(node: &Node<'_>) -> bool {
     bytes(node, "status").is_none_or(|status| matches!(status, b"okay\0" | b"ok\0"))
 }
 
-/// Whether a node's `compatible` has one of the strings.
+/// Returns whether a node's `compatible` has one of the strings.
 #[inline(never)]
 pub(crate) fn is_compatible(node: &Node<'_>, compatibles: &[&str]) -> bool {
     strings(node, "compatible").any(|string| compatibles.contains(&string))

@@ -22,7 +22,7 @@ pub struct Entry<'a> {
     pub data: &'a [u8],
 }
 
-/// Where an archive makes no sense, and how.
+/// Error in an archive: offset and problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchiveError {
     /// Bytes from its start.
@@ -31,7 +31,7 @@ pub struct ArchiveError {
     pub problem: Problem,
 }
 
-/// What can be wrong with an archive.
+/// Problem in an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// No entry begins here.

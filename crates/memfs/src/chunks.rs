@@ -12,7 +12,7 @@ pub const CHUNK: usize = 64 << 10;
 /// Smallest allocation of a chunk.
 const SMALLEST: usize = 64;
 
-/// The bytes of a file.
+/// Contents of a file, in chunks.
 #[derive(Debug, Default)]
 pub struct Chunks {
     /// All are full but the last; none is empty.
@@ -25,7 +25,7 @@ fn capacity_for(len: usize) -> usize {
 }
 
 impl Chunks {
-    /// No bytes.
+    /// Returns empty contents.
     pub const fn new() -> Self {
         Self { chunks: Vec::new() }
     }

@@ -52,7 +52,7 @@ impl Directory {
         Self { parent, seed, entries: Vec::new(), index: Vec::new(), present: 0, next_cookie: FIRST_COOKIE }
     }
 
-    /// Whether nothing is in it.
+    /// Returns whether nothing is in it.
     pub const fn is_empty(&self) -> bool {
         self.present == 0
     }
@@ -79,7 +79,7 @@ impl Directory {
         }
     }
 
-    /// What has this name.
+    /// Returns the node with this name.
     pub fn get(&self, name: &[u8]) -> Option<NodeId> {
         self.entries[self.position(name)?].node
     }
@@ -152,7 +152,7 @@ impl Directory {
         node
     }
 
-    /// The first entry at this cookie or behind it: its name, its node, and the cookie to continue at.
+    /// Returns the first entry at or after a cookie: name, node, and cookie to continue at.
     pub fn entry_from(&self, cookie: u64) -> Option<(&[u8], NodeId, u64)> {
         let first = self.entries.partition_point(|entry| entry.cookie < cookie);
         self.entries[first..]

@@ -37,7 +37,7 @@ impl FileSystem {
         }
     }
 
-    /// Where a symbolic link leads.
+    /// Returns the target of a symbolic link.
     ///
     /// # Errors
     /// [`FsError::Invalid`]: it is none.

@@ -47,7 +47,7 @@ use directory::Directory;
 
 /// The most symbolic links on one way, as Linux.
 const MOST_LINKS: usize = 40;
-/// What a node takes with its entry in a directory, besides the bytes of its name.
+/// Bytes that a node and its directory entry cost, besides its name.
 pub const NODE_COST: u64 = 320;
 /// `NAME_MAX`.
 const LONGEST_NAME: usize = 255;
@@ -69,7 +69,7 @@ impl NodeId {
     /// The root directory.
     pub const ROOT: Self = Self(0);
 
-    /// The number, from 1.
+    /// Returns the inode number, from 1.
     pub const fn inode(self) -> u64 {
         self.0 as u64 + 1
     }
@@ -79,7 +79,7 @@ impl NodeId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Device(pub u32);
 
-/// What a node is.
+/// Type of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A file.
@@ -92,7 +92,7 @@ pub enum Kind {
     Device(Device),
 }
 
-/// Where a path begins that does not begin with `/`.
+/// Directory at which relative paths start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// At the root.
@@ -148,7 +148,7 @@ impl fmt::Display for FsError {
 
 impl core::error::Error for FsError {}
 
-/// What operations return.
+/// Result of file system operations.
 pub type Result<T> = core::result::Result<T, FsError>;
 
 /// The result of `stat` of a node.
@@ -187,7 +187,7 @@ struct Node {
     modified: u64,
 }
 
-/// A file system.
+/// File system in memory.
 #[derive(Debug)]
 pub struct FileSystem {
     nodes: Vec<Option<Node>>,
@@ -264,7 +264,7 @@ impl FileSystem {
         }
     }
 
-    /// What a node is; a file if there is none of this number.
+    /// Returns the type of a node; a file if the node does not exist.
     pub fn kind(&self, node: NodeId) -> Kind {
         match self.node(node).map(|node| &node.content) {
             Ok(Content::Directory(_)) => Kind::Directory,

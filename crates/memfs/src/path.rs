@@ -82,7 +82,7 @@ impl FileSystem {
         Ok(found)
     }
 
-    /// Whether a directory is another one, or somewhere below it.
+    /// Returns whether a directory is another one, or somewhere below it.
     pub(crate) fn is_below(&self, directory: NodeId, above: NodeId) -> Result<bool> {
         let mut here = directory;
         loop {

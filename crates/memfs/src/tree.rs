@@ -329,7 +329,8 @@ impl FileSystem {
         Ok(())
     }
 
-    /// The first entry of a directory at `position` or behind it, and the position to continue at: `.` and `..` at 0 and
+    /// Returns the first entry of a directory at or after `position`, and the position to continue at: `.`
+    /// and `..` at 0 and
     /// 1, then the names in the order in which they were made. Positions stay true while names are added and removed.
     ///
     /// # Errors

@@ -69,15 +69,15 @@ pub const MAX_PAGES: u64 = 65_536;
 pub const MAX_ZEROED_PAGES: u64 = 16_384;
 /// The most receivers of one transaction.
 pub const MAX_BORROWERS: usize = 8;
-/// How many transactions a VM can have open at a time.
+/// Maximum number of open transactions of a VM.
 pub const MAX_TRANSACTIONS: usize = 16;
-/// How many ranges of memory one fragment of a descriptor can name: a page full.
+/// Maximum number of memory ranges in one fragment of a descriptor: a page full.
 pub const MAX_FRAGMENT: usize = 256;
 /// The most pages that one step maps or unmaps: what an entry of a level-2 table covers, so that blocks stay whole.
 pub const STEP_PAGES: u64 = 512;
 /// The most pages that one step zeroes.
 pub const STEP_ZEROED_PAGES: u64 = 16;
-/// How many entries of stage-2 tables one step looks at to find the sender's memory.
+/// Maximum number of stage-2 entries that one step reads to translate the sender's memory.
 pub const STEP_TRANSLATIONS: usize = 24;
-/// How many pieces of contiguous memory the open transactions of a VM can have in sum.
+/// Maximum number of contiguous ranges in all open transactions of a VM.
 pub const MAX_RANGES: usize = 512;

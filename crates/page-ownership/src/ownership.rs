@@ -22,11 +22,11 @@ pub trait Tables {
     /// Where the VM's memory at `ipa` is, and how many pages from there on are contiguous; `None` if it is not mapped for
     /// reading and writing.
     fn translate(&self, vm: VmId, ipa: Ipa) -> Option<(Pa, u64)>;
-    /// Whether the VM sees memory that it receives at its physical address.
+    /// Returns whether the VM sees memory that it receives at its physical address.
     fn is_identity(&self, vm: VmId) -> bool;
     /// An address for `pages` pages of memory that the VM receives; the search goes on from where an earlier call has come to.
     fn find_room(&self, vm: VmId, from: Option<Search>, pages: u64) -> Room;
-    /// Whether the VM's address space has pages there that are neither mapped nor withheld.
+    /// Returns whether the VM's address space has pages there that are neither mapped nor withheld.
     fn has_room(&self, vm: VmId, ipa: Ipa, pages: u64) -> bool;
     /// Takes the VM's own memory away until [`Self::restore`] or [`Self::unmap`]. When this returns no core can use it.
     fn withhold(&mut self, vm: VmId, ipa: Ipa, pages: u64) -> Result<(), Error>;
@@ -40,7 +40,7 @@ pub trait Tables {
     fn zero(&mut self, pa: Pa, pages: u64);
 }
 
-/// Who owns each page, and all open transactions.
+/// Tracks the owner and the borrowers of each page, and all open transactions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ownership {
     pub(crate) pages: PageTable,
@@ -54,9 +54,9 @@ pub(crate) const fn access(grant: Grant) -> Access {
 }
 
 impl Ownership {
-    /// What it needs for each page of memory.
+    /// Bytes of state for each page of memory.
     pub const BYTES_PER_PAGE: usize = size_of::<u32>();
-    /// What it needs for each VM, roughly.
+    /// Approximate bytes of state for each VM.
     pub const BYTES_PER_VM: usize = Sender::BYTES;
 
     /// All pages of `memory` (base and length, bytes in whole pages) are the hypervisor's; `vms` may receive some.
@@ -76,7 +76,7 @@ impl Ownership {
         self.pages.get(pa)
     }
 
-    /// Whether these pages are all a VM's alone.
+    /// Returns whether these pages are all a VM's alone.
     pub fn owns(&mut self, vm: VmId, pa: Pa, pages: u64) -> bool {
         self.pages.change(pa, pages, PageState::Owned(vm), PageState::Owned(vm))
     }
@@ -469,7 +469,8 @@ pub(crate) fn find(senders: &mut [Sender], vm: VmId) -> Result<&mut Sender, Erro
     senders.iter_mut().find(|sender| sender.vm == vm).ok_or(Error::InvalidParameters)
 }
 
-/// Whether a receiver may have the memory zeroed: it must be able to write it, and nobody else may have it.
+/// Returns whether a receiver may have the memory zeroed: it must be able to write it, and nobody else may
+/// have it.
 fn check_zero(t: &Transaction, grant: Grant) -> Result<(), Error> {
     if t.kind == Kind::Share || t.borrowers.len() != 1 {
         return Err(Error::InvalidParameters);

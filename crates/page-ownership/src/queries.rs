@@ -13,7 +13,7 @@ use hv_abi::{
 };
 
 impl Ownership {
-    /// What `vm`, which retrieves a transaction, gets, and its pieces; `None` while the place is not known.
+    /// Returns what a retrieve of `vm` maps, with its ranges; `None` until its IPA has been chosen.
     pub fn given(&mut self, vm: VmId, handle: Handle) -> Option<(Retrieved, &[Given])> {
         let (owner, slot) = self.complete(handle).ok()?;
         let sender = find(&mut self.senders, owner).ok()?;
@@ -31,12 +31,12 @@ impl Ownership {
         Some((got, ranges))
     }
 
-    /// Whether all of a transaction has been sent, and can be retrieved.
+    /// Returns whether all of a transaction has been sent, and can be retrieved.
     pub fn is_complete(&mut self, handle: Handle) -> bool {
         self.complete(handle).is_ok()
     }
 
-    /// Whether nothing of a transaction is half done.
+    /// Returns whether nothing of a transaction is half done.
     pub fn is_settled(&mut self, handle: Handle) -> bool {
         let Ok((owner, slot)) = self.complete(handle) else { return false };
         let t = find(&mut self.senders, owner).ok().and_then(|sender| sender.get(slot));
@@ -51,7 +51,7 @@ impl Ownership {
         }
     }
 
-    /// Who made a transaction.
+    /// Returns the sender of a transaction.
     ///
     /// # Errors
     /// `INVALID_PARAMETERS`: there is no such transaction.
@@ -59,14 +59,14 @@ impl Ownership {
         self.complete(handle).map(|(owner, _)| owner)
     }
 
-    /// Whether the memory of a transaction is not its owner's to use: complete, and lent or donated.
+    /// Returns whether the memory of a transaction is not its owner's to use: complete, and lent or donated.
     pub fn is_exclusive(&mut self, handle: Handle) -> bool {
         let Ok((owner, slot)) = self.complete(handle) else { return false };
         let t = find(&mut self.senders, owner).ok().and_then(|sender| sender.get(slot));
         t.is_some_and(|t| t.kind != Kind::Share)
     }
 
-    /// How many pages a transaction has.
+    /// Returns the number of pages of a transaction.
     ///
     /// # Errors
     /// `INVALID_PARAMETERS`: there is no such transaction.
@@ -75,7 +75,7 @@ impl Ownership {
         Ok(find(&mut self.senders, owner)?.get(slot).map_or(0, |t| t.pages))
     }
 
-    /// Who may retrieve a transaction, and what each may do.
+    /// Returns the receivers of a transaction with their access rights.
     ///
     /// # Errors
     /// `INVALID_PARAMETERS`: there is no such transaction.
@@ -85,7 +85,7 @@ impl Ownership {
         Ok(t.borrowers.iter().map(|borrower| (borrower.vm, borrower.grant)))
     }
 
-    /// What `vm` may do with the memory of a transaction; `None` if it is no receiver.
+    /// Returns the access rights of `vm` to the memory of a transaction; `None` if it is no receiver.
     ///
     /// # Errors
     /// `INVALID_PARAMETERS`: there is no such transaction.
@@ -94,7 +94,7 @@ impl Ownership {
         Ok(self.borrowers(handle)?.find(|(borrower, _)| *borrower == vm).map(|(_, grant)| grant))
     }
 
-    /// Whether `vm` has retrieved the memory of a transaction, and has it still.
+    /// Returns whether `vm` has retrieved the memory of a transaction, and has it still.
     pub fn holds(&mut self, vm: VmId, handle: Handle) -> bool {
         let Ok((owner, slot)) = self.complete(handle) else { return false };
         let Ok(sender) = find(&mut self.senders, owner) else { return false };
@@ -102,7 +102,7 @@ impl Ownership {
         transaction.borrowers.iter().any(|borrower| borrower.vm == vm && borrower.hold == Hold::Held)
     }
 
-    /// Who has retrieved the memory of a transaction, and has it still, or a part of it.
+    /// Returns the VMs that hold the memory of a transaction, or a part of it.
     pub fn holders(&mut self, handle: Handle) -> impl Iterator<Item = VmId> {
         let (owner, slot) = self.complete(handle).unwrap_or((VmId::HYPERVISOR, 0));
         let t = find(&mut self.senders, owner).ok().and_then(|sender| sender.get(slot));

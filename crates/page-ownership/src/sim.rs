@@ -40,18 +40,18 @@ impl SimTables {
         self.map(vm, ipa, pa, count, Access::RWX).expect("room");
     }
 
-    /// What an address of a VM translates to.
+    /// Translates an IPA of a VM.
     pub fn walk(&self, vm: VmId, ipa: Ipa) -> Option<Mapping> {
         let (tables, memory) = &self.vms[&vm];
         tables.walk(ipa, memory)
     }
 
-    /// How many pages the tables of a VM take.
+    /// Returns the number of pages of a VM's tables.
     pub fn table_pages(&self, vm: VmId) -> usize {
         self.vms[&vm].1.pages_in_use()
     }
 
-    /// How many pages may still be used for the tables of a VM.
+    /// Sets the number of pages that a VM's tables may still grow by.
     pub fn set_budget(&mut self, vm: VmId, pages: Option<usize>) {
         self.vms.get_mut(&vm).expect("a VM").1.budget = pages;
     }
@@ -195,7 +195,7 @@ impl Ownership {
         }
     }
 
-    /// Relinquishes.
+    /// Relinquishes memory of a transaction, all steps at once.
     ///
     /// # Errors
     /// As [`Self::start_relinquish`].
@@ -220,7 +220,7 @@ impl Ownership {
         }
     }
 
-    /// Reclaims.
+    /// Reclaims memory of a transaction, all steps at once.
     ///
     /// # Errors
     /// As [`Self::start_reclaim`].

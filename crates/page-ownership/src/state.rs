@@ -6,7 +6,7 @@ use hv_abi::{
     layout::PAGE,
 };
 
-/// Whose a page is. There is exactly one state for each page of the machine's memory.
+/// Ownership state of a page. There is exactly one for each page of the machine's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PageState {
     /// The hypervisor's, or nobody's: in no VM's tables.

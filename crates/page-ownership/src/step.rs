@@ -16,7 +16,7 @@ use hv_abi::{
 };
 use stage2_mmu::Room;
 
-/// What is left of a transition after a step.
+/// Remaining work of a transition after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Nothing.

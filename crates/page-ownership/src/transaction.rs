@@ -14,7 +14,7 @@ use stage2_mmu::Search;
 
 const _: () = assert!(MAX_TRANSACTIONS <= MAX_SLOTS);
 
-/// What a receiver may do with the memory, besides reading it.
+/// Access rights of a receiver, besides reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Grant {
     /// Writing.
@@ -23,7 +23,7 @@ pub struct Grant {
     pub execute: bool,
 }
 
-/// What a sender offers.
+/// Memory and rights that a sender offers in a transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer<'a> {
     /// Donate, lend or share.
@@ -38,7 +38,7 @@ pub struct Offer<'a> {
     pub borrowers: &'a [(VmId, Grant)],
 }
 
-/// What a receiver wants.
+/// Retrieve request of a receiver.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request {
     /// The sender's name for the transaction.
@@ -60,7 +60,7 @@ pub struct Request {
     pub most_pieces: usize,
 }
 
-/// What a receiver has got.
+/// Result of a retrieve: the memory that is mapped for the receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retrieved {
     /// The kind of transaction.
@@ -110,7 +110,7 @@ pub(crate) enum Hold {
 }
 
 impl Hold {
-    /// Whether addresses of the receiver may be free that are to be used.
+    /// Returns whether addresses of the receiver may be free that are to be used.
     pub(crate) const fn is_new(self) -> bool {
         matches!(self, Self::Searching(_) | Self::Mapping | Self::Undoing(_))
     }
@@ -203,12 +203,12 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    /// Whether receivers may retrieve it.
+    /// Returns whether receivers may retrieve it.
     pub(crate) fn is_open(&self) -> bool {
         self.stage == Stage::Open
     }
 
-    /// Whether it is being sent, or given up again.
+    /// Returns whether it is being sent, or given up again.
     pub(crate) const fn is_unfinished(&self) -> bool {
         !matches!(self.stage, Stage::Open | Stage::Scrubbing | Stage::Restoring)
     }

@@ -32,7 +32,7 @@ impl<F: FnMut(bool)> BackEnd for Line<F> {
     fn unload(&mut self, _irqs: &VcpuInterrupts) {}
 }
 
-/// Where an interrupt in a list register is in its life.
+/// State of an interrupt in a list register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListState {
     /// There is none.
@@ -57,10 +57,10 @@ pub trait ListRegisters {
     fn set_underflow_interrupt(&self, enabled: bool);
 }
 
-/// The most list registers that are used.
+/// Maximum number of list registers that are used.
 pub const MAX_LIST_REGISTERS: usize = 16;
 
-/// What of a vCPU's interrupts is in list registers; of one that is not loaded, what it has taken and not ended.
+/// Interrupts of a vCPU in list registers; while the vCPU is not loaded, its active interrupts.
 #[derive(Clone, Copy, Debug)]
 pub struct Listed {
     slots: [VirtIntId; MAX_LIST_REGISTERS],
@@ -73,7 +73,7 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// Nothing.
+    /// Returns a state with all list registers free.
     pub const fn new() -> Self {
         Self { slots: [hv_abi::paravirt::TIMER; MAX_LIST_REGISTERS], used: 0, ids: 0, full: false }
     }

@@ -24,7 +24,7 @@ pub use back_end::{BackEnd, Line, ListRegisters, ListState, Listed, Lists, MAX_L
 pub use state::VcpuInterrupts;
 
 impl VcpuInterrupts {
-    /// Nothing enabled, nothing pending.
+    /// Returns a controller with nothing enabled and nothing pending.
     pub const fn new() -> Self {
         Self { enabled: sync::AtomicU64::new(0), pending: sync::AtomicU64::new(0) }
     }

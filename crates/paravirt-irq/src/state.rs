@@ -4,7 +4,7 @@
 use crate::sync::{AtomicU64, Ordering};
 use hv_abi::ids::VirtIntId;
 
-/// One vCPU's para-virtual interrupt controller.
+/// Para-virtual interrupt controller of one vCPU.
 ///
 /// [`pend`](Self::pend) and [`set_pending`](Self::set_pending) may be called from any core. The other operations belong to the core that runs the vCPU. The
 /// orderings are sequentially consistent, so that a hypervisor can pair "make pending, then look whether the vCPU
@@ -35,7 +35,7 @@ impl VcpuInterrupts {
         self.pending.store(0, Ordering::SeqCst);
     }
 
-    /// Nothing is pending any more; what is enabled stays so.
+    /// Clears all pending interrupts; enabled ones stay enabled.
     pub fn forget(&self) {
         self.pending.store(0, Ordering::SeqCst);
     }
@@ -62,18 +62,18 @@ impl VcpuInterrupts {
         self.enabled.load(Ordering::SeqCst) & id.bit() != 0
     }
 
-    /// Whether an id is enabled. Only the core that runs the vCPU knows.
+    /// Returns whether an id is enabled. Only the core that runs the vCPU knows.
     #[inline(always)]
     pub fn is_enabled(&self, id: VirtIntId) -> bool {
         self.enabled.load(Ordering::Relaxed) & id.bit() != 0
     }
 
-    /// Whether an id is pending, enabled or not.
+    /// Returns whether an id is pending, enabled or not.
     pub fn is_pending(&self, id: VirtIntId) -> bool {
         self.pending.load(Ordering::SeqCst) & id.bit() != 0
     }
 
-    /// Whether the virtual IRQ line is high: an enabled id is pending.
+    /// Returns whether the virtual IRQ line is high: an enabled id is pending.
     #[inline(always)]
     pub fn line(&self) -> bool {
         self.pending.load(Ordering::SeqCst) & self.enabled.load(Ordering::Relaxed) != 0

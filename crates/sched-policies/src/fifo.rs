@@ -61,7 +61,7 @@ impl<const N: usize> Fifo<N> {
         Ok(())
     }
 
-    /// A task's priority.
+    /// Returns a task's priority.
     ///
     /// # Errors
     /// [`PolicyError::Unknown`].

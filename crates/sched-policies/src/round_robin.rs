@@ -42,7 +42,7 @@ impl<const N: usize> RoundRobin<N> {
         self.quantum = quantum;
     }
 
-    /// Whether the current task would make room for another one if it yielded.
+    /// Returns whether the current task would make room for another one if it yielded.
     #[inline]
     pub const fn has_ready(&self) -> bool {
         self.ready.len() > 0
@@ -59,7 +59,7 @@ impl<const N: usize> RoundRobin<N> {
         Some(next)
     }
 
-    /// When the current task's quantum is over.
+    /// Returns the end of the current task's quantum.
     #[inline]
     pub const fn quantum_end(&self) -> Nanos {
         self.quantum_end

@@ -134,7 +134,7 @@ impl Mean {
         Some(mean)
     }
 
-    /// Whether a task is not ahead of this.
+    /// Returns whether a task is not ahead of this.
     fn admits(&self, entry: &Entry) -> bool {
         entry.time.saturating_sub(self.base).saturating_mul(self.weight) <= self.sum
     }
@@ -220,7 +220,7 @@ impl<const N: usize> Share<N> {
         Ok(())
     }
 
-    /// A task's weight.
+    /// Returns a task's weight.
     ///
     /// # Errors
     /// [`PolicyError::Unknown`].

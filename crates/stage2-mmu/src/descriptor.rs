@@ -2,7 +2,7 @@
 
 use hv_abi::ids::Pa;
 
-/// What a VM may do with a page.
+/// Access rights of a VM to a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     /// Loads, and translation table walks.
@@ -91,7 +91,7 @@ impl Attributes {
         Self(self.0 | Self::part_bit(level))
     }
 
-    /// Whether they are those of a part of a block at `level`.
+    /// Returns whether they are those of a part of a block at `level`.
     pub(crate) const fn is_part_of(self, level: u8) -> bool {
         self.0 & Self::part_bit(level) != 0
     }
@@ -139,7 +139,7 @@ impl Change {
     }
 }
 
-/// Whether an entry at `level` refers to a table.
+/// Returns whether an entry at `level` refers to a table.
 pub(crate) const fn is_table(bits: u64, level: u8) -> bool {
     level < 3 && bits & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE
 }

@@ -21,7 +21,7 @@ impl SimTables {
         Self { next: 0x10_0000, ..Self::default() }
     }
 
-    /// How many pages are in use.
+    /// Returns the number of pages in use.
     pub fn pages_in_use(&self) -> usize {
         self.pages.len()
     }

@@ -57,23 +57,23 @@ impl IpaWidth {
         if bits >= 32 && bits <= 43 { Some(Self(bits)) } else { None }
     }
 
-    /// The width in bits.
+    /// Returns the width in bits.
     pub const fn bits(self) -> u8 {
         self.0
     }
 
-    /// One past the highest address.
+    /// Returns the address after the highest one.
     pub const fn limit(self) -> u64 {
         1 << self.0
     }
 
-    /// How many concatenated tables the root has.
+    /// Returns the number of concatenated root tables.
     pub const fn root_tables(self) -> usize {
         if self.0 <= 39 { 1 } else { 1 << (self.0 - 39) }
     }
 }
 
-/// What an address translates to.
+/// Result of a translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping {
     /// The physical address.
@@ -93,7 +93,7 @@ pub struct Stage2 {
     width: IpaWidth,
 }
 
-/// How far a search for free addresses has come.
+/// Progress of a search for free addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Search {
     /// Everything from here to `at` is free.
@@ -102,13 +102,13 @@ pub struct Search {
 }
 
 impl Search {
-    /// Begins at `ipa`.
+    /// Returns a search that starts at `ipa`.
     pub const fn from(ipa: Ipa) -> Self {
         Self { room: ipa.0, at: ipa.0 }
     }
 }
 
-/// What a search for free addresses has found.
+/// Result of a search for free addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
     /// There.
@@ -276,7 +276,8 @@ impl Stage2 {
         Room::More(Search { room, at })
     }
 
-    /// Whether `len` bytes from `ipa` are whole pages of the address space that are neither mapped nor withheld.
+    /// Returns whether `len` bytes from `ipa` are whole pages of the address space that are neither mapped
+    /// nor withheld.
     pub fn has_room(&self, ipa: Ipa, len: u64, memory: &impl TableMemory) -> bool {
         let Ok(Span { ipa: mut at, end }) = self.check(ipa, len) else { return false };
         while at < end {
@@ -289,7 +290,7 @@ impl Stage2 {
         true
     }
 
-    /// What `ipa` translates to; `None` if it is not mapped.
+    /// Translates `ipa`; `None` if it is not mapped.
     pub fn walk(&self, ipa: Ipa, memory: &impl TableMemory) -> Option<Mapping> {
         self.look_up(ipa, memory)?.0
     }

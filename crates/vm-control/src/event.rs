@@ -2,7 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// What has happened.
+/// Kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum EventKind {
@@ -28,7 +28,7 @@ impl EventKind {
         Self::ALL.into_iter().find(|kind| *kind as u16 == number)
     }
 
-    /// Whether the VM is over, and nothing of it runs any more.
+    /// Returns whether the VM is over, and nothing of it runs any more.
     pub const fn is_end(self) -> bool {
         matches!(self, Self::Off | Self::Aborted | Self::Reset | Self::Stopped)
     }

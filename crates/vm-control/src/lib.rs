@@ -29,7 +29,7 @@ pub mod settings;
 pub use event::{Event, EventKind};
 pub use scheduling::{Policy, Scheduling};
 
-/// How a VM stands.
+/// State of a VM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum VmState {
@@ -59,12 +59,12 @@ impl VmState {
         Self::ALL.get(usize::from(number)).copied()
     }
 
-    /// Whether vCPUs of it are there: it can be stopped, and cannot be started.
+    /// Returns whether vCPUs of it are there: it can be stopped, and cannot be started.
     pub const fn is_alive(self) -> bool {
         matches!(self, Self::Running | Self::Paused)
     }
 
-    /// In a word.
+    /// Returns the state's name.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Created => "created",

@@ -54,7 +54,7 @@ pub const VCPU_ASSIGN: u32 = write::<Target>(20);
 /// Of a [`SetScheduling`]: for all vCPUs of a VM, and the cores that they are on.
 pub const VM_SCHEDULING: u32 = write::<SetScheduling>(21);
 
-/// What [`VERSION`] says.
+/// Version of the interface, which [`VERSION`] returns.
 pub const VERSION_NOW: u32 = 1;
 
 /// Room for a VM's name, its NUL included.
@@ -74,7 +74,7 @@ pub struct Target {
     pub core: u32,
 }
 
-/// What there is to know of a VM.
+/// Information about a VM.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct VmInfo {
@@ -102,7 +102,7 @@ pub struct VmInfo {
     pub settings: [u8; SETTINGS],
 }
 
-/// What there is to know of a vCPU. Counts are the hypervisor's, since boot.
+/// Information about a vCPU. Counts are the hypervisor's, since boot.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct VcpuInfo {
@@ -131,7 +131,7 @@ pub struct VcpuInfo {
     pub external_aborts: u64,
 }
 
-/// What there is to know of a core.
+/// Information about a core.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct CoreInfo {
@@ -188,13 +188,13 @@ pub struct SetScheduling {
 }
 
 impl SetScheduling {
-    /// For a VM.
+    /// Returns a request that sets the scheduling of a VM.
     pub const fn new(vm: u16, scheduling: Scheduling) -> Self {
         let Scheduling { policy, quantum_ns, parameter, reserved_ns, period_ns } = scheduling;
         Self { vm, policy: policy as u8, reserved: 0, parameter, quantum_ns, reserved_ns, period_ns }
     }
 
-    /// What it says; `None` if there is no such policy.
+    /// Returns the scheduling of the request; `None` if the policy is unknown.
     pub fn scheduling(&self) -> Option<Scheduling> {
         let policy = Policy::from_number(self.policy)?;
         let Self { parameter, quantum_ns, reserved_ns, period_ns, .. } = *self;
@@ -210,12 +210,12 @@ impl VmInfo {
         info
     }
 
-    /// Its name.
+    /// Returns the VM's name.
     pub fn name(&self) -> &str {
         text(&self.name)
     }
 
-    /// Its settings.
+    /// Returns the VM's settings.
     pub fn settings(&self) -> &str {
         text(&self.settings)
     }

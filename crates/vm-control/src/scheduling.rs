@@ -38,7 +38,7 @@ impl Policy {
         Self::ALL.into_iter().find(|(_, name)| *name == word).map(|(policy, _)| policy)
     }
 
-    /// Its name.
+    /// Returns the policy's name.
     pub fn word(self) -> &'static str {
         Self::ALL.into_iter().find(|(policy, _)| *policy == self).map_or("", |(_, name)| name)
     }

@@ -3,10 +3,10 @@
 use crate::{Policy, Scheduling};
 use core::fmt;
 
-/// The most vCPUs that `cores=` can place.
+/// Maximum number of vCPUs that `cores=` can place.
 pub const MOST_CORES: usize = 64;
 
-/// When the control task starts a VM again that is over.
+/// Condition under which the control task restarts a VM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Restart {
     /// It does not.
@@ -20,7 +20,7 @@ pub enum Restart {
     Always,
 }
 
-/// What the words say.
+/// Parsed settings of a VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Start it at boot.

@@ -58,7 +58,7 @@ impl Status {
         }
     }
 
-    /// Whether its vCPUs may be entered, and calls by it or about it may change anything.
+    /// Returns whether its vCPUs may be entered, and calls by it or about it may change anything.
     pub const fn accepts_calls(self) -> bool {
         matches!(self, Self::Running)
     }
@@ -117,7 +117,7 @@ impl LifeCycle {
         Status::from_bits(self.0.load(Ordering::SeqCst))
     }
 
-    /// Whether its vCPUs may be entered, and calls by it or about it may change anything, now.
+    /// Returns whether its vCPUs may be entered, and calls by it or about it may change anything, now.
     #[inline(always)]
     pub fn accepts_calls(&self) -> bool {
         self.0.load(Ordering::SeqCst) == Status::Running.bits()

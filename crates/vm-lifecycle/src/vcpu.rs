@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use hv_abi::ids::{VcpuId, VmId};
 
-/// What a vCPU is doing.
+/// Run state of a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VcpuState {
     /// Not started, or has switched itself off.
@@ -61,13 +61,14 @@ impl PackedState {
         Self(state.bits())
     }
 
-    /// Whether the vCPU waits for an interrupt or a message: [`VcpuState::Waiting`], [`VcpuState::WaitingForMessage`].
+    /// Returns whether the vCPU waits for an interrupt or a message: [`VcpuState::Waiting`],
+    /// [`VcpuState::WaitingForMessage`].
     #[inline(always)]
     pub const fn is_idle(self) -> bool {
         self.0 >> 1 == 1
     }
 
-    /// The state.
+    /// Returns the state.
     #[inline(always)]
     pub const fn state(self) -> VcpuState {
         VcpuState::from_bits(self.0)
@@ -80,12 +81,12 @@ impl PackedState {
 pub struct StateCell(AtomicU64);
 
 impl StateCell {
-    /// A vCPU in `state`.
+    /// Returns a vCPU in `state`.
     pub const fn new(state: VcpuState) -> Self {
         Self(AtomicU64::new(state.bits()))
     }
 
-    /// The state, now.
+    /// Loads the current state.
     #[inline(always)]
     pub fn load(&self) -> VcpuState {
         VcpuState::from_bits(self.0.load(Ordering::SeqCst))
@@ -114,7 +115,7 @@ impl StateCell {
         self.publish_packed(PackedState::new(state));
     }
 
-    /// As [`Self::publish`].
+    /// Publishes a packed state, as [`Self::publish`] does.
     #[inline(always)]
     pub fn publish_packed(&self, state: PackedState) {
         self.0.store(state.0, Ordering::SeqCst);
@@ -161,13 +162,13 @@ impl RequestCell {
         Self(AtomicU64::new(request.map_or(NO_REQUEST, Request::pack)))
     }
 
-    /// The request.
+    /// Returns the pending direct request, if any.
     #[inline(always)]
     pub fn get(&self) -> Option<Request> {
         Request::unpack(self.0.load(Ordering::Acquire))
     }
 
-    /// Notes a request.
+    /// Records a direct request.
     #[inline(always)]
     pub fn set(&self, request: Request) {
         self.0.store(request.pack(), Ordering::Release);
@@ -185,7 +186,7 @@ impl RequestCell {
         self.0.store(NO_REQUEST, Ordering::Relaxed);
     }
 
-    /// If the request is one of `vm`, which is gone, nobody will get the response.
+    /// Drops the requester if it is `vm`, which has stopped: its response is then discarded.
     pub fn orphan(&self, vm: VmId) {
         let orphan = |bits| {
             let request = Request::unpack(bits).filter(|request| request.sender.vm == vm)?;

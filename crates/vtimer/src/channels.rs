@@ -28,7 +28,7 @@ pub fn virtual_counter() -> u64 {
     checked(CNTVCT_EL0.get(), || CNTVCT_EL0.get())
 }
 
-/// Whether a control register says on, not masked and condition met.
+/// Returns whether a control register says on, not masked and condition met.
 #[inline]
 fn asserted(ctl: u64) -> bool {
     const MASK: u64 = TimerState::ENABLE | TimerState::IMASK | TimerState::ISTATUS;

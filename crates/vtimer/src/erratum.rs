@@ -13,7 +13,7 @@ const ATTEMPTS: u32 = 150;
 /// three instructions for each read, which others do without.
 pub const WORKED_AROUND: bool = cfg!(feature = "allwinner");
 
-/// Whether a value that was read cannot be a glitch.
+/// Returns whether a value that was read cannot be a glitch.
 #[inline]
 pub const fn is_settled(value: u64) -> bool {
     value.wrapping_add(1) & LOW > 1

@@ -23,13 +23,13 @@ impl Frequency {
         self.0
     }
 
-    /// How long `ticks` last, in nanoseconds.
+    /// Converts ticks to nanoseconds.
     #[inline]
     pub const fn ticks_to_ns(self, ticks: u64) -> u64 {
         scale(ticks, NS_PER_SECOND, self.0)
     }
 
-    /// How many whole ticks fit into `ns` nanoseconds.
+    /// Converts nanoseconds to whole ticks.
     #[inline]
     pub const fn ns_to_ticks(self, ns: u64) -> u64 {
         scale(ns, self.0, NS_PER_SECOND)

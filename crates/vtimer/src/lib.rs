@@ -57,6 +57,6 @@ pub trait Timer {
     /// Raises no interrupt any more.
     fn cancel(&self);
 
-    /// Whether the deadline has been reached and not been cancelled.
+    /// Returns whether the deadline has been reached and not been cancelled.
     fn is_pending(&self) -> bool;
 }

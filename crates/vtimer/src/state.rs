@@ -11,7 +11,7 @@ pub struct TimerState {
     pub cval: u64,
 }
 
-/// How long a timer has to go.
+/// Time until a timer fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remaining {
     /// It is off or masked: it raises no interrupt however long one waits.
@@ -30,7 +30,7 @@ impl TimerState {
     /// `ISTATUS`: the condition is met. Read-only in the hardware.
     pub const ISTATUS: u64 = 1 << 2;
 
-    /// A timer that is off.
+    /// State of a disabled timer.
     pub const RESET: Self = Self { ctl: 0, cval: 0 };
 
     /// A timer that fires at `deadline` of its own counter.
@@ -39,7 +39,7 @@ impl TimerState {
         Self { ctl: Self::ENABLE, cval: deadline }
     }
 
-    /// Whether the timer can raise an interrupt: on and not masked.
+    /// Returns whether the timer can raise an interrupt: on and not masked.
     #[inline]
     pub const fn is_armed(&self) -> bool {
         self.ctl & (Self::ENABLE | Self::IMASK) == Self::ENABLE
@@ -59,7 +59,7 @@ impl TimerState {
         if counter >= self.cval { Remaining::Expired } else { Remaining::Ticks(self.cval - counter) }
     }
 
-    /// Whether the timer's interrupt is asserted at physical count `now`.
+    /// Returns whether the timer's interrupt is asserted at physical count `now`.
     #[inline]
     pub const fn is_expired(&self, now: u64, offset: u64) -> bool {
         matches!(self.remaining(now, offset), Remaining::Expired)

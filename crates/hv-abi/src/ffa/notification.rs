@@ -41,7 +41,7 @@ impl Pending {
         }
     }
 
-    /// Whether there is more than these lists: the call should be made again.
+    /// Returns whether there is more than these lists: the call should be made again.
     pub const fn more(&self) -> bool {
         self.regs.0[2] & 1 != 0
     }

@@ -2,7 +2,7 @@
 
 use crate::address::PAGE;
 
-/// What a program's clock is computed from: the page before the vDSO, readable by the program, writable by the kernel.
+/// Data of the vDSO's clock: the page before the vDSO, readable by the program, writable by the kernel.
 ///
 /// Monotonic time is `(CNTVCT_EL0 - counter_base) * multiplier >> shift`, with a product of 128 bits; real time is
 /// `realtime_offset` more. [`Clock::encode`] writes it; all but `realtime_offset` stays as it is while a program runs.
@@ -25,7 +25,8 @@ const NANOSECONDS: u128 = 1_000_000_000;
 impl Clock {
     /// Bytes of it at the beginning of its page.
     pub const SIZE: usize = 40;
-    /// Where `realtime_offset` is in its page: one aligned word, so that the kernel can set the time with one store.
+    /// Offset of `realtime_offset` in its page: one aligned word, so that the kernel can set the time with
+    /// one store.
     pub const REALTIME_OFFSET_AT: usize = 24;
 
     /// The clock of a counter with this many ticks a second (`CNTFRQ_EL0`), 1 to 2^32 Hz, since `counter_base`.
@@ -52,7 +53,7 @@ impl Clock {
         ((ticks * self.multiplier as u128) >> self.shift) as u64
     }
 
-    /// Its bytes in memory.
+    /// Returns the bytes of the page.
     pub const fn encode(&self) -> [u8; Self::SIZE] {
         let words = [self.counter_base, self.multiplier, self.shift, self.realtime_offset, self.readable];
         let mut bytes = [0; Self::SIZE];

@@ -33,7 +33,7 @@ pub struct Image(pub [u8; PAGE as usize]);
 /// The page with the functions, the same for all programs.
 pub static IMAGE: Image = Image(image::build());
 
-/// What [`IMAGE`] begins with; the rest of its page is zero.
+/// First bytes of [`IMAGE`]; the rest of its page is zero.
 pub static CONTENTS: [u8; image::END] = {
     let page = image::build();
     let mut contents = [0; image::END];
@@ -45,7 +45,8 @@ pub static CONTENTS: [u8; image::END] = {
     contents
 };
 
-/// Where signal handlers return to (`__kernel_rt_sigreturn`), if [`IMAGE`] is at `vdso`.
+/// Returns the address of `__kernel_rt_sigreturn`, to which signal handlers return, if [`IMAGE`] is at
+/// `vdso`.
 pub const fn signal_return(vdso: UserAddr) -> Option<UserAddr> {
     vdso.checked_add((image::CODE_AT + code::SIGRETURN) as u64)
 }

@@ -27,7 +27,7 @@ pub(crate) const PHYS_END: u64 = 1 << 44;
 pub struct Phys(pub u64);
 
 impl Phys {
-    /// Where the linear map has this memory.
+    /// Returns the address of this memory in the linear map.
     pub const fn linear(self) -> *mut u8 {
         core::ptr::with_exposed_provenance_mut(LINEAR + self.0 as usize)
     }

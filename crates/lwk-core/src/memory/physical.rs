@@ -83,7 +83,8 @@ pub(crate) fn take_for_program(size: u64) -> Option<Phys> {
     if left < RESERVE { None } else { free.allocate(size) }
 }
 
-/// Whether the kernel may make more of what lasts for programs (threads with their kernel stacks, files, pipes, descriptors): half of the reserve stays for
+/// Returns whether the kernel may make more of what lasts for programs (threads with their kernel stacks,
+/// files, pipes, descriptors): half of the reserve stays for
 /// what a call needs in passing.
 #[cfg(programs)]
 pub(crate) fn has_room_for_kernel(is_first: bool) -> bool {
@@ -96,7 +97,7 @@ pub(crate) fn give(range: Range<u64>) {
     let _ = FREE.lock().insert(range);
 }
 
-/// How many bytes are free.
+/// Returns the number of free bytes.
 pub fn free_bytes() -> u64 {
     FREE.lock().free_bytes()
 }
@@ -121,17 +122,17 @@ pub struct Block {
 unsafe impl Send for Block {}
 
 impl Block {
-    /// Where it begins.
+    /// Returns the start of the block.
     pub const fn base(&self) -> NonNull<u8> {
         self.base
     }
 
-    /// Its size in bytes, a multiple of the page size.
+    /// Returns the size in bytes, a multiple of the page size.
     pub const fn size(&self) -> usize {
         self.size
     }
 
-    /// Its physical address.
+    /// Returns the physical address.
     pub fn phys(&self) -> Phys {
         Phys::of_linear(self.base.as_ptr()).expect("blocks are in the linear map")
     }

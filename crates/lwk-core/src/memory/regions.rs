@@ -22,12 +22,12 @@ pub struct FreeList {
 pub struct ListFull;
 
 impl FreeList {
-    /// Nothing is free.
+    /// Returns an allocator without free memory.
     pub const fn new() -> Self {
         Self { ranges: Vec::new() }
     }
 
-    /// How many bytes are free.
+    /// Returns the number of free bytes.
     pub fn free_bytes(&self) -> u64 {
         self.ranges.iter().map(|range| range.end - range.start).sum()
     }

@@ -80,7 +80,7 @@ pub trait Platform: Sync {
     /// Switches the calling core off, whose interrupts are masked. Returns if that is not possible.
     fn stop_core(&self) -> PlatformError;
 
-    /// Whether [`stop_core`](Self::stop_core) can work.
+    /// Returns whether [`stop_core`](Self::stop_core) can work.
     fn can_stop_cores(&self) -> bool;
 
     /// Switches the machine off.
@@ -95,7 +95,7 @@ pub struct Taken {
     pub(crate) token: u32,
 }
 
-/// What an image provides: its platform and its program. Made by [`image!`](crate::image).
+/// Platform and program of a kernel image, made by [`image!`](crate::image).
 #[derive(Clone, Copy)]
 pub struct Image {
     /// What it runs on.

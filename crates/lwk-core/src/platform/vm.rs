@@ -33,7 +33,7 @@ impl Vm {
         Self { primary: AtomicBool::new(false) }
     }
 
-    /// Its role.
+    /// Returns the role of the VM.
     #[inline]
     pub fn role(&self) -> VmRole {
         if self.primary.load(Ordering::Relaxed) { VmRole::Primary } else { VmRole::Secondary }

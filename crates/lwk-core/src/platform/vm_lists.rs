@@ -18,7 +18,7 @@ pub struct VmWithListRegisters;
 const TIMER: u32 = paravirt::TIMER.number();
 const IPI: u32 = paravirt::IPI.number();
 
-/// Whether the device tree says that there are any.
+/// Returns whether the device tree says that there are any.
 fn has_list_registers(machine: &Machine<'_>) -> bool {
     let tree = devtree::Tree::new(machine.dtb()).ok();
     let hypervisor = tree.and_then(|tree| tree.root().child("hypervisor"));

@@ -58,7 +58,7 @@ impl Events {
         next
     }
 
-    /// Whether there is none.
+    /// Returns whether there is none.
     pub fn is_empty(&self) -> bool {
         let queue = self.0.lock();
         queue.events.is_empty() && !queue.lost

@@ -66,7 +66,7 @@ impl<const SLOTS: usize> Default for Matrices<SLOTS> {
 }
 
 impl<const SLOTS: usize> Matrices<SLOTS> {
-    /// No gangs.
+    /// Returns a table without gangs.
     pub const fn new() -> Self {
         Self(Vec::new())
     }
@@ -124,7 +124,7 @@ impl<const SLOTS: usize> Matrices<SLOTS> {
         Ok(())
     }
 
-    /// What a core with a quantum has to know.
+    /// Returns the column of a core, in the matrix of a quantum.
     pub fn column(&self, quantum: Nanos, core: CoreId) -> Column<SLOTS> {
         self.0
             .iter()

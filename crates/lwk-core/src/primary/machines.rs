@@ -35,7 +35,7 @@ pub enum Refusal {
     NoCore,
     /// The core takes no more tasks.
     Full,
-    /// What was given makes no sense.
+    /// An argument is invalid.
     Invalid,
     /// There is no memory for it.
     NoMemory,
@@ -124,7 +124,7 @@ impl Machines {
         machines
     }
 
-    /// The VMs.
+    /// Returns the VMs.
     pub fn iter(&self) -> impl Iterator<Item = &Vm> {
         self.vms.iter()
     }
@@ -139,7 +139,7 @@ impl Machines {
         self.vms.iter().find(|vm| vm.id() == id)
     }
 
-    /// What has happened to them.
+    /// Returns the events of the VMs.
     pub const fn events(&self) -> &Events {
         &self.events
     }
@@ -330,7 +330,7 @@ impl Machines {
         Ok(())
     }
 
-    /// Has none of a VM's vCPUs run; returns when none does.
+    /// Pauses a VM; returns when none of its vCPUs runs.
     ///
     /// # Errors
     /// [`Refusal::State`]: it does not run.
@@ -370,7 +370,7 @@ impl Machines {
         vm.resting.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Has a vCPU run on another core from now on, whether its VM runs or not.
+    /// Assigns a vCPU to another core, whether its VM runs or not.
     ///
     /// # Errors
     /// [`Refusal::NoCore`], [`Refusal::Invalid`]: there is no such core, or vCPU; [`Refusal::State`]: other VMs there want another policy, or

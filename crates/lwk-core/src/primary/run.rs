@@ -42,7 +42,7 @@ pub(super) fn until_over(machines: &Machines, vm: &Vm, vcpu: VcpuId) -> Outcome 
         let ran = guest::run(vcpu);
         arch::restore_interrupts(masked);
         let Ok((about, exit)) = ran else {
-            log::error!("the hypervisor answered FFA_RUN of {} with something that is no exit", vm.name());
+            log::error!("{}: FFA_RUN returned an unknown exit", vm.name());
             vm.end(Ending::Aborted);
             break;
         };

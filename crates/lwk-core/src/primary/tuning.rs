@@ -47,7 +47,8 @@ impl From<Refused> for Refusal {
     }
 }
 
-/// Whether all vCPUs of a VM that is tuned so can be on these cores: those of a gang run at the same time.
+/// Returns whether all vCPUs of a VM that is tuned so can be on these cores: those of a gang run at the same
+/// time.
 fn check_cores(tuning: Option<Tuning>, cores: &[CoreIndex]) -> Result<(), Refusal> {
     let is_gang = tuning.is_some_and(|tuning| matches!(tuning.kind, PolicyKind::Gang { .. }));
     let twice = || cores.iter().enumerate().any(|(index, core)| cores[..index].contains(core));
@@ -113,12 +114,12 @@ impl Machines {
         self.set_policy(core, tuning.kind)
     }
 
-    /// Whether no other VM there wants a core otherwise than a VM that is to go there.
+    /// Returns whether no other VM there wants a core otherwise than a VM that is to go there.
     pub(super) fn check_fit(&self, vm: &Vm, core: CoreIndex) -> Result<(), Refusal> {
         vm.tuning().map_or(Ok(()), |tuning| self.check_policy(vm, core, tuning.kind))
     }
 
-    /// Whether no other VM wants this core otherwise.
+    /// Returns whether no other VM wants this core otherwise.
     fn check_policy(&self, vm: &Vm, core: CoreIndex, kind: PolicyKind) -> Result<(), Refusal> {
         let differs = |other: &Vm| {
             !core::ptr::eq(other, vm)

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering};
 use fallible::{OutOfMemory, TryVec as _};
 use hv_abi::ids::{VcpuId, VcpuIndex, VmId};
 
-/// How a VM has ended.
+/// Reason why a VM has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Ending {
@@ -66,32 +66,32 @@ impl Vm {
         }
     }
 
-    /// Its name.
+    /// Returns the VM's name.
     pub fn name(&self) -> &str {
         &self.partition.name
     }
 
-    /// Its id.
+    /// Returns the VM's id.
     pub fn id(&self) -> VmId {
         self.partition.id
     }
 
-    /// How many vCPUs it has.
+    /// Returns the number of vCPUs.
     pub fn vcpus(&self) -> u16 {
         self.partition.vcpus
     }
 
-    /// What its manifest says of how it is to be run (`margay,control`).
+    /// Returns the VM's settings for the control task (`margay,control` of the manifest).
     pub fn settings(&self) -> &str {
         &self.partition.settings
     }
 
-    /// One of its vCPUs, if there is such a one.
+    /// Returns a vCPU of the VM; `None` if there is none of this index.
     pub fn vcpu(&self, index: u16) -> Option<VcpuId> {
         (index < self.vcpus()).then_some(VcpuId { vm: self.id(), index: VcpuIndex(index) })
     }
 
-    /// How it has ended.
+    /// Returns the reason why the VM has ended.
     pub fn ending(&self) -> Ending {
         match self.ending.load(Ordering::Acquire) {
             0 => Ending::None,
@@ -102,22 +102,22 @@ impl Vm {
         }
     }
 
-    /// Whether no task of it is left, or it has never run.
+    /// Returns whether no task of it is left, or it has never run.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }
 
-    /// Whether its vCPUs are not run for now.
+    /// Returns whether its vCPUs are not run for now.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Acquire)
     }
 
-    /// How often it has been started.
+    /// Returns the number of times that the VM has been started.
     pub fn starts(&self) -> u32 {
         self.starts.load(Ordering::Relaxed)
     }
 
-    /// How its cores are shared out, if that has been set.
+    /// Returns the scheduling parameters, if they have been set.
     pub fn tuning(&self) -> Option<Tuning> {
         *self.tuning.lock()
     }
@@ -139,7 +139,7 @@ impl Vm {
         }
     }
 
-    /// Whether a vCPU of it is, or is to be, on a core.
+    /// Returns whether a vCPU of it is, or is to be, on a core.
     pub(super) fn is_on(&self, core: CoreIndex) -> bool {
         self.places.iter().any(|place| place.load(Ordering::Acquire) == core.0)
     }

@@ -13,7 +13,7 @@
 //!
 //! A wake-up is never lost: one that comes before its task parks is kept, and the task then does not park.
 
-/// Where a task is.
+/// State of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// In its core's queue.
@@ -45,24 +45,24 @@ impl Life {
         Self { state: State::Ready, permit: false }
     }
 
-    /// Where it is.
+    /// Returns the state of the task.
     pub const fn state(self) -> State {
         self.state
     }
 
-    /// It gets its core.
+    /// Moves the task from the queue to its core.
     pub fn dispatch(&mut self) {
         debug_assert_eq!(self.state, State::Ready);
         self.state = State::Running;
     }
 
-    /// It loses its core, and goes back into the queue.
+    /// Preempts the task: it goes back into the queue.
     pub fn preempt(&mut self) {
         debug_assert_eq!(self.state, State::Running);
         self.state = State::Ready;
     }
 
-    /// It wants to wait. Returns whether it must: not if it has been woken already.
+    /// Blocks the task. Returns whether it must wait: not if it has been woken already.
     #[must_use]
     pub fn park(&mut self) -> bool {
         debug_assert_eq!(self.state, State::Running);
@@ -73,7 +73,7 @@ impl Life {
         true
     }
 
-    /// It is woken. Returns whether it must go into the queue now.
+    /// Wakes the task. Returns whether it must go into the queue now.
     #[must_use]
     pub fn wake(&mut self) -> bool {
         match self.state {
@@ -89,7 +89,7 @@ impl Life {
         }
     }
 
-    /// It is over.
+    /// Ends the task.
     pub fn finish(&mut self) {
         debug_assert_eq!(self.state, State::Running);
         self.state = State::Finished;

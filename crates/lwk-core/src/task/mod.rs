@@ -462,7 +462,7 @@ mod kernel {
         core.scheduler.set_column(core, column)
     }
 
-    /// How many tasks a core has that are ready or running.
+    /// Returns the number of ready and running tasks of a core.
     pub fn load(core: CoreIndex) -> usize {
         percore::get(core).map_or(0, |core| core.scheduler.load())
     }

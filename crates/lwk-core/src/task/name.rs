@@ -5,7 +5,7 @@ use core::fmt::{self, Write};
 /// The longest name; what is longer is cut.
 const LONGEST: usize = 31;
 
-/// A task's name.
+/// Name of a task.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Name {
     text: [u8; LONGEST],

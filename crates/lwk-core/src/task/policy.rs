@@ -47,7 +47,7 @@ pub enum PolicyKind {
     },
 }
 
-/// What a task may be given, each by one policy.
+/// Scheduling parameters of a task, each used by one policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parameters {
     /// Of [`PolicyKind::Fifo`]: the higher number goes first.
@@ -280,7 +280,8 @@ impl CorePolicy {
         each!(self, policy => policy.yield_current());
     }
 
-    /// Whether another task may run if the running one yields. Without a current task the idle task runs.
+    /// Returns whether another task may run if the running one yields. Without a current task the idle task
+    /// runs.
     fn has_others(&self) -> bool {
         each!(self, policy => policy.runnable() > usize::from(policy.current().is_some()))
     }

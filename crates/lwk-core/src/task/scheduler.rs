@@ -290,13 +290,13 @@ impl Scheduler {
         Some(f(task.as_ref().map_or("nothing", |task| task.name())))
     }
 
-    /// Whether the core has no task but the idle one, waiting ones included.
+    /// Returns whether the core has no task but the idle one, waiting ones included.
     pub(crate) fn is_empty(&self) -> bool {
         let queue = self.queue.lock();
         queue.tasks.iter().all(Option::is_none) && queue.ended.is_none()
     }
 
-    /// Whether a task waits for the core.
+    /// Returns whether a task waits for the core.
     pub(super) fn has_ready(&self) -> bool {
         self.queue.lock().policy.runnable() > 0
     }
@@ -374,7 +374,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether the running task should let another one run. Asking ends it.
+    /// Returns whether the running task should let another one run. Asking ends it.
     pub(super) fn take_due(&self) -> bool {
         self.due.load(Ordering::Relaxed) && self.due.swap(false, Ordering::Relaxed)
     }

@@ -103,7 +103,8 @@ impl Drop for Charge {
     }
 }
 
-/// Whether there is memory for what the kernel keeps for a process: more has to be left for others than for the first.
+/// Returns whether there is memory for what the kernel keeps for a process: more has to be left for others
+/// than for the first.
 pub fn has_room(process: &Process) -> bool {
     /// What calls need in passing.
     const LEFT: usize = 1 << 20;

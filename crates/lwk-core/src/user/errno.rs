@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errno(i32);
 
-/// What system calls return.
+/// Result of a system call.
 pub type Result<T> = core::result::Result<T, Errno>;
 
 macro_rules! errors {
@@ -31,7 +31,7 @@ impl Errno {
     /// `ERESTARTSYS`; programs never see it).
     pub const RESTART: Self = Self(512);
 
-    /// What a program finds in x0.
+    /// Returns the value of x0 for a program: the negated number.
     pub const fn in_register(self) -> u64 {
         -(self.0 as i64) as u64
     }

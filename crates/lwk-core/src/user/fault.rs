@@ -29,7 +29,7 @@ mod class {
     pub const BRK: u8 = 0x3c;
 }
 
-/// Whether a fault status says that a translation or a permission is missing.
+/// Returns whether a fault status says that a translation or a permission is missing.
 const fn is_mapping(status: u32) -> bool {
     matches!(status & 0x3c, 0x04 | 0x08 | 0x0c)
 }

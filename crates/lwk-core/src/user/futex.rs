@@ -31,7 +31,7 @@ pub struct Futexes {
     buckets: [IrqMutex<Vec<Waiter>>; BUCKETS],
 }
 
-/// What a thread knows of its own waiting.
+/// State of a thread's futex wait.
 #[derive(Debug, Default)]
 pub struct Waiting {
     /// The address that it is in the list for; a requeue changes it, with both buckets locked.
@@ -44,7 +44,7 @@ const fn bucket(address: u64) -> usize {
 }
 
 impl Futexes {
-    /// Nobody waits.
+    /// Returns a table without waiters.
     pub const fn new() -> Self {
         Self { buckets: [const { IrqMutex::new(Vec::new()) }; BUCKETS] }
     }

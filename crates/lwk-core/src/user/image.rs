@@ -20,10 +20,10 @@ use spin::Once;
 
 /// Size of the first thread's stack, unless the program says otherwise.
 pub const STACK: u64 = 8 << 20;
-/// What arguments and environment may take of it.
+/// Maximum size of arguments and environment on the stack.
 pub const STRINGS: u64 = 2 << 20;
 
-/// What to run.
+/// Program to run, with its arguments and environment.
 #[derive(Clone, Debug)]
 pub struct Command {
     /// Its file in the root file system.
@@ -103,7 +103,7 @@ impl Drop for ProgramFile {
     }
 }
 
-/// What a process runs, for people.
+/// Program of a process, for messages and backtraces.
 #[derive(Debug)]
 pub struct Image {
     /// The path of its program.
@@ -175,7 +175,7 @@ pub fn hwcaps() -> Hwcaps {
     processor().1
 }
 
-/// What an `MRS` of a program reads.
+/// Returns the value that a program's `MRS` of an ID register reads.
 pub fn read_id_register(mrs: Mrs) -> u64 {
     mrs.value(arch::main_id().0, &processor().0)
 }

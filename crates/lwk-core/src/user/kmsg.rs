@@ -62,7 +62,7 @@ fn await_more() {
 pub struct Reader(IrqMutex<Position>);
 
 impl Reader {
-    /// It begins with the oldest record.
+    /// Opens a reader at the oldest record.
     pub fn new() -> Self {
         Self(IrqMutex::new(ends(Position::START).0))
     }
@@ -87,7 +87,8 @@ impl Reader {
         Ok(files::wait_until(thread, None, attempt)?.unwrap_or(0))
     }
 
-    /// What `poll` says: `POLLIN` and `POLLOUT`, `POLLPRI` and `POLLERR` too if records were missed.
+    /// Returns the events for `poll`: `POLLIN` and `POLLOUT`, `POLLPRI` and `POLLERR` too if records were
+    /// missed.
     pub fn ready(&self) -> u16 {
         await_more();
         let position = *self.0.lock();

@@ -18,7 +18,7 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// No signals.
+    /// Returns a state without pending signals.
     pub const fn new() -> Self {
         Self { queue: Vec::new(), fault: None, bare: 0 }
     }

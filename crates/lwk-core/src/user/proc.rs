@@ -128,7 +128,7 @@ fn own_file<'a>(thread: &UserThread, path: &'a [u8]) -> Option<&'a [u8]> {
     (id == thread.process().id()).then_some(&rest[end + 1..])
 }
 
-/// Whether a path is that of the directory of the process's threads.
+/// Returns whether a path is that of the directory of the process's threads.
 pub fn is_tasks(thread: &UserThread, path: &[u8]) -> bool {
     matches!(own_file(thread, path), Some(b"task" | b"task/"))
 }

@@ -27,7 +27,7 @@ use fallible::{Arc, TryVec as _};
 use linux_program::vdso::Clock;
 use spin::Once;
 
-/// How a process ended.
+/// Exit status of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// By `exit_group`, or the last thread's `exit`.
@@ -55,7 +55,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// A process.
+/// Linux process: address space, files, threads.
 pub struct Process {
     id: u32,
     /// Who started it; 0: the kernel, also if that one is over.
@@ -240,7 +240,7 @@ impl Process {
         }
     }
 
-    /// Its number.
+    /// Returns the process id.
     pub const fn id(&self) -> u32 {
         self.id
     }
@@ -255,12 +255,12 @@ impl Process {
         self.parent.store(parent, Ordering::Relaxed);
     }
 
-    /// Who pays for what the kernel keeps for it.
+    /// Returns the account that kernel memory of the process is charged to.
     pub const fn account(&self) -> &Arc<Account> {
         &self.account
     }
 
-    /// What it runs.
+    /// Returns the program of the process.
     pub fn image(&self) -> Arc<Image> {
         self.image.lock().clone()
     }
@@ -270,7 +270,7 @@ impl Process {
         Name(self.image())
     }
 
-    /// What [`Space::tables`] says.
+    /// Returns [`Space::tables`] of the process.
     pub fn tables(&self) -> u64 {
         self.tables.load(Ordering::Relaxed)
     }
@@ -331,7 +331,7 @@ impl Process {
         self.used_by_ended.load(Ordering::Relaxed)
     }
 
-    /// How many threads it has.
+    /// Returns the number of threads.
     pub fn thread_count(&self) -> usize {
         self.threads.lock().len()
     }
@@ -357,7 +357,7 @@ impl Process {
         }
     }
 
-    /// One of its threads.
+    /// Returns a thread of the process.
     pub fn thread(&self, id: u32) -> Option<Arc<UserThread>> {
         self.threads.lock().iter().find(|thread| thread.id() == id).cloned()
     }
@@ -367,7 +367,7 @@ impl Process {
         self.thread(self.id).map_or_else(|| thread::name(self.image().name()), |thread| thread.name())
     }
 
-    /// Whether its threads are on their way out.
+    /// Returns whether its threads are on their way out.
     pub fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Acquire)
     }
@@ -414,7 +414,7 @@ impl Process {
         }
     }
 
-    /// How it ends, if that is known.
+    /// Returns the exit status, once it is known.
     pub fn how(&self) -> Option<End> {
         let word = self.end.load(Ordering::Acquire);
         (word & KNOWN != 0).then_some(if word & BY_SIGNAL == 0 {
@@ -424,7 +424,7 @@ impl Process {
         })
     }
 
-    /// Whether nothing of it is left but how it ended.
+    /// Returns whether nothing of it is left but how it ended.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }

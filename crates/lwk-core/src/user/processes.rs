@@ -88,7 +88,7 @@ pub fn set_first(id: u32) {
     FIRST.store(id, Ordering::Release);
 }
 
-/// Whether a process is the first.
+/// Returns whether a process is the first.
 pub fn is_first(id: u32) -> bool {
     FIRST.load(Ordering::Acquire) == id
 }

@@ -16,7 +16,7 @@ use linux_program::rseq::{self, CriticalSection};
 /// Addresses of programs are below.
 const LIMIT: u64 = 1 << 48;
 
-/// What a thread registers.
+/// Area of restartable sequences that a thread registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Area {
     pub address: u64,
@@ -24,7 +24,7 @@ pub struct Area {
     pub signature: u32,
 }
 
-/// What a thread has registered; the thread alone uses it.
+/// Registration of a thread's area; only the thread uses it.
 #[derive(Debug, Default)]
 pub struct Registration {
     /// 0: nothing.
@@ -54,7 +54,7 @@ impl Registration {
 }
 
 impl Area {
-    /// Whether the registered area is this one.
+    /// Returns whether the registered area is this one.
     fn check(self, known: Self) -> Result<()> {
         if (self.address, self.length) != (known.address, known.length) {
             return Err(Errno::EINVAL);

@@ -27,7 +27,7 @@ pub const SIGPIPE: u32 = 13;
 pub const SIGSEGV: u32 = 11;
 pub const SIGSTOP: u32 = 19;
 pub const SIGTRAP: u32 = 5;
-/// What a program does to itself: these come first.
+/// Synchronous signals, which are delivered first.
 pub const FAULTS: u64 = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGFPE);
 /// By default, nothing happens: SIGCHLD, SIGCONT, SIGURG, SIGWINCH. Nor does a program stop: SIGTSTP, SIGTTIN, SIGTTOU.
 const IGNORED: [u32; 7] = [17, 18, 20, 21, 22, 23, 28];
@@ -127,7 +127,7 @@ impl ProcessSignals {
         }
     }
 
-    /// Whether nobody will wait for children.
+    /// Returns whether nobody will wait for children.
     pub fn forgets_children(&self) -> bool {
         let action = &self.actions[SIGCHLD as usize];
         action.handler == SIG_IGN || action.flags & SA_NOCLDWAIT != 0
@@ -154,7 +154,7 @@ pub struct AltStack {
 
 const NO_STACK: AltStack = AltStack { start: 0, flags: SS_DISABLE, padding: 0, size: 0 };
 
-/// What a thread has of signals.
+/// Signal state of a thread.
 #[derive(Debug)]
 pub struct ThreadSignals {
     pub mask: u64,
@@ -224,17 +224,17 @@ impl ThreadSignals {
     }
 }
 
-/// What cannot be blocked.
+/// Signals that cannot be blocked.
 pub const UNBLOCKABLE: u64 = bit(SIGKILL) | bit(SIGSTOP);
 
 impl UserThread {
-    /// Whether this thread would take a signal now, because it does not block it or waits for it.
+    /// Returns whether this thread would take a signal now, because it does not block it or waits for it.
     pub fn takes(&self, number: u32) -> bool {
         let signals = self.signals.lock();
         (!signals.mask | signals.awaited) & bit(number) != 0
     }
 
-    /// Whether this thread blocks a signal.
+    /// Returns whether this thread blocks a signal.
     pub fn is_blocked(&self, number: u32) -> bool {
         self.signals.lock().mask & bit(number) != 0
     }
@@ -245,7 +245,7 @@ impl UserThread {
         own | self.process().signals.lock().pending.set()
     }
 
-    /// Whether a pending signal is not blocked.
+    /// Returns whether a pending signal is not blocked.
     pub fn has_deliverable(&self) -> bool {
         let pending = self.pending_signals();
         pending & !self.signals.lock().mask != 0

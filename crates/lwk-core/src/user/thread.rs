@@ -37,7 +37,7 @@ pub fn next_id() -> u32 {
     NEXT_ID.fetch_add(1, Ordering::Relaxed)
 }
 
-/// What a thread has to do before its program goes on.
+/// Work of a thread before it returns to EL0.
 pub mod work {
     /// Look for signals.
     pub const SIGNAL: u32 = 1;
@@ -51,7 +51,7 @@ pub mod work {
     pub const RSEQ: u32 = 16;
 }
 
-/// A thread.
+/// Thread of a Linux process.
 #[repr(C)]
 pub struct UserThread {
     /// Bits of [`work`]. `user.S` looks at it: it is the first field.
@@ -131,7 +131,7 @@ pub const fn insert(set: &mut CoreSet, core: CoreIndex) {
     }
 }
 
-/// Whether a core is in a set.
+/// Returns whether a core is in a set.
 pub const fn contains(set: &CoreSet, core: CoreIndex) -> bool {
     (core.0 as usize) < 128 && set[core.0 as usize / 64] >> (core.0 % 64) & 1 != 0
 }
@@ -146,7 +146,7 @@ fn least_loaded(set: &CoreSet) -> Option<CoreIndex> {
 /// Threads on each core.
 static THREADS: [AtomicU32; 128] = [const { AtomicU32::new(0) }; 128];
 
-/// What a new thread begins with.
+/// Initial state of a new thread.
 #[derive(Debug)]
 pub struct Start {
     /// Its registers.
@@ -284,7 +284,7 @@ impl UserThread {
                 if Self::carry(this, target).is_ok() {
                     return true;
                 }
-                log::warn!("{}: core {target} does not take thread {}", this.process.name(), this.id());
+                log::warn!("{}: core {target} refuses thread {}", this.process.name(), this.id());
             }
             // It stays here, in this task.
             THREADS[core.0 as usize].fetch_add(1, Ordering::Relaxed);
@@ -356,7 +356,7 @@ impl UserThread {
         }
     }
 
-    /// Its number.
+    /// Returns the thread id.
     pub fn id(&self) -> u32 {
         self.id.load(Ordering::Relaxed)
     }
@@ -381,7 +381,7 @@ impl UserThread {
         arch::restore_interrupts(masked);
     }
 
-    /// Its name.
+    /// Returns the thread's name.
     pub fn name(&self) -> Name {
         *self.name.lock()
     }
@@ -391,12 +391,12 @@ impl UserThread {
         *self.name.lock() = name;
     }
 
-    /// Whether it is on its way out.
+    /// Returns whether it is on its way out.
     pub fn must_end(&self) -> bool {
         self.work.load(Ordering::Acquire) & work::EXIT != 0
     }
 
-    /// Its process.
+    /// Returns the thread's process.
     pub const fn process(&self) -> &Arc<Process> {
         &self.process
     }
@@ -414,7 +414,7 @@ impl UserThread {
         CoreIndex(self.core.load(Ordering::Relaxed) as u16)
     }
 
-    /// Where it may run.
+    /// Returns the affinity mask of the thread.
     pub fn cores(&self) -> CoreSet {
         *self.cores.lock()
     }
@@ -442,13 +442,13 @@ impl UserThread {
         Errno::RESTART
     }
 
-    /// Whether its core is to be switched off, and there is nothing else to do.
+    /// Returns whether its core is to be switched off, and there is nothing else to do.
     pub fn leaves(&self) -> bool {
         let work = self.work.load(Ordering::Acquire);
         work & work::LEAVE != 0 && work & (work::SIGNAL | work::EXIT) == 0
     }
 
-    /// Its core is to be switched off.
+    /// Moves the thread away from its core, which goes offline.
     pub fn leave(&self) {
         self.add_work(work::MOVE | work::LEAVE);
         self.kick();
@@ -477,7 +477,7 @@ impl UserThread {
         self.work.fetch_and(!bits, Ordering::AcqRel) & bits != 0
     }
 
-    /// Whether a wait is to be given up.
+    /// Returns whether a wait is to be given up.
     pub fn is_interrupted(&self) -> bool {
         let work = self.work.load(Ordering::Acquire) & (work::SIGNAL | work::EXIT | work::LEAVE);
         work != 0 && (work != work::SIGNAL || self.has_deliverable())

@@ -117,7 +117,7 @@ impl UserTables {
         self.count.get() * PAGE as usize
     }
 
-    /// Whether there are tables for [`clean`](Self::clean).
+    /// Returns whether there are tables for [`clean`](Self::clean).
     pub fn has_unused(&self) -> bool {
         self.unused.count.get() > 0
     }

@@ -52,7 +52,7 @@ impl Drop for Device {
     }
 }
 
-/// Whether a process had it open the last.
+/// Returns whether a process had it open the last.
 pub fn had_device(process: u32) -> bool {
     LAST.load(Ordering::Acquire) == process
 }

@@ -90,7 +90,7 @@ impl<const N: usize> Edf<N> {
         }
     }
 
-    /// How much of the core can be reserved.
+    /// Returns the bandwidth of the core that can be reserved.
     pub const fn bound(&self) -> Bandwidth {
         self.bound
     }
@@ -142,7 +142,7 @@ impl<const N: usize> Edf<N> {
         Ok(())
     }
 
-    /// A task's reservation.
+    /// Returns a task's reservation.
     ///
     /// # Errors
     /// [`PolicyError::Unknown`].

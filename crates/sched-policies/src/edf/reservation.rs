@@ -21,7 +21,7 @@ impl Reservation {
         Self { runtime, deadline: period, period }
     }
 
-    /// Whether 0 < runtime ≤ deadline ≤ period.
+    /// Returns whether 0 < runtime ≤ deadline ≤ period.
     pub const fn is_valid(&self) -> bool {
         0 < self.runtime.0 && self.runtime.0 <= self.deadline.0 && self.deadline.0 <= self.period.0
     }

@@ -18,7 +18,7 @@ impl Rotation {
         Self { start, quantum, slots }
     }
 
-    /// When the first slot begins.
+    /// Returns the start time of the first slot.
     pub const fn start(&self) -> Nanos {
         self.start
     }
@@ -28,22 +28,22 @@ impl Rotation {
         self.quantum
     }
 
-    /// How many slots take turns.
+    /// Returns the number of slots that take turns.
     pub const fn slots(&self) -> u32 {
         self.slots
     }
 
-    /// How many turns are over. Before the start it is the first one.
+    /// Returns the number of finished turns at `now`; 0 before the start.
     pub const fn turn_at(&self, now: Nanos) -> u64 {
         now.since(self.start).0 / self.quantum.0
     }
 
-    /// Whose turn it is. `None` if there are no slots.
+    /// Returns the current slot; `None` if there are no slots.
     pub fn slot_at(&self, now: Nanos) -> Option<usize> {
         self.turn_at(now).checked_rem(self.slots.into()).map(|slot| slot as usize)
     }
 
-    /// When the next turn begins: later than `now`, unless time itself ends before.
+    /// Returns the start of the next turn: later than `now`, unless the time saturates.
     pub const fn next_turn(&self, now: Nanos) -> Nanos {
         let turns = self.turn_at(now).saturating_add(1);
         self.start.saturating_add(Nanos(self.quantum.0.saturating_mul(turns)))
@@ -67,17 +67,17 @@ impl<const SLOTS: usize> Column<SLOTS> {
         Self::new(Rotation::new(Nanos(0), quantum, 0), [None; SLOTS])
     }
 
-    /// When it is whose turn.
+    /// Returns the rotation of the slots.
     pub const fn rotation(&self) -> &Rotation {
         &self.rotation
     }
 
-    /// Whether a gang has a place in it.
+    /// Returns whether a gang has a place in it.
     pub fn has(&self, gang: GangId) -> bool {
         self.places.contains(&Some(gang))
     }
 
-    /// Whose member the core runs. `None` if its place is empty.
+    /// Returns the gang whose member the core runs; `None` if its place is empty.
     pub fn gang_at(&self, now: Nanos) -> Option<GangId> {
         *self.places.get(self.rotation.slot_at(now)?)?
     }

@@ -38,9 +38,9 @@ impl fmt::Display for GangError {
                 write!(f, "gang {} has {width} members, more than there are cores", gang.0)
             }
             Self::NoCore(gang, core) => {
-                write!(f, "gang {} wants core {}, which is not there", gang.0, core.0)
+                write!(f, "gang {}: core {} does not exist", gang.0, core.0)
             }
-            Self::SameCore(gang, core) => write!(f, "gang {} wants core {} for two members", gang.0, core.0),
+            Self::SameCore(gang, core) => write!(f, "gang {}: core {} has two members", gang.0, core.0),
             Self::NoRoom(gang) => write!(f, "no slot has room for gang {}", gang.0),
         }
     }
@@ -152,12 +152,12 @@ impl<const SLOTS: usize, const CORES: usize> Gangs<SLOTS, CORES> {
         Ok(())
     }
 
-    /// The first slot begins at this moment, and columns that are made from now on hold from then on.
+    /// Sets the start of the first slot, from which on later columns hold.
     pub const fn start_at(&mut self, start: Nanos) {
         self.start = start;
     }
 
-    /// When it is whose turn.
+    /// Returns the rotation of the slots.
     pub const fn rotation(&self) -> Rotation {
         Rotation::new(self.start, self.quantum, self.used as u32)
     }
@@ -178,7 +178,7 @@ impl<const SLOTS: usize, const CORES: usize> Gangs<SLOTS, CORES> {
         (0..).map(CoreId).zip(places).filter(move |(_, place)| **place == Some(gang)).map(|(core, _)| core)
     }
 
-    /// What a core has to know. `None` if there is no such core.
+    /// Returns the column of a core; `None` if there is no such core.
     pub fn column(&self, core: CoreId) -> Option<Column<SLOTS>> {
         let core = Some(core.0 as usize).filter(|core| *core < CORES)?;
         Some(Column::new(self.rotation(), array::from_fn(|slot| self.slots[slot][core])))
@@ -205,7 +205,7 @@ impl<const SLOTS: usize, const CORES: usize> Gangs<SLOTS, CORES> {
     }
 }
 
-/// Whether the places that are wanted are nobody's, or that gang's.
+/// Returns whether the places that are wanted are nobody's, or that gang's.
 fn is_free(slot: &[Option<GangId>], wanted: &[bool], or_of: Option<GangId>) -> bool {
     slot.iter().zip(wanted).all(|(place, wanted)| !wanted || place.is_none() || *place == or_of)
 }

@@ -3,7 +3,7 @@
 use super::{Column, GangId};
 use crate::{DEFAULT_QUANTUM, Nanos, Policy, PolicyError, Result, State, TaskId, queue::Queue};
 
-/// What a core does in a slot where it has no member to run: its place is empty, or the member is blocked.
+/// Action of a core in a slot where it has no member to run: its place is empty, or the member is blocked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EmptyPlace {
     /// It idles, so that nothing but the slot's gangs runs.
@@ -74,7 +74,7 @@ impl<const N: usize, const SLOTS: usize> Gang<N, SLOTS> {
         self.next_column = Some(column);
     }
 
-    /// What the core does in an empty place.
+    /// Returns the core's action in an empty place.
     pub const fn empty_place(&self) -> EmptyPlace {
         self.empty_place
     }
@@ -92,7 +92,7 @@ impl<const N: usize, const SLOTS: usize> Gang<N, SLOTS> {
         self.add_to(task, Some(gang))
     }
 
-    /// A task's gang.
+    /// Returns a task's gang.
     ///
     /// # Errors
     /// [`PolicyError::Unknown`].
@@ -158,12 +158,12 @@ impl<const N: usize, const SLOTS: usize> Gang<N, SLOTS> {
         self.runnable.iter().find(|task| self.entries[task.0 as usize].gang == Some(gang))
     }
 
-    /// Whether tasks other than the slot's member may run.
+    /// Returns whether tasks other than the slot's member may run.
     fn others_run(&self, now: Nanos) -> bool {
         self.empty_place != EmptyPlace::Idle || self.column_at(now).rotation().slots() == 0
     }
 
-    /// Whether the slot's member lets outsiders go first.
+    /// Returns whether the slot's member lets outsiders go first.
     fn is_for_outsiders(&self, now: Nanos) -> bool {
         let rotation = self.column_at(now).rotation();
         let slots = u64::from(rotation.slots());

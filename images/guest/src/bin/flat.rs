@@ -284,7 +284,7 @@ extern "C" fn main(argument: u64, base: u64) -> ! {
         say(b"x0 is a device tree, #", &[argument]);
         walk(argument, base);
     } else {
-        say(b"x0 makes no sense: #", &[argument]);
+        say(b"x0 is invalid: #", &[argument]);
     }
     let partitions = call(FFA_PARTITION_INFO_GET, &[]);
     if partitions[0] == FFA_SUCCESS {

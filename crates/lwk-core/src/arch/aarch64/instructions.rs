@@ -85,7 +85,7 @@ pub fn clean_to_memory<T>(value: &T) {
     barrier::dsb(barrier::SY);
 }
 
-/// Whether the 8 bytes at `address` can be read.
+/// Returns whether the 8 bytes at `address` can be read.
 pub fn is_readable(address: usize) -> bool {
     if !address.is_multiple_of(8) {
         return false;
@@ -132,7 +132,7 @@ pub fn random() -> Option<u64> {
     (failed == 0).then_some(word)
 }
 
-/// Where an interrupt came in: in its handler, before others are let in.
+/// Returns the interrupted PC; call it in the handler, before interrupts are unmasked.
 pub fn interrupted_pc() -> u64 {
     aarch64_cpu::registers::ELR_EL1.get()
 }

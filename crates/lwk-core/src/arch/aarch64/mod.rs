@@ -58,7 +58,7 @@ pub struct Image {
     pub end: usize,
 }
 
-/// The image.
+/// Returns the image.
 pub fn image() -> Image {
     let [start, text, rodata, stack, empty_table, end] = [
         &raw const __image_start,
@@ -86,12 +86,12 @@ pub fn symbol_table() -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(start, end.addr() - start.addr()) }
 }
 
-/// Where another core begins to execute.
+/// Returns the physical entry point of secondary cores.
 pub fn secondary_entry() -> usize {
     lwk_secondary_entry as *const () as usize
 }
 
-/// What a starting core reads with its MMU off. The order is known to `boot.S`.
+/// Data that a starting core reads with its MMU off; `boot.S` depends on the field order.
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct CoreStart {

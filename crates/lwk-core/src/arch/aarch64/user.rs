@@ -38,7 +38,8 @@ pub struct UserFrame {
 
 const _: () = assert!(size_of::<UserFrame>() == 272);
 
-/// What stays in the processor while the kernel works for a program, and goes when another thread gets the core.
+/// Lazily switched registers of a thread: they stay in the core in system calls, and are saved when another
+/// thread runs.
 #[repr(C, align(16))]
 #[derive(Clone, Debug)]
 pub struct UserState {
@@ -266,7 +267,7 @@ pub fn main_id() -> (u64, u64) {
     (midr, revidr)
 }
 
-/// Whether the lowest affinity level is a thread of a core (`MPIDR_EL1.MT`).
+/// Returns whether the lowest affinity level is a thread of a core (`MPIDR_EL1.MT`).
 pub fn has_threads() -> bool {
     const MT: u64 = 1 << 24;
     let mpidr: u64;

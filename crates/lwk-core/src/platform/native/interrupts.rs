@@ -13,7 +13,7 @@ pub(in crate::platform) struct Interrupts {
 }
 
 impl Interrupts {
-    /// What the device tree says.
+    /// Finds the interrupt controller in the device tree.
     pub fn find(machine: &Machine<'_>, map: Map<'_>) -> Result<Self, PlatformError> {
         let controller = Controller::find(machine, map)?;
         let timer = machine.timer().and_then(|timer| timer.virtual_).map(|interrupt| interrupt.number());

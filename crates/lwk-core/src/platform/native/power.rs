@@ -70,7 +70,7 @@ impl Power {
         }
     }
 
-    /// Whether cores can be switched off, and on again.
+    /// Returns whether cores can be switched off, and on again.
     pub(super) const fn can_stop_cores(&self) -> bool {
         matches!(self, Self::Psci(psci) if psci.can_stop_cores())
     }

@@ -108,7 +108,7 @@ pub fn mmap(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     Ok(place.start.get())
 }
 
-/// Whether a mapping can be at exactly this place.
+/// Returns whether a mapping can be at exactly this place.
 fn check_fixed(address: u64, size: u64) -> Result<()> {
     let end = address.checked_add(size).ok_or(Errno::ENOMEM)?;
     if end > space::END.get() {
@@ -121,7 +121,8 @@ fn check_fixed(address: u64, size: u64) -> Result<()> {
     if address < space::LOWEST.get() { Err(Errno::EPERM) } else { Ok(()) }
 }
 
-/// Whether a file can be mapped so; `None` for `/dev/zero`, whose private mapping is anonymous memory.
+/// Returns whether a file can be mapped so; `None` for `/dev/zero`, whose private mapping is anonymous
+/// memory.
 fn check_file(open: Arc<Open>, flags: u64, access: Access) -> Result<Option<Arc<Open>>> {
     open.may(false).map_err(|_| Errno::EACCES)?;
     let shared = flags & MAP_TYPE != MAP_PRIVATE;

@@ -188,7 +188,7 @@ fn unknown(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     if !known {
         let name =
             NAMES.split(' ').nth(number).filter(|name| !name.is_empty()).unwrap_or("a call without a name");
-        log::warn!("{} wants {name} (system call {number}), which there is not", thread.process().name());
+        log::warn!("{}: unimplemented system call {name} ({number})", thread.process().name());
     }
     Err(Errno::ENOSYS)
 }
