@@ -2,8 +2,10 @@
 
 use bundle::manifest::MAX_VMS;
 
-/// Bytes of the ring.
-pub(crate) const CAPACITY: usize = 1 << 15;
+/// Bytes of the ring: with as many VMs as there may be, each can print some fifty lines before the UART has taken one.
+pub(crate) const CAPACITY: usize = 1 << 18;
+/// The most that one writer may have in it.
+const LARGEST_SHARE: usize = 1 << 15;
 /// The hypervisor and each VM.
 const WRITERS: usize = MAX_VMS as usize + 1;
 /// Writer and length of a piece, in front of its text.
@@ -41,7 +43,8 @@ impl Ring {
 
     /// Divides the ring among so many writers.
     pub(crate) const fn set_writers(&mut self, writers: usize) {
-        self.share = CAPACITY / writers;
+        let share = CAPACITY / writers;
+        self.share = if share < LARGEST_SHARE { share } else { LARGEST_SHARE };
     }
 
     /// Whether there is nothing in it.
