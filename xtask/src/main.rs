@@ -20,6 +20,8 @@ mod linux;
 mod pages;
 mod paths;
 mod program;
+#[cfg(test)]
+mod prose;
 mod qemu;
 mod run;
 mod sdcard;
