@@ -1,4 +1,5 @@
-//! The build script of every board's package: links the hypervisors, and the firmware for tests, with their linker scripts.
+//! The build script of every board's package: links the hypervisors, and the firmware for tests, with their
+//! linker scripts.
 
 use std::{env, fs, path::Path};
 

@@ -35,7 +35,8 @@ pub enum Command {
     Watch(String, Duration),
     /// `await VM STATE`.
     Await(String, VmState),
-    /// `without-memory ORDER / ORDER`: the first with each of the kernel's allocations failing in turn, the second to take it back.
+    /// `without-memory ORDER / ORDER`: the first with each of the kernel's allocations failing in turn, the
+    /// second to take it back.
     WithoutMemory(Box<Self>, Box<Self>),
     /// `say …`: prints the words.
     Say(String),
@@ -166,8 +167,8 @@ pub fn find(vms: &[VmInfo], name: &str) -> io::Result<VmInfo> {
     found.copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no VM {name}")))
 }
 
-/// Carries an order out again and again, with the kernel's first, second, … allocation failing, until none fails any more: then it has been
-/// carried out. Says how many there were.
+/// Carries an order out again and again, with the kernel's first, second, … allocation failing, until none
+/// fails any more: then it has been carried out. Says how many there were.
 fn without_memory(kernel: &mut impl Kernel, order: &Command, back: &Command) -> io::Result<Vec<String>> {
     // Of one order, by far.
     const MOST: u64 = 10_000;

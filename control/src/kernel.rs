@@ -30,8 +30,8 @@ pub trait Kernel {
     fn schedule(&mut self, vm: u16, scheduling: Scheduling) -> io::Result<()>;
     /// What has happened, at the latest after some time: nothing then.
     fn wait(&mut self, at_most: Option<Duration>) -> io::Result<Vec<Event>>;
-    /// Makes the kernel's `n`-th allocation fail during each request from now on; 0: none. Returns whether one has failed since this was
-    /// asked for before.
+    /// Makes the kernel's `n`-th allocation fail during each request from now on; 0: none. Returns whether
+    /// one has failed since this was asked for before.
     fn fail_allocation(&mut self, _n: u64) -> bool {
         false
     }
@@ -103,8 +103,8 @@ impl Device {
         })
     }
 
-    /// Does something with an allocation of the kernel failing, if that is wanted. Nothing else of this program may need memory
-    /// meanwhile.
+    /// Does something with an allocation of the kernel failing, if that is wanted. Nothing else of this
+    /// program may need memory meanwhile.
     fn failing(&mut self, f: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
         if self.fails == 0 {
             return f();

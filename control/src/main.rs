@@ -88,7 +88,8 @@ fn run(kernel: &mut impl Kernel, options: &Options) -> io::Result<u8> {
             && is_done
             && kernel.vms()?.iter().all(|vm| !state(vm).is_some_and(VmState::is_alive))
         {
-            // Nothing runs, but what has just ended may be started again: that is known when its end has been reported.
+            // Nothing runs, but what has just ended may be started again: that is known when its end has been
+            // reported.
             let events = kernel.wait(Some(Duration::ZERO))?;
             if events.is_empty() {
                 return finish(kernel, options);

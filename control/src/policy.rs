@@ -31,8 +31,9 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Learns which VMs there are. Those that are to be started at boot, and have not been yet, are; others may run already, if an
-    /// earlier control task has crashed: they are left alone, but for what has happened since.
+    /// Learns which VMs there are. Those that are to be started at boot, and have not been yet, are; others
+    /// may run already, if an earlier control task has crashed: they are left alone, but for what has
+    /// happened since.
     ///
     /// # Errors
     /// The kernel cannot be asked, or a VM's settings are none.
@@ -95,7 +96,8 @@ impl Policy {
         Ok(())
     }
 
-    /// Events were lost. How everything stands is enough: what has ended and should not have is started again.
+    /// Events were lost. How everything stands is enough: what has ended and should not have is started
+    /// again.
     fn catch_up(&self, kernel: &mut impl Kernel, say: &mut impl FnMut(&str)) -> io::Result<()> {
         for vm in kernel.vms()? {
             let restart = self.vms.get(&vm.vm).map(|known| known.settings.restart);

@@ -1,6 +1,7 @@
 //! Orders from a file, one after the other, each when its time has come.
 //!
-//! Where a script stands is written down before each order is carried out, so that a control task which crashes goes on behind it.
+//! Where a script stands is written down before each order is carried out, so that a control task which
+//! crashes goes on behind it.
 
 use crate::{
     command::{self, Command, state},

@@ -1,5 +1,6 @@
-//! Sets `cfg(programs)` for the kernels that run programs: those that leave FP/SIMD registers to them. For these, it writes down the names of the
-//! system calls that are unimplemented, separated by blanks: in a third of the space that a table of strings would take.
+//! Sets `cfg(programs)` for the kernels that run programs: those that leave FP/SIMD registers to them. For
+//! these, it writes down the names of the system calls that are unimplemented, separated by blanks: in a
+//! third of the space that a table of strings would take.
 #![expect(clippy::disallowed_macros, clippy::disallowed_methods, reason = "on the development host")]
 
 use std::{env, fs, path::PathBuf};

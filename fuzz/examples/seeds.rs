@@ -1,4 +1,5 @@
-//! Makes `seeds/`: a few small inputs for each target, from which fuzzing starts. In `fuzz/`: `cargo run --example seeds`.
+//! Makes `seeds/`: a few small inputs for each target, from which fuzzing starts. In `fuzz/`:
+//! `cargo run --example seeds`.
 
 #[path = "../../crates/bundle/tests/common/mod.rs"]
 mod common;

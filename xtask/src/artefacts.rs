@@ -1,8 +1,9 @@
 //! Images and bundles, when several `cargo xtask` run in one checkout.
 //!
-//! Whoever writes below `target/images` holds a lock; another waits and says so. Machines are booted from a snapshot: hard links
-//! of the images, made under the lock. Files are replaced by renaming ([`paths::write`]), so a build that follows does not change
-//! what a running test or session boots, and nobody waits for a machine to end.
+//! Whoever writes below `target/images` holds a lock; another waits and says so. Machines are booted from a
+//! snapshot: hard links of the images, made under the lock. Files are replaced by renaming
+//! ([`paths::write`]), so a build that follows does not change what a running test or session boots, and
+//! nobody waits for a machine to end.
 
 use crate::paths;
 use anyhow::{Context, Result};
@@ -51,7 +52,8 @@ pub fn snapshot() -> Option<PathBuf> {
     SNAPSHOT.get().cloned()
 }
 
-/// Makes a snapshot of these boards' images and releases the lock: from here on [`paths::images`] is the snapshot.
+/// Makes a snapshot of these boards' images and releases the lock: from here on [`paths::images`] is the
+/// snapshot.
 pub fn freeze(lock: Lock, boards: &[&str]) -> Result<()> {
     let all = paths::root().join("target/running");
     remove_abandoned(&all);
@@ -77,7 +79,8 @@ pub fn exit(status: i32) -> ! {
     std::process::exit(status)
 }
 
-/// Removes the snapshots of processes that were killed. Without `/proc`, nothing is known of them, and they stay.
+/// Removes the snapshots of processes that were killed. Without `/proc`, nothing is known of them, and they
+/// stay.
 fn remove_abandoned(all: &Path) {
     if !Path::new("/proc/self").exists() {
         return;

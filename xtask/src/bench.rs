@@ -1,7 +1,8 @@
-//! `cargo xtask bench`: counted instructions per path, beside other systems' figures, against a committed baseline.
+//! `cargo xtask bench`: counted instructions per path, beside other systems' figures, against a committed
+//! baseline.
 //!
-//! With `-icount shift=0` and a 1 GHz counter one tick is one instruction, and every run gives the same figures: a
-//! path that grows is a regression, not noise.
+//! With `-icount shift=0` and a 1 GHz counter one tick is one instruction, and every run gives the same
+//! figures: a path that grows is a regression, not noise.
 
 use crate::{
     artefacts,
@@ -47,8 +48,8 @@ type Figures = BTreeMap<String, f64>;
 const SIZE: &str = "hypervisor-bytes";
 /// The same of the one that gives VMs a GIC.
 const SIZE_WITH_GIC: &str = "hypervisor-with-gic-bytes";
-/// The paths that are measured on the last core of the largest machine too, which must cost the same there as on core 0: they share no
-/// lock, and nothing that grows with the number of cores.
+/// The paths that are measured on the last core of the largest machine too, which must cost the same there as
+/// on core 0: they share no lock, and nothing that grows with the number of cores.
 const ON_ANY_CORE: [&str; 3] = ["hypercall-primary", "hypercall-unknown", "run-yield"];
 const LARGE: u32 = 64;
 

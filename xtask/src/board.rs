@@ -16,7 +16,8 @@ pub struct Board {
     pub package: &'static str,
     /// The program of that package which is its hypervisor.
     pub hypervisor: &'static str,
-    /// What else it has that is built as the hypervisor is, image and program: the hypervisor that gives VMs a GIC, firmware for tests.
+    /// What else it has that is built as the hypervisor is, image and program: the hypervisor that gives VMs
+    /// a GIC, firmware for tests.
     pub others: &'static [(&'static str, &'static str)],
     /// Arguments for cargo when kernels and guests are built.
     pub kernels: &'static [&'static str],
@@ -49,7 +50,8 @@ pub struct Hardware {
     pub fixed: Option<(u32, &'static str)>,
     /// The most cores that may be chosen.
     pub most_cores: u32,
-    /// Whether `-M` takes `virtualization=`, which decides if the kernel is entered at EL2. A Raspberry Pi always has EL2.
+    /// Whether `-M` takes `virtualization=`, which decides if the kernel is entered at EL2. A Raspberry Pi
+    /// always has EL2.
     pub virtualization: bool,
     /// The device tree of the real board, in `crates/machine/fixtures`, if QEMU makes none.
     pub tree: Option<&'static str>,
@@ -160,7 +162,8 @@ pub const BOARDS: &[Board] = &[
             ..VIRT
         },
     },
-    // QEMU has no Allwinner machine that takes a 64-bit kernel: this one has the same cores and interrupt controller.
+    // QEMU has no Allwinner machine that takes a 64-bit kernel: this one has the same cores and interrupt
+    // controller.
     Board {
         name: "pine64",
         package: "margay-pine64",

@@ -27,7 +27,8 @@ pub struct Args {
     /// The board to build for, or `all`
     #[arg(long, default_value = "qemu-virt")]
     board: String,
-    /// Build only this image (`hv`, `sched`, `native`, `lwk`, `primary` or `guest-…`; may be repeated), and no bundle
+    /// Build only this image (`hv`, `sched`, `native`, `lwk`, `primary` or `guest-…`; may be repeated), and
+    /// no bundle
     #[arg(long)]
     only: Vec<String>,
 }
@@ -170,7 +171,8 @@ fn compile(board: &Board, toolchain: &Toolchain, group: &Group) -> Result<()> {
         cargo.args(["--bin", &program.bin]);
     }
     if group.profile == HYPERVISOR_PROFILE {
-        // It is less than 1 MiB long, so that one instruction makes any address in it; the linker refuses what is longer.
+        // It is less than 1 MiB long, so that one instruction makes any address in it; the linker refuses
+        // what is longer.
         cargo.args(["--config", &format!("target.{}.rustflags=['-Ccode-model=tiny']", group.target)]);
     }
     // Build information of the hypervisor. A build from an archive, without git, has no revision.

@@ -1,4 +1,5 @@
-//! Bundles: the initrd that carries the manifest and the VMs' images, made from TOML that is easy to write by hand.
+//! Bundles: the initrd that carries the manifest and the VMs' images, made from TOML that is easy to write by
+//! hand.
 //!
 //! ```toml
 //! [[vm]]                      # the first VM is the primary, the scheduler
@@ -126,7 +127,8 @@ impl Spec {
         Self::load(if own.exists() { &own } else { &common })
     }
 
-    /// A board's bundle with Linux as login VM, which the control task starts at once; the workers are on demand.
+    /// A board's bundle with Linux as login VM, which the control task starts at once; the workers are on
+    /// demand.
     pub fn with_login(board: &Board) -> Result<Self> {
         let login = board.login.as_ref();
         let login = login.with_context(|| format!("no UART of {} is known for a login VM", board.name))?;
@@ -139,7 +141,8 @@ impl Spec {
         Ok(spec)
     }
 
-    /// A bundle with one VM beside the scheduler: the kernel that runs programs, with this command line and root file system.
+    /// A bundle with one VM beside the scheduler: the kernel that runs programs, with this command line and
+    /// root file system.
     pub fn of_program(name: &str, vcpus: u32, memory_mib: u64, bootargs: &str, root: Vec<u8>) -> Self {
         const ROOT: &str = "root.cpio";
         let program = Vm {
@@ -210,8 +213,8 @@ impl Spec {
         Ok(bundle)
     }
 
-    /// As [`build`](Self::build), and the VMs fit into a machine with `memory` bytes: the hypervisor's own sentence otherwise, and what
-    /// the VMs ask for.
+    /// As [`build`](Self::build), and the VMs fit into a machine with `memory` bytes: the hypervisor's own
+    /// sentence otherwise, and what the VMs ask for.
     pub fn build_for(&self, dir: &Path, memory: u64) -> Result<Vec<u8>> {
         let bundle = self.build(dir)?;
         let sizes = self.vm.iter().filter_map(|vm| {

@@ -83,8 +83,8 @@ fn lint(toolchain: &Toolchain, set: &Set) -> Result<()> {
     check(&format!("clippy, {}", set.name), &format!("ci-clippy-{}", set.name), cargo)
 }
 
-/// Packages whose tests Miri goes through in a few minutes, with few cases of each property. What it cannot run are the models of all
-/// states, and what executes AArch64 instructions.
+/// Packages whose tests Miri goes through in a few minutes, with few cases of each property. What it cannot
+/// run are the models of all states, and what executes AArch64 instructions.
 const UNDER_MIRI: [&str; 11] = [
     "devtree",
     "drivers-bcm2836",
@@ -99,7 +99,8 @@ const UNDER_MIRI: [&str; 11] = [
     "vtimer",
 ];
 
-/// Looks for undefined behaviour in what tests of libraries do, where a nightly compiler with Miri is installed.
+/// Looks for undefined behaviour in what tests of libraries do, where a nightly compiler with Miri is
+/// installed.
 fn miri() -> Result<()> {
     let nightly = || {
         let mut cargo = toolchain::clean("cargo".into());

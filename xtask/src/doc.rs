@@ -1,6 +1,7 @@
 //! `cargo xtask doc`: the book of `docs/` and the documentation of all crates, as one site in `target/site`.
 //!
-//! The pages are copied first: what they link to outside `docs/` is on the repository's site, not beside the book.
+//! The pages are copied first: what they link to outside `docs/` is on the repository's site, not beside the
+//! book.
 
 use crate::{paths, setup, step, toolchain};
 use anyhow::{Context, Result, ensure};
@@ -125,7 +126,8 @@ fn copy_pages(dir: &Path, within: &str, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The page with links that lead out of docs/ made links to the sources on the web. `within` is the page's directory in docs/.
+/// The page with links that lead out of docs/ made links to the sources on the web. `within` is the page's
+/// directory in docs/.
 fn with_links(text: &str, within: &str) -> String {
     let depth = within.matches('/').count();
     let up = format!("]({}", "../".repeat(depth + 1));

@@ -1,7 +1,7 @@
 //! From a linked ELF file to a flat arm64 `Image`.
 //!
-//! The linked program starts with the 64-byte header of Linux's `Documentation/arch/arm64/booting.rst`; flattening
-//! lays the loadable segments out by physical address and checks what a boot loader will rely on.
+//! The linked program starts with the 64-byte header of Linux's `Documentation/arch/arm64/booting.rst`;
+//! flattening lays the loadable segments out by physical address and checks what a boot loader will rely on.
 
 mod symbols;
 

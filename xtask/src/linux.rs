@@ -9,10 +9,10 @@ use crate::{
 use anyhow::{Context, Result};
 use std::{fs, path::Path};
 
-/// How many words it is told.
+/// How many words it reads.
 const WORDS: u32 = 1000;
 
-/// What the login VM of tests is told by its serial line when it listens: numbers.
+/// What is typed on the serial line of the login VM in tests when it listens: numbers.
 pub fn dialogue() -> Dialogue {
     let numbers = (1..=WORDS)
         .map(|number| number.to_string())
@@ -22,8 +22,8 @@ pub fn dialogue() -> Dialogue {
     vec![("listening".into(), numbers)]
 }
 
-/// What the login VM does in tests: says what there is, switches a core off and on, sleeps, reads what it is told, and switches itself off.
-/// Without devices on PCI it has no disk and no network card.
+/// What the login VM does in tests: says what there is, switches a core off and on, sleeps, reads what is
+/// typed, and switches itself off. Without devices on PCI it has no disk and no network card.
 const INIT: &str = "#!/busybox sh
 /busybox mkdir -p /proc /sys /dev
 /busybox mount -t proc proc /proc
@@ -85,8 +85,8 @@ alarm
 /busybox poweroff -f
 ";
 
-/// What the login VM does otherwise: asks on its console who is there. Root has no password; who does not want that brings a RAM disk of
-/// his own.
+/// What the login VM does otherwise: asks on its console who is there. Root has no password; who does not
+/// want that brings a RAM disk of his own.
 const LOGIN: &str = "#!/busybox sh
 /busybox mkdir -p /bin /etc /proc /sys /dev /root /tmp
 /busybox --install -s /bin
@@ -107,7 +107,8 @@ echo console::respawn:/bin/getty -L console 115200 vt100 > /etc/inittab
 exec /bin/init
 ";
 
-/// What QEMU's disks and network cards need of the kernel, in the order of their needs. The serial line has its driver in the kernel.
+/// What QEMU's disks and network cards need of the kernel, in the order of their needs. The serial line has
+/// its driver in the kernel.
 const MODULES: [&str; 10] = [
     "drivers/virtio/virtio_pci_legacy_dev",
     "drivers/virtio/virtio_pci_modern_dev",

@@ -1,8 +1,8 @@
 //! Margay's front door: `cargo xtask setup | build | image | run | test | bench | doc | fuzz | ci`.
 //!
-//! One file a verb. What several verbs need is beside them: [`toolchain`] (which cargo builds for bare metal),
-//! [`image`] (ELF to arm64 `Image`), [`bundle`] (the initrd that carries the VMs), [`qemu`] (a machine with a time
-//! limit) and [`console`] (what its console said).
+//! One file a verb. What several verbs need is beside them: [`toolchain`] (which cargo builds for bare
+//! metal), [`image`] (ELF to arm64 `Image`), [`bundle`] (the initrd that carries the VMs), [`qemu`] (a
+//! machine with a time limit) and [`console`] (what its console said).
 
 mod artefacts;
 mod bench;
@@ -86,8 +86,8 @@ fn main() -> ExitCode {
     report(done)
 }
 
-/// Restores the default action of SIGPIPE, which Rust's runtime ignores: `cargo xtask run | head` then ends quietly, as other
-/// tools do, instead of panicking in `println!`. QEMU dies with this process.
+/// Restores the default action of SIGPIPE, which Rust's runtime ignores: `cargo xtask run | head` then ends
+/// quietly, as other tools do, instead of panicking in `println!`. QEMU dies with this process.
 fn end_on_closed_pipe() {
     #[cfg(unix)]
     // SAFETY: no other thread runs yet, and the default action involves no handler.

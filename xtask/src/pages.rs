@@ -26,7 +26,8 @@ fn blocks(page: &str) -> Vec<(String, String)> {
     blocks
 }
 
-/// The image builds compile the files that the page quotes, so a reader who copies the page compiles them too.
+/// The image builds compile the files that the page quotes, so a reader who copies the page compiles them
+/// too.
 #[test]
 fn porting_page_quotes_files_that_are_compiled() {
     let page = text("docs/porting.md");
@@ -151,7 +152,8 @@ fn named_only(error: ErrorKind) -> bool {
     )
 }
 
-/// lwk-core exists on bare metal only, where documentation tests do not run: its example is a guest that a scenario boots.
+/// lwk-core exists on bare metal only, where documentation tests do not run: its example is a guest that a
+/// scenario boots.
 #[test]
 fn lwk_core_shows_the_kernel_that_a_scenario_boots() {
     let source = text("images/guest/src/bin/hello.rs");

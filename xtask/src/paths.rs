@@ -26,7 +26,8 @@ pub fn board_target(board: &str) -> PathBuf {
     cargo_target().join("boards").join(board)
 }
 
-/// Where a board's images and bundle are read from: the documented place, or this process's [snapshot](crate::artefacts) of it.
+/// Where a board's images and bundle are read from: the documented place, or this process's
+/// [snapshot](crate::artefacts) of it.
 pub fn images(board: &str) -> PathBuf {
     crate::artefacts::snapshot().unwrap_or_else(published).join(board)
 }

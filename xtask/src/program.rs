@@ -1,5 +1,5 @@
-//! Programs for Linux on AArch64: those of `tests/programs`, compiled; root file systems for the kernel that runs them; and
-//! what `qemu-aarch64-static` makes of the same file.
+//! Programs for Linux on AArch64: those of `tests/programs`, compiled; root file systems for the kernel that
+//! runs them; and what `qemu-aarch64-static` makes of the same file.
 
 use crate::{
     bundle::cpio::{Entry, Form, archive},
@@ -32,7 +32,8 @@ pub struct Program {
     pub arguments: Vec<String>,
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
-    /// Whether its output is to be that of the same file under Linux' emulator; otherwise the scenario says it all.
+    /// Whether its output is to be that of the same file under Linux' emulator; otherwise the scenario says
+    /// it all.
     #[serde(default = "yes")]
     pub compared: bool,
 }
@@ -50,7 +51,8 @@ pub struct Reference {
 }
 
 impl Program {
-    /// The kernel's command line for it, with `more` words of which an `epoch=` counts instead of the present.
+    /// The kernel's command line for it, with `more` words of which an `epoch=` counts instead of the
+    /// present.
     pub fn bootargs(&self, more: &str) -> Result<String> {
         let own = bootargs(&self.name, &self.environment, &self.arguments)?;
         let words = [&epoch(), more, &own];

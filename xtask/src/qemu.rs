@@ -20,7 +20,8 @@ use std::{
 /// A console that says more than this has run wild.
 const MOST_LINES: usize = 200_000;
 
-/// Where kernel, initrd and tree are if there is firmware; `firmware.S` of the board knows the first and the last.
+/// Where kernel, initrd and tree are if there is firmware; `firmware.S` of the board knows the first and the
+/// last.
 const KERNEL: u64 = 0x4020_0000;
 pub const INITRD: u64 = 0x4800_0000;
 const TREE: u64 = 0x47f0_0000;
@@ -109,7 +110,8 @@ impl Machine {
         }
     }
 
-    /// Counts instructions, on so many cores: under `-icount` the cores share a clock, and others' instructions would be in it.
+    /// Counts instructions, on so many cores: under `-icount` the cores share a clock, and others'
+    /// instructions would be in it.
     pub fn count_on(&mut self, cores: u32) {
         if self.board.machine.fixed.is_none() {
             self.cores = cores;
@@ -221,7 +223,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Boots the machine and shows each line to `watch`, which may answer after how long the machine is to be stopped.
+    /// Boots the machine and shows each line to `watch`, which may answer after how long the machine is to be
+    /// stopped.
     pub fn run(&self, mut watch: impl FnMut(&str) -> Option<Duration>) -> Result<Outcome> {
         let mut command = self.command();
         die_with_parent(&mut command);
@@ -322,8 +325,8 @@ fn die_with_parent(command: &mut Command) {
     #[cfg(target_os = "linux")]
     {
         use std::os::unix::process::CommandExt;
-        // SAFETY: between fork and exec the closure makes one system call, `prctl`, which is async-signal-safe and
-        // touches no memory of the parent.
+        // SAFETY: between fork and exec the closure makes one system call, `prctl`, which is
+        // async-signal-safe and touches no memory of the parent.
         unsafe {
             command.pre_exec(|| {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);

@@ -1,5 +1,5 @@
-//! `cargo xtask run`: the workloads on the native kernel, then in isolated VMs, and a table of both. With `--program`: any static
-//! Linux program, on the kernel itself or in a VM.
+//! `cargo xtask run`: the workloads on the native kernel, then in isolated VMs, and a table of both. With
+//! `--program`: any static Linux program, on the kernel itself or in a VM.
 
 use crate::{
     artefacts::{self, Lock},
@@ -35,7 +35,8 @@ pub struct Args {
     /// Measure the workloads by wall time, which under emulation says little, rather than count instructions
     #[arg(long, conflicts_with_all = ["program", "icount", "login"])]
     wall: bool,
-    /// Let the clock count instructions instead of time: the same on every run, and slower (workloads are counted anyway)
+    /// Let the clock count instructions instead of time: the same on every run, and slower (workloads are
+    /// counted anyway)
     #[arg(long)]
     icount: bool,
     /// Start stopped and wait for a debugger
@@ -111,8 +112,9 @@ impl Run<'_> {
 
     /// Boots the workloads natively and in VMs, and prints a table of both.
     ///
-    /// Counted, the clock is the number of instructions that all cores have executed (`-icount`): each VM has the machine for itself,
-    /// with as many cores as it has vCPUs, and so has the native kernel. All VMs together are booted last, to see that they verify.
+    /// Counted, the clock is the number of instructions that all cores have executed (`-icount`): each VM has
+    /// the machine for itself, with as many cores as it has vCPUs, and so has the native kernel. All VMs
+    /// together are booted last, to see that they verify.
     fn workloads(&self, spec: &Spec) -> Result<()> {
         let wall = self.args.wall || self.args.gdb;
         let workers = |vm: &Vm| vm.vcpus.unwrap_or(1);
@@ -313,7 +315,8 @@ struct Comparison {
     fault: Option<String>,
 }
 
-/// One row a workload and VM, in the order of the bundle; what is missing or wrong is a fault. `native` is by number of workers.
+/// One row a workload and VM, in the order of the bundle; what is missing or wrong is a fault. `native` is by
+/// number of workers.
 fn compare(
     spec: &Spec,
     native: &BTreeMap<u32, Results>,

@@ -1,10 +1,10 @@
 //! `cargo xtask image`: a bootable SD card.
 //!
-//! A card is a partition table, one FAT32 partition with Margay and what starts it, and on a Pine A64 a boot loader in
-//! front of that; `docs/sdcard.md` describes what is on each and why. [`Card::build`] makes one of bytes in memory, without
-//! privileges, and always the same one of the same bytes: identifiers and dates are constants and files have an order. The
-//! file system is made by the crate `fatfs`, which allows all that; the table ([`mbr`]) and U-Boot's script image
-//! ([`script`]) are a few fields each and are written here.
+//! A card is a partition table, one FAT32 partition with Margay and what starts it, and on a Pine A64 a boot
+//! loader in front of that; `docs/sdcard.md` describes what is on each and why. [`Card::build`] makes one of
+//! bytes in memory, without privileges, and always the same one of the same bytes: identifiers and dates are
+//! constants and files have an order. The file system is made by the crate `fatfs`, which allows all that;
+//! the table ([`mbr`]) and U-Boot's script image ([`script`]) are a few fields each and are written here.
 
 mod fat;
 mod firmware;
@@ -54,7 +54,8 @@ pub struct Args {
     /// With Debian's Linux as login VM
     #[arg(long, conflicts_with_all = ["kernel", "bundle"])]
     login: bool,
-    /// The device tree to boot with, or another one to have on the card (may be repeated; the first one counts)
+    /// The device tree to boot with, or another one to have on the card (may be repeated; the first one
+    /// counts)
     #[arg(long)]
     tree: Vec<PathBuf>,
     /// The command line in the device tree's /chosen
@@ -92,8 +93,9 @@ enum Platform {
     Pine { uboot: &'static str },
 }
 
-/// Where U-Boot puts what, in this order, with an end that leaves room for what it adds to the tree, and for the script, which it
-/// loads to an address of its own choice. U-Boot itself has moved to the end of memory by then.
+/// Where U-Boot puts what, in this order, with an end that leaves room for what it adds to the tree, and for
+/// the script, which it loads to an address of its own choice. U-Boot itself has moved to the end of memory
+/// by then.
 #[derive(Debug)]
 struct Memory {
     kernel: u64,
@@ -368,8 +370,8 @@ fn tree(model: &Model, login: Option<&board::Login>) -> Result<(String, Vec<u8>)
     Ok((name, if without.is_empty() { bytes } else { tree::without(&bytes, without)? }))
 }
 
-/// A card with a kernel that has been built for a board and this bundle, for QEMU: the bytes, and the U-Boot to start with, which a board's own
-/// firmware would have loaded.
+/// A card with a kernel that has been built for a board and this bundle, for QEMU: the bytes, and the U-Boot
+/// to start with, which a board's own firmware would have loaded.
 pub fn for_qemu(board: &Board, kernel: &str, bundle: Vec<u8>) -> Result<(Vec<u8>, PathBuf)> {
     let model = Model::find(board.name)?;
     let Platform::Raspberry { uboot, .. } = model.platform else {

@@ -54,8 +54,8 @@ pub fn talk(socket: PathBuf, dialogue: Dialogue) -> thread::JoinHandle<Result<Ve
     })
 }
 
-/// Sends `bytes` as a person at a keyboard would, not all at once: a driver that empties a receive buffer as fast as it is filled takes
-/// thousands of bytes with a few interrupts, and scenarios count interrupts.
+/// Sends `bytes` as a person at a keyboard would, not all at once: a driver that empties a receive buffer as
+/// fast as it is filled takes thousands of bytes with a few interrupts, and scenarios count interrupts.
 fn send(line: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
     bytes.chunks(128).try_for_each(|part| {
         line.write_all(part)?;

@@ -31,7 +31,8 @@ pub fn verb() -> Result<()> {
     if compilers {
         println!("programs:   {}", COMPILERS.join(", "));
     }
-    // The control task, which `run` boots, is a Linux program: Rust's library for musl, or a cross compiler and the library's source.
+    // The control task, which `run` boots, is a Linux program: Rust's library for musl, or a cross compiler
+    // and the library's source.
     ensure!(
         can_build_programs(toolchain::has_library(RUST_TARGET), compilers, &toolchain),
         "`cargo xtask run` cannot build the control task, a Linux program in Rust: rustup target add {RUST_TARGET}"
@@ -109,8 +110,8 @@ pub fn ensure_qemu() -> Result<String> {
     }
 }
 
-/// Compilers for Linux on AArch64 and an emulator of it, installed if need be: tests start real programs. Returns whether all are there;
-/// where they may not be installed, says what follows.
+/// Compilers for Linux on AArch64 and an emulator of it, installed if need be: tests start real programs.
+/// Returns whether all are there; where they may not be installed, says what follows.
 pub fn ensure_compilers() -> bool {
     let there = |tool: &&str| {
         let mut command = Command::new(tool);

@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Runs `command` as the step `title`; its output goes to `target/logs/<log>.log`, and to the error if it fails.
-/// Returns the log.
+/// Runs `command` as the step `title`; its output goes to `target/logs/<log>.log`, and to the error if it
+/// fails. Returns the log.
 pub fn run(title: &str, log: &str, command: Command) -> Result<PathBuf> {
     let log = run_quietly(title, log, command)?;
     log.into_result()

@@ -1,7 +1,8 @@
 //! Which files of a crate use which: a test that circles of files stay small.
 //!
-//! A file is a module; `crate::a::b`, `super::b` and `self::b` in it, outside `#[cfg(test)]`, are its uses. Files that use each other,
-//! directly or through others, form a circle: nobody can understand, test or replace one without the rest.
+//! A file is a module; `crate::a::b`, `super::b` and `self::b` in it, outside `#[cfg(test)]`, are its uses.
+//! Files that use each other, directly or through others, form a circle: nobody can understand, test or
+//! replace one without the rest.
 
 use crate::paths;
 use std::{
@@ -94,7 +95,8 @@ fn paths_in(text: &str) -> Vec<String> {
     }
 }
 
-/// Which modules each module uses: a path is its longest beginning that is a file. What leads to the crate's root is left out.
+/// Which modules each module uses: a path is its longest beginning that is a file. What leads to the crate's
+/// root is left out.
 fn graph(modules: &BTreeMap<String, String>) -> BTreeMap<&str, BTreeSet<&str>> {
     let file_of = |path: &str| {
         let mut path = path;

@@ -1,6 +1,7 @@
 //! Tables for people.
 
-/// `rows` under `head`, columns aligned: the first to the left, figures (what starts with a digit) to the right.
+/// `rows` under `head`, columns aligned: the first to the left, figures (what starts with a digit) to the
+/// right.
 pub fn render(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());

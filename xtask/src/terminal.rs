@@ -1,4 +1,5 @@
-//! A VM's terminal that is this one: what becomes of the VM is said here too, and not only on the console, which is a file.
+//! A VM's terminal that is this one: what becomes of the VM is said here too, and not only on the console,
+//! which is a file.
 
 use std::{
     fs::File,

@@ -64,7 +64,8 @@ struct Extra {
     check: fn() -> Verdict,
 }
 
-/// In the order in which they follow the scenarios. The counting comes last: it is short, and what it counts depends on no neighbour.
+/// In the order in which they follow the scenarios. The counting comes last: it is short, and what it counts
+/// depends on no neighbour.
 const EXTRAS: [Extra; 2] = [
     Extra {
         name: two_builds::NAME,

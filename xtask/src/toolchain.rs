@@ -1,8 +1,8 @@
 //! Which cargo builds for bare metal, and how it is called.
 //!
-//! Three ways lead there: a toolchain with the targets' `core` installed; one with the library's source, from which
-//! `-Zbuild-std` makes it (what a Linux distribution ships); or `rustup target add`, which is [`setup`](crate::setup)'s
-//! business.
+//! Three ways lead there: a toolchain with the targets' `core` installed; one with the library's source, from
+//! which `-Zbuild-std` makes it (what a Linux distribution ships); or `rustup target add`, which is
+//! [`setup`](crate::setup)'s business.
 
 use std::{
     env,
@@ -94,8 +94,8 @@ impl Toolchain {
         cargo
     }
 
-    /// The LLVM linker to use: the toolchain's own (`None` if it just has one), another Rust toolchain's, or the
-    /// system's. Distributions split it off into a package of its own.
+    /// The LLVM linker to use: the toolchain's own (`None` if it just has one), another Rust toolchain's, or
+    /// the system's. Distributions split it off into a package of its own.
     pub fn linker(&self) -> Option<PathBuf> {
         let own = match self {
             Self::Installed => return None,
@@ -138,7 +138,8 @@ pub fn host_cargo() -> Command {
     clean(active("CARGO", "cargo"))
 }
 
-/// `program` in the workspace, without the environment that `cargo run` gave *us* (it would make cargo rebuild things).
+/// `program` in the workspace, without the environment that `cargo run` gave *us* (it would make cargo
+/// rebuild things).
 pub fn clean(program: PathBuf) -> Command {
     let mut command = Command::new(program);
     command.current_dir(crate::paths::root());
@@ -150,9 +151,10 @@ pub fn clean(program: PathBuf) -> Command {
     command
 }
 
-/// Whether a variable of the environment would change what a nested cargo builds or where: what `cargo run` sets for this
-/// program, flags and targets that replace those of the workspace (cargo's reference, "Environment variables": `RUSTFLAGS` takes
-/// the place of `target.*.rustflags`), and overrides of profiles. The target directory is passed on the command line.
+/// Whether a variable of the environment would change what a nested cargo builds or where: what `cargo run`
+/// sets for this program, flags and targets that replace those of the workspace (cargo's reference,
+/// "Environment variables": `RUSTFLAGS` takes the place of `target.*.rustflags`), and overrides of profiles.
+/// The target directory is passed on the command line.
 fn is_disturbing(name: &str) -> bool {
     const SET_BY_CARGO: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
     const REPLACING: [&str; 7] = [

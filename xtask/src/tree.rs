@@ -31,8 +31,8 @@ pub fn without(blob: &[u8], without: &[&str]) -> Result<Vec<u8>> {
     Ok(tree.to_dtb())
 }
 
-/// Writes QEMU's tree of `machine` to `path`, with the cores in `disabled` (by number) marked `status = "disabled"`; if the machine has
-/// firmware of its own, with what QEMU leaves to that.
+/// Writes QEMU's tree of `machine` to `path`, with the cores in `disabled` (by number) marked
+/// `status = "disabled"`; if the machine has firmware of its own, with what QEMU leaves to that.
 pub fn write(machine: &Machine, disabled: &[u32], path: &Path) -> Result<()> {
     let output = machine
         .hardware(&format!(",dumpdtb={}", path.display()))

@@ -15,8 +15,9 @@
 //! assert_eq!(space.iter().count(), 2);
 //! ```
 //!
-//! Memory for the list is needed where a region is added or cut, and may be missing: what needs it comes first, as
-//! [`prepare_removal`](AddressSpace::prepare_removal) and its like, and what follows cannot fail. So a kernel can do its own part in between.
+//! Memory for the list is needed where a region is added or cut, and may be missing: what needs it comes
+//! first, as [`prepare_removal`](AddressSpace::prepare_removal) and its like, and what follows cannot fail.
+//! So a kernel can do its own part in between.
 #![cfg_attr(
     test,
     allow(
@@ -195,8 +196,8 @@ impl AddressSpace {
         if whole && !range.is_empty() && self.all.covers(range) { Ok(()) } else { Err(SpaceError::Range) }
     }
 
-    /// A free place of `size` bytes (whole pages): at `wish` if it is free, otherwise the first in the area, at a multiple
-    /// of 2 MiB if it is that large and there is one.
+    /// A free place of `size` bytes (whole pages): at `wish` if it is free, otherwise the first in the area,
+    /// at a multiple of 2 MiB if it is that large and there is one.
     pub fn free_place(&self, size: u64, wish: Option<UserAddr>) -> Option<UserRange> {
         if size == 0 || !size.is_multiple_of(PAGE) {
             return None;
@@ -269,7 +270,8 @@ impl AddressSpace {
         }
     }
 
-    /// Cuts what crosses the ends of `cut`, so that every region is inside or outside; refuses if there would be too many.
+    /// Cuts what crosses the ends of `cut`, so that every region is inside or outside; refuses if there would
+    /// be too many.
     fn split(&mut self, cut: UserRange) -> Result<(), SpaceError> {
         let crosses =
             |space: &Self, at: UserAddr| space.find(at).filter(|region| region.range.start < at).copied();
@@ -307,10 +309,12 @@ impl AddressSpace {
         Some(region)
     }
 
-    /// Checks that what the program may do in `cut` can be changed: all of it is mapped. Cuts regions at its ends.
+    /// Checks that what the program may do in `cut` can be changed: all of it is mapped. Cuts regions at its
+    /// ends.
     ///
     /// # Errors
-    /// [`SpaceError::Range`], [`SpaceError::Hole`], [`SpaceError::Kernel`], [`SpaceError::TooMany`] or [`SpaceError::NoMemory`].
+    /// [`SpaceError::Range`], [`SpaceError::Hole`], [`SpaceError::Kernel`], [`SpaceError::TooMany`] or
+    /// [`SpaceError::NoMemory`].
     pub fn prepare_protection(&mut self, cut: UserRange) -> Result<(), SpaceError> {
         self.check(cut)?;
         let mut end = cut.start;

@@ -1,7 +1,9 @@
-//! Regions in the order of their addresses, in chunks: where memory runs out is known before anything changes.
+//! Regions in the order of their addresses, in chunks: where memory runs out is known before anything
+//! changes.
 //!
-//! A search looks at the first region of each chunk, then at one chunk; an insertion moves at most a chunk, and the list
-//! of chunks. Neighbours that fit into half a chunk are joined, so that the memory for `n` regions is that of `4 n` at most, and one chunk.
+//! A search looks at the first region of each chunk, then at one chunk; an insertion moves at most a chunk,
+//! and the list of chunks. Neighbours that fit into half a chunk are joined, so that the memory for `n`
+//! regions is that of `4 n` at most, and one chunk.
 #![expect(clippy::disallowed_methods, reason = "there is room; the crate's tests have each allocation fail")]
 
 use crate::{Region, SpaceError};

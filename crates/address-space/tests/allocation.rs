@@ -1,5 +1,5 @@
-//! Each allocation of each operation fails in turn: the operation reports `NoMemory` and has changed nothing that a
-//! program can see. What follows a preparation needs no memory.
+//! Each allocation of each operation fails in turn: the operation reports `NoMemory` and has changed nothing
+//! that a program can see. What follows a preparation needs no memory.
 #![allow(
     clippy::disallowed_macros,
     clippy::disallowed_methods,
@@ -76,7 +76,8 @@ fn filled(count: u64) -> AddressSpace {
     space
 }
 
-/// Does an operation in a new space for n = 1, 2, … until it needs no n-th allocation; returns how many it needs.
+/// Does an operation in a new space for n = 1, 2, … until it needs no n-th allocation; returns how many it
+/// needs.
 fn each(count: u64, operation: impl Fn(&mut AddressSpace) -> Result<(), SpaceError>) -> u32 {
     for n in 1.. {
         let mut space = filled(count);

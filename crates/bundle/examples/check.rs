@@ -1,4 +1,5 @@
-//! Checks a bundle as the hypervisor does: `cargo run -p margay-bundle --example check -- bundle.cpio [MEMORY_IN_MIB]`.
+//! Checks a bundle as the hypervisor does:
+//! `cargo run -p margay-bundle --example check -- bundle.cpio [MEMORY_IN_MIB]`.
 
 use bundle::{MachineLimits, Manifest};
 use std::{env, fs, process::ExitCode};

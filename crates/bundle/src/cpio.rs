@@ -1,7 +1,7 @@
 //! cpio archives: `newc`, with or without checksums, and the old binary form.
 //!
-//! The formats are those of cpio(5): a header, the name with a terminating zero, the data; each padded to 4 bytes
-//! (`newc`) or 2 bytes (old binary). The last entry is named `TRAILER!!!`.
+//! The formats are those of cpio(5): a header, the name with a terminating zero, the data; each padded to 4
+//! bytes (`newc`) or 2 bytes (old binary). The last entry is named `TRAILER!!!`.
 
 use core::fmt;
 use plain_numbers::Dec;
@@ -197,7 +197,8 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// `newc`: after the magic 13 fields of 8 hexadecimal digits; the 7th is the file's size, the 12th the name's.
+/// `newc`: after the magic 13 fields of 8 hexadecimal digits; the 7th is the file's size, the 12th the
+/// name's.
 fn newc(at: usize, rest: &[u8]) -> core::result::Result<Header, ArchiveProblem> {
     let header = rest.get(..NEWC_HEADER).ok_or(ArchiveProblem::HeaderCut)?;
     let (fields, _) = header[6..].as_chunks::<8>();
@@ -217,7 +218,8 @@ fn newc(at: usize, rest: &[u8]) -> core::result::Result<Header, ArchiveProblem> 
     })
 }
 
-/// The old binary form: 13 little-endian half words; the 11th is the name's size, the last two the file's, high first.
+/// The old binary form: 13 little-endian half words; the 11th is the name's size, the last two the file's,
+/// high first.
 fn old_binary(at: usize, rest: &[u8]) -> core::result::Result<Header, ArchiveProblem> {
     let header = rest.get(..OLD_HEADER).ok_or(ArchiveProblem::HeaderCut)?;
     let word = |n: usize| usize::from(u16::from_le_bytes([header[2 * n], header[2 * n + 1]]));

@@ -1,7 +1,8 @@
 //! Kernel images: arm64 `Image` files, or flat binaries that are entered at their first byte.
 //!
-//! The header is that of Linux' Documentation/arch/arm64/booting.rst: 64 bytes, little-endian, with `text_offset` at
-//! byte 8, `image_size` at 16, `flags` at 24, three reserved fields from 32, and the magic `ARM\x64` at 56.
+//! The header is that of Linux' Documentation/arch/arm64/booting.rst: 64 bytes, little-endian, with
+//! `text_offset` at byte 8, `image_size` at 16, `flags` at 24, three reserved fields from 32, and the magic
+//! `ARM\x64` at 56.
 
 use core::fmt;
 use plain_numbers::Hex;

@@ -1,7 +1,8 @@
 //! Boot bundles of a partition manager, read and checked.
 //!
-//! A bundle is a cpio archive with a manifest and the files that the manifest names. [`Manifest::check`] reads all of
-//! it and compares everything with everything else, so that after it nothing about the bundle can fail any more:
+//! A bundle is a cpio archive with a manifest and the files that the manifest names. [`Manifest::check`]
+//! reads all of it and compares everything with everything else, so that after it nothing about the bundle
+//! can fail any more:
 //!
 //! ```
 //! use bundle::{MachineLimits, Manifest};
@@ -25,8 +26,8 @@
 //! * [`Loading`]: where a secondary's kernel, ramdisk and device tree go, and what it finds in x0.
 //! * [`Manifest`]: Hafnium's hypervisor manifest and FF-A partition manifests, with Margay's additions.
 //!
-//! Everything is input from outside: no input makes this crate panic, or allocate more than a few hundred KiB. A checked
-//! manifest is small; names and files are views of the bundle's bytes.
+//! Everything is input from outside: no input makes this crate panic, or allocate more than a few hundred
+//! KiB. A checked manifest is small; names and files are views of the bundle's bytes.
 #![no_std]
 #![forbid(unsafe_code)]
 

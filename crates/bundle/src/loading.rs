@@ -2,12 +2,14 @@
 //!
 //! The header of the kernel decides, and nothing else:
 //!
-//! * An arm64 `Image` is loaded as the arm64 boot protocol wants it: the device tree at the beginning of memory, the kernel
-//!   2 MiB and its `text_offset` above, the ramdisk at the next 2 MiB boundary after it. x0 is the address of the tree, which is
-//!   the bundle's, amended, or, if the bundle brings none, one that is made.
-//! * A flat kernel is loaded as Hafnium loads it: the kernel at the beginning of memory, its device tree, amended, in the last
-//!   pages, one of them spare. x0 is the address of the tree; without one, it is the size of memory in bytes. A ramdisk, which
-//!   Hafnium does not have for secondaries, lies right below the tree.
+//! * An arm64 `Image` is loaded as the arm64 boot protocol wants it: the device tree at the beginning of
+//!   memory, the kernel 2 MiB and its `text_offset` above, the ramdisk at the next 2 MiB boundary after it.
+//!   x0 is the address of the tree, which is the bundle's, amended, or, if the bundle brings none, one that
+//!   is made.
+//! * A flat kernel is loaded as Hafnium loads it: the kernel at the beginning of memory, its device tree,
+//!   amended, in the last pages, one of them spare. x0 is the address of the tree; without one, it is the
+//!   size of memory in bytes. A ramdisk, which Hafnium does not have for secondaries, lies right below the
+//!   tree.
 //!
 //! For a flat kernel, an FF-A partition manifest is the tree, as it is with Hafnium.
 

@@ -10,9 +10,10 @@
 //!     };
 //! };
 //! ```
-//! vm1 is the primary: it gets all cores and all remaining memory. A VM with `is_ffa_partition` has an FF-A partition
-//! manifest (`arm,ffa-manifest-1.x`) in its `fdt_filename`. Numbers have one or two cells. Properties that are neither
-//! Hafnium's nor Margay's are ignored, except that an unknown one with the prefix `margay,` is a mistake.
+//! vm1 is the primary: it gets all cores and all remaining memory. A VM with `is_ffa_partition` has an FF-A
+//! partition manifest (`arm,ffa-manifest-1.x`) in its `fdt_filename`. Numbers have one or two cells.
+//! Properties that are neither Hafnium's nor Margay's are ignored, except that an unknown one with the prefix
+//! `margay,` is a mistake.
 
 use crate::limits::MAX_MEMORY;
 pub use crate::limits::{MANIFEST_FILE, MAX_ALL_VCPUS, MAX_NAME, MAX_REGIONS, MAX_VCPUS, MAX_VMS};
@@ -26,7 +27,8 @@ use alloc::vec::Vec;
 use devtree::{Node, Tree};
 use hv_abi::{ids::VmId, layout};
 
-/// Margay's own properties of a VM node; everything else with its prefix is a mistake. All but the first four are flags.
+/// Margay's own properties of a VM node; everything else with its prefix is a mistake. All but the first four
+/// are flags.
 const OWN_PROPERTIES: [&str; 8] = [
     GRANT,
     "margay,bootargs",
@@ -78,10 +80,11 @@ pub struct VmSpec<'a> {
     pub kind: Kind,
     /// It has the machine's devices: the super-secondary, or the primary if there is none (`margay,devices`).
     pub devices: bool,
-    /// Nodes of the machine's tree that it has besides what the board lets it have (`margay,grant-devices`): names, each with a zero byte
-    /// behind it. Empty without [`devices`](Self::devices).
+    /// Nodes of the machine's tree that it has besides what the board lets it have (`margay,grant-devices`):
+    /// names, each with a zero byte behind it. Empty without [`devices`](Self::devices).
     pub granted_devices: &'a [u8],
-    /// It has a virtual interrupt controller of the machine's kind (`margay,gic`) in place of the para-virtual one.
+    /// It has a virtual interrupt controller of the machine's kind (`margay,gic`) in place of the
+    /// para-virtual one.
     pub gic: bool,
     /// It takes its para-virtual interrupts from list registers (`margay,list-registers`).
     pub list_registers: bool,
@@ -123,7 +126,8 @@ impl<'a> VmSpec<'a> {
         self.partition.as_ref().map_or([0; 4], Partition::uuid)
     }
 
-    /// The device tree that the bundle brings for it. An FF-A partition manifest is one only for a flat kernel.
+    /// The device tree that the bundle brings for it. An FF-A partition manifest is one only for a flat
+    /// kernel.
     pub fn tree(&self) -> Option<&'a [u8]> {
         self.fdt.filter(|_| self.partition.is_none() || self.image.format == KernelFormat::Flat)
     }
@@ -271,7 +275,8 @@ impl<'a> Manifest<'a> {
             return Err(place.error(GRANT, Problem::NotText));
         }
         let is_partition = place.flag("is_ffa_partition")?;
-        // The primary has all cores and all remaining memory; it and the super-secondary have the machine's own tree.
+        // The primary has all cores and all remaining memory; it and the super-secondary have the machine's
+        // own tree.
         let denied = ["fdt_filename", "mem_size", "vcpu_count", "margay,control"];
         let denied = match kind {
             Kind::Primary if is_partition => &denied[1..],

@@ -1,9 +1,9 @@
 //! FF-A partition manifests: the root node of a device tree that is `arm,ffa-manifest-1.x`.
 //!
-//! The properties are those of the binding in the documentation of TF-A and Hafnium ("FF-A manifest binding to device
-//! tree"), with services in either form that Hafnium has had: lists of UUIDs and messaging methods in the root, or a node
-//! `services`. Which of them must be there is decided as Hafnium decides it. What a property asks for and Margay cannot
-//! give is refused rather than ignored. `docs/manifest.md` has them all.
+//! The properties are those of the binding in the documentation of TF-A and Hafnium ("FF-A manifest binding
+//! to device tree"), with services in either form that Hafnium has had: lists of UUIDs and messaging methods
+//! in the root, or a node `services`. Which of them must be there is decided as Hafnium decides it. What a
+//! property asks for and Margay cannot give is refused rather than ignored. `docs/manifest.md` has them all.
 
 use crate::{
     error::{At, Problem},
@@ -57,8 +57,8 @@ const MAX_ADDRESS: u64 = 1 << 48;
 pub struct Service {
     /// Its UUID, as four words in the manifest's order.
     pub uuid: [u32; WORDS],
-    /// `messaging-method`: bit 0 receives direct requests, 1 sends them, 2 indirect messages, 9 and 10 as 0 and 1 for
-    /// direct requests of the second kind.
+    /// `messaging-method`: bit 0 receives direct requests, 1 sends them, 2 indirect messages, 9 and 10 as 0
+    /// and 1 for direct requests of the second kind.
     pub messaging_method: u16,
 }
 
@@ -89,7 +89,8 @@ pub struct Partition<'a> {
     pub auxiliary_id: Option<u16>,
 }
 
-/// Memory that a partition asks for, besides `mem_size`, or a part of `mem_size` that it wants to use in one way only.
+/// Memory that a partition asks for, besides `mem_size`, or a part of `mem_size` that it wants to use in one
+/// way only.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryRegion<'a> {
     /// Its node's name.

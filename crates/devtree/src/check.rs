@@ -55,8 +55,8 @@ fn check_reservations(blob: &[u8], start: usize) -> Result<(), Error> {
     }
 }
 
-/// Walks through the structure block: nodes nest, properties come before child nodes, every name is text, and nothing
-/// reaches past the end of its block.
+/// Walks through the structure block: nodes nest, properties come before child nodes, every name is text, and
+/// nothing reaches past the end of its block.
 fn check_nodes(structure: &[u8], start: usize, strings: &[u8]) -> Result<(), Error> {
     let mut offset = 0;
     let mut depth = 0_usize;

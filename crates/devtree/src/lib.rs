@@ -18,8 +18,9 @@
 //! assert_eq!(memory.value("reg").unwrap().len(), 16);
 //! ```
 //!
-//! [`Tree::new`] checks exactly what the reader relies on, and nothing that real trees do not keep to: names may be longer than
-//! the 31 characters of the specification, as half of the trees that come with Linux have them; `NOP` tokens may be anywhere.
+//! [`Tree::new`] checks exactly what the reader relies on, and nothing that real trees do not keep to: names
+//! may be longer than the 31 characters of the specification, as half of the trees that come with Linux have
+//! them; `NOP` tokens may be anywhere.
 //!
 //! Sources: *Devicetree Specification* v0.4 ("DT spec").
 #![no_std]

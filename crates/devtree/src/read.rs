@@ -21,7 +21,8 @@ impl<'a> Tree<'a> {
         Ok(Self(bytes))
     }
 
-    /// The size in bytes of the tree at the start of `blob`, from its header; `None` if it is none (DT spec, 5.2).
+    /// The size in bytes of the tree at the start of `blob`, from its header; `None` if it is none (DT spec,
+    /// 5.2).
     pub fn size(blob: &[u8]) -> Option<usize> {
         if word(blob, 0)? == MAGIC { word(blob, TOTAL_SIZE).map(|size| size as usize) } else { None }
     }
@@ -52,8 +53,8 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// The token at `at` that is no `NOP`, where it is, and where the next one is. A node's name belongs to its token, a property's
-/// value to its.
+/// The token at `at` that is no `NOP`, where it is, and where the next one is. A node's name belongs to its
+/// token, a property's value to its.
 #[inline(never)]
 fn token(blob: &[u8], mut at: usize) -> (u32, usize, usize) {
     loop {

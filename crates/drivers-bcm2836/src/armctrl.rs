@@ -16,7 +16,8 @@ pub(crate) const DISABLE: usize = 0x1c;
 pub(crate) const OWN: u32 = 0xff;
 /// Basic pending: something in pending 1, or in pending 2, that has no bit of its own there.
 pub(crate) const MORE: [u32; 2] = [1 << 8, 1 << 9];
-/// Basic pending: bits 10 to 20 are these, by bank and bit; they are in pending 1 and 2 as well (7.5, "IRQ basic pending").
+/// Basic pending: bits 10 to 20 are these, by bank and bit; they are in pending 1 and 2 as well (7.5, "IRQ
+/// basic pending").
 pub(crate) const SHORTCUTS: [(usize, u32); 11] =
     [(1, 7), (1, 9), (1, 10), (1, 18), (1, 19), (2, 21), (2, 22), (2, 23), (2, 24), (2, 25), (2, 30)];
 

@@ -51,7 +51,8 @@ impl<M: Mmio> Controller<M> {
         &self.local
     }
 
-    /// Disables all devices' interrupts, and sends them to `core` from now on. Once, before any [`init_core`](Self::init_core).
+    /// Disables all devices' interrupts, and sends them to `core` from now on. Once, before any
+    /// [`init_core`](Self::init_core).
     pub fn init(&self, core: Core) {
         if let Some(legacy) = &self.legacy {
             legacy.init();
@@ -65,8 +66,8 @@ impl<M: Mmio> Controller<M> {
         self.local.enable(this, LocalInterrupt::Mailbox0, true);
     }
 
-    /// An interrupt that is asserted and enabled on the calling core, the lowest number first. It stays so until what asserts it is
-    /// quieted, or it is disabled.
+    /// An interrupt that is asserted and enabled on the calling core, the lowest number first. It stays so
+    /// until what asserts it is quieted, or it is disabled.
     #[inline]
     pub fn next(&self, this: Core) -> Option<u32> {
         let pending = self.local.pending(this);

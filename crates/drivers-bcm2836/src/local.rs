@@ -111,8 +111,8 @@ impl<M: Mmio> Local<M> {
         }
     }
 
-    /// Lets an interrupt come to the calling core as IRQ, or no longer. The legacy controller's line has no switch: see
-    /// [`route_devices`](Self::route_devices).
+    /// Lets an interrupt come to the calling core as IRQ, or no longer. The legacy controller's line has no
+    /// switch: see [`route_devices`](Self::route_devices).
     pub fn enable(&self, this: Core, interrupt: LocalInterrupt, enable: bool) {
         let bit = interrupt as u32;
         let (register, mask) = match bit {
@@ -129,8 +129,8 @@ impl<M: Mmio> Local<M> {
         self.0.write(register, if enable { value | mask } else { value & !mask });
     }
 
-    /// Sends the legacy controller's interrupts to a core, as IRQ; nothing goes anywhere as FIQ unless that controller is set up so
-    /// (QA7, 4.2).
+    /// Sends the legacy controller's interrupts to a core, as IRQ; nothing goes anywhere as FIQ unless that
+    /// controller is set up so (QA7, 4.2).
     pub fn route_devices(&self, core: Core) {
         self.0.write(GPU_ROUTING, core.number() as u32);
     }
@@ -146,8 +146,8 @@ impl<M: Mmio> Local<M> {
         self.0.read(IRQ_SOURCE + 4 * core.number()) & KNOWN
     }
 
-    /// Sets bits of another core's mailbox 0, which interrupts it if it has enabled that. What was written to memory before is visible
-    /// to the receiver.
+    /// Sets bits of another core's mailbox 0, which interrupts it if it has enabled that. What was written to
+    /// memory before is visible to the receiver.
     pub fn send_ipi(&self, to: Core, bits: u32) {
         #[cfg(target_arch = "aarch64")]
         // SAFETY: a barrier.

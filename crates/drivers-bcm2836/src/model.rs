@@ -1,12 +1,13 @@
 //! Both controllers as a guest sees them whose accesses are trapped.
 //!
-//! A hypervisor on this hardware has nothing to inject interrupts with but one bit, `HCR_EL2.VI`. It keeps a [`Model`] for each VM that
-//! expects the real controllers, leaves their pages out of the VM's translation, gives every access that faults to
-//! [`read`](Model::read) or [`write`](Model::write), sets the state of its devices and timers, and sets the bit of a vCPU that
-//! runs to [`line`](Model::line).
+//! A hypervisor on this hardware has nothing to inject interrupts with but one bit, `HCR_EL2.VI`. It keeps a
+//! [`Model`] for each VM that expects the real controllers, leaves their pages out of the VM's translation,
+//! gives every access that faults to [`read`](Model::read) or [`write`](Model::write), sets the state of its
+//! devices and timers, and sets the bit of a vCPU that runs to [`line`](Model::line).
 //!
-//! Everything is an IRQ: FIQ bits read as zero and are not written, as are registers that the model does not have (the core timer, the
-//! local timer, AXI counters). No access fails, whatever its offset, size and value.
+//! Everything is an IRQ: FIQ bits read as zero and are not written, as are registers that the model does not
+//! have (the core timer, the local timer, AXI counters). No access fails, whatever its offset, size and
+//! value.
 //!
 //! ```
 //! use drivers_bcm2836::{Core, LocalInterrupt, model::{Block, Model}};
@@ -152,7 +153,8 @@ impl Model {
         }
     }
 
-    /// A timer's interrupt, or that of the performance monitors, is asserted or no longer. Others are not asserted from outside.
+    /// A timer's interrupt, or that of the performance monitors, is asserted or no longer. Others are not
+    /// asserted from outside.
     pub fn set_line(&mut self, core: Core, interrupt: LocalInterrupt, level: bool) -> Change {
         let bit = 1 << interrupt as u32 & OUTSIDE;
         self.change(|this| set(&mut this.asserted[core.number()], bit, level))

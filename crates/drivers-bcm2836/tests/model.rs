@@ -1,4 +1,5 @@
-//! The drivers against the model of the registers, and the model against the documents' rules written down in another way.
+//! The drivers against the model of the registers, and the model against the documents' rules written down in
+//! another way.
 use drivers_bcm2836::{
     Controller, Core, IPI, LocalInterrupt, Mmio,
     model::{Block, Model},

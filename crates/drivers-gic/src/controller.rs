@@ -12,8 +12,8 @@ pub enum Trigger {
 
 /// An interrupt controller, seen from one core.
 ///
-/// A value of an implementing type belongs to the core it was made on. Private interrupts (SGIs and PPIs) are that
-/// core's own; shared ones (SPIs) may be configured from any core.
+/// A value of an implementing type belongs to the core it was made on. Private interrupts (SGIs and PPIs) are
+/// that core's own; shared ones (SPIs) may be configured from any core.
 pub trait InterruptController {
     /// Lets the interrupt be forwarded to a core.
     fn enable(&self, intid: Intid) -> Result<(), GicError>;
@@ -36,15 +36,15 @@ pub trait InterruptController {
     /// Whether the interrupt is pending (for a level-triggered one: asserted).
     fn is_pending(&self, intid: Intid) -> Result<bool, GicError>;
 
-    /// Sends software-generated interrupt `sgi` to a core, which may be this one. What was written to memory before
-    /// is visible to the receiver.
+    /// Sends software-generated interrupt `sgi` to a core, which may be this one. What was written to memory
+    /// before is visible to the receiver.
     fn send_sgi(&self, target: Mpidr, sgi: Intid) -> Result<(), GicError>;
 
     /// Takes the most urgent pending interrupt, making it active; `None` if there is none (any more).
     fn acknowledge(&self) -> Option<Intid>;
 
-    /// Ends the handling of an interrupt: drops the running priority, and deactivates the interrupt too unless the
-    /// core was set up to do that apart.
+    /// Ends the handling of an interrupt: drops the running priority, and deactivates the interrupt too
+    /// unless the core was set up to do that apart.
     fn end(&self, intid: Intid);
 
     /// Deactivates an interrupt, where [`end`](Self::end) only drops the priority.

@@ -13,7 +13,8 @@ pub enum GicError {
     NoCpuInterface(Mpidr),
     /// No redistributor in the given regions belongs to this core.
     NoRedistributor(Mpidr),
-    /// The block at the distributor's address is not a GICv3 or GICv4; the value is the architecture revision read.
+    /// The block at the distributor's address is not a GICv3 or GICv4; the value is the architecture revision
+    /// read.
     NotGicV3(u8),
     /// A register did not reach the state that was waited for; the name is the register's.
     Timeout(&'static str),

@@ -1,8 +1,8 @@
-//! GICv2, physical side: distributor and memory-mapped CPU interface (*Arm Generic Interrupt Controller Architecture
-//! Specification, architecture version 2.0*, IHI 0048B, cited as "GICv2 spec").
+//! GICv2, physical side: distributor and memory-mapped CPU interface (*Arm Generic Interrupt Controller
+//! Architecture Specification, architecture version 2.0*, IHI 0048B, cited as "GICv2 spec").
 //!
-//! As with [`GicV3`](crate::GicV3), interrupts are used from the non-secure state, or on a controller without two security states, and
-//! [`GicV2::init_core`] gives each core its own [`InterruptController`].
+//! As with [`GicV3`](crate::GicV3), interrupts are used from the non-secure state, or on a controller without
+//! two security states, and [`GicV2::init_core`] gives each core its own [`InterruptController`].
 use crate::gicv3::registers::gicd::{
     CTLR, ICACTIVER, ICENABLER, ICFGR, ICPENDR, IPRIORITYR, ISACTIVER, ISENABLER, ISPENDR,
 };
@@ -51,11 +51,12 @@ pub struct GicV2<M: Mmio = MmioBlock> {
 pub struct GicV2Core<'a, M: Mmio = MmioBlock>(&'a GicV2<M>);
 
 impl GicV2<MmioBlock> {
-    /// The controller whose distributor is at address `gicd`, and whose CPU interface each core sees at `gicc`.
+    /// The controller whose distributor is at address `gicd`, and whose CPU interface each core sees at
+    /// `gicc`.
     ///
     /// # Safety
-    /// Both (4 KiB and 8 KiB) are mapped at these addresses as device memory, readable and writable, for as long as the value or
-    /// anything made from it is used, and nothing else drives the controller.
+    /// Both (4 KiB and 8 KiB) are mapped at these addresses as device memory, readable and writable, for as
+    /// long as the value or anything made from it is used, and nothing else drives the controller.
     pub const unsafe fn new(gicd: usize, gicc: usize) -> Self {
         // SAFETY: the caller vouches for both.
         unsafe { Self::with_mmio(MmioBlock::new(gicd), MmioBlock::new(gicc)) }
@@ -73,8 +74,9 @@ impl<M: Mmio> GicV2<M> {
         (32 * ((self.distributor.read32(TYPER) & 0x1f) + 1)).min(SPURIOUS)
     }
 
-    /// Sets the distributor up: all SPIs disabled, inactive, not pending, level-triggered, with [`DEFAULT_PRIORITY`], for the calling
-    /// core; forwarding on. Once, on one core, before any [`init_core`](Self::init_core).
+    /// Sets the distributor up: all SPIs disabled, inactive, not pending, level-triggered, with
+    /// [`DEFAULT_PRIORITY`], for the calling core; forwarding on. Once, on one core, before any
+    /// [`init_core`](Self::init_core).
     pub fn init_distributor(&self) {
         let block = &self.distributor;
         block.write32(CTLR, 0);
@@ -102,8 +104,8 @@ impl<M: Mmio> GicV2<M> {
         }
     }
 
-    /// The calling core's bit in target bytes: reads of the first eight, which are private, return it (GICv2 spec, 4.3.12). On a
-    /// controller for one core they return zero.
+    /// The calling core's bit in target bytes: reads of the first eight, which are private, return it (GICv2
+    /// spec, 4.3.12). On a controller for one core they return zero.
     fn own_mask(&self) -> u8 {
         let bytes =
             (0..8).map(|word| self.distributor.read32(ITARGETSR + 4 * word)).fold(0, |all, word| all | word);
@@ -113,8 +115,9 @@ impl<M: Mmio> GicV2<M> {
         }
     }
 
-    /// Sets the calling core up: its SGIs and PPIs disabled, inactive, not pending; its CPU interface on, with all priorities let
-    /// through. `mpidr` is the calling core's own. Interrupts are still masked in PSTATE afterwards.
+    /// Sets the calling core up: its SGIs and PPIs disabled, inactive, not pending; its CPU interface on,
+    /// with all priorities let through. `mpidr` is the calling core's own. Interrupts are still masked in
+    /// PSTATE afterwards.
     ///
     /// # Errors
     /// [`GicError::NoCpuInterface`]: the controller says that another core has this interface already.
@@ -166,7 +169,8 @@ impl<M: Mmio> GicV2Core<'_, M> {
         self.0.write_one(if active { ISACTIVER } else { ICACTIVER }, intid)
     }
 
-    /// Acknowledges, with the core that sent an SGI: that number goes back with the end (GICv2 spec, `GICC_IAR.CPUID`).
+    /// Acknowledges, with the core that sent an SGI: that number goes back with the end (GICv2 spec,
+    /// `GICC_IAR.CPUID`).
     pub fn acknowledge_raw(&self) -> Option<u32> {
         let iar = self.0.interface.read32(GICC_IAR);
         (iar & 0x3ff < SPURIOUS).then_some(iar)

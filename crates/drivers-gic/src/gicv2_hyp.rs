@@ -1,5 +1,5 @@
-//! GICv2's hypervisor interface: `GICH_*`, in memory (GICv2 spec, 5.3). The guest's side of it, `GICV_*`, is mapped into the guest where
-//! that expects its CPU interface.
+//! GICv2's hypervisor interface: `GICH_*`, in memory (GICv2 spec, 5.3). The guest's side of it, `GICV_*`, is
+//! mapped into the guest where that expects its CPU interface.
 use crate::{
     Mmio, MmioBlock,
     hyp::{Control, HypervisorInterface, ListRegister, SavedInterface, end_count, list_registers},
@@ -35,7 +35,8 @@ impl<M: Mmio> GicV2Hyp<M> {
         Self(mmio)
     }
 
-    /// Saves what a guest has set up and what is active, and leaves nothing of it behind. List registers are apart.
+    /// Saves what a guest has set up and what is active, and leaves nothing of it behind. List registers are
+    /// apart.
     pub fn save(&self) -> SavedInterface {
         let mut saved = SavedInterface { control: self.0.read32(VMCR).into(), ..SavedInterface::default() };
         saved.active_1[0] = self.0.read32(APR);
@@ -56,12 +57,14 @@ impl<M: Mmio> GicV2Hyp<M> {
         self.0.read32(MISR) != 0
     }
 
-    /// Those list registers, a bit each, that have been ended, are to tell so, and have not been written since (`GICH_EISR0`).
+    /// Those list registers, a bit each, that have been ended, are to tell so, and have not been written
+    /// since (`GICH_EISR0`).
     pub fn ended(&self) -> u16 {
         self.0.read32(EISR) as u16
     }
 
-    /// Those list registers, a bit each, that are free to be used (`GICH_ELRSR0`): no interrupt is in them, and no end is to be told.
+    /// Those list registers, a bit each, that are free to be used (`GICH_ELRSR0`): no interrupt is in them,
+    /// and no end is to be told.
     pub fn free(&self) -> u16 {
         self.0.read32(ELRSR) as u16
     }

@@ -48,8 +48,9 @@ impl GicV3<MmioBlock> {
     /// If there are more than [`MAX_REGIONS`] regions.
     ///
     /// # Safety
-    /// The distributor (64 KiB) and all of the regions are mapped at these addresses as device memory, readable and
-    /// writable, for as long as the value or anything made from it is used, and nothing else drives the controller.
+    /// The distributor (64 KiB) and all of the regions are mapped at these addresses as device memory,
+    /// readable and writable, for as long as the value or anything made from it is used, and nothing else
+    /// drives the controller.
     pub const unsafe fn new(gicd: usize, regions: &[RedistributorRegion]) -> Self {
         assert!(regions.len() <= MAX_REGIONS, "too many redistributor regions");
         let mut blocks = [None; MAX_REGIONS];
@@ -84,9 +85,9 @@ impl<M: Mmio> GicV3<M> {
         &self.distributor
     }
 
-    /// Sets the distributor up: all SPIs disabled, inactive, not pending, level-triggered, in non-secure group 1 with
-    /// [`DEFAULT_PRIORITY`], routed to `boot_core`; affinity routing and group 1 on. Once, on one core, before any
-    /// [`init_core`](Self::init_core).
+    /// Sets the distributor up: all SPIs disabled, inactive, not pending, level-triggered, in non-secure
+    /// group 1 with [`DEFAULT_PRIORITY`], routed to `boot_core`; affinity routing and group 1 on. Once, on
+    /// one core, before any [`init_core`](Self::init_core).
     pub fn init_distributor(&self, boot_core: Mpidr) -> Result<(), GicError> {
         self.distributor.init(boot_core)
     }
@@ -108,10 +109,11 @@ impl<M: Mmio> GicV3<M> {
         Ok(GicV3Core::new(self.distributor, redistributor))
     }
 
-    /// Sets the calling core up: its redistributor as [`init_redistributor`](Self::init_redistributor), its CPU
-    /// interface as [`cpu_interface::init`]. `mpidr` is the calling core's own.
+    /// Sets the calling core up: its redistributor as [`init_redistributor`](Self::init_redistributor), its
+    /// CPU interface as [`cpu_interface::init`]. `mpidr` is the calling core's own.
     ///
-    /// Works at EL1 and at EL2, and finds out by itself where it is. Interrupts are still masked in PSTATE afterwards.
+    /// Works at EL1 and at EL2, and finds out by itself where it is. Interrupts are still masked in PSTATE
+    /// afterwards.
     #[cfg(any(target_arch = "aarch64", doc))]
     pub fn init_core(&self, mpidr: Mpidr, eoi_mode: EoiMode) -> Result<GicV3Core<M>, GicError> {
         let core = self.init_redistributor(mpidr)?;

@@ -1,8 +1,10 @@
-//! The hypervisor interface: how virtual interrupts come to a guest, and what of a guest's CPU interface is saved with it.
+//! The hypervisor interface: how virtual interrupts come to a guest, and what of a guest's CPU interface is
+//! saved with it.
 //!
-//! A *list register* holds one virtual interrupt. The guest acknowledges and ends it through its virtual CPU interface without an exit;
-//! the hypervisor looks afterwards at what has become of it. [`HypervisorInterface`] is that hardware of the calling core:
-//! [`gicv3::hyp`](crate::gicv3::hyp) by system registers, [`GicV2Hyp`](crate::GicV2Hyp) by memory.
+//! A *list register* holds one virtual interrupt. The guest acknowledges and ends it through its virtual CPU
+//! interface without an exit; the hypervisor looks afterwards at what has become of it.
+//! [`HypervisorInterface`] is that hardware of the calling core: [`gicv3::hyp`](crate::gicv3::hyp) by system
+//! registers, [`GicV2Hyp`](crate::GicV2Hyp) by memory.
 
 /// Where a virtual interrupt is in its life (GIC spec, 12.4.8 `ICH_LR<n>_EL2.State`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +53,8 @@ impl ListRegister {
         Self(self.0 | EOI)
     }
 
-    /// Whether a maintenance interrupt tells its end; it is asserted for as long as the register says so and is free (GIC spec, 12.4.4
-    /// `ICH_EISR_EL2`).
+    /// Whether a maintenance interrupt tells its end; it is asserted for as long as the register says so and
+    /// is free (GIC spec, 12.4.4 `ICH_EISR_EL2`).
     pub const fn tells_end(self) -> bool {
         self.0 & (HW | EOI) == EOI
     }
@@ -128,7 +130,8 @@ impl ListRegister {
         Self(bits)
     }
 
-    /// The value for `GICH_LRn` (GICv2 spec, 5.3.9): five bits of priority; an SGI's source where a physical id would be.
+    /// The value for `GICH_LRn` (GICv2 spec, 5.3.9): five bits of priority; an SGI's source where a physical
+    /// id would be.
     pub const fn to_v2(self) -> u32 {
         let number = if self.0 & HW != 0 {
             (self.0 >> PHYSICAL) as u32 & 0x3ff
@@ -166,8 +169,8 @@ pub const MAX_LIST_REGISTERS: usize = 16;
 /// Words of active priorities of each group.
 pub const ACTIVE_PRIORITY_WORDS: usize = 4;
 
-/// What a virtual CPU interface does besides what its list registers say: the value of `ICH_HCR_EL2` or `GICH_HCR`, which have the same bits
-/// (GIC spec, `ICH_HCR_EL2`; GICv2 spec, 5.3.1).
+/// What a virtual CPU interface does besides what its list registers say: the value of `ICH_HCR_EL2` or
+/// `GICH_HCR`, which have the same bits (GIC spec, `ICH_HCR_EL2`; GICv2 spec, 5.3.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Control(u32);
 
@@ -178,7 +181,8 @@ impl Control {
     pub const ON: Self = Self(1 << 0);
     /// A maintenance interrupt comes when at most one list register is not free (`UIE`).
     pub const UNDERFLOW: Self = Self(1 << 1);
-    /// A maintenance interrupt comes when the guest has ended something that is in no list register (`LRENPIE`).
+    /// A maintenance interrupt comes when the guest has ended something that is in no list register
+    /// (`LRENPIE`).
     pub const COUNT_ENDS: Self = Self(1 << 2);
     /// GICv3: accesses of the guest to its registers of group 1 trap (`TALL1`).
     pub const TRAP_GROUP_1: Self = Self(1 << 12);
@@ -223,7 +227,8 @@ pub trait HypervisorInterface {
     fn end_count(&self) -> u32;
 }
 
-/// What of a guest's CPU interface is not in list registers: its own settings, and which priorities are active.
+/// What of a guest's CPU interface is not in list registers: its own settings, and which priorities are
+/// active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SavedInterface {
     /// `ICH_VMCR_EL2` or `GICH_VMCR`: the guest's mask, binary points, enables.
@@ -234,7 +239,8 @@ pub struct SavedInterface {
     pub active_1: [u32; ACTIVE_PRIORITY_WORDS],
 }
 
-/// How many bits of priority the virtual interface has, from `ICH_VTR_EL2` or `GICH_VTR` (both: `PRIbits`, 31:29).
+/// How many bits of priority the virtual interface has, from `ICH_VTR_EL2` or `GICH_VTR` (both: `PRIbits`,
+/// 31:29).
 pub const fn priority_bits(vtr: u64) -> u32 {
     (vtr >> 29 & 7) as u32 + 1
 }

@@ -3,8 +3,8 @@ use core::fmt;
 
 /// An interrupt identifier as the GIC counts them (GIC spec, section 2.2 "INTIDs").
 ///
-/// Only SGIs (0..16), PPIs (16..32) and SPIs (32..1020) are used here; the special numbers 1020..1024 never leave
-/// [`acknowledge`](crate::InterruptController::acknowledge).
+/// Only SGIs (0..16), PPIs (16..32) and SPIs (32..1020) are used here; the special numbers 1020..1024 never
+/// leave [`acknowledge`](crate::InterruptController::acknowledge).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Intid(u32);

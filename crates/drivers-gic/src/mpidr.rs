@@ -1,8 +1,8 @@
 //! Core identities.
 use core::fmt;
 
-/// The affinity of a core: the Aff0, Aff1, Aff2 and Aff3 fields of its `MPIDR_EL1`, where they are in that register
-/// (Arm ARM, D24.2 `MPIDR_EL1`). All other bits are dropped.
+/// The affinity of a core: the Aff0, Aff1, Aff2 and Aff3 fields of its `MPIDR_EL1`, where they are in that
+/// register (Arm ARM, D24.2 `MPIDR_EL1`). All other bits are dropped.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[repr(transparent)]
 pub struct Mpidr(u64);

@@ -1,9 +1,11 @@
-//! What a guest's virtual CPU interface does at an access to its registers of group 1, for accesses that trap (GICv3,
-//! `ICH_HCR_EL2.TALL1`): the same as the hardware does, on the same registers.
+//! What a guest's virtual CPU interface does at an access to its registers of group 1, for accesses that trap
+//! (GICv3, `ICH_HCR_EL2.TALL1`): the same as the hardware does, on the same registers.
 //!
-//! A hypervisor lets them trap while it has to look at something before the guest may acknowledge it: a level that is about to fall.
+//! A hypervisor lets them trap while it has to look at something before the guest may acknowledge it: a level
+//! that is about to fall.
 //!
-//! Sources: GIC spec (IHI 0069), 4.8 "Interrupt prioritization", 6.3 "Configuration and control of VMs", 12.3 `ICV_*_EL1`, 12.4.
+//! Sources: GIC spec (IHI 0069), 4.8 "Interrupt prioritization", 6.3 "Configuration and control of VMs", 12.3
+//! `ICV_*_EL1`, 12.4.
 use crate::hyp::{ACTIVE_PRIORITY_WORDS, HypervisorInterface, ListRegister, ListState};
 
 /// The registers behind a guest's CPU interface, besides its list registers.
@@ -111,13 +113,15 @@ fn signalled(cpu: &dyn VirtualCpu) -> Option<(usize, ListRegister)> {
     (u64::from(register.priority()) < settings >> MASK & 0xff && preempts).then_some((n, register))
 }
 
-/// Whether the interface signals a pending interrupt of this priority while no other one is pending or active.
+/// Whether the interface signals a pending interrupt of this priority while no other one is pending or
+/// active.
 pub fn lets_through(cpu: &dyn VirtualCpu, priority: u8) -> bool {
     let settings = cpu.settings();
     settings & ENABLE_1 != 0 && u64::from(priority) < settings >> MASK & 0xff
 }
 
-/// Whether the guest splits the end of an interrupt: priority drop, and later a write of `ICC_DIR_EL1`, which otherwise does nothing.
+/// Whether the guest splits the end of an interrupt: priority drop, and later a write of `ICC_DIR_EL1`, which
+/// otherwise does nothing.
 pub fn splits_end(cpu: &dyn VirtualCpu) -> bool {
     cpu.settings() & EOI_MODE != 0
 }
@@ -169,8 +173,9 @@ fn acknowledge(cpu: &dyn VirtualCpu) -> u32 {
     register.intid()
 }
 
-/// The running priority drops, if it is of group 1, and unless the guest splits the end, the interrupt is no longer active. That of a
-/// physical interrupt leaves a free list register without one: the hypervisor deactivates what is behind it.
+/// The running priority drops, if it is of group 1, and unless the guest splits the end, the interrupt is no
+/// longer active. That of a physical interrupt leaves a free list register without one: the hypervisor
+/// deactivates what is behind it.
 fn end(cpu: &dyn VirtualCpu, intid: u32) {
     if intid >= SPECIAL {
         return;

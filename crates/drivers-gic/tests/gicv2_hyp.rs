@@ -1,4 +1,5 @@
-//! The driver of GICv2's hypervisor interface against a model of its registers, and of the guest's CPU interface that works on them.
+//! The driver of GICv2's hypervisor interface against a model of its registers, and of the guest's CPU
+//! interface that works on them.
 use drivers_gic::{
     GicV2Hyp, Mmio,
     hyp::{Control, HypervisorInterface, ListRegister, ListState, SavedInterface},
@@ -63,7 +64,8 @@ impl Model {
             | u32::from(nothing_pending) << 3
     }
 
-    /// The guest acknowledges the most urgent pending interrupt, as `GICV_IAR` does; `None` is a spurious one.
+    /// The guest acknowledges the most urgent pending interrupt, as `GICV_IAR` does; `None` is a spurious
+    /// one.
     fn acknowledge(&mut self) -> Option<u32> {
         let on = self.hcr & 1 != 0;
         let pending = self.lrs.iter_mut().filter(|lr| on && state(**lr) == 1);

@@ -1,4 +1,5 @@
-//! The driver against a model of the registers: what is write-one-to-set, what is write-one-to-clear, what takes a while.
+//! The driver against a model of the registers: what is write-one-to-set, what is write-one-to-clear, what
+//! takes a while.
 use drivers_gic::{
     GicError, GicV3, Intid, Mmio, Mpidr, RedistributorRegion, Trigger,
     gicv3::{DEFAULT_PRIORITY, sgi_register},
@@ -65,7 +66,8 @@ impl Model {
         u32::from_ne_bytes(self.memory[at..at + 4].try_into().unwrap())
     }
 
-    /// Which of the set/clear register pairs an offset belongs to: the set register's place, and whether it clears.
+    /// Which of the set/clear register pairs an offset belongs to: the set register's place, and whether it
+    /// clears.
     fn pair(frame: usize, offset: usize) -> Option<(usize, bool)> {
         let is_interrupts = frame.is_multiple_of(2);
         let pair = [0x100, 0x200, 0x300].into_iter().find(|&set| (set..set + 0x100).contains(&offset))?;

@@ -1,4 +1,5 @@
-//! The virtual distributor against sets of what a guest must see, with a CPU interface that behaves as the specification says.
+//! The virtual distributor against sets of what a guest must see, with a CPU interface that behaves as the
+//! specification says.
 mod support;
 
 use drivers_gic::{
@@ -343,8 +344,9 @@ proptest! {
     }
 }
 
-/// Affinities of machines that there are: full clusters of 16; of 4; of one (Aff0 is a thread); of two kinds, the big ones first; with
-/// holes; several threads, several chips, and more than a target list's 16 in a cluster.
+/// Affinities of machines that there are: full clusters of 16; of 4; of one (Aff0 is a thread); of two kinds,
+/// the big ones first; with holes; several threads, several chips, and more than a target list's 16 in a
+/// cluster.
 fn affinities() -> impl Strategy<Value = Vec<u64>> {
     let parts = (0..3_u64, 0..2_u64, 0..6_u64, prop_oneof![0..20_u64, 0..256_u64]);
     let any = prop::collection::btree_set(parts, 1..40).prop_map(|parts| {

@@ -1,5 +1,6 @@
-//! The registers of the virtual distributor and redistributors, one by one: what they read after a reset, which bits are read and
-//! written, and in which sizes (GICv2: IHI 0048, chapter 4; GICv3: IHI 0069, chapter 12).
+//! The registers of the virtual distributor and redistributors, one by one: what they read after a reset,
+//! which bits are read and written, and in which sizes (GICv2: IHI 0048, chapter 4; GICv3: IHI 0069, chapter
+//! 12).
 use drivers_gic::vgic::{Cpu, Effects, Frame, Irq, Version, Vgic};
 
 struct Nothing;
@@ -18,8 +19,8 @@ fn with<T>(version: Version, cpus: u64, test: impl FnOnce(&mut Vgic<'_>) -> T) -
     test(&mut Vgic::new(version, &mut shared, &mut cpus))
 }
 
-/// A register: its name, offset, size in bytes of the smallest access, value after a reset, and bits that keep what is written. Those
-/// that are written to set or to clear something are tested by that.
+/// A register: its name, offset, size in bytes of the smallest access, value after a reset, and bits that
+/// keep what is written. Those that are written to set or to clear something are tested by that.
 type Register = (&'static str, u64, u8, u64, u64);
 
 const V2: &[Register] = &[
@@ -118,7 +119,8 @@ fn every_register_has_its_reset_value_and_keeps_its_bits() {
     }
 }
 
-/// Pairs of arrays of a bit each: one to set, one to clear. The bits that can be set of the first word, which is about SGIs and PPIs, and of others.
+/// Pairs of arrays of a bit each: one to set, one to clear. The bits that can be set of the first word, which
+/// is about SGIs and PPIs, and of others.
 const PAIRS: &[(&str, u64, u64, u64, u64)] = &[
     ("enable", 0x100, 0x180, 0xffff_ffff, 0xffff_ffff),
     // Of GICv2's SGIs only senders make one pending.

@@ -193,7 +193,8 @@ fn its_trigger_is_what_it_is() {
 #[test]
 fn a_tick_does_what_an_update_does() {
     for version in [Version::V2, Version::V3] {
-        // Whether it is enabled, another one is pending, it is active, and the list register has been used before.
+        // Whether it is enabled, another one is pending, it is active, and the list register has been used
+        // before.
         for case in 0..16 {
             let [enabled, other, active, again] = [1, 2, 4, 8].map(|bit| case & bit != 0);
             let see = |ticks: bool| {

@@ -1,4 +1,5 @@
-//! What a trapped access to the virtual CPU interface does, against a plain description of what the hardware does.
+//! What a trapped access to the virtual CPU interface does, against a plain description of what the hardware
+//! does.
 use drivers_gic::{
     hyp::{Control, HypervisorInterface, ListRegister, ListState},
     virtual_cpu::{self, Group1, VirtualCpu},
@@ -173,8 +174,8 @@ fn registers_are_found_by_their_encoding() {
 }
 
 proptest! {
-    /// Whatever a guest does, in any order: the running priority only falls by ends, what is acknowledged preempts it, and each
-    /// interrupt is acknowledged once for each time that it is pending.
+    /// Whatever a guest does, in any order: the running priority only falls by ends, what is acknowledged
+    /// preempts it, and each interrupt is acknowledged once for each time that it is pending.
     #[test]
     fn priorities_nest(bits in 5..8_u32, priorities in prop::collection::vec(0..29_u8, LRS), ops: Vec<bool>) {
         let cpu = cpu(bits);

@@ -1,9 +1,9 @@
-//! The power-management block of BCM2835 to BCM2711, of which the watchdog is the only way to reset the machine. There is none to
-//! switch it off: a partition number that does not exist makes
-//! the boot loader stop in place of booting again.
+//! The power-management block of BCM2835 to BCM2711, of which the watchdog is the only way to reset the
+//! machine. There is none to switch it off: a partition number that does not exist makes the boot loader stop
+//! in place of booting again.
 //!
-//! Broadcom has not documented the block. Source: the binding `watchdog/brcm,bcm2835-pm-wdog.yaml` (where it is), and how Linux and
-//! the boot loader use it.
+//! Broadcom has not documented the block. Source: the binding `watchdog/brcm,bcm2835-pm-wdog.yaml` (where it
+//! is), and how Linux and the boot loader use it.
 
 use mmio_block::Words;
 
@@ -34,7 +34,8 @@ impl<R: Words> PowerManagement<R> {
         self.restart_from(0);
     }
 
-    /// Stops the machine, in a moment: the caller waits. It stays on, and does nothing, until its power is cut.
+    /// Stops the machine, in a moment: the caller waits. It stays on, and does nothing, until its power is
+    /// cut.
     pub fn halt(&self) {
         self.restart_from(PARTITION);
     }

@@ -1,11 +1,13 @@
 //! Starting cores through a spin table.
 //!
-//! Firmware leaves the other cores in a loop of `wfe`, each looking at a word of memory of its own, the `cpu-release-addr` of its node in
-//! the device tree. When the word is not zero, the core branches there, with its MMU and caches off, at the exception level that
-//! the boot core was entered at, and without any argument. The argument that a kernel wants, it gets from a table here: the
-//! trampoline finds it by the core's affinity.
+//! Firmware leaves the other cores in a loop of `wfe`, each looking at a word of memory of its own, the
+//! `cpu-release-addr` of its node in the device tree. When the word is not zero, the core branches there,
+//! with its MMU and caches off, at the exception level that the boot core was entered at, and without any
+//! argument. The argument that a kernel wants, it gets from a table here: the trampoline finds it by the
+//! core's affinity.
 //!
-//! Source: *Devicetree Specification* v0.4, 3.8.1 "cpu-release-addr"; Linux, `Documentation/arch/arm64/booting.rst`.
+//! Source: *Devicetree Specification* v0.4, 3.8.1 "cpu-release-addr"; Linux,
+//! `Documentation/arch/arm64/booting.rst`.
 
 #[cfg(any(test, target_os = "none"))]
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -53,8 +55,8 @@ fn note(mpidr: u64, entry: u64, context: u64) -> Result<&'static Place, TooManyC
 #[cfg(target_os = "none")]
 core::arch::global_asm!(include_str!("spin_table.S"));
 
-/// The linked address of the code that a core is released to. It has to know only where it is itself: it runs at its physical
-/// address, and so it and the image around it lie in physical memory as they are linked.
+/// The linked address of the code that a core is released to. It has to know only where it is itself: it runs
+/// at its physical address, and so it and the image around it lie in physical memory as they are linked.
 #[cfg(target_os = "none")]
 pub fn trampoline() -> usize {
     unsafe extern "C" {
@@ -65,14 +67,16 @@ pub fn trampoline() -> usize {
 
 /// Releases the core with affinity `mpidr`: it comes to the physical address `entry`, with `context` in x0.
 ///
-/// `release` is where its `cpu-release-addr` is mapped, and `trampoline` the physical address of [`trampoline`].
+/// `release` is where its `cpu-release-addr` is mapped, and `trampoline` the physical address of
+/// [`trampoline`].
 ///
 /// # Errors
 /// [`TooManyCores`]: more than [`MAX_CORES`] have been released.
 ///
 /// # Safety
-/// `release` is the word that the core looks at, mapped writable, as device or as cacheable memory; the core has not been released
-/// before; what is at `entry` is code that can be run with the MMU off, and `context` what it expects.
+/// `release` is the word that the core looks at, mapped writable, as device or as cacheable memory; the core
+/// has not been released before; what is at `entry` is code that can be run with the MMU off, and `context`
+/// what it expects.
 #[cfg(target_os = "none")]
 pub unsafe fn start(
     release: *mut u64,
@@ -82,7 +86,8 @@ pub unsafe fn start(
     context: u64,
 ) -> Result<(), TooManyCores> {
     let place = note(mpidr, entry, context)?;
-    // SAFETY: the caller vouches for `release`. The entry is one cache line, and the word is in one; cleaning changes no value.
+    // SAFETY: the caller vouches for `release`. The entry is one cache line, and the word is in one; cleaning
+    // changes no value.
     unsafe {
         core::arch::asm!("dc civac, {}", "dsb sy", in(reg) core::ptr::from_ref(place), options(nostack, preserves_flags));
         release.write_volatile(trampoline);

@@ -1,6 +1,6 @@
 //! A UART chosen by what a device tree calls it, and an interrupt handler that sends everything back:
-//! `cargo run -p drivers-uart --example echo`. The registers are a few lines of model here; on a board they are
-//! `Ns16550::new(base, layout)` and so on.
+//! `cargo run -p drivers-uart --example echo`. The registers are a few lines of model here; on a board they
+//! are `Ns16550::new(base, layout)` and so on.
 
 use core::fmt::Write;
 use drivers_uart::{

@@ -1,7 +1,7 @@
 //! The mini UART of BCM2835 and later.
 //!
-//! Source: *BCM2835 ARM Peripherals*, 2.2 "Mini UART", with the corrections that its readers have collected (BCM2835
-//! datasheet errata, elinux.org), cited as "errata".
+//! Source: *BCM2835 ARM Peripherals*, 2.2 "Mini UART", with the corrections that its readers have collected
+//! (BCM2835 datasheet errata, elinux.org), cited as "errata".
 use crate::{Console, InitError, Mmio, MmioBlock, PATIENCE, SerialPort, Speed, Width};
 
 /// `AUX_MU_IO`: data.
@@ -27,8 +27,8 @@ const LSR_DATA: u32 = 1 << 0;
 const LSR_ROOM: u32 = 1 << 5;
 /// `LSR`: FIFO and shift register are empty.
 const LSR_IDLE: u32 = 1 << 6;
-/// `IER`: an interrupt when a byte has arrived. The document has bits 0 and 1 the wrong way round, and calls bits 2 and 3
-/// unimportant, without which no receive interrupt comes (errata, page 12).
+/// `IER`: an interrupt when a byte has arrived. The document has bits 0 and 1 the wrong way round, and calls
+/// bits 2 and 3 unimportant, without which no receive interrupt comes (errata, page 12).
 const IER_RECEIVE: u32 = 0b1101;
 /// `IIR`, lower three bits: an interrupt (bit 0 clear) because a byte has arrived.
 const IIR_RECEIVE: u32 = 0b100;
@@ -41,10 +41,10 @@ const CNTL_ON: u32 = 0b11;
 
 /// A BCM2835 mini UART ("UART1", "AUX UART").
 ///
-/// It always has eight bits, no parity, one stop bit, and does not say that a byte arrived damaged, so that such bytes
-/// come through. It is fed with the core clock, which firmware may change under it unless `config.txt` says otherwise
-/// (`enable_uart=1` or `core_freq`). The auxiliary block has to have it on (bit 0 of `AUX_ENABLES`, 0x3c bytes before
-/// these registers), which is done by firmware too.
+/// It always has eight bits, no parity, one stop bit, and does not say that a byte arrived damaged, so that
+/// such bytes come through. It is fed with the core clock, which firmware may change under it unless
+/// `config.txt` says otherwise (`enable_uart=1` or `core_freq`). The auxiliary block has to have it on (bit 0
+/// of `AUX_ENABLES`, 0x3c bytes before these registers), which is done by firmware too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BcmMini<M: Mmio = MmioBlock> {
     mmio: M,
@@ -55,8 +55,8 @@ impl BcmMini {
     /// `brcm,bcm2835-aux-uart` gives.
     ///
     /// # Safety
-    /// For as long as the value or a copy is used, the registers of a mini UART (64 bytes) are mapped at `base` as device
-    /// memory, readable and writable, and nothing but such values drives it.
+    /// For as long as the value or a copy is used, the registers of a mini UART (64 bytes) are mapped at
+    /// `base` as device memory, readable and writable, and nothing but such values drives it.
     pub const unsafe fn new(base: usize) -> Self {
         // SAFETY: the caller vouches for it.
         Self { mmio: unsafe { MmioBlock::new(base) } }

@@ -1,7 +1,7 @@
 //! The Cadence UART of Zynq and Zynq UltraScale+.
 //!
-//! Source: AMD, *Zynq-7000 SoC Technical Reference Manual* (UG585), chapter 19 and appendix B.33; *Zynq UltraScale+
-//! Devices Register Reference* (UG1087), module `UART`.
+//! Source: AMD, *Zynq-7000 SoC Technical Reference Manual* (UG585), chapter 19 and appendix B.33; *Zynq
+//! UltraScale+ Devices Register Reference* (UG1087), module `UART`.
 use crate::{Console, InitError, Mmio, MmioBlock, PATIENCE, SerialPort, Speed, Width};
 
 /// `Control`.
@@ -61,8 +61,8 @@ impl Cadence {
     /// The UART whose registers are at `base`.
     ///
     /// # Safety
-    /// For as long as the value or a copy is used, the registers of a Cadence UART (4 KiB) are mapped at `base` as device
-    /// memory, readable and writable, and nothing but such values drives it.
+    /// For as long as the value or a copy is used, the registers of a Cadence UART (4 KiB) are mapped at
+    /// `base` as device memory, readable and writable, and nothing but such values drives it.
     pub const unsafe fn new(base: usize) -> Self {
         // SAFETY: the caller vouches for it.
         Self { mmio: unsafe { MmioBlock::new(base) } }
@@ -133,7 +133,8 @@ impl<M: Mmio> SerialPort for Cadence<M> {
                 break;
             }
         }
-        // UG585, 19.3.1: the divisors may be changed while both directions are off, which are reset afterwards.
+        // UG585, 19.3.1: the divisors may be changed while both directions are off, which are reset
+        // afterwards.
         self.write_register(CR, CR_OFF);
         self.write_register(IDR, INTERRUPT_ALL);
         self.write_register(BAUDGEN, u32::from(divisor.generator));

@@ -36,8 +36,8 @@ impl Width {
 
 /// A block of UART registers, addressed by byte offset. The hardware is a [`MmioBlock`]; a test is a model.
 ///
-/// The width is a part of each access, because the same 16550 is found behind buses that allow different ones. Offsets
-/// are multiples of the width.
+/// The width is a part of each access, because the same 16550 is found behind buses that allow different
+/// ones. Offsets are multiples of the width.
 pub trait Mmio: Copy + Sync {
     /// Reads a register.
     fn read(&self, offset: usize, width: Width) -> u32;
@@ -48,7 +48,8 @@ pub trait Mmio: Copy + Sync {
 impl Mmio for MmioBlock {
     #[inline]
     fn read(&self, offset: usize, width: Width) -> u32 {
-        // Reading a UART's register may take a byte out of its FIFO: `ReadWrite`, whose reads may do something.
+        // Reading a UART's register may take a byte out of its FIFO: `ReadWrite`, whose reads may do
+        // something.
         match width {
             Width::Byte => self.register::<ReadWrite<u8>>(offset).read().into(),
             Width::Half => self.register::<ReadWrite<u16>>(offset).read().into(),

@@ -1,10 +1,11 @@
 //! The 16550 and its relatives, DesignWare's among them.
 //!
-//! Sources: Texas Instruments, *TL16C550C* data sheet (SLLS177), section "Principles of Operation"; *DesignWare
-//! DW_apb_uart Databook*, chapter "Registers", cited as "DW".
+//! Sources: Texas Instruments, *TL16C550C* data sheet (SLLS177), section "Principles of Operation";
+//! *DesignWare DW_apb_uart Databook*, chapter "Registers", cited as "DW".
 use crate::{Console, InitError, Mmio, MmioBlock, PATIENCE, SerialPort, Speed, Width};
 
-/// `RBR`, a byte that has arrived; `THR`, a byte to send; `DLL`, low byte of the divisor where `LCR.DLAB` is set.
+/// `RBR`, a byte that has arrived; `THR`, a byte to send; `DLL`, low byte of the divisor where `LCR.DLAB` is
+/// set.
 const DATA: usize = 0;
 /// `IER`, interrupt enable; `DLM`, high byte of the divisor where `LCR.DLAB` is set.
 const IER: usize = 1;
@@ -23,7 +24,8 @@ const USR: usize = 31;
 
 /// `LSR.DR`: a byte has arrived.
 const LSR_DATA: u32 = 1 << 0;
-/// `LSR.PE`, `FE` and `BI`, of the byte that is next. Overrun (bit 1) spoils the bytes after it, not this one.
+/// `LSR.PE`, `FE` and `BI`, of the byte that is next. Overrun (bit 1) spoils the bytes after it, not this
+/// one.
 const LSR_DAMAGED: u32 = 0b111 << 2;
 /// `LSR.BI`: a break.
 const LSR_BREAK: u32 = 1 << 4;
@@ -32,8 +34,8 @@ const LSR_ROOM: u32 = 1 << 5;
 /// `LSR.TEMT`: FIFO and shift register are empty.
 const LSR_IDLE: u32 = 1 << 6;
 
-/// `IER.ERBI`: an interrupt when a byte has arrived. The bits left zero also turn DW's programmable THRE mode off, in which
-/// `LSR.THRE` means the opposite.
+/// `IER.ERBI`: an interrupt when a byte has arrived. The bits left zero also turn DW's programmable THRE mode
+/// off, in which `LSR.THRE` means the opposite.
 const IER_RECEIVE: u32 = 1 << 0;
 
 /// `IIR`: FIFOs are on, of at least 16 bytes.
@@ -70,9 +72,9 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Registers `1 << reg_shift` bytes apart, accessed with `io_width` bytes: the properties `reg-shift` (0 to 3) and
-    /// `reg-io-width` (1, 2 or 4) of a device tree (bindings, `serial/8250.yaml`). `None` if there are no such
-    /// registers, or if they would overlap.
+    /// Registers `1 << reg_shift` bytes apart, accessed with `io_width` bytes: the properties `reg-shift` (0
+    /// to 3) and `reg-io-width` (1, 2 or 4) of a device tree (bindings, `serial/8250.yaml`). `None` if there
+    /// are no such registers, or if they would overlap.
     pub const fn new(reg_shift: u8, io_width: u8) -> Option<Self> {
         match Width::from_bytes(io_width) {
             Some(width) if reg_shift <= 3 && width.bytes() <= 1 << reg_shift => {
@@ -90,14 +92,14 @@ impl Layout {
 
 /// A 16450, 16550, 16550A or DesignWare `DW_apb_uart`.
 ///
-/// What is particular to DesignWare is recognised by what only that UART does, so that a device tree's `ns16550a` may be
-/// either: it ignores changes of the line while a byte is on its way (`init` tries again), raises an interrupt about that,
-/// and now and then one about bytes that waited for long when there are none (both are taken back by
-/// [`receive_interrupt_pending`](SerialPort::receive_interrupt_pending) and
+/// What is particular to DesignWare is recognised by what only that UART does, so that a device tree's
+/// `ns16550a` may be either: it ignores changes of the line while a byte is on its way (`init` tries again),
+/// raises an interrupt about that, and now and then one about bytes that waited for long when there are none
+/// (both are taken back by [`receive_interrupt_pending`](SerialPort::receive_interrupt_pending) and
 /// [`clear_receive_interrupt`](SerialPort::clear_receive_interrupt)).
 ///
-/// Reading the line status forgets whether the next byte is damaged: with one core writing and another reading, a
-/// damaged byte may come through.
+/// Reading the line status forgets whether the next byte is damaged: with one core writing and another
+/// reading, a damaged byte may come through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ns16550<M: Mmio = MmioBlock> {
     mmio: M,
@@ -108,9 +110,9 @@ impl Ns16550 {
     /// The UART whose registers are at `base`.
     ///
     /// # Safety
-    /// For as long as the value or a copy is used, the registers of a 16550 or a relative are mapped at `base` in this layout
-    /// as device memory, readable and writable ([`Layout::size`] bytes, of which a UART that is not DesignWare's needs
-    /// the first quarter), and nothing but such values drives it.
+    /// For as long as the value or a copy is used, the registers of a 16550 or a relative are mapped at
+    /// `base` in this layout as device memory, readable and writable ([`Layout::size`] bytes, of which a UART
+    /// that is not DesignWare's needs the first quarter), and nothing but such values drives it.
     pub const unsafe fn new(base: usize, layout: Layout) -> Self {
         // SAFETY: the caller vouches for it.
         Self { mmio: unsafe { MmioBlock::new(base) }, layout }
@@ -133,7 +135,8 @@ impl<M: Mmio> Ns16550<M> {
         self.mmio.write(register << self.layout.shift, self.layout.width, value);
     }
 
-    /// Sets the divisor; whether the UART took it. A busy DesignWare ignores writes of `LCR` and the divisor (DW, `LCR`).
+    /// Sets the divisor; whether the UART took it. A busy DesignWare ignores writes of `LCR` and the divisor
+    /// (DW, `LCR`).
     fn try_divisor(&self, divisor: u16) -> bool {
         let [low, high] = divisor.to_le_bytes().map(u32::from);
         self.write_register(LCR, LCR_DLAB | LCR_8N1);
@@ -204,7 +207,8 @@ impl<M: Mmio> SerialPort for Ns16550<M> {
                 self.write_register(MCR, MCR_ON);
                 return Ok(());
             }
-            // Only DesignWare gets here: empty FIFOs make it idle sooner; then the interrupt about it is taken back.
+            // Only DesignWare gets here: empty FIFOs make it idle sooner; then the interrupt about it is
+            // taken back.
             self.write_register(FCR, FCR_RESET);
             self.read(DATA);
             self.read(USR);

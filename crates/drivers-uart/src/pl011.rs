@@ -28,7 +28,8 @@ const FR_BUSY: u32 = 1 << 3;
 const FR_RXFE: u32 = 1 << 4;
 /// `UARTFR.TXFF`: no room for another byte.
 const FR_TXFF: u32 = 1 << 5;
-/// `UARTDR.FE`, `PE` and `BE`: the byte arrived damaged. Overrun (bit 11) spoils the bytes after it, not this one.
+/// `UARTDR.FE`, `PE` and `BE`: the byte arrived damaged. Overrun (bit 11) spoils the bytes after it, not this
+/// one.
 const DR_DAMAGED: u32 = 0b111 << 8;
 /// `UARTIMSC.RXIM` and `RTIM`: a byte has arrived, or waits for a while in a FIFO that is not full enough.
 const INTERRUPT_RECEIVE: u32 = 1 << 4 | 1 << 6;
@@ -50,8 +51,8 @@ impl Pl011 {
     /// The UART whose registers are at `base`.
     ///
     /// # Safety
-    /// For as long as the value or a copy is used, the registers of a PL011 (4 KiB) are mapped at `base` as device memory,
-    /// readable and writable, and nothing but such values drives it.
+    /// For as long as the value or a copy is used, the registers of a PL011 (4 KiB) are mapped at `base` as
+    /// device memory, readable and writable, and nothing but such values drives it.
     pub const unsafe fn new(base: usize) -> Self {
         // SAFETY: the caller vouches for it.
         Self { mmio: unsafe { MmioBlock::new(base) } }
@@ -117,7 +118,8 @@ impl<M: Mmio> SerialPort for Pl011<M> {
                 break;
             }
         }
-        // TRM, 3.3.8: off, FIFOs flushed, changed, on. The divisor takes effect with the write of `UARTLCR_H` (3.3.6).
+        // TRM, 3.3.8: off, FIFOs flushed, changed, on. The divisor takes effect with the write of `UARTLCR_H`
+        // (3.3.6).
         self.write_register(CR, 0);
         self.write_register(LCR_H, 0);
         self.write_register(IBRD, u32::from(divisor.integer));

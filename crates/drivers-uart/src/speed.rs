@@ -1,7 +1,7 @@
 //! Baud rates: from a clock to the divisors of each UART. Arithmetic only.
 //!
-//! A divisor is refused when the speed that comes of it is more than 2.5 % off: a receiver finds the middle of the
-//! tenth bit as long as both ends together are not off by half a bit, which is 5 %.
+//! A divisor is refused when the speed that comes of it is more than 2.5 % off: a receiver finds the middle
+//! of the tenth bit as long as both ends together are not off by half a bit, which is 5 %.
 use core::fmt;
 
 /// Baud rate and reference clock from which a driver computes its divisor.
@@ -77,7 +77,8 @@ impl Speed {
         Ok((self.divisor(1, 8, 1..=0x1_0000)? - 1) as u16)
     }
 
-    /// The divisors of a Cadence UART that come closest; of those, the ones with the most samples for each bit.
+    /// The divisors of a Cadence UART that come closest; of those, the ones with the most samples for each
+    /// bit.
     pub fn cadence(self) -> Result<CadenceDivisor, InitError> {
         let mut best = None;
         for divider in (4..=u8::MAX).rev() {
@@ -95,8 +96,8 @@ impl Speed {
         best.map(|(divisor, ..)| divisor).ok_or(InitError::Unreachable(self))
     }
 
-    /// The divisor d that makes clock * `times` / (d * `samples`) the closest to the baud rate, if it is in the range
-    /// and the speed close enough.
+    /// The divisor d that makes clock * `times` / (d * `samples`) the closest to the baud rate, if it is in
+    /// the range and the speed close enough.
     fn divisor(
         self,
         times: u64,

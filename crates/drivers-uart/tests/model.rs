@@ -1,4 +1,5 @@
-//! The drivers against models of the UARTs' registers: FIFOs that fill, bytes that arrive damaged, what reads take away.
+//! The drivers against models of the UARTs' registers: FIFOs that fill, bytes that arrive damaged, what reads
+//! take away.
 use drivers_uart::{
     BcmMini, Cadence, Console, InitError, Layout, Mmio, Ns16550, Pl011, SerialPort, Speed, Uart, Width,
 };

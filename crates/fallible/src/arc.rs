@@ -87,7 +87,8 @@ impl<T> Drop for Arc<T> {
         // What others did with the value comes before its end.
         if self.inner().count.fetch_sub(1, Ordering::Release) == 1 {
             fence(Ordering::Acquire);
-            // SAFETY: this was the last reference, and the memory came from the global allocator with this layout.
+            // SAFETY: this was the last reference, and the memory came from the global allocator with this
+            // layout.
             drop(unsafe { Box::from_raw(self.inner.as_ptr()) });
         }
     }

@@ -1,7 +1,7 @@
 //! Allocations that can fail, for code that a system call reaches.
 //!
-//! `alloc` aborts when memory is exhausted, unless a vector's room is reserved first. Here is the rest: what allocates
-//! returns [`OutOfMemory`], and has changed nothing then.
+//! `alloc` aborts when memory is exhausted, unless a vector's room is reserved first. Here is the rest: what
+//! allocates returns [`OutOfMemory`], and has changed nothing then.
 //!
 //! ```
 //! use fallible::{Arc, Text, TryVec, try_box};
@@ -66,7 +66,8 @@ fn allocate(layout: Layout) -> Result<NonNull<u8>, OutOfMemory> {
 pub fn try_box<T>(value: T) -> Result<Box<T>, OutOfMemory> {
     let layout = Layout::new::<T>();
     let place = if layout.size() == 0 { NonNull::<T>::dangling() } else { allocate(layout)?.cast::<T>() };
-    // SAFETY: the place is aligned, large enough, and nobody else's; a box of a type without a size has no memory.
+    // SAFETY: the place is aligned, large enough, and nobody else's; a box of a type without a size has no
+    // memory.
     unsafe {
         place.write(value);
         Ok(Box::from_raw(place.as_ptr()))

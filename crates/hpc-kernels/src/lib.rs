@@ -4,9 +4,9 @@
 //! * [`stream`]: STREAM 5.10, memory bandwidth;
 //! * [`random_access`]: HPCC RandomAccess, scattered updates of memory.
 //!
-//! They follow the rules of the originals, written anew, and verify their own results. Memory comes from the caller, as
-//! slices; time comes from a [`Clock`], workers from a [`Team`]. So the same code runs on a lightweight kernel, in a VM
-//! and on a host:
+//! They follow the rules of the originals, written anew, and verify their own results. Memory comes from the
+//! caller, as slices; time comes from a [`Clock`], workers from a [`Team`]. So the same code runs on a
+//! lightweight kernel, in a VM and on a host:
 //!
 //! ```
 //! use hpc_kernels::{Clock, Serial, stream};

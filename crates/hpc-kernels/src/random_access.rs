@@ -1,10 +1,11 @@
 //! HPCC RandomAccess: scattered updates of memory, in giga-updates per second (GUP/s).
 //!
-//! A table of 2^n words is updated 4 * 2^n times, at places that pseudo-random numbers name. The numbers are made in
-//! 128 streams, each of which begins where the one before ends, so that 128 updates are independent of each other;
-//! the rules allow up to 1024. Workers share the streams. Then the same updates are made again, one by one in the order
-//! of the sequence: since an update is an exclusive-or, every word is now what it was at first, except where two
-//! workers got into each other's way. The rules allow that in 1 % of the words.
+//! A table of 2^n words is updated 4 * 2^n times, at places that pseudo-random numbers name. The numbers are
+//! made in 128 streams, each of which begins where the one before ends, so that 128 updates are independent
+//! of each other; the rules allow up to 1024. Workers share the streams. Then the same updates are made
+//! again, one by one in the order of the sequence: since an update is an exclusive-or, every word is now what
+//! it was at first, except where two workers got into each other's way. The rules allow that in 1 % of the
+//! words.
 
 use crate::{Clock, Team, share};
 use core::{
@@ -171,8 +172,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// The words of the table for a machine or VM with so many bytes of memory: the largest power of two that is at most
-/// half of it.
+/// The words of the table for a machine or VM with so many bytes of memory: the largest power of two that is
+/// at most half of it.
 pub const fn table_words(memory: u64) -> u64 {
     match (memory / 2 / size_of::<u64>() as u64).checked_ilog2() {
         Some(log2) => 1 << log2,
@@ -234,7 +235,8 @@ fn updates_of(table: &[AtomicU64]) -> u64 {
     UPDATES_PER_WORD * table.len() as u64
 }
 
-/// An update. A load and a store rather than an atomic exclusive-or: what gets lost then is what the 1 % is for.
+/// An update. A load and a store rather than an atomic exclusive-or: what gets lost then is what the 1 % is
+/// for.
 #[inline]
 fn exclusive_or<S: Sequence>(table: &[AtomicU64], number: u64) {
     if let Some(word) = table.get(S::index(number, table.len())) {

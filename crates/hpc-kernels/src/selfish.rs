@@ -1,9 +1,9 @@
 //! Selfish-detour: the noise that a core suffers.
 //!
-//! A loop reads the counter and nothing else. An iteration that takes much longer than the shortest was interrupted: a
-//! detour, recorded with its place in time. The method is that of Beckman and others ("The influence of operating
-//! systems on the performance of collective operations at extreme scale", 2006); parameters are those of netgauge's
-//! noise measurement.
+//! A loop reads the counter and nothing else. An iteration that takes much longer than the shortest was
+//! interrupted: a detour, recorded with its place in time. The method is that of Beckman and others ("The
+//! influence of operating systems on the performance of collective operations at extreme scale", 2006);
+//! parameters are those of netgauge's noise measurement.
 
 use crate::Clock;
 use core::fmt;
@@ -167,8 +167,8 @@ struct Seen {
     period: u64,
 }
 
-/// The loop: records the iterations of at least `shortest` ticks, until the buffer is full or `period` ticks are over.
-/// Calibration and measurement run this same code, so it is not inlined into either.
+/// The loop: records the iterations of at least `shortest` ticks, until the buffer is full or `period` ticks
+/// are over. Calibration and measurement run this same code, so it is not inlined into either.
 #[inline(never)]
 fn watch(clock: &impl Clock, buffer: &mut [Detour], shortest: u64, period: u64) -> Seen {
     let room = buffer.len();
@@ -210,7 +210,8 @@ fn calibrate(clock: &impl Clock, buffer: &mut [Detour]) -> u64 {
 
 /// Measures the noise of the core that runs this. Whoever calls it is not to be moved to another core.
 ///
-/// `buffer` is written as a whole before the measurement, so that no page of it is touched for the first time in it.
+/// `buffer` is written as a whole before the measurement, so that no page of it is touched for the first time
+/// in it.
 ///
 /// # Errors
 /// The buffer has room for less than 25 detours.

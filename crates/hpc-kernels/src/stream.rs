@@ -1,7 +1,8 @@
 //! STREAM 5.10: the bandwidth of memory.
 //!
-//! Three arrays of N elements of 8 bytes, four kernels, each run [`NTIMES`] times and timed alone; the first time does
-//! not count. An official figure wants each array at least four times as large as all last-level caches together.
+//! Three arrays of N elements of 8 bytes, four kernels, each run [`NTIMES`] times and timed alone; the first
+//! time does not count. An official figure wants each array at least four times as large as all last-level
+//! caches together.
 
 use crate::{Clock, MAX_WORKERS, Team, share};
 use core::fmt;
@@ -26,8 +27,8 @@ const BYTES: u64 = size_of::<f64>() as u64;
 
 /// A cache line of elements: what arrays are made of.
 ///
-/// The alignment is part of the type because `aarch64-unknown-none` is a target with strict alignment: the compiler takes
-/// vector loads apart, element by element, unless it knows that they are aligned.
+/// The alignment is part of the type because `aarch64-unknown-none` is a target with strict alignment: the
+/// compiler takes vector loads apart, element by element, unless it knows that they are aligned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 #[repr(C, align(64))]
 pub struct Line(pub [f64; ELEMENTS]);
@@ -290,7 +291,8 @@ fn copy(part: &mut Part<'_>) {
     copy_lines(part.c, part.a);
 }
 
-/// Element by element, because the compiler makes a call of `memcpy` of any plain loop, and that measures `memcpy`.
+/// Element by element, because the compiler makes a call of `memcpy` of any plain loop, and that measures
+/// `memcpy`.
 #[inline(never)]
 fn copy_lines(to: &mut [Line], from: &[Line]) {
     for (Line([t0, t1, t2, t3, t4, t5, t6, t7]), Line([f0, f1, f2, f3, f4, f5, f6, f7])) in

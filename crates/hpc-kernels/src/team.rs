@@ -10,8 +10,9 @@ pub trait Team {
     /// How many they are; at least 1.
     fn size(&self) -> usize;
 
-    /// Runs `work(rank)` once for each rank from 0 to `size() - 1`, each on its own worker, and returns when all have
-    /// returned. What the caller did before is seen by all workers, and what they did is seen by the caller.
+    /// Runs `work(rank)` once for each rank from 0 to `size() - 1`, each on its own worker, and returns when
+    /// all have returned. What the caller did before is seen by all workers, and what they did is seen by the
+    /// caller.
     fn run(&self, work: &(dyn Fn(usize) + Sync));
 }
 
@@ -29,8 +30,8 @@ impl Team for Serial {
     }
 }
 
-/// The share of worker `rank` in `len` things that come in blocks of `block`: contiguous, and at most one block larger
-/// than that of others.
+/// The share of worker `rank` in `len` things that come in blocks of `block`: contiguous, and at most one
+/// block larger than that of others.
 pub fn share(len: usize, block: usize, rank: usize, workers: usize) -> Range<usize> {
     let blocks = len.div_ceil(block);
     let (each, more) = (blocks / workers, blocks % workers);

@@ -9,7 +9,8 @@ use hpc_kernels::{
 use proptest::prelude::*;
 use std::{cell::Cell, collections::BTreeMap};
 
-/// Reads of the clock in the calibration of a quiet core: the first round finds the minimum, a hundred do not.
+/// Reads of the clock in the calibration of a quiet core: the first round finds the minimum, a hundred do
+/// not.
 const CALIBRATION: u64 = 101 * 26;
 const LOOP: u64 = 3;
 

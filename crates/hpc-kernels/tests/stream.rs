@@ -80,7 +80,8 @@ impl Clock for Scripted {
 
 #[test]
 fn the_first_time_does_not_count() {
-    // Reads: 2 for the fill, 40 for the step of the clock, 2 for doubling, then 2 for each kernel of each round.
+    // Reads: 2 for the fill, 40 for the step of the clock, 2 for doubling, then 2 for each kernel of each
+    // round.
     let mut steps = vec![100; 44 + 3 * 8];
     steps[43] = 2000; // doubling: 20 steps
     steps[45] = 1; // first round: shorter and longer than all others

@@ -24,8 +24,8 @@ pub enum Exit {
         /// Nanoseconds until the vCPU's timer fires; `None`: no timer runs.
         timeout_ns: Option<u64>,
     },
-    /// `FFA_INTERRUPT`: the named vCPU should be run. For the vCPU that was run this is a preemption; if another one
-    /// is named, that one has just got an interrupt, and the one that was run still has work.
+    /// `FFA_INTERRUPT`: the named vCPU should be run. For the vCPU that was run this is a preemption; if
+    /// another one is named, that one has just got an interrupt, and the one that was run still has work.
     Interrupt,
     /// The vCPU's VM has been stopped for a fault: no vCPU of it will run again.
     Aborted(Fault),
@@ -34,8 +34,8 @@ pub enum Exit {
         /// It asked to be started again.
         reset: bool,
     },
-    /// `FFA_MSG_SEND_DIRECT_RESP`: the vCPU has answered a direct request of the primary. The answer is in the registers:
-    /// `guest::run_regs` shows them. Run the vCPU again to learn what it waits for.
+    /// `FFA_MSG_SEND_DIRECT_RESP`: the vCPU has answered a direct request of the primary. The answer is in
+    /// the registers: `guest::run_regs` shows them. Run the vCPU again to learn what it waits for.
     DirectResponse {
         /// The VM to which it has answered.
         to: VmId,

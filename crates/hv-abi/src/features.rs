@@ -1,13 +1,13 @@
 //! What a VM sees in identification registers: the policy's group `Features`, field by field.
 //!
-//! `HCR_EL2.TID3` traps reads of the feature registers (op0 3, op1 0, CRn 0, CRm 1 to 7), and [`visible`] says what
-//! the VM reads instead. A VM must believe in a feature only if it can use it, so every register is a list of fields
-//! that are shown; what is not listed reads as zero, which in nearly all fields means "not implemented", and covers
-//! what the architecture adds later. Not shown is
+//! `HCR_EL2.TID3` traps reads of the feature registers (op0 3, op1 0, CRn 0, CRm 1 to 7), and [`visible`]
+//! says what the VM reads instead. A VM must believe in a feature only if it can use it, so every register is
+//! a list of fields that are shown; what is not listed reads as zero, which in nearly all fields means "not
+//! implemented", and covers what the architecture adds later. Not shown is
 //!
-//! * what needs a trap to be switched off or registers to be saved for it: SVE, SME, MTE,
-//!   activity monitors, performance monitors, trace, profiling, 64-byte stores, memory copy instructions, limited
-//!   ordering regions, permission indirection;
+//! * what needs a trap to be switched off or registers to be saved for it: SVE, SME, MTE, activity monitors,
+//!   performance monitors, trace, profiling, 64-byte stores, memory copy instructions, limited ordering
+//!   regions, permission indirection;
 //! * what the hypervisor keeps: EL2 and its extensions, EL3, the GIC (interrupts are para-virtual), RAS;
 //! * AArch32, which no VM may use.
 //!
@@ -29,8 +29,8 @@ const PFR0_LEVELS: u64 = 0x11;
 /// `ID_AA64PFR1_EL1`.
 const PFR1: &[Field] = &[("SSBS", 4, ANY)];
 
-/// `ID_AA64DFR0_EL1`: the least that the architecture allows. Armv8 debug, two breakpoints and two watchpoints (the
-/// fields hold one less; all of them trap), no double lock, which is 15.
+/// `ID_AA64DFR0_EL1`: the least that the architecture allows. Armv8 debug, two breakpoints and two
+/// watchpoints (the fields hold one less; all of them trap), no double lock, which is 15.
 const DFR0: u64 = 6 | 1 << 12 | 1 << 20 | 15 << 36;
 
 /// `ID_AA64ISAR0_EL1`: all but transactional memory.
@@ -70,8 +70,8 @@ const ISAR1: &[Field] = &[
     ("XS", 56, ANY),
 ];
 
-/// `ID_AA64ISAR2_EL1`: arithmetic, hints and pointer authentication. Not WFxT: a WFIT that traps would be taken for a WFI and forget its
-/// deadline.
+/// `ID_AA64ISAR2_EL1`: arithmetic, hints and pointer authentication. Not WFxT: a WFIT that traps would be
+/// taken for a WFI and forget its deadline.
 const ISAR2: &[Field] = &[
     ("RPRES", 4, ANY),
     ("GPA3", 8, ANY),
@@ -99,8 +99,8 @@ const MMFR0: &[Field] = &[
     ("ExS", 44, ANY),
 ];
 
-/// `ID_AA64MMFR1_EL1`. Hardware updates of access flag and dirty state (2), not what TCR2_EL1 adds to them, which is
-/// not switched.
+/// `ID_AA64MMFR1_EL1`. Hardware updates of access flag and dirty state (2), not what TCR2_EL1 adds to them,
+/// which is not switched.
 const MMFR1: &[Field] = &[
     ("HAFDBS", 0, 2),
     ("HPDS", 12, ANY),
@@ -129,8 +129,8 @@ const MMFR2: &[Field] = &[
     ("E0PD", 60, ANY),
 ];
 
-/// What a VM reads from the register with `CRm` and `op2` where the processor has `hardware`. What a VM reads is shown
-/// unchanged.
+/// What a VM reads from the register with `CRm` and `op2` where the processor has `hardware`. What a VM reads
+/// is shown unchanged.
 pub fn visible(crm: u8, op2: u8, hardware: u64) -> u64 {
     match (crm, op2) {
         (4, 0) => show(hardware, const { limits(PFR0) }) | PFR0_LEVELS,

@@ -115,8 +115,8 @@ pub const FEATURE_SCHEDULE_RECEIVER: u32 = 2;
 /// Feature id: the managed exit interrupt.
 pub const FEATURE_MANAGED_EXIT: u32 = 3;
 
-/// First and last function number of FF-A in the standard secure service range (DEN0077A, section 13.1), without
-/// the 64-bit convention bit.
+/// First and last function number of FF-A in the standard secure service range (DEN0077A, section 13.1),
+/// without the 64-bit convention bit.
 pub const FUNCTION_RANGE: core::ops::RangeInclusive<u32> = 0x8400_0060..=0x8400_00EF;
 
 /// The first version: 8-byte partition information, the first layout of memory descriptors.
@@ -201,7 +201,8 @@ impl Error {
     }
 }
 
-/// The UUID in a pair of registers, as the four words that it has in 32-bit registers (DEN0077A 1.2, section 13.9).
+/// The UUID in a pair of registers, as the four words that it has in 32-bit registers (DEN0077A 1.2, section
+/// 13.9).
 pub const fn uuid_from_words([low, high]: [u64; 2]) -> [u32; 4] {
     [low as u32, (low >> 32) as u32, high as u32, (high >> 32) as u32]
 }
@@ -277,8 +278,8 @@ impl PartitionInfo {
         })
     }
 
-    /// Reads `count` descriptors of `size` bytes each, as `FFA_PARTITION_INFO_GET` has left them in the RX buffer. FF-A 1.0 says no size
-    /// (0), and has no UUIDs.
+    /// Reads `count` descriptors of `size` bytes each, as `FFA_PARTITION_INFO_GET` has left them in the RX
+    /// buffer. FF-A 1.0 says no size (0), and has no UUIDs.
     pub fn list(buffer: &[u8], count: usize, size: usize) -> impl Iterator<Item = Self> {
         let size = if size == 0 { PARTITION_INFO_SIZE_1_0 } else { size };
         buffer.chunks_exact(size).take(count).filter_map(move |bytes| {

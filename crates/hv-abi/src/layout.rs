@@ -1,4 +1,5 @@
-//! The intermediate-physical layout of a secondary VM, whatever physical memory backs it. It depends on the kernel's format.
+//! The intermediate-physical layout of a secondary VM, whatever physical memory backs it. It depends on the
+//! kernel's format.
 //!
 //! An arm64 `Image`:
 //!
@@ -18,11 +19,11 @@
 //!                            in whole pages, with one to spare
 //! RAM_BASE + mem_size        end of memory
 //! ```
-//! Hafnium gives its secondaries the physical addresses of their memory; Margay's are always here. A guest that finds itself by
-//! its program counter, as Hafnium's do, cannot know.
+//! Hafnium gives its secondaries the physical addresses of their memory; Margay's are always here. A guest
+//! that finds itself by its program counter, as Hafnium's do, cannot know.
 //!
-//! Memory and device regions of an FF-A partition manifest are where the manifest has them. Every other intermediate address is
-//! unmapped: touching it stops the VM.
+//! Memory and device regions of an FF-A partition manifest are where the manifest has them. Every other
+//! intermediate address is unmapped: touching it stops the VM.
 
 /// Where a secondary's memory begins: 1 GiB, so that 2 MiB and 1 GiB blocks can map it.
 pub const RAM_BASE: u64 = 0x4000_0000;
@@ -32,8 +33,8 @@ pub const KERNEL_OFFSET: u64 = 0x20_0000;
 pub const DEVICE_TREE_MAX: u64 = 0x20_0000;
 /// Alignment of the ramdisk and of physical memory behind a secondary, in bytes.
 pub const BLOCK: u64 = 0x20_0000;
-/// From where a secondary with `memory` bytes sees memory that it receives, and memory regions for which its partition manifest
-/// names no address.
+/// From where a secondary with `memory` bytes sees memory that it receives, and memory regions for which its
+/// partition manifest names no address.
 pub const fn window(memory: u64) -> u64 {
     (RAM_BASE + memory).next_multiple_of(1 << 30)
 }

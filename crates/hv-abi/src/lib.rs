@@ -1,9 +1,10 @@
 //! The contract between the Margay hypervisor and its VMs.
 //!
-//! Everything that crosses the boundary is defined here and nowhere else: identifiers, call numbers, error codes,
-//! exit reasons, the fixed memory layout of secondary VMs, and the layout of shared pages. The hypervisor (`hv-core`)
-//! and every guest (`lwk-core`, test guests, other kernels) depend on this crate; it holds no state and no code that
-//! touches the machine, except the guest-side wrappers in `guest`, which execute `HVC`.
+//! Everything that crosses the boundary is defined here and nowhere else: identifiers, call numbers, error
+//! codes, exit reasons, the fixed memory layout of secondary VMs, and the layout of shared pages. The
+//! hypervisor (`hv-core`) and every guest (`lwk-core`, test guests, other kernels) depend on this crate; it
+//! holds no state and no code that touches the machine, except the guest-side wrappers in `guest`, which
+//! execute `HVC`.
 //!
 //! | module | what | defined by |
 //! |---|---|---|

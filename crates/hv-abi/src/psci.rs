@@ -1,4 +1,5 @@
-//! PSCI (DEN0022): the power functions that the hypervisor emulates for secondaries and forwards for the primary.
+//! PSCI (DEN0022): the power functions that the hypervisor emulates for secondaries and forwards for the
+//! primary.
 
 /// `PSCI_VERSION`.
 pub const VERSION: u32 = 0x8400_0000;

@@ -1,12 +1,12 @@
 //! What a VM sees of the processor's registers: the policy, as data.
 //!
 //! A register is named by the 16 bits that `MRS`, `MSR` and `SYS` have for it in their instruction word
-//! ([`encoding`]). [`RULES`] puts registers into [`Group`]s, and a group says what a VM sees ([`Group::secondary`],
-//! [`Group::primary`]). A register that no rule names is undefined: what the architecture adds later is no VM's until
-//! somebody has thought about it.
+//! ([`encoding`]). [`RULES`] puts registers into [`Group`]s, and a group says what a VM sees
+//! ([`Group::secondary`], [`Group::primary`]). A register that no rule names is undefined: what the
+//! architecture adds later is no VM's until somebody has thought about it.
 //!
-//! The hypervisor answers trapped accesses by this table, and the guest `registers` tries every encoding there is
-//! against it. `docs/security.md` says for each group what traps it and why.
+//! The hypervisor answers trapped accesses by this table, and the guest `registers` tries every encoding
+//! there is against it. `docs/security.md` says for each group what traps it and why.
 //!
 //! ```
 //! use hv_abi::registers::{Seen, encoding, rule};
@@ -137,8 +137,8 @@ groups! {
     ContextNumbers = "context numbers", Undefined, Undefined;
     /// The GIC's registers: interrupts are para-virtual.
     InterruptController = "interrupt controller", Undefined, Undefined;
-    /// Extensions of control registers: TCR2, SCTLR2, permission indirection and overlays, guarded control stacks, 64-byte
-    /// stores, 8-bit floating point.
+    /// Extensions of control registers: TCR2, SCTLR2, permission indirection and overlays, guarded control
+    /// stacks, 64-byte stores, 8-bit floating point.
     Extensions = "extensions", Undefined, Undefined;
 }
 
@@ -211,8 +211,9 @@ const fn debug(crn: u16, crm: u16, op2: u16) -> u16 {
     encoding(2, 0, crn, crm, op2)
 }
 
-/// Every register that is not simply undefined, and those undefined ones that deserve a name. Sorted by nothing but
-/// the reader's convenience; no register is in two rules. Encodings: Arm ARM, C5.2 to C5.5 and D19.
+/// Every register that is not simply undefined, and those undefined ones that deserve a name. Sorted by
+/// nothing but the reader's convenience; no register is in two rules. Encodings: Arm ARM, C5.2 to C5.5 and
+/// D19.
 pub const RULES: &[Rule] = &{
     use Group as G;
     use Rule as R;
@@ -285,7 +286,8 @@ pub const RULES: &[Rule] = &{
         R::of(debug(1, 1, 4), G::Debug).read(),
         R::of(debug(1, 3, 4), G::Debug),
         R::of(debug(1, 4, 4), G::Debug).optional(),
-        // DBGCLAIMSET_EL1, DBGCLAIMCLR_EL1, DBGAUTHSTATUS_EL1; MDCCSR_EL0, DBGDTR_EL0, DBGDTRRX_EL0 or DBGDTRTX_EL0.
+        // DBGCLAIMSET_EL1, DBGCLAIMCLR_EL1, DBGAUTHSTATUS_EL1; MDCCSR_EL0, DBGDTR_EL0, DBGDTRRX_EL0 or
+        // DBGDTRTX_EL0.
         R::of(debug(7, 8, 6), G::Debug).optional(),
         R::of(debug(7, 9, 6), G::Debug).optional(),
         R::of(debug(7, 14, 6), G::Debug).read().optional(),
@@ -329,14 +331,16 @@ pub const RULES: &[Rule] = &{
         R::range(el1(1, 0, 5), el1(1, 0, 6), G::Tagging),
         R::range(el1(5, 6, 0), el1(5, 6, 1), G::Tagging),
         R::of(encoding(3, 1, 0, 0, 4), G::Tagging),
-        // MPAMIDR_EL1; MPAM1_EL1 to MPAMSM_EL1. SCXTNUM_EL1, SCXTNUM_EL0. ICC_PMR_EL1; the other ICC registers.
+        // MPAMIDR_EL1; MPAM1_EL1 to MPAMSM_EL1. SCXTNUM_EL1, SCXTNUM_EL0. ICC_PMR_EL1; the other ICC
+        // registers.
         R::of(el1(10, 4, 4), G::Partitioning),
         R::range(el1(10, 5, 0), el1(10, 5, 3), G::Partitioning),
         R::of(el1(13, 0, 7), G::ContextNumbers),
         R::of(el0(13, 0, 7), G::ContextNumbers),
         R::of(el1(4, 6, 0), G::InterruptController),
         R::range(el1(12, 8, 0), el1(12, 12, 7), G::InterruptController),
-        // SCTLR2_EL1; TCR2_EL1; GCSCR_EL1 to GCSCRE0_EL1; PIR, POR, MAIR2, AMAIR2; ACCDATA_EL1; FPMR; GCSPR_EL0; POR_EL0.
+        // SCTLR2_EL1; TCR2_EL1; GCSCR_EL1 to GCSCRE0_EL1; PIR, POR, MAIR2, AMAIR2; ACCDATA_EL1; FPMR;
+        // GCSPR_EL0; POR_EL0.
         R::of(el1(1, 0, 3), G::Extensions),
         R::of(el1(2, 0, 3), G::Extensions),
         R::range(el1(2, 5, 0), el1(2, 5, 2), G::Extensions),

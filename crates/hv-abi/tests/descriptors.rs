@@ -1,4 +1,5 @@
-//! Descriptors and message headers: written out by hand, compared with another implementation, and made of anything.
+//! Descriptors and message headers: written out by hand, compared with another implementation, and made of
+//! anything.
 #![allow(missing_docs)]
 
 use arm_ffa::memory_management as other;
@@ -24,8 +25,8 @@ fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
 }
 
-/// VM 2 lends VM 3 (read and write, no instructions) and VM 4 (read) two ranges of 3 pages together: header, then the rest, which is
-/// the same in all versions but for the receivers' size.
+/// VM 2 lends VM 3 (read and write, no instructions) and VM 4 (read) two ranges of 3 pages together: header,
+/// then the rest, which is the same in all versions but for the receivers' size.
 fn lent() -> (Header, [Receiver; 2], Composite, [Range; 2]) {
     let receiver = |vm, bits| {
         let permissions = Permissions::from_bits(bits).unwrap();
@@ -95,7 +96,8 @@ fn a_version_does_not_read_another_s_bytes() {
     }
 }
 
-/// Linux clears neither the second half of a 16-byte receiver nor the reserved word of a message of version 1.2.
+/// Linux clears neither the second half of a 16-byte receiver nor the reserved word of a message of version
+/// 1.2.
 #[test]
 fn ignores_stale_bytes_from_linux() {
     for (version, second_half) in [(VERSION_1_0, 40..48), (VERSION_1_1, 56..64)] {

@@ -1,4 +1,5 @@
-//! The controllers of BCM2836 and BCM2837: no acknowledge, no end, no priorities; what is asserted comes until it is quieted.
+//! The controllers of BCM2836 and BCM2837: no acknowledge, no end, no priorities; what is asserted comes
+//! until it is quieted.
 
 use crate::{InterruptPart, Map, boot_core};
 use core::arch::asm;

@@ -47,8 +47,8 @@ unsafe impl<const EARLY: u64> ConsolePart for Pl011At<EARLY> {
         if uart.kind != ConsoleKind::Pl011 {
             return bytes.len();
         }
-        // SAFETY: the device tree says that there is a PL011; `hv-core` has mapped it as a device at its physical address. The VM that has it
-        // does not run.
+        // SAFETY: the device tree says that there is a PL011; `hv-core` has mapped it as a device at its
+        // physical address. The VM that has it does not run.
         unsafe { Pl011::new(uart.region.base as usize) }.try_write(bytes)
     }
 }
@@ -59,8 +59,8 @@ impl<const EARLY: u64> Pl011At<EARLY> {
             0 => EARLY,
             base => base,
         };
-        // SAFETY: the base is the early console or what the device tree calls a PL011; `hv-core` has mapped it as a device at its
-        // physical address, and gives it to no VM.
+        // SAFETY: the base is the early console or what the device tree calls a PL011; `hv-core` has mapped
+        // it as a device at its physical address, and gives it to no VM.
         unsafe { Pl011::new(base as usize) }
     }
 }
@@ -139,8 +139,8 @@ unsafe impl<E: Early> ConsolePart for AnyUart<E> {
 
     fn init(machine: &Machine<'_>) -> Result<(), BoardError> {
         let console = machine.console().ok_or("the device tree names no console (/chosen/stdout-path)")?;
-        // SAFETY: the device tree says that there is such a UART; `hv-core` has mapped it as a device at its physical address, and gives it
-        // to no VM.
+        // SAFETY: the device tree says that there is such a UART; `hv-core` has mapped it as a device at its
+        // physical address, and gives it to no VM.
         let uart = unsafe { driver(&console) }.ok_or("the registers of the console overlap")?;
         uart.switch_on();
         ANY.call_once(|| uart);
@@ -159,8 +159,8 @@ unsafe impl<E: Early> ConsolePart for AnyUart<E> {
     }
 
     fn try_write_to(uart: &ConsoleInfo, bytes: &[u8]) -> usize {
-        // SAFETY: the device tree says that there is such a UART; `hv-core` has mapped it as a device at its physical address. The VM that
-        // has it does not run.
+        // SAFETY: the device tree says that there is such a UART; `hv-core` has mapped it as a device at its
+        // physical address. The VM that has it does not run.
         let uart = unsafe { driver(uart) };
         uart.map_or(bytes.len(), |uart| uart.try_write(bytes))
     }

@@ -28,9 +28,11 @@ const SYSTEM_REGISTERS_ONLY: u64 = 0b111;
 /// `ICH_HCR_EL2`: the virtual interface is off, and every access of EL1 to it traps (TC, TALL0, TALL1).
 const TRAP_ALL: u64 = 0b111 << 10;
 
-/// Makes the system registers the only interface of EL1, for good: an access of EL1 to `ICC_SRE_EL1` traps from here on.
+/// Makes the system registers the only interface of EL1, for good: an access of EL1 to `ICC_SRE_EL1` traps
+/// from here on.
 fn fix_system_registers() {
-    // SAFETY: ICC_SRE_EL1 and ICC_SRE_EL2 decide what EL1 may use; EL2's own use of the physical interface does not depend on these bits.
+    // SAFETY: ICC_SRE_EL1 and ICC_SRE_EL2 decide what EL1 may use; EL2's own use of the physical interface
+    // does not depend on these bits.
     unsafe {
         let value: u64;
         core::arch::asm!("mrs {}, s3_4_c12_c9_5", out(reg) value, options(nostack, preserves_flags));
@@ -130,8 +132,8 @@ fn gic() -> Result<&'static drivers_gic::GicV3, BoardError> {
     GIC.get().ok_or("the interrupt controller has not been set up")
 }
 
-// SAFETY: the driver touches the registers of the GIC, as the device tree gives them. The GIC's tables in memory (LPIs) are not
-// used.
+// SAFETY: the driver touches the registers of the GIC, as the device tree gives them. The GIC's tables in
+// memory (LPIs) are not used.
 unsafe impl<const VIRTUAL: bool> InterruptPart for GicV3<VIRTUAL> {
     fn virtual_interface() -> Option<&'static dyn VirtualInterface> {
         if VIRTUAL { Some(&Interface) } else { None }

@@ -28,8 +28,8 @@ unsafe impl PowerPart for Psci {
     }
 }
 
-/// Firmware answers nothing: cores are released from a spin table, once, and wait in the hypervisor afterwards while they are off;
-/// the watchdog of BCM2835 and its successors stops the machine.
+/// Firmware answers nothing: cores are released from a spin table, once, and wait in the hypervisor
+/// afterwards while they are off; the watchdog of BCM2835 and its successors stops the machine.
 #[derive(Debug)]
 pub struct SpinTable;
 
@@ -91,8 +91,8 @@ fn start(mpidr: u64, entry: u64, context: u64) -> Status {
     }
     let word = core::ptr::with_exposed_provenance_mut(core.release.load(Ordering::Relaxed) as usize);
     let trampoline = physical(spin_table::trampoline());
-    // SAFETY: the word is the core's own, by the device tree, and mapped where it is; the core has not been released, since its state
-    // was `FRESH`; entry and context are `hv-core`'s.
+    // SAFETY: the word is the core's own, by the device tree, and mapped where it is; the core has not been
+    // released, since its state was `FRESH`; entry and context are `hv-core`'s.
     let started = unsafe { spin_table::start(word, trampoline, mpidr, entry, context) };
     if started.is_ok() { Status::Success } else { Status::InternalFailure }
 }
@@ -139,7 +139,8 @@ fn stop(reset: bool) -> u64 {
     }
 }
 
-// SAFETY: of the spin table, whose memory is kept from the VMs, a core's word is written once; the watchdog resets the machine.
+// SAFETY: of the spin table, whose memory is kept from the VMs, a core's word is written once; the watchdog
+// resets the machine.
 unsafe impl PowerPart for SpinTable {
     const EARLY_STOP: bool = false;
 

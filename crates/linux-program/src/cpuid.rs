@@ -32,7 +32,8 @@ impl Mrs {
         Some(Self { target: (instruction & 31) as usize, register: (crm, op2) })
     }
 
-    /// The value that a program reads. Without SVE, pointer authentication, BTI, MTE and SME, which are hidden.
+    /// The value that a program reads. Without SVE, pointer authentication, BTI, MTE and SME, which are
+    /// hidden.
     pub const fn value(self, midr: u64, registers: &IdRegisters) -> u64 {
         match self.register {
             (0, 0) => midr,

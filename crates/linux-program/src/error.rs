@@ -1,4 +1,5 @@
-//! Why a file is not a program that can be started, in words that follow its name: `a.out: is dynamically linked`.
+//! Why a file is not a program that can be started, in words that follow its name:
+//! `a.out: is dynamically linked`.
 
 use crate::address::{UserAddr, UserRange};
 use core::fmt;
@@ -28,7 +29,8 @@ pub enum ElfError {
     Type(u16),
     /// It has an interpreter, or needs libraries.
     DynamicallyLinked,
-    /// `e_phentsize` is not 56, or there are more than [`MAX_HEADERS`](crate::MAX_HEADERS) program headers: both.
+    /// `e_phentsize` is not 56, or there are more than [`MAX_HEADERS`](crate::MAX_HEADERS) program headers:
+    /// both.
     Headers {
         /// Bytes of one header.
         size: u16,

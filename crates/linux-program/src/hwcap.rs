@@ -1,8 +1,8 @@
 //! What a processor can do, in the bits that programs know: `AT_HWCAP` and `AT_HWCAP2`.
 //!
-//! Bits from Linux' `uapi/asm/hwcap.h` for AArch64, fields from the Arm ARM, D24.2 "General system control registers".
-//! Not reported, because they need a kernel that takes part: `EVTSTRM`, MTE, SME, GCS and MOPS. `CPUID` is for the kernel to add, if it
-//! emulates reads of identification registers ([`crate::cpuid`]).
+//! Bits from Linux' `uapi/asm/hwcap.h` for AArch64, fields from the Arm ARM, D24.2 "General system control
+//! registers". Not reported, because they need a kernel that takes part: `EVTSTRM`, MTE, SME, GCS and MOPS.
+//! `CPUID` is for the kernel to add, if it emulates reads of identification registers ([`crate::cpuid`]).
 
 use core::ops::BitAnd;
 
@@ -76,7 +76,8 @@ enum Needs {
 
 type Read = fn(&IdRegisters) -> u64;
 
-/// A capability: its name in `asm/hwcap.h`, its bit, and the field that has at least this value if it is there.
+/// A capability: its name in `asm/hwcap.h`, its bit, and the field that has at least this value if it is
+/// there.
 struct Capability {
     name: &'static str,
     vector: Vector,

@@ -1,7 +1,8 @@
 //! Notes about a program's code.
 //!
-//! `.note.gnu.property` (System V ABI extensions for Linux; ELF for the Arm 64-bit Architecture, "Program Property"):
-//! notes named "GNU" whose description is a list of properties, each a type, a size and that many bytes, rounded up to 8.
+//! `.note.gnu.property` (System V ABI extensions for Linux; ELF for the Arm 64-bit Architecture, "Program
+//! Property"): notes named "GNU" whose description is a list of properties, each a type, a size and that many
+//! bytes, rounded up to 8.
 
 const NT_GNU_PROPERTY_TYPE_0: u32 = 5;
 const GNU_PROPERTY_AARCH64_FEATURE_1_AND: u32 = 0xc000_0000;

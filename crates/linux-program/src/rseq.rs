@@ -1,7 +1,7 @@
 //! Restartable sequences (Linux' `uapi/linux/rseq.h`): what a thread registers, and its critical sections.
 //!
-//! A thread names a few instructions that end with one store, the commit. If something else has its core before that, or a
-//! handler runs, it goes on at another place, and begins again.
+//! A thread names a few instructions that end with one store, the commit. If something else has its core
+//! before that, or a handler runs, it goes on at another place, and begins again.
 
 /// Bytes of `struct rseq` when it was new: what C libraries register that ask no further.
 pub const ORIGINAL_SIZE: u32 = 32;

@@ -1,8 +1,9 @@
 //! The first stack of a process, as System V's ABI and Linux on AArch64 lay it out.
 //!
-//! From the stack pointer upwards: `argc`, the addresses of the arguments and a null, the addresses of the environment
-//! and a null, pairs of the auxiliary vector and its null; then, up to the top, the 16 random bytes, and the strings
-//! in the order that Linux has them in, arguments directly before environment: some programs overwrite both as one.
+//! From the stack pointer upwards: `argc`, the addresses of the arguments and a null, the addresses of the
+//! environment and a null, pairs of the auxiliary vector and its null; then, up to the top, the 16 random
+//! bytes, and the strings in the order that Linux has them in, arguments directly before environment: some
+//! programs overwrite both as one.
 
 use crate::address::{PAGE, UserAddr};
 use crate::auxv::AuxType;
@@ -34,11 +35,12 @@ pub struct Credentials {
 
 /// All that a program finds on its stack when it starts.
 ///
-/// Arguments and environment are iterators over strings without their NUL, so that a kernel can take them from
-/// wherever it has them.
+/// Arguments and environment are iterators over strings without their NUL, so that a kernel can take them
+/// from wherever it has them.
 #[derive(Clone, Debug)]
 pub struct InitialStack<'a, A, E> {
-    /// `argv`. If it is empty, the program gets one empty argument, as Linux does it since 5.18: programs rely on one.
+    /// `argv`. If it is empty, the program gets one empty argument, as Linux does it since 5.18: programs
+    /// rely on one.
     pub arguments: A,
     /// `envp`, each `NAME=value`.
     pub environment: E,
@@ -110,7 +112,8 @@ where
         Ok(self.size_of(&self.sizes()?))
     }
 
-    /// Writes it into the memory that ends at `top` in the program's address space; returns its stack pointer.
+    /// Writes it into the memory that ends at `top` in the program's address space; returns its stack
+    /// pointer.
     ///
     /// All bytes of `memory` from the stack pointer on are written, none below.
     ///
@@ -126,7 +129,8 @@ where
             let start = below.checked_sub(bytes as u64).map(|start| start & !(ALIGNMENT - 1));
             start.filter(|start| *start >= bottom).ok_or(StackError::TooLarge { needed, available })
         };
-        // Strings grow upwards from where they begin; so do the vectors, and all is known before anything is written.
+        // Strings grow upwards from where they begin; so do the vectors, and all is known before anything is
+        // written.
         let strings = top.get().saturating_sub(sizes.strings as u64);
         let random = room(strings, self.random.len())?;
         let stack = room(random, self.vectors(&sizes))?;

@@ -23,7 +23,8 @@ pub struct Symbols<'a> {
     bias: u64,
 }
 
-// The fields are read where they are: a kernel has this in less space than structures of every class and byte order.
+// The fields are read where they are: a kernel has this in less space than structures of every class and byte
+// order.
 const SECTION_HEADER: usize = 64;
 const SYMBOL: usize = 24;
 
@@ -88,7 +89,8 @@ impl Symbol<'_> {
 }
 
 impl<'a> Symbols<'a> {
-    /// The table of this file, if it has one that makes sense, for a program that is `bias` from where it was linked.
+    /// The table of this file, if it has one that makes sense, for a program that is `bias` from where it was
+    /// linked.
     pub fn new(file: &'a [u8], bias: u64) -> Option<Self> {
         let header = file_header(file).ok()?;
         if usize::from(header.e_shentsize) != SECTION_HEADER {
@@ -118,8 +120,8 @@ impl<'a> Symbols<'a> {
             // `$x` and `$d` separate code from data for disassemblers.
             (!name.is_empty() && !name.starts_with('$')).then_some((symbol, name, offset))
         });
-        // Of several names, the nearest, a function's rather than a label's, and the one for people: `write`, not
-        // `__libc_write`.
+        // Of several names, the nearest, a function's rather than a label's, and the one for people: `write`,
+        // not `__libc_write`.
         let (.., function, offset) = candidates.max_by_key(|(symbol, name, offset)| {
             let underscores = name.len() - name.trim_start_matches('_').len();
             (Reverse(*offset), symbol.size() != 0, Reverse(underscores), Reverse(name.len()))

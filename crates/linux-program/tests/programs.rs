@@ -1,8 +1,8 @@
 //! Real programs, started from what this crate makes of them.
 //!
-//! The plan's pages, the first stack and the vDSO become the segments of another ELF file, whose first instructions set the
-//! stack pointer and jump to the program's entry point. An emulator of Linux runs it: the program's C library sees this
-//! crate's stack and vDSO, not the emulator's.
+//! The plan's pages, the first stack and the vDSO become the segments of another ELF file, whose first
+//! instructions set the stack pointer and jump to the program's entry point. An emulator of Linux runs it:
+//! the program's C library sees this crate's stack and vDSO, not the emulator's.
 
 mod common;
 
@@ -151,7 +151,8 @@ fn check_startup(name: &str, program: &Path, clock: Option<Clock>) {
         if ours {
             assert_eq!((status, resolution_status), (0, 0), "{name}: {fact}");
         }
-        // glibc makes a system call for the resolution of coarse clocks no less; only the function itself is certain.
+        // glibc makes a system call for the resolution of coarse clocks no less; only the function itself is
+        // certain.
         if ours && who == "vdso" {
             assert_eq!(resolution, 1, "{name}: {fact}");
         }

@@ -74,10 +74,11 @@ impl fmt::Debug for App {
     }
 }
 
-/// Makes a kernel image of a platform and a program: `image!(PLATFORM, main)`, where `PLATFORM` is a static platform and `main` a
-/// `fn(&App) -> Status`, as in the [example of this crate](crate).
+/// Makes a kernel image of a platform and a program: `image!(PLATFORM, main)`, where `PLATFORM` is a static
+/// platform and `main` a `fn(&App) -> Status`, as in the [example of this crate](crate).
 ///
-/// Without a program of its own, `image!(PLATFORM)`, the image runs the program that `init=` names from its initrd.
+/// Without a program of its own, `image!(PLATFORM)`, the image runs the program that `init=` names from its
+/// initrd.
 #[macro_export]
 macro_rules! image {
     ($platform:ident) => {

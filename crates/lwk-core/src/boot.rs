@@ -42,8 +42,8 @@ fn policy(line: CommandLine<'_>) -> PolicyKind {
     }
 }
 
-/// The cores to use, in the device tree's order: all that are enabled, or `cores=N` of them, the one that this runs on
-/// among them.
+/// The cores to use, in the device tree's order: all that are enabled, or `cores=N` of them, the one that
+/// this runs on among them.
 #[expect(clippy::disallowed_methods, reason = "at boot, before there are programs")]
 fn cores(machine: &Machine<'_>, line: CommandLine<'_>) -> Vec<Mpidr> {
     let boot = arch::mpidr();
@@ -60,8 +60,8 @@ fn cores(machine: &Machine<'_>, line: CommandLine<'_>) -> Vec<Mpidr> {
 fn device_tree(dtb: Phys) -> Option<&'static [u8]> {
     let offset = dtb.0 as usize & 0x1f_ffff;
     let start = core::ptr::with_exposed_provenance::<u8>(DEVICE_TREE + offset);
-    // SAFETY: the window is mapped, holds what the boot loader put there, and is at least 2 MiB from `start` on. The
-    // final tables map the tree at the same place, and nothing writes to it.
+    // SAFETY: the window is mapped, holds what the boot loader put there, and is at least 2 MiB from `start`
+    // on. The final tables map the tree at the same place, and nothing writes to it.
     let header = unsafe { core::slice::from_raw_parts(start, HEADER) };
     let size = Machine::dtb_size(header)?;
     // SAFETY: as above; the size has been checked against the window.
@@ -73,8 +73,8 @@ fn early_fatal(sentence: Arguments<'_>) -> ! {
     fatal(sentence)
 }
 
-/// The first Rust function, from `boot.S`: on the boot core, on the early tables, interrupts masked. Physical addresses of
-/// the device tree and of the image, and the counter at entry.
+/// The first Rust function, from `boot.S`: on the boot core, on the early tables, interrupts masked. Physical
+/// addresses of the device tree and of the image, and the counter at entry.
 #[expect(clippy::disallowed_methods, reason = "at boot, before there are programs")]
 #[unsafe(no_mangle)]
 extern "C" fn lwk_boot(dtb: u64, image: u64, entry_ticks: u64) -> ! {

@@ -71,8 +71,9 @@ impl<'a> CommandLine<'a> {
         }
     }
 
-    /// Reports each word that the kernel ignores, with what is expected in its place: a value out of range, and, if the kernel
-    /// `is_only_reader` of the line, an unknown word. Images with an application of their own have more words.
+    /// Reports each word that the kernel ignores, with what is expected in its place: a value out of range,
+    /// and, if the kernel `is_only_reader` of the line, an unknown word. Images with an application of their
+    /// own have more words.
     pub fn check(self, is_only_reader: bool, report: &mut dyn FnMut(&'a str, &'static str)) {
         for word in self.words() {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));

@@ -1,7 +1,8 @@
-//! The console: whole lines, whichever core they come from; and the kernel's log, which keeps what the kernel itself has said.
+//! The console: whole lines, whichever core they come from; and the kernel's log, which keeps what the kernel
+//! itself has said.
 //!
-//! A line is formatted once, goes to the console if its level is shown there, and into the log. What comes before there is
-//! a console is in the log, and is shown when there is one.
+//! A line is formatted once, goes to the console if its level is shown there, and into the log. What comes
+//! before there is a console is in the log, and is shown when there is one.
 
 use crate::{
     log_ring::{LogRing, Overrun, Position},
@@ -163,8 +164,8 @@ impl Write for Beside {
     }
 }
 
-/// Prints from a fault report or a panic: if the lock cannot be had soon, its holder is the one that failed, and the
-/// text goes out beside it.
+/// Prints from a fault report or a panic: if the lock cannot be had soon, its holder is the one that failed,
+/// and the text goes out beside it.
 pub(crate) fn print_urgently(arguments: fmt::Arguments<'_>) {
     for _ in 0..1_000_000 {
         if let Some(mut console) = CONSOLE.try_lock() {

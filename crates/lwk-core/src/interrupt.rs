@@ -7,7 +7,8 @@ use crate::{
 };
 use core::sync::atomic::Ordering;
 
-/// An IRQ, from `vectors.S`, with everything saved and interrupts masked. Returns whether another task may have had the core.
+/// An IRQ, from `vectors.S`, with everything saved and interrupts masked. Returns whether another task may
+/// have had the core.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".text.hot")]
 extern "C" fn lwk_interrupt() -> bool {

@@ -1,6 +1,7 @@
 //! The Margay lightweight kernel as a library: native, primary (scheduler VM) and secondary from one source.
 //!
-//! An image is a platform and a program; the kernel is everything in between (`images/guest/src/bin/hello.rs`):
+//! An image is a platform and a program; the kernel is everything in between
+//! (`images/guest/src/bin/hello.rs`):
 //!
 //! ```text
 //! #![no_std]

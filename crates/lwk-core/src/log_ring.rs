@@ -1,5 +1,5 @@
-//! The last lines of the kernel's log, with level and time, in a fixed piece of memory: new ones take the place of the oldest;
-//! and how programs get to see them.
+//! The last lines of the kernel's log, with level and time, in a fixed piece of memory: new ones take the
+//! place of the oldest; and how programs get to see them.
 
 use core::fmt::Write as _;
 
@@ -214,7 +214,8 @@ mod tests {
     }
 
     proptest! {
-        /// The ring holds the last records, as many as fit, and a reader sees each once or learns that it missed some.
+        /// The ring holds the last records, as many as fit, and a reader sees each once or learns that it
+        /// missed some.
         #[test]
         fn the_last_ones_stay(texts in prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..300), any::<bool>()), 0..60)) {
             let mut ring = Box::new(LogRing::<1024>::new());

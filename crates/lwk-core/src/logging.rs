@@ -1,5 +1,5 @@
-//! The kernel's log: `log`'s macros. Everything up to `debug` is kept; what `loglevel=` on the command line says is on the
-//! console too.
+//! The kernel's log: `log`'s macros. Everything up to `debug` is kept; what `loglevel=` on the command line
+//! says is on the console too.
 
 use crate::{cmdline::CommandLine, console};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -51,8 +51,8 @@ fn show(level: LevelFilter) {
     SHOWN.store(level as usize, Ordering::Relaxed);
 }
 
-/// Shows what programs say, if it is as urgent as what the console shows; keeps it in any case. Facility and level are as
-/// syslog has them.
+/// Shows what programs say, if it is as urgent as what the console shows; keeps it in any case. Facility and
+/// level are as syslog has them.
 #[cfg(programs)]
 pub(crate) fn by_program(priority: u8, arguments: core::fmt::Arguments<'_>) {
     let level = level(priority);

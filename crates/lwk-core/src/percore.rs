@@ -135,7 +135,8 @@ impl PerCore {
         self.last_timer.load(Ordering::Relaxed)
     }
 
-    /// Interrupts the core, which then checks its queue. A core that has not answered for too long is reported.
+    /// Interrupts the core, which then checks its queue. A core that has not answered for too long is
+    /// reported.
     pub fn interrupt(&self) {
         if let Some(since) = self.watch.ask(time::stopwatch()) {
             watch::overdue(self, since);
@@ -153,7 +154,8 @@ impl fmt::Debug for PerCore {
 /// The data of the core that executes this. Tasks stay on their core, so the answer stays right.
 #[inline]
 pub fn this() -> &'static PerCore {
-    // SAFETY: TPIDR_EL1 is set by `boot.S` before any Rust runs on the core, to a `PerCore` that lives for ever.
+    // SAFETY: TPIDR_EL1 is set by `boot.S` before any Rust runs on the core, to a `PerCore` that lives for
+    // ever.
     unsafe { &*arch::per_core() }
 }
 

@@ -21,7 +21,8 @@ const LOOK_NS: u64 = 200_000;
 /// Stack of a core's idle task.
 const IDLE_STACK: usize = 32 << 10;
 
-/// Starts all cores but this one, and waits until they take tasks. Returns how many cores do, this one included.
+/// Starts all cores but this one, and waits until they take tasks. Returns how many cores do, this one
+/// included.
 pub(crate) fn start() -> usize {
     let others = || percore::all().iter().filter(|core| !core::ptr::eq(**core, percore::this()));
     let mut expected = 1;

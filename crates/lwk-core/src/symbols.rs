@@ -1,8 +1,8 @@
 //! Names of functions, for backtraces.
 //!
-//! The image tool fills the section `.symbols` after linking: little-endian words magic and count, then `count` pairs
-//! (offset of the function from the image's start, offset of its name from the table's start) sorted by address, then
-//! the NUL-terminated names. A table that has not been filled is all zero.
+//! The image tool fills the section `.symbols` after linking: little-endian words magic and count, then
+//! `count` pairs (offset of the function from the image's start, offset of its name from the table's start)
+//! sorted by address, then the NUL-terminated names. A table that has not been filled is all zero.
 
 /// The magic number at the start of a filled table.
 pub const MAGIC: u32 = 0x4d53_594d;
@@ -48,8 +48,8 @@ impl<'a> Symbols<'a> {
         self.len() == 0
     }
 
-    /// The function that has the instruction at `offset` from the image's start: the last one that begins there or
-    /// before.
+    /// The function that has the instruction at `offset` from the image's start: the last one that begins
+    /// there or before.
     pub fn find(self, offset: u32) -> Option<Place<'a>> {
         let (mut low, mut high) = (0, self.len());
         while low < high {

@@ -79,11 +79,12 @@ impl Team {
     /// Runs `job(member)` once on each member, members counted from 0, and returns when all are done.
     pub fn run(&self, job: &Job<'_>) {
         let shared = &self.shared;
-        // One job at a time: only the leader can call this, and not from within a job, because a job is `Sync`.
+        // One job at a time: only the leader can call this, and not from within a job, because a job is
+        // `Sync`.
         shared.busy.store(self.workers.len(), Ordering::Relaxed);
-        // SAFETY: only the lifetime is changed. No worker has the pointer when this function returns: each takes it
-        // out of its slot, and counts down after its last use; this function waits for that, also if `job` of this
-        // member panics, because a panic ends the machine.
+        // SAFETY: only the lifetime is changed. No worker has the pointer when this function returns: each
+        // takes it out of its slot, and counts down after its last use; this function waits for that, also if
+        // `job` of this member panics, because a panic ends the machine.
         let pointer = JobPointer(unsafe { core::mem::transmute::<&Job<'_>, &'static Job<'static>>(job) });
         for (slot, worker) in shared.jobs.iter().zip(&self.workers) {
             *slot.lock() = Some(pointer);

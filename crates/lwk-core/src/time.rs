@@ -29,8 +29,8 @@ pub fn ticks() -> u64 {
     platform().counter()
 }
 
-/// The virtual counter, read in program order: what applications measure with. It runs as fast as the counter that
-/// deadlines are in, and reading it needs neither the platform nor an exit.
+/// The virtual counter, read in program order: what applications measure with. It runs as fast as the counter
+/// that deadlines are in, and reading it needs neither the platform nor an exit.
 #[inline]
 pub fn stopwatch() -> u64 {
     vtimer::virtual_counter()

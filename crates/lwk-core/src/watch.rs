@@ -1,9 +1,10 @@
 //! A watch on stuck cores that costs nothing while they run.
 //!
-//! Nobody looks at a core that is left alone. An interrupt to another core is a question, and its handler the answer: who
-//! asks a core that has owed an answer for too long says so, with the task that it runs. Who waits in vain for what
-//! tasks of a core do, such as the end of a process, requests a report of where it is; a core that cannot, because its
-//! interrupts are masked, owes an answer then. Who waits for a lock for too long says that.
+//! Nobody looks at a core that is left alone. An interrupt to another core is a question, and its handler the
+//! answer: who asks a core that has owed an answer for too long says so, with the task that it runs. Who
+//! waits in vain for what tasks of a core do, such as the end of a process, requests a report of where it is;
+//! a core that cannot, because its interrupts are masked, owes an answer then. Who waits for a lock for too
+//! long says that.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -30,7 +31,8 @@ impl Watch {
 
     /// Records a request at `now`; returns the time since which an answer is overdue, if one is.
     ///
-    /// An answer at the same moment may be taken for one to this question; it is looked at again with the next one.
+    /// An answer at the same moment may be taken for one to this question; it is looked at again with the
+    /// next one.
     #[inline]
     pub fn ask(&self, now: u64) -> Option<u64> {
         let asked = self.asked.load(Ordering::Relaxed);
@@ -78,7 +80,8 @@ mod kernel {
         time,
     };
 
-    /// How long others wait for an answer, unless `watch-ms=` says otherwise. In a VM a core waits for its turn.
+    /// How long others wait for an answer, unless `watch-ms=` says otherwise. In a VM a core waits for its
+    /// turn.
     pub(crate) const PATIENCE_MS: u64 = 10_000;
     static PATIENCE: AtomicU64 = AtomicU64::new(u64::MAX);
 

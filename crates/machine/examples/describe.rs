@@ -1,4 +1,5 @@
-//! Prints what the library reads from device trees: `cargo run -p margay-machine --example describe -- file.dtb ...`
+//! Prints what the library reads from device trees:
+//! `cargo run -p margay-machine --example describe -- file.dtb ...`
 use machine::Machine;
 
 fn main() {

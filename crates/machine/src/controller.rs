@@ -50,7 +50,8 @@ pub struct GicV3Info {
 }
 
 impl GicV3Info {
-    /// The runs of redistributors, ready for [`drivers_gic::GicV3::new`] where physical addresses are mapped one to one.
+    /// The runs of redistributors, ready for [`drivers_gic::GicV3::new`] where physical addresses are mapped
+    /// one to one.
     pub fn redistributors(&self) -> &[RedistributorRegion] {
         &self.redistributors[..self.redistributor_count]
     }

@@ -1,7 +1,8 @@
 //! The topology of the cores: `/cpus/cpu-map` (bindings, `cpu/cpu-topology.txt`).
 //!
-//! The map is a tree of nodes `socketN`, `clusterN`, `coreN`, `threadN`; sockets and threads may be left out. Its leaves name nodes
-//! of cores by phandle. A map that breaks the binding is refused as a whole, as in Linux: half a topology misleads more than none.
+//! The map is a tree of nodes `socketN`, `clusterN`, `coreN`, `threadN`; sockets and threads may be left out.
+//! Its leaves name nodes of cores by phandle. A map that breaks the binding is refused as a whole, as in
+//! Linux: half a topology misleads more than none.
 
 use crate::{
     Mpidr,
@@ -11,11 +12,12 @@ use crate::{
 use core::fmt;
 use devtree::Node;
 
-/// The most cores and threads that a map may name. Each is looked up among all cores, so that the time is bounded by this.
+/// The most cores and threads that a map may name. Each is looked up among all cores, so that the time is
+/// bounded by this.
 const MOST_LEAVES: usize = 512;
 
-/// Where a core is in the topology. All numbers are those of the nodes' names; a core's counts within its cluster, a cluster's within its
-/// socket.
+/// Where a core is in the topology. All numbers are those of the nodes' names; a core's counts within its
+/// cluster, a cluster's within its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorePlace {
     /// The socket: 0 in a map without sockets.
@@ -69,8 +71,8 @@ struct Walk<'w, 'a> {
     visit: &'w mut dyn FnMut(Mpidr, CorePlace),
 }
 
-/// Gives `visit` the place of each core that the map names, in the tree's order; none if there is no map. What was visited before an
-/// error is worth nothing.
+/// Gives `visit` the place of each core that the map names, in the tree's order; none if there is no map.
+/// What was visited before an error is worth nothing.
 pub(crate) fn for_each(tree: &Tree<'_>, visit: &mut dyn FnMut(Mpidr, CorePlace)) -> Result<(), CpuMapError> {
     let Some(map) = tree.top("cpus").and_then(|cpus| cpus.child("cpu-map")) else { return Ok(()) };
     let mut walk = Walk { tree, leaves_left: MOST_LEAVES, visit };

@@ -32,8 +32,8 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// One number for it, among all inputs of the machine's controllers: a GIC's own; of BCM2836's local controller the bit, 0 to 9; of
-    /// the legacy controller behind that 32 + 32 × bank + bit.
+    /// One number for it, among all inputs of the machine's controllers: a GIC's own; of BCM2836's local
+    /// controller the bit, 0 to 9; of the legacy controller behind that 32 + 32 × bank + bit.
     pub const fn number(&self) -> u32 {
         match self.line {
             Line::Gic(intid) => intid.raw(),
@@ -83,8 +83,8 @@ pub(crate) fn of(tree: &Tree<'_>, survey: &Survey<'_>, place: &Place<'_>, index:
     decode(kind, specifier_cells(&parent)?, &mut cells)
 }
 
-/// Gives `visit` each interrupt that reaches a controller which is understood from a node: its own, and those of devices on a bus that
-/// it is (`interrupt-map`; DT spec, 2.4.3).
+/// Gives `visit` each interrupt that reaches a controller which is understood from a node: its own, and those
+/// of devices on a bus that it is (`interrupt-map`; DT spec, 2.4.3).
 pub(crate) fn of_node(
     tree: &Tree<'_>,
     survey: &Survey<'_>,
@@ -160,7 +160,8 @@ fn decode(kind: Kind, count: usize, cells: &mut Cells<'_>) -> Option<Interrupt> 
         _ => return None,
     };
     let trigger = match (kind, line) {
-        // All inputs of the legacy controller are levels (bindings, `interrupt-controller/brcm,bcm2835-armctrl-ic.txt`).
+        // All inputs of the legacy controller are levels (bindings,
+        // `interrupt-controller/brcm,bcm2835-armctrl-ic.txt`).
         (Kind::Bcm2835, _) => Trigger::Level,
         // 1 and 2: rising and falling edge; 4 and 8: high and low level.
         _ if cells.next()? & 0b11 != 0 => Trigger::Edge,

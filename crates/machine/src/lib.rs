@@ -1,5 +1,5 @@
-//! What a device tree says of a machine, for a kernel or hypervisor that is about to start on it: memory, cores, how to
-//! start them, interrupt controller, timers, console, boot arguments.
+//! What a device tree says of a machine, for a kernel or hypervisor that is about to start on it: memory,
+//! cores, how to start them, interrupt controller, timers, console, boot arguments.
 //!
 //! ```
 //! use machine::{InterruptControllerInfo, Machine};
@@ -14,23 +14,24 @@
 //!
 //! # Trust
 //!
-//! The whole blob is checked once, in [`Machine::from_dtb`]; after that no accessor fails or panics, whatever is in it.
-//! Invalid data (a memory node whose `reg` does not divide into entries) is an error there; what is merely absent
-//! or unknown (no console, an interrupt controller nobody has heard of, memory that a boot loader has yet to fill in) is `None`,
-//! or an iterator with nothing in it.
+//! The whole blob is checked once, in [`Machine::from_dtb`]; after that no accessor fails or panics, whatever
+//! is in it. Invalid data (a memory node whose `reg` does not divide into entries) is an error there; what is
+//! merely absent or unknown (no console, an interrupt controller nobody has heard of, memory that a boot
+//! loader has yet to fill in) is `None`, or an iterator with nothing in it.
 //!
 //! # The tree reader
 //!
-//! `devtree`, Margay's own. The better-known `fdt` 0.1.5 does not fit: it gives up, or panics, at an `FDT_NOP` between two nodes,
-//! and that is exactly what QEMU and boot loaders leave behind when they take a node out of a tree (QEMU does so to the memory
-//! nodes of every tree given with `-dtb`). `dtoolkit`, which tests compare with, does not fit either: its check refuses names of
-//! more than 31 characters, as half of the trees that come with Linux have, and it is several times as large.
+//! `devtree`, Margay's own. The better-known `fdt` 0.1.5 does not fit: it gives up, or panics, at an
+//! `FDT_NOP` between two nodes, and that is exactly what QEMU and boot loaders leave behind when they take a
+//! node out of a tree (QEMU does so to the memory nodes of every tree given with `-dtb`). `dtoolkit`, which
+//! tests compare with, does not fit either: its check refuses names of more than 31 characters, as half of
+//! the trees that come with Linux have, and it is several times as large.
 //!
 //! # Addresses
 //!
-//! All addresses are CPU physical addresses: `reg` properties are translated through the `ranges` of every bus above, with
-//! one or two cells per address and size. A device behind a bus that cannot be translated (three cells, or no `ranges`)
-//! counts as absent.
+//! All addresses are CPU physical addresses: `reg` properties are translated through the `ranges` of every
+//! bus above, with one or two cells per address and size. A device behind a bus that cannot be translated
+//! (three cells, or no `ranges`) counts as absent.
 //!
 //! Sources: *Devicetree Specification* v0.4 ("DT spec"), and for bindings the files of the Linux kernel's
 //! `Documentation/devicetree/bindings` ("bindings").
@@ -100,8 +101,9 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// The size in bytes of the tree at the start of `dtb`, from its header: for a caller that has only the address of the
-    /// tree and at least the 40 bytes of the header mapped (DT spec, 5.2). `None` if this is not a device tree.
+    /// The size in bytes of the tree at the start of `dtb`, from its header: for a caller that has only the
+    /// address of the tree and at least the 40 bytes of the header mapped (DT spec, 5.2). `None` if this is
+    /// not a device tree.
     pub fn dtb_size(dtb: &[u8]) -> Option<usize> {
         Tree::size(dtb)
     }
@@ -121,20 +123,20 @@ impl<'a> Machine<'a> {
         tree::strings(&self.tree.root(), "compatible")
     }
 
-    /// The memory: every range of every memory node that is not disabled, in the tree's order, empty ones left out (DT
-    /// spec, 3.4).
+    /// The memory: every range of every memory node that is not disabled, in the tree's order, empty ones
+    /// left out (DT spec, 3.4).
     pub fn memory(&self) -> impl Iterator<Item = Region> + use<'a> {
         memory::regions(&self.tree)
     }
 
-    /// All RAM, as few runs as there are: [`Self::memory`] in order, with ranges that touch merged. Refused if two ranges
-    /// overlap, if there are none, or if `runs` is too short.
+    /// All RAM, as few runs as there are: [`Self::memory`] in order, with ranges that touch merged. Refused
+    /// if two ranges overlap, if there are none, or if `runs` is too short.
     pub fn ram<'r>(&self, runs: &'r mut [Region]) -> Result<&'r [Region], RamError> {
         ram::merge(&mut self.memory(), runs)
     }
 
-    /// Memory that must not be used freely: the memory reservation block, and the children of `/reserved-memory` that have
-    /// an address (DT spec, 5.3 and 3.5).
+    /// Memory that must not be used freely: the memory reservation block, and the children of
+    /// `/reserved-memory` that have an address (DT spec, 5.3 and 3.5).
     pub fn reserved(&self) -> impl Iterator<Item = Reserved<'a>> + use<'a> {
         memory::reserved(&self.tree)
     }
@@ -145,8 +147,8 @@ impl<'a> Machine<'a> {
         self.tree.find(&mut |place| matches(&place.node()) && place.is_enabled())?.region(0)
     }
 
-    /// Gives `visit` the name and each register range of every enabled node that has some and is neither memory, a core, nor an
-    /// interrupt controller or part of one: the devices, as CPU physical addresses.
+    /// Gives `visit` the name and each register range of every enabled node that has some and is neither
+    /// memory, a core, nor an interrupt controller or part of one: the devices, as CPU physical addresses.
     pub fn for_each_device(&self, visit: &mut dyn FnMut(&'a str, Region)) {
         self.tree.find(&mut |place| {
             let node = place.node();
@@ -174,8 +176,8 @@ impl<'a> Machine<'a> {
         });
     }
 
-    /// Gives `visit` each interrupt that a node, or a device on the bus that it is, raises at one of the machine's controllers, with the
-    /// node.
+    /// Gives `visit` each interrupt that a node, or a device on the bus that it is, raises at one of the
+    /// machine's controllers, with the node.
     pub fn for_each_interrupt(&self, visit: &mut dyn FnMut(&devtree::Node<'a>, Interrupt)) {
         let survey = Survey::of(&self.tree);
         self.for_each_node(&mut |place| {
@@ -203,8 +205,8 @@ impl<'a> Machine<'a> {
         self.cores().filter(|core| core.enabled).count()
     }
 
-    /// Gives `visit` the affinity and the place of each core that `/cpus/cpu-map` names, disabled ones too: none without such a
-    /// node.
+    /// Gives `visit` the affinity and the place of each core that `/cpus/cpu-map` names, disabled ones too:
+    /// none without such a node.
     ///
     /// # Errors
     /// The map breaks its binding. What has been visited is worth nothing then.

@@ -55,7 +55,8 @@ pub(crate) fn check(tree: &Tree<'_>) -> Result<(), MachineError> {
     Ok(())
 }
 
-// Loops, where `flat_map` and `chain` would do: they are instantiated wherever they are used, at ten times the size.
+// Loops, where `flat_map` and `chain` would do: they are instantiated wherever they are used, at ten times
+// the size.
 
 pub(crate) fn regions<'a>(tree: &Tree<'a>) -> impl Iterator<Item = Region> + use<'a> {
     let cells = tree::cell_counts(&tree.root());

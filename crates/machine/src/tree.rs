@@ -49,7 +49,8 @@ impl<'a> Find<'a> for Tree<'a> {
     }
 }
 
-/// Goes down from a node in place, so that depth costs little stack; stops, with true, at the node that matches.
+/// Goes down from a node in place, so that depth costs little stack; stops, with true, at the node that
+/// matches.
 fn descend<'a>(place: &mut Place<'a>, matches: &mut dyn FnMut(&Place<'a>) -> bool) -> bool {
     if matches(place) {
         return true;
@@ -100,7 +101,8 @@ impl<'a> Place<'a> {
         self.depth
     }
 
-    /// Gives `visit` each range of the node's `reg`, as CPU physical addresses: `None` for one that the processor cannot address.
+    /// Gives `visit` each range of the node's `reg`, as CPU physical addresses: `None` for one that the
+    /// processor cannot address.
     pub fn for_each_region(&self, visit: &mut dyn FnMut(Option<Region>)) {
         if let Some(parent) = self.depth.checked_sub(1) {
             let (address_cells, size_cells) = cell_counts(&self.chain[parent]);
@@ -108,8 +110,8 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Gives `visit` each window of the bus that the node is: the ranges of CPU physical addresses that its `ranges` translate (DT spec,
-    /// 2.3.8), as above. There is none if addresses are the same on both sides.
+    /// Gives `visit` each window of the bus that the node is: the ranges of CPU physical addresses that its
+    /// `ranges` translate (DT spec, 2.3.8), as above. There is none if addresses are the same on both sides.
     pub fn for_each_window(&self, visit: &mut dyn FnMut(Option<Region>)) {
         if let Some(parent) = self.depth.checked_sub(1) {
             let (child_cells, size_cells) = cell_counts(&self.node());
@@ -281,8 +283,8 @@ impl<'a> Cells<'a> {
         self.0 = self.0.get(count.saturating_mul(4)..).unwrap_or(&[]);
     }
 
-    /// The next number, of `count` cells; `None` at the end, and for a number that has neither one cell nor two. Zero cells
-    /// are the number 0.
+    /// The next number, of `count` cells; `None` at the end, and for a number that has neither one cell nor
+    /// two. Zero cells are the number 0.
     pub(crate) fn number(&mut self, count: usize) -> Option<u64> {
         match count {
             0 => Some(0),

@@ -88,7 +88,8 @@ fn raspberry_pi_3() {
     assert_eq!(controller.local, region(0x4000_0000, 0x100));
     // At 0x7e00_b200 on the peripheral bus.
     assert_eq!(controller.legacy, Some(region(0x3f00_b200, 0x200)));
-    // ARM local peripherals (QA7), 4.10: CNTPS, CNTPNS, CNTHP, CNTV are bits 0 to 3 of a core's interrupt source.
+    // ARM local peripherals (QA7), 4.10: CNTPS, CNTPNS, CNTHP, CNTV are bits 0 to 3 of a core's interrupt
+    // source.
     let timer = machine.timer().unwrap();
     assert_eq!(
         [timer.secure_physical, timer.physical, timer.hypervisor, timer.virtual_].map(|i| i.unwrap().line),

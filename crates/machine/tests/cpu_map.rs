@@ -160,8 +160,8 @@ fn any_map() -> impl Strategy<Value = Vec<Entry>> {
     prop::collection::vec(entry, 0..5)
 }
 
-/// Maps that keep to the binding, with what is to be read from them: for each socket, for each cluster, how many threads each core
-/// has, 0 if it has none of its own.
+/// Maps that keep to the binding, with what is to be read from them: for each socket, for each cluster, how
+/// many threads each core has, 0 if it has none of its own.
 fn valid_map() -> impl Strategy<Value = Vec<Vec<Vec<u32>>>> {
     use prop::collection::vec;
     vec(vec(vec(0..3_u32, 0..3), 0..3), 1..3)

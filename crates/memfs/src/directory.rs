@@ -1,7 +1,7 @@
 //! The entries of a directory: in the order in which they were made, and found by a hash of their names.
 //!
-//! An entry has a *cookie*, which no other entry of its directory ever gets. Who reads a directory continues at a cookie, so
-//! that entries which are made or removed meanwhile do not move the others.
+//! An entry has a *cookie*, which no other entry of its directory ever gets. Who reads a directory continues
+//! at a cookie, so that entries which are made or removed meanwhile do not move the others.
 #![expect(
     clippy::disallowed_methods,
     reason = "there is room; `tests/allocation.rs` has each allocation fail"

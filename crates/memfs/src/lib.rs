@@ -13,8 +13,8 @@
 //! assert_eq!(files.stat(file).kind, Kind::File);
 //! ```
 //!
-//! Nodes are numbered, and a number stays a node's own as long as it has a name or somebody has [opened](FileSystem::open)
-//! it. Links that lead through themselves end in [`FsError::Loop`].
+//! Nodes are numbered, and a number stays a node's own as long as it has a name or somebody has
+//! [opened](FileSystem::open) it. Links that lead through themselves end in [`FsError::Loop`].
 #![cfg_attr(
     test,
     allow(
@@ -219,8 +219,8 @@ impl FileSystem {
         Self { nodes: alloc::vec![Some(root)], free: Vec::new(), room: u64::MAX, seed: 0 }
     }
 
-    /// Limits what files, names and nodes that are made from now on may take from memory; the contents of files of the archive
-    /// count once they are written to.
+    /// Limits what files, names and nodes that are made from now on may take from memory; the contents of
+    /// files of the archive count once they are written to.
     pub fn set_room(&mut self, bytes: u64) {
         self.room = bytes;
     }

@@ -25,7 +25,8 @@ impl FileSystem {
                 SYMLINK => Some(Content::Symlink(
                     copy(entry.data).map_err(|_| ArchiveError { at, problem: Problem::Path })?,
                 )),
-                // Devices of archives are Linux's numbers; the kernel has its own `/dev`. Nor are there pipes or sockets.
+                // Devices of archives are Linux's numbers; the kernel has its own `/dev`. Nor are there pipes
+                // or sockets.
                 REGULAR | 0 => Some(Content::Archived(entry.data)),
                 _ => continue,
             };
@@ -211,8 +212,8 @@ impl FileSystem {
         self.create(start, path, Content::Device(device), mode, 0)
     }
 
-    /// Makes a file with contents, and the directories that it needs: text that a kernel generates in `/proc` and `/sys`. One that
-    /// exists is kept.
+    /// Makes a file with contents, and the directories that it needs: text that a kernel generates in `/proc`
+    /// and `/sys`. One that exists is kept.
     ///
     /// # Errors
     /// [`FsError::NotADirectory`] and others.
@@ -330,8 +331,8 @@ impl FileSystem {
     }
 
     /// Returns the first entry of a directory at or after `position`, and the position to continue at: `.`
-    /// and `..` at 0 and
-    /// 1, then the names in the order in which they were made. Positions stay true while names are added and removed.
+    /// and `..` at 0 and 1, then the names in the order in which they were made. Positions stay true while
+    /// names are added and removed.
     ///
     /// # Errors
     /// [`FsError::NotADirectory`].

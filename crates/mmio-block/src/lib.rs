@@ -12,8 +12,9 @@ impl MmioBlock {
     /// A block that begins at `base`.
     ///
     /// # Safety
-    /// For as long as the value or a copy of it is used, the registers of the device are mapped at `base` as device memory, readable
-    /// and writable, for as many bytes as there are offsets that it is used with, and nothing but such values drives the device.
+    /// For as long as the value or a copy of it is used, the registers of the device are mapped at `base` as
+    /// device memory, readable and writable, for as many bytes as there are offsets that it is used with, and
+    /// nothing but such values drives the device.
     #[inline]
     pub const unsafe fn new(base: usize) -> Self {
         Self(base)
@@ -26,18 +27,20 @@ impl MmioBlock {
         Self(self.0 + offset)
     }
 
-    /// One register, for one access. `T` is one of `safe_mmio::fields`, as wide as the access, and divides `offset`.
+    /// One register, for one access. `T` is one of `safe_mmio::fields`, as wide as the access, and divides
+    /// `offset`.
     #[inline]
     pub fn register<T>(self, offset: usize) -> UniqueMmioPointer<'static, T> {
         let pointer = core::ptr::with_exposed_provenance_mut::<T>(self.0 + offset);
         debug_assert!(pointer.is_aligned());
-        // SAFETY: the caller of `new` vouches for the mapping, which begins above address zero. The pointer lives for one access
-        // only, and one access to a device register is indivisible.
+        // SAFETY: the caller of `new` vouches for the mapping, which begins above address zero. The pointer
+        // lives for one access only, and one access to a device register is indivisible.
         unsafe { UniqueMmioPointer::new(NonNull::new_unchecked(pointer)) }
     }
 }
 
-/// A block of 32-bit registers, addressed by byte offset. The hardware is an [`MmioBlock`]; a test is a model.
+/// A block of 32-bit registers, addressed by byte offset. The hardware is an [`MmioBlock`]; a test is a
+/// model.
 pub trait Words: Copy {
     /// Reads a register.
     fn read(&self, offset: usize) -> u32;

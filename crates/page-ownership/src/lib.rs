@@ -1,20 +1,23 @@
 //! Which VM owns which page of memory, and who has been given it for a time.
 //!
-//! [`Ownership`] holds one [`PageState`] for each page of the machine's memory, and the open *memory transactions* of
-//! FF-A (DEN0077A, chapter 10; DEN0140): donations, loans and shares, from the sender's request until the memory is back or gone.
-//! A transition of one or two pages is one method, which checks, changes the states, and brings the stage-2 tables after them through
-//! [`Tables`]. The transitions of transactions, which may be long, have a method that checks and begins (`start_…`), and then
-//! [`Ownership::step`] until it is [`Step::Done`]: a bounded piece each time, with anything else in between. One that ends with an error
-//! has changed nothing. What must always hold, between steps too:
+//! [`Ownership`] holds one [`PageState`] for each page of the machine's memory, and the open *memory
+//! transactions* of FF-A (DEN0077A, chapter 10; DEN0140): donations, loans and shares, from the sender's
+//! request until the memory is back or gone. A transition of one or two pages is one method, which checks,
+//! changes the states, and brings the stage-2 tables after them through [`Tables`]. The transitions of
+//! transactions, which may be long, have a method that checks and begins (`start_…`), and then
+//! [`Ownership::step`] until it is [`Step::Done`]: a bounded piece each time, with anything else in between.
+//! One that ends with an error has changed nothing. What must always hold, between steps too:
 //!
-//! * A page is in the tables of its owner, or of those that its transaction names and that have retrieved it, or both
-//!   if it is shared; in nobody else's.
+//! * A page is in the tables of its owner, or of those that its transaction names and that have retrieved it,
+//!   or both if it is shared; in nobody else's.
 //! * Two VMs can write a page only if its owner has shared it for writing, or lent it to both.
 //! * The hypervisor's pages are in no tables.
-//! * A page changes owner only by donation, or by the hypervisor's [`Ownership::seize`], and is then zeroed if the one who gives it asked for that.
+//! * A page changes owner only by donation, or by the hypervisor's [`Ownership::seize`], and is then zeroed
+//!   if the one who gives it asked for that.
 //!
-//! The caller holds one lock over a method; VMs go on meanwhile. It releases the lock to zero memory ([`Step::Zero`]). The order in which tables change is therefore part of the
-//! contract: access is taken away, on all cores, before memory is zeroed or anybody else gets it.
+//! The caller holds one lock over a method; VMs go on meanwhile. It releases the lock to zero memory
+//! ([`Step::Zero`]). The order in which tables change is therefore part of the contract: access is taken
+//! away, on all cores, before memory is zeroed or anybody else gets it.
 //!
 //! ```
 //! use hv_abi::{ffa::memory::Kind, ids::{Ipa, Pa, VmId}};
@@ -73,7 +76,8 @@ pub const MAX_BORROWERS: usize = 8;
 pub const MAX_TRANSACTIONS: usize = 16;
 /// Maximum number of memory ranges in one fragment of a descriptor: a page full.
 pub const MAX_FRAGMENT: usize = 256;
-/// The most pages that one step maps or unmaps: what an entry of a level-2 table covers, so that blocks stay whole.
+/// The most pages that one step maps or unmaps: what an entry of a level-2 table covers, so that blocks stay
+/// whole.
 pub const STEP_PAGES: u64 = 512;
 /// The most pages that one step zeroes.
 pub const STEP_ZEROED_PAGES: u64 = 16;

@@ -19,16 +19,18 @@ use stage2_mmu::{Access, Room, Search};
 
 /// The stage-2 tables of all VMs, as transitions need them. Ranges are whole pages.
 pub trait Tables {
-    /// Where the VM's memory at `ipa` is, and how many pages from there on are contiguous; `None` if it is not mapped for
-    /// reading and writing.
+    /// Where the VM's memory at `ipa` is, and how many pages from there on are contiguous; `None` if it is
+    /// not mapped for reading and writing.
     fn translate(&self, vm: VmId, ipa: Ipa) -> Option<(Pa, u64)>;
     /// Returns whether the VM sees memory that it receives at its physical address.
     fn is_identity(&self, vm: VmId) -> bool;
-    /// An address for `pages` pages of memory that the VM receives; the search goes on from where an earlier call has come to.
+    /// An address for `pages` pages of memory that the VM receives; the search goes on from where an earlier
+    /// call has come to.
     fn find_room(&self, vm: VmId, from: Option<Search>, pages: u64) -> Room;
     /// Returns whether the VM's address space has pages there that are neither mapped nor withheld.
     fn has_room(&self, vm: VmId, ipa: Ipa, pages: u64) -> bool;
-    /// Takes the VM's own memory away until [`Self::restore`] or [`Self::unmap`]. When this returns no core can use it.
+    /// Takes the VM's own memory away until [`Self::restore`] or [`Self::unmap`]. When this returns no core
+    /// can use it.
     fn withhold(&mut self, vm: VmId, ipa: Ipa, pages: u64) -> Result<(), Error>;
     /// Gives it back. It cannot fail for what has been withheld.
     fn restore(&mut self, vm: VmId, ipa: Ipa, pages: u64);
@@ -59,7 +61,8 @@ impl Ownership {
     /// Approximate bytes of state for each VM.
     pub const BYTES_PER_VM: usize = Sender::BYTES;
 
-    /// All pages of `memory` (base and length, bytes in whole pages) are the hypervisor's; `vms` may receive some.
+    /// All pages of `memory` (base and length, bytes in whole pages) are the hypervisor's; `vms` may receive
+    /// some.
     pub fn new(memory: impl Iterator<Item = (u64, u64)>, vms: impl Iterator<Item = VmId>) -> Self {
         let (pages, senders) = (PageTable::new(memory), vms.map(Sender::new).collect());
         Self { pages, senders, step: crate::STEP_PAGES }
@@ -81,21 +84,24 @@ impl Ownership {
         self.pages.change(pa, pages, PageState::Owned(vm), PageState::Owned(vm))
     }
 
-    /// Gives pages of the hypervisor to a VM. `false` if they are not all the hypervisor's; then nothing has changed.
+    /// Gives pages of the hypervisor to a VM. `false` if they are not all the hypervisor's; then nothing has
+    /// changed.
     pub fn assign(&mut self, vm: VmId, pa: Pa, pages: u64) -> bool {
         self.pages.change(pa, pages, PageState::Hypervisor, PageState::Owned(vm))
     }
 
-    /// Takes pages of a VM, which are its alone, back to the hypervisor. The caller has taken them out of the VM's tables.
+    /// Takes pages of a VM, which are its alone, back to the hypervisor. The caller has taken them out of the
+    /// VM's tables.
     pub fn seize(&mut self, vm: VmId, pa: Pa, pages: u64) -> bool {
         self.pages.change(pa, pages, PageState::Owned(vm), PageState::Hypervisor)
     }
 
-    /// Moves pages of `from`, which are its alone, to `to`, which sees memory at its physical address. For a VM `from` that does not
-    /// run, and whose pages the caller has zeroed.
+    /// Moves pages of `from`, which are its alone, to `to`, which sees memory at its physical address. For a
+    /// VM `from` that does not run, and whose pages the caller has zeroed.
     ///
     /// # Errors
-    /// `DENIED`: they are not all of `from` alone. `NO_MEMORY`: there is none for the tables of `to`. Then nothing has changed.
+    /// `DENIED`: they are not all of `from` alone. `NO_MEMORY`: there is none for the tables of `to`. Then
+    /// nothing has changed.
     pub fn transfer(
         &mut self,
         from: VmId,
@@ -117,7 +123,8 @@ impl Ownership {
     /// Makes two pages of a VM its mailbox; returns where they are.
     ///
     /// # Errors
-    /// `INVALID_PARAMETERS`: an address is not that of a page; the VM has no memory there, or not for itself alone.
+    /// `INVALID_PARAMETERS`: an address is not that of a page; the VM has no memory there, or not for itself
+    /// alone.
     pub fn open_mailbox(
         &mut self,
         vm: VmId,
@@ -132,7 +139,8 @@ impl Ownership {
         if self.link_mailbox(vm, pages) { Ok(pages) } else { Err(Error::InvalidParameters) }
     }
 
-    /// Makes two pages of a VM, which are its alone, its mailbox. `false` if they are not; then nothing has changed.
+    /// Makes two pages of a VM, which are its alone, its mailbox. `false` if they are not; then nothing has
+    /// changed.
     pub fn link_mailbox(&mut self, vm: VmId, [one, two]: [Pa; 2]) -> bool {
         let (owned, mailbox) = (PageState::Owned(vm), PageState::Mailbox(vm));
         if !self.pages.change(one, 1, owned, mailbox) {
@@ -155,9 +163,9 @@ impl Ownership {
     /// Begins a transaction of `sender`; one or more [`Self::start_add`] follow.
     ///
     /// # Errors
-    /// `INVALID_PARAMETERS`: no pages, no receiver, the sender or nobody among the receivers, one twice; more than one
-    /// for a donation; zeroing of what is shared. `NO_MEMORY`: more pages, receivers or transactions than there is room for.
-    /// `BUSY`: the sender is sending another one.
+    /// `INVALID_PARAMETERS`: no pages, no receiver, the sender or nobody among the receivers, one twice; more
+    /// than one for a donation; zeroing of what is shared. `NO_MEMORY`: more pages, receivers or transactions
+    /// than there is room for. `BUSY`: the sender is sending another one.
     pub fn begin(&mut self, sender: VmId, offer: &Offer<'_>) -> Result<Handle, Error> {
         let limit = if offer.zero { MAX_ZEROED_PAGES } else { MAX_PAGES };
         let donation_to_many = offer.kind == Kind::Donate && offer.borrowers.len() != 1;
@@ -185,15 +193,18 @@ impl Ownership {
         Ok(transaction::handle(sender, slot, generation))
     }
 
-    /// Adds a fragment to a transaction that is being sent: ranges of the sender's memory (address, pages), with `last` all that are left.
-    /// [`Self::step`] until it is done follows. After an error of that the transaction is gone, and all memory as it was; the sender has
-    /// lost access if it has lent or donated all of it.
+    /// Adds a fragment to a transaction that is being sent: ranges of the sender's memory (address, pages),
+    /// with `last` all that are left. [`Self::step`] until it is done follows. After an error of that the
+    /// transaction is gone, and all memory as it was; the sender has lost access if it has lent or donated
+    /// all of it.
     ///
-    /// Errors of the steps: `INVALID_PARAMETERS`: no pages, an address that is none, more pages than announced, or fewer. `DENIED`: the
-    /// memory is not the sender's alone. `NO_MEMORY`: too many pieces, or no memory for the sender's tables.
+    /// Errors of the steps: `INVALID_PARAMETERS`: no pages, an address that is none, more pages than
+    /// announced, or fewer. `DENIED`: the memory is not the sender's alone. `NO_MEMORY`: too many pieces, or
+    /// no memory for the sender's tables.
     ///
     /// # Errors
-    /// `INVALID_PARAMETERS`: no such transaction is being sent, or a fragment of it is being added. `NO_MEMORY`: too many ranges.
+    /// `INVALID_PARAMETERS`: no such transaction is being sent, or a fragment of it is being added.
+    /// `NO_MEMORY`: too many ranges.
     pub fn start_add(
         &mut self,
         sender: VmId,
@@ -214,7 +225,8 @@ impl Ownership {
         Ok(())
     }
 
-    /// Gives up a transaction that is being sent; [`Self::step`] follows, and ends with `error`. `false`: a core is zeroing its memory.
+    /// Gives up a transaction that is being sent; [`Self::step`] follows, and ends with `error`. `false`: a
+    /// core is zeroing its memory.
     ///
     /// # Errors
     /// `INVALID_PARAMETERS`: `sender` is not sending it.
@@ -235,16 +247,18 @@ impl Ownership {
         Ok(true)
     }
 
-    /// Begins to give `vm` the memory of a transaction; [`Self::step`] follows, and [`Self::given`] says what it gets and where. When a
-    /// donation is done the memory is its receiver's, and the transaction is over. After an error of a step nothing has changed.
+    /// Begins to give `vm` the memory of a transaction; [`Self::step`] follows, and [`Self::given`] says what
+    /// it gets and where. When a donation is done the memory is its receiver's, and the transaction is over.
+    /// After an error of a step nothing has changed.
     ///
-    /// Errors of the steps: `NO_MEMORY`: none for its tables, or no room for its addresses. `INVALID_PARAMETERS`: something is at
-    /// the place that it has named.
+    /// Errors of the steps: `NO_MEMORY`: none for its tables, or no room for its addresses.
+    /// `INVALID_PARAMETERS`: something is at the place that it has named.
     ///
     /// # Errors
-    /// `INVALID_PARAMETERS`: there is no such transaction, or its tag or kind is another; a place that cannot be; zeroing of
-    /// what is shared, or has several receivers. `DENIED`: `vm` is no receiver, has it already, or wants more than it was granted.
-    /// `NO_MEMORY`: too many pages to be zeroed, or a donation in too many pieces. `BUSY`: `vm` is retrieving something.
+    /// `INVALID_PARAMETERS`: there is no such transaction, or its tag or kind is another; a place that cannot
+    /// be; zeroing of what is shared, or has several receivers. `DENIED`: `vm` is no receiver, has it
+    /// already, or wants more than it was granted. `NO_MEMORY`: too many pages to be zeroed, or a donation in
+    /// too many pieces. `BUSY`: `vm` is retrieving something.
     pub fn start_retrieve(
         &mut self,
         vm: VmId,
@@ -309,11 +323,12 @@ impl Ownership {
         Ok(())
     }
 
-    /// Begins to take back what `vm` has retrieved, at its own request; [`Self::step`] follows, which cannot fail.
+    /// Begins to take back what `vm` has retrieved, at its own request; [`Self::step`] follows, which cannot
+    /// fail.
     ///
     /// # Errors
-    /// `INVALID_PARAMETERS`: there is no such transaction, or zeroing is not possible. `DENIED`: `vm` does not have it, or could not write
-    /// what it wants to be zeroed.
+    /// `INVALID_PARAMETERS`: there is no such transaction, or zeroing is not possible. `DENIED`: `vm` does
+    /// not have it, or could not write what it wants to be zeroed.
     pub fn start_relinquish(&mut self, vm: VmId, handle: Handle, zero: bool) -> Result<(), Error> {
         let (owner, slot) = self.complete(handle)?;
         let t = find(&mut self.senders, owner)?.get_mut(slot).ok_or(Error::InvalidParameters)?;
@@ -328,11 +343,13 @@ impl Ownership {
         Ok(())
     }
 
-    /// Begins to give the memory of a transaction back to its sender, which ends it, or goes on with that; [`Self::step`] follows, which
-    /// cannot fail. A transaction that is still being sent is given up. `false`: not begun, because a core is zeroing its memory.
+    /// Begins to give the memory of a transaction back to its sender, which ends it, or goes on with that;
+    /// [`Self::step`] follows, which cannot fail. A transaction that is still being sent is given up.
+    /// `false`: not begun, because a core is zeroing its memory.
     ///
     /// # Errors
-    /// `INVALID_PARAMETERS`: `sender` has no such transaction. `DENIED`: a receiver has not relinquished it. `NO_MEMORY`: there are too many pages to be zeroed.
+    /// `INVALID_PARAMETERS`: `sender` has no such transaction. `DENIED`: a receiver has not relinquished it.
+    /// `NO_MEMORY`: there are too many pages to be zeroed.
     pub fn start_reclaim(&mut self, sender: VmId, handle: Handle, zero: bool) -> Result<bool, Error> {
         if self.unfinished(sender, handle).is_ok() {
             return self.start_undo(sender, handle, None);

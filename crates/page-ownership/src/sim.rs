@@ -1,4 +1,5 @@
-//! Tables of VMs in host memory, for tests and examples: real stage-2 tables, and a memory whose pages are numbers.
+//! Tables of VMs in host memory, for tests and examples: real stage-2 tables, and a memory whose pages are
+//! numbers.
 
 use crate::{Given, Ownership, Request, Retrieved, Step, Tables};
 use hv_abi::{
@@ -114,8 +115,8 @@ impl Tables for SimTables {
 
 /// Transitions with all of their steps, as if nobody else came in between.
 impl Ownership {
-    /// Numbers the open transactions of each VM from the start again, so that a model checker sees finitely many states.
-    /// Their handles change with that.
+    /// Numbers the open transactions of each VM from the start again, so that a model checker sees finitely
+    /// many states. Their handles change with that.
     pub fn renumber(&mut self) {
         self.senders_mut().iter_mut().for_each(crate::transaction::Sender::renumber);
     }

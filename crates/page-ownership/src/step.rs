@@ -23,7 +23,8 @@ pub enum Step {
     Done,
     /// More steps.
     More,
-    /// The caller zeroes that, without holding the lock, and then calls [`Ownership::wiped`]. Until then nobody else goes on.
+    /// The caller zeroes that, without holding the lock, and then calls [`Ownership::wiped`]. Until then
+    /// nobody else goes on.
     Zero(Wipe),
     /// Another core is zeroing memory; more steps follow when it has.
     Busy,
@@ -44,7 +45,8 @@ impl Ownership {
     /// Does a step of what `vm`, as sender or receiver, has begun with a transaction.
     ///
     /// # Errors
-    /// Those of what was begun, when all has been undone. `INVALID_PARAMETERS`: there is no such transaction, or nothing has been begun.
+    /// Those of what was begun, when all has been undone. `INVALID_PARAMETERS`: there is no such transaction,
+    /// or nothing has been begun.
     pub fn step(&mut self, vm: VmId, handle: Handle, tables: &mut impl Tables) -> Result<Step, Error> {
         let (owner, slot) = self.any(handle)?;
         if owner == vm {

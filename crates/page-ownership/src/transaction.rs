@@ -55,8 +55,8 @@ pub struct Request {
     pub zero_after: bool,
     /// Where it wants the memory; otherwise the hypervisor finds a place.
     pub place: Option<Ipa>,
-    /// In how many pieces it can take a donation, if it sees memory at its physical address: there is no later time to ask
-    /// for more of them.
+    /// In how many pieces it can take a donation, if it sees memory at its physical address: there is no
+    /// later time to ask for more of them.
     pub most_pieces: usize,
 }
 
@@ -86,7 +86,8 @@ pub struct Given {
     pub pages: u64,
 }
 
-/// What a receiver does with a transaction, and how far it is. Where pages are counted, that is [`Borrower::at`].
+/// What a receiver does with a transaction, and how far it is. Where pages are counted, that is
+/// [`Borrower::at`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Hold {
     /// It has not retrieved it, or relinquished it.
@@ -101,7 +102,8 @@ pub(crate) enum Hold {
     Taking,
     /// It has the memory.
     Held,
-    /// Unmapping the pages that were mapped for it, from the last one on: it cannot have the others, or does not run any more.
+    /// Unmapping the pages that were mapped for it, from the last one on: it cannot have the others, or does
+    /// not run any more.
     Undoing(Error),
     /// Unmapping pages.
     Unmapping,
@@ -162,7 +164,8 @@ impl Borrower {
     }
 }
 
-/// What the sender does with a transaction, and how far it is. Where pages are counted, that is [`Transaction::at`].
+/// What the sender does with a transaction, and how far it is. Where pages are counted, that is
+/// [`Transaction::at`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Stage {
     /// The sender has more to send.
@@ -173,7 +176,8 @@ pub(crate) enum Stage {
     Withholding,
     /// Zeroing it, as the sender asked for.
     Zeroing,
-    /// Giving it back, from the last page on: it is not what it should be, the sender has changed its mind, or does not run any more.
+    /// Giving it back, from the last page on: it is not what it should be, the sender has changed its mind,
+    /// or does not run any more.
     Undoing(Option<Error>),
     /// Receivers may retrieve it.
     Open,
@@ -241,8 +245,9 @@ impl Side {
     }
 }
 
-/// The contiguous piece of memory that begins with page `page` of a transaction, or with `backwards` ends with it, as `side` sees it. Pieces end
-/// where the address is a multiple of `step` pages: forwards and backwards they are the same.
+/// The contiguous piece of memory that begins with page `page` of a transaction, or with `backwards` ends
+/// with it, as `side` sees it. Pieces end where the address is a multiple of `step` pages: forwards and
+/// backwards they are the same.
 pub(crate) fn piece(ranges: &[Given], side: Side, page: u64, step: u64, backwards: bool) -> Option<Given> {
     let mut start = 0;
     for range in ranges {
@@ -274,8 +279,8 @@ pub(crate) struct Sender {
     /// Never grows beyond what was allocated at the start.
     ranges: Vec<Given>,
     generation: u32,
-    /// The last fragment of the transaction that the VM is sending, as the VM sees the memory, and how much of that has been added.
-    /// Never grows beyond what was allocated at the start.
+    /// The last fragment of the transaction that the VM is sending, as the VM sees the memory, and how much
+    /// of that has been added. Never grows beyond what was allocated at the start.
     fragment: Vec<(Ipa, u64)>,
     pub(crate) next: usize,
     /// The VM is retrieving something. One at a time, so that no two get the same addresses.
@@ -361,7 +366,8 @@ impl Sender {
         self.slots.get_mut(usize::from(slot))?.as_mut()
     }
 
-    /// The transaction that the sender is still sending, if there is one. There is at most one, and its ranges are last.
+    /// The transaction that the sender is still sending, if there is one. There is at most one, and its
+    /// ranges are last.
     pub(crate) fn unfinished(&self) -> Option<u16> {
         let unfinished = |t: &Option<Transaction>| t.as_ref().is_some_and(Transaction::is_unfinished);
         self.slots.iter().position(unfinished).map(|slot| slot as u16)
@@ -371,8 +377,8 @@ impl Sender {
         self.get(slot).map_or(&[], |t| &self.ranges[t.start..t.start + t.count])
     }
 
-    /// Adds a range to the unfinished transaction; joins it to the last one if it continues that. `false` if there is no
-    /// room.
+    /// Adds a range to the unfinished transaction; joins it to the last one if it continues that. `false` if
+    /// there is no room.
     pub(crate) fn push(&mut self, slot: u16, range: Given) -> bool {
         let bytes = |pages: u64| pages * PAGE;
         let Some(t) = self.slots.get_mut(usize::from(slot)).and_then(Option::as_mut) else { return false };

@@ -1,14 +1,16 @@
 //! Every state that three VMs can put a few pages into, and every order in which cores see the way there.
 //!
-//! The transitions are the real ones. Each runs, as under its lock, against tables that write down what they do in steps as
-//! the hardware sees them: an entry becomes invalid or valid, one core's TLB has lost a translation, memory has been
-//! zeroed. The model then makes the steps one at a time. Between any two of them VMs run on all cores: they fill the TLBs
-//! from what the entries say at that moment, and use everything that is in the entries or in a TLB.
+//! The transitions are the real ones. Each runs, as under its lock, against tables that write down what they
+//! do in steps as the hardware sees them: an entry becomes invalid or valid, one core's TLB has lost a
+//! translation, memory has been zeroed. The model then makes the steps one at a time. Between any two of them
+//! VMs run on all cores: they fill the TLBs from what the entries say at that moment, and use everything that
+//! is in the entries or in a TLB.
 //!
-//! What VMs do between steps need not be chosen, only what they can do matters, and the more is cached the more that
-//! is: so each step is followed by every fill and every store that is possible (`lazy` worlds choose the fills, to
-//! show that this finds the same). Which transition a second core has in mind while it waits for the lock is not part of
-//! the state: in every state all transitions with all arguments come next, so also those that were thought of earlier.
+//! What VMs do between steps need not be chosen, only what they can do matters, and the more is cached the
+//! more that is: so each step is followed by every fill and every store that is possible (`lazy` worlds
+//! choose the fills, to show that this finds the same). Which transition a second core has in mind while it
+//! waits for the lock is not part of the state: in every state all transitions with all arguments come next,
+//! so also those that were thought of earlier.
 //!
 //! Some worlds have a flaw in their tables. There the checker must find what is wrong.
 // Miri would take hours for all these states.
@@ -492,8 +494,8 @@ impl World {
         ops
     }
 
-    /// Calls the real transition, and the specification, and compares. Says which pages were to be zeroed, and who might
-    /// use them meanwhile; and what is right for a moment, if it failed.
+    /// Calls the real transition, and the specification, and compares. Says which pages were to be zeroed,
+    /// and who might use them meanwhile; and what is right for a moment, if it failed.
     fn execute(
         &self,
         op: Op,
@@ -507,7 +509,8 @@ impl World {
             spec.txs[&key].pages.iter().for_each(|(_, pfn)| wipes[(pfn - BASE) as usize] = Some(exempt));
         };
         let handle = |spec: &Spec, key: (VmId, u16)| Handle(spec.txs[&key].handle);
-        // The reasons to refuse a request, the answer to it, and what it makes of the specification otherwise.
+        // The reasons to refuse a request, the answer to it, and what it makes of the specification
+        // otherwise.
         let (reasons, result): (Reasons, Result<(), Error>) = match op {
             Op::Assign(vm, pfn) => {
                 let free = spec.state(pfn) == PageState::Hypervisor;
@@ -611,7 +614,8 @@ impl World {
                     reasons.push(Error::NoMemory);
                 }
                 if reasons == [Error::NoMemory] {
-                    // A receiver that the tables have no room for may have seen what it was to get for a moment.
+                    // A receiver that the tables have no room for may have seen what it was to get for a
+                    // moment.
                     let mut there = spec.clone();
                     there.retrieve(vm, handle, &request, Some(WINDOW));
                     *attempted = Some(State::permitted(&there));
@@ -921,7 +925,8 @@ impl Model for World {
                     Flaw::FlushLater => steps.sort_by_key(|step| matches!(step, Micro::Flush(..))),
                     _ => {}
                 }
-                // What is to be gone is what is there now; with it goes what the wrong ones write from now on.
+                // What is to be gone is what is there now; with it goes what the wrong ones write from now
+                // on.
                 for (page, _) in wipes.iter().enumerate().filter(|(_, wipe)| wipe.is_some()) {
                     state.doomed[page] = state.data[page];
                 }
@@ -938,7 +943,8 @@ impl Model for World {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        /// Whether what VMs can do to a page is within what they may: all of it before the transition, or all of it after.
+        /// Whether what VMs can do to a page is within what they may: all of it before the transition, or all
+        /// of it after.
         fn within(state: &State, page: usize, reach: u8, what: usize) -> bool {
             let now = [State::permitted(&state.spec)];
             let transitions = state.runs.iter().flat_map(|run| [&run.before, &run.after]);

@@ -1,5 +1,5 @@
-//! Long sequences of transitions, with arguments that nobody should use too, on real stage-2 tables made of blocks, against the
-//! specification in `common`.
+//! Long sequences of transitions, with arguments that nobody should use too, on real stage-2 tables made of
+//! blocks, against the specification in `common`.
 
 mod common;
 
@@ -25,7 +25,8 @@ const GIB: u64 = 512 * MIB2;
 /// Where memory begins, and what of it nobody has.
 const BASE: u64 = GIB;
 const SPARE: u64 = 8;
-/// VM 1 sees its 1 GiB at its place; VM 2 has 64 MiB that are as aligned there as here, VM 3 some that are not, in two parts.
+/// VM 1 sees its 1 GiB at its place; VM 2 has 64 MiB that are as aligned there as here, VM 3 some that are
+/// not, in two parts.
 const HOMES: [Home; 4] = [
     Home { vm: VMS[0], ipa: GIB, pfn: GIB, pages: GIB },
     Home { vm: VMS[1], ipa: GIB, pfn: 2 * GIB, pages: 32 * MIB2 },
@@ -210,7 +211,8 @@ struct Machine {
     done: BTreeMap<&'static str, usize>,
 }
 
-/// What VMs see at the addresses that are watched, in blocks of which size, and how many pages their tables take.
+/// What VMs see at the addresses that are watched, in blocks of which size, and how many pages their tables
+/// take.
 type Snapshot = (Vec<Option<stage2_mmu::Mapping>>, Vec<usize>);
 
 impl Machine {
@@ -278,7 +280,8 @@ impl Machine {
         (walks, VMS.iter().map(|vm| self.tables.table_pages(*vm)).collect())
     }
 
-    /// Holds the answer to a request against the reasons to refuse it, and the tables against the specification.
+    /// Holds the answer to a request against the reasons to refuse it, and the tables against the
+    /// specification.
     fn check(&mut self, what: &'static str, vm: VmId, result: Result<(), Error>, reasons: &Reasons) {
         let limited = VMS.iter().position(|id| *id == vm).is_some_and(|i| self.limited[i]);
         match result {
@@ -677,8 +680,8 @@ fn most_generated_operations_succeed() {
     }
 }
 
-/// A VM's own part of a block and one that it has been lent must not become one block: there might be no memory to split
-/// that when the loan ends.
+/// A VM's own part of a block and one that it has been lent must not become one block: there might be no
+/// memory to split that when the loan ends.
 #[test]
 fn relinquish_needs_no_memory_for_tables() {
     let mut machine = Machine::new();

@@ -45,7 +45,8 @@ pub enum ListState {
     PendingAndActive,
 }
 
-/// List registers of the calling core: each holds an interrupt, which the guest takes and ends without an exit.
+/// List registers of the calling core: each holds an interrupt, which the guest takes and ends without an
+/// exit.
 pub trait ListRegisters {
     /// How many there are, up to [`MAX_LIST_REGISTERS`].
     fn count(&self) -> usize;
@@ -53,7 +54,8 @@ pub trait ListRegisters {
     fn state(&self, n: usize) -> ListState;
     /// Puts an interrupt into one, or, if the state is [`ListState::Free`], nothing.
     fn write(&self, n: usize, id: VirtIntId, state: ListState);
-    /// Enables or disables the underflow maintenance interrupt: an exit when at most one list register is in use.
+    /// Enables or disables the underflow maintenance interrupt: an exit when at most one list register is in
+    /// use.
     fn set_underflow_interrupt(&self, enabled: bool);
 }
 
@@ -105,9 +107,9 @@ impl Default for Listed {
 
 /// The back end of list registers, for one vCPU on one core.
 ///
-/// What is pending and enabled moves into list registers, and is no longer pending in [`VcpuInterrupts`]; what is in one and has not been
-/// taken moves back when it is disabled, or the vCPU unloaded. So each time an id has been made pending, the guest takes it once, however
-/// often that was done before it is taken.
+/// What is pending and enabled moves into list registers, and is no longer pending in [`VcpuInterrupts`];
+/// what is in one and has not been taken moves back when it is disabled, or the vCPU unloaded. So each time
+/// an id has been made pending, the guest takes it once, however often that was done before it is taken.
 #[derive(Debug)]
 pub struct Lists<'a, H: ListRegisters> {
     /// The core's.
@@ -139,7 +141,8 @@ impl<H: ListRegisters> Lists<'_, H> {
     fn flush(&mut self, irqs: &VcpuInterrupts) {
         let count = self.hardware.count().min(MAX_LIST_REGISTERS);
         let all = u32::MAX >> (32 - count as u32) & 0xffff;
-        // Those that are there already, first: what has been taken meanwhile becomes pending besides, and what has not is the same.
+        // Those that are there already, first: what has been taken meanwhile becomes pending besides, and
+        // what has not is the same.
         let again = irqs.take_of(self.listed.ids);
         if again != 0 {
             let hardware = &self.hardware;

@@ -35,8 +35,8 @@ impl Controller {
     }
 }
 
-/// The para-virtual interrupt controller of a VM that has list registers, on GICv3: interrupts are enabled and sent by call, and taken and
-/// ended at the processor's CPU interface, where the hypervisor has put them.
+/// The para-virtual interrupt controller of a VM that has list registers, on GICv3: interrupts are enabled
+/// and sent by call, and taken and ended at the processor's CPU interface, where the hypervisor has put them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListController;
 
@@ -44,11 +44,13 @@ pub struct ListController;
 const NO_INTERRUPT: u64 = 1020;
 
 impl ListController {
-    /// Opens the calling vCPU's interface: all priorities, group 1. Interrupts are masked. Returns whether there is one.
+    /// Opens the calling vCPU's interface: all priorities, group 1. Interrupts are masked. Returns whether
+    /// there is one.
     pub fn init(self) -> bool {
         let enabled: u64;
-        // SAFETY: these registers decide which interrupts come, and touch no memory: ICC_SRE_EL1, ICC_PMR_EL1, ICC_BPR1_EL1, and
-        // ICC_IGRPEN1_EL1 (GIC spec, 12.2). The caller's VM has them if its device tree says so.
+        // SAFETY: these registers decide which interrupts come, and touch no memory: ICC_SRE_EL1,
+        // ICC_PMR_EL1, ICC_BPR1_EL1, and ICC_IGRPEN1_EL1 (GIC spec, 12.2). The caller's VM has them if its
+        // device tree says so.
         unsafe {
             core::arch::asm!(
                 "mrs {sre}, s3_0_c12_c12_5",
@@ -63,8 +65,9 @@ impl ListController {
         enabled & 1 != 0
     }
 
-    /// Takes the next interrupt; [`end`](Self::end) it before the next one can be taken. Device interrupts all come as
-    /// [`hv_abi::paravirt::DEVICE`], after which [`Controller::take`] or `guest::any_interrupt_get` says which.
+    /// Takes the next interrupt; [`end`](Self::end) it before the next one can be taken. Device interrupts
+    /// all come as [`hv_abi::paravirt::DEVICE`], after which [`Controller::take`] or
+    /// `guest::any_interrupt_get` says which.
     #[inline]
     pub fn take(self) -> Option<u32> {
         let id: u64;

@@ -6,9 +6,10 @@ use hv_abi::ids::VirtIntId;
 
 /// Para-virtual interrupt controller of one vCPU.
 ///
-/// [`pend`](Self::pend) and [`set_pending`](Self::set_pending) may be called from any core. The other operations belong to the core that runs the vCPU. The
-/// orderings are sequentially consistent, so that a hypervisor can pair "make pending, then look whether the vCPU
-/// runs" with "publish that the vCPU waits, then look whether something is pending": one of the two sees the other.
+/// [`pend`](Self::pend) and [`set_pending`](Self::set_pending) may be called from any core. The other
+/// operations belong to the core that runs the vCPU. The orderings are sequentially consistent, so that a
+/// hypervisor can pair "make pending, then look whether the vCPU runs" with "publish that the vCPU waits,
+/// then look whether something is pending": one of the two sees the other.
 ///
 /// ```
 /// use hv_abi::paravirt;

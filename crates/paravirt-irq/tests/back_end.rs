@@ -1,11 +1,12 @@
-//! Whatever is made pending and enabled is taken by the guest once each time, by whichever back end, in whatever order of things.
+//! Whatever is made pending and enabled is taken by the guest once each time, by whichever back end, in
+//! whatever order of things.
 use hv_abi::ids::VirtIntId;
 use paravirt_irq::{BackEnd, Line, ListRegisters, ListState, Listed, Lists, VcpuInterrupts};
 use proptest::prelude::*;
 use std::{cell::RefCell, collections::BTreeSet, vec::Vec};
 
-/// A core's list registers, and what a guest does with them: all are of one priority, so that nothing is taken before the last has
-/// ended.
+/// A core's list registers, and what a guest does with them: all are of one priority, so that nothing is
+/// taken before the last has ended.
 struct Core {
     registers: RefCell<Vec<(u32, ListState)>>,
     underflow: RefCell<bool>,

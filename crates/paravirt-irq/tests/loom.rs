@@ -1,4 +1,5 @@
-//! Every order in which cores can meet in one vCPU's controller. Loom's atomics stand where the crate has the processor's.
+//! Every order in which cores can meet in one vCPU's controller. Loom's atomics stand where the crate has the
+//! processor's.
 // Miri would take hours for all these states.
 #![cfg(not(miri))]
 

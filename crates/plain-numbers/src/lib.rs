@@ -1,4 +1,5 @@
-//! Numbers as text, in few bytes of code: what the library's formatting of numbers costs beyond that is its options.
+//! Numbers as text, in few bytes of code: what the library's formatting of numbers costs beyond that is its
+//! options.
 //!
 //! ```
 //! use plain_numbers::{Dec, Hex};

@@ -1,12 +1,13 @@
-//! Fixed priorities, and first in, first out among equals: `SCHED_FIFO` of POSIX.1-2017, System Interfaces, 2.8.4.
+//! Fixed priorities, and first in, first out among equals: `SCHED_FIFO` of POSIX.1-2017, System Interfaces,
+//! 2.8.4.
 //!
-//! POSIX has a list of runnable threads for each priority, and the running thread is in it. So has this policy. What
-//! happens to a task is then only a place in a list:
+//! POSIX has a list of runnable threads for each priority, and the running thread is in it. So has this
+//! policy. What happens to a task is then only a place in a list:
 //!
 //! * One that is woken or added goes to the tail of its priority's list. So does one that yields.
 //! * One that is preempted stays where it is: at the head.
-//! * One whose priority is raised goes to the tail of its new list, one whose priority is lowered to the head of its
-//!   (`pthread_setschedprio`).
+//! * One whose priority is raised goes to the tail of its new list, one whose priority is lowered to the head
+//!   of its (`pthread_setschedprio`).
 //!
 //! The head of the highest list runs. There are no quanta, hence no ticks.
 
@@ -27,8 +28,8 @@ struct Entry {
 
 /// Fixed priorities, and first in, first out among equals.
 ///
-/// A task runs until it yields or blocks, or until one of a higher priority is ready. `N` is the capacity; tasks are
-/// numbered below it.
+/// A task runs until it yields or blocks, or until one of a higher priority is ready. `N` is the capacity;
+/// tasks are numbered below it.
 #[derive(Clone, Debug)]
 pub struct Fifo<const N: usize> {
     entries: [Entry; N],
@@ -69,7 +70,8 @@ impl<const N: usize> Fifo<N> {
         self.known(task).map(|entry| entry.priority)
     }
 
-    /// Changes a task's priority, whatever its state. [`Policy::on_tick`] returns whether another task goes first now.
+    /// Changes a task's priority, whatever its state. [`Policy::on_tick`] returns whether another task goes
+    /// first now.
     ///
     /// # Errors
     /// [`PolicyError::Unknown`].

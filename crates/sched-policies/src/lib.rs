@@ -1,9 +1,9 @@
 //! Scheduling policies as plain data structures: no kernel, no clock, no allocation.
 //!
-//! A policy decides which task a core runs next, and when it next has to be asked. The kernel reports to it what happens
-//! (a task is added, blocks, wakes, yields, goes away; time passes), asks [`Policy::pick_next`] whenever the choice
-//! may have changed, and arms its timer for [`Policy::next_deadline`]. Where that is `None` no tick is needed: a task
-//! that is alone on its core is never interrupted by its scheduler.
+//! A policy decides which task a core runs next, and when it next has to be asked. The kernel reports to it
+//! what happens (a task is added, blocks, wakes, yields, goes away; time passes), asks [`Policy::pick_next`]
+//! whenever the choice may have changed, and arms its timer for [`Policy::next_deadline`]. Where that is
+//! `None` no tick is needed: a task that is alone on its core is never interrupted by its scheduler.
 //!
 //! ```
 //! use sched_policies::{Nanos, Policy, RoundRobin, TaskId};
@@ -23,12 +23,14 @@
 //! * [`RoundRobin`]: tasks take turns, in the order in which they became runnable, with a long quantum.
 //! * [`Pinned`]: one task owns the core.
 //! * [`Fifo`]: fixed priorities, first in, first out among equals.
-//! * [`Edf`]: reserved bandwidth, earliest deadline first, with admission control; other tasks in the background.
+//! * [`Edf`]: reserved bandwidth, earliest deadline first, with admission control; other tasks in the
+//!   background.
 //! * [`Share`]: processor time in proportion to weights.
 //! * [`Gang`]: the virtual processors of a VM run at the same time on all their cores, as [`Gangs`] says.
 //!
-//! One policy object serves one core, so there are no locks. Operations of [`RoundRobin`], [`Pinned`] and [`Fifo`] take
-//! constant time, whatever the number of tasks. [`Edf`], [`Share`] and [`Gang`] look at each ready task once or twice.
+//! One policy object serves one core, so there are no locks. Operations of [`RoundRobin`], [`Pinned`] and
+//! [`Fifo`] take constant time, whatever the number of tasks. [`Edf`], [`Share`] and [`Gang`] look at each
+//! ready task once or twice.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -84,7 +86,8 @@ impl Nanos {
 /// Reason why a policy refuses a change; nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PolicyError {
-    /// The policy has no room for this task: its number is not below the capacity, or another task owns the core.
+    /// The policy has no room for this task: its number is not below the capacity, or another task owns the
+    /// core.
     NoRoom(TaskId),
     /// The task is there already.
     AlreadyThere(TaskId),
@@ -109,8 +112,8 @@ pub type Result<T = (), E = PolicyError> = core::result::Result<T, E>;
 
 /// Which task a core runs.
 ///
-/// A task is unknown, blocked, ready, or current. At most one is current: the one that [`Self::pick_next`] chose last,
-/// until it yields, blocks, is removed, or another is chosen.
+/// A task is unknown, blocked, ready, or current. At most one is current: the one that [`Self::pick_next`]
+/// chose last, until it yields, blocks, is removed, or another is chosen.
 pub trait Policy {
     /// Makes a task known; it is ready.
     ///
@@ -130,14 +133,15 @@ pub trait Policy {
     /// [`PolicyError::Unknown`].
     fn block(&mut self, task: TaskId) -> Result;
 
-    /// What the task waited for has happened: it is ready. Returns whether it was blocked; if not, nothing changes.
+    /// What the task waited for has happened: it is ready. Returns whether it was blocked; if not, nothing
+    /// changes.
     ///
     /// # Errors
     /// [`PolicyError::Unknown`].
     fn wake(&mut self, task: TaskId) -> Result<bool>;
 
-    /// [`Self::wake`] at `now`. Returns whether the task may preempt the current one, so that [`Self::pick_next`] has
-    /// to be asked.
+    /// [`Self::wake`] at `now`. Returns whether the task may preempt the current one, so that
+    /// [`Self::pick_next`] has to be asked.
     ///
     /// # Errors
     /// [`PolicyError::Unknown`].
@@ -150,9 +154,9 @@ pub trait Policy {
     /// The current task lets all others go first; there is no current task until the next one is picked.
     fn yield_current(&mut self);
 
-    /// It is `now`: accounts for the time since the last call of this or [`Self::pick_next`], which does so too. What
-    /// is reported to the policy in between counts as happening at the later of the two: so a task that blocks pays for the
-    /// time until then. Policies that do not keep accounts ignore it.
+    /// It is `now`: accounts for the time since the last call of this or [`Self::pick_next`], which does so
+    /// too. What is reported to the policy in between counts as happening at the later of the two: so a task
+    /// that blocks pays for the time until then. Policies that do not keep accounts ignore it.
     fn advance(&mut self, now: Nanos) {
         let _ = now;
     }
@@ -160,18 +164,19 @@ pub trait Policy {
     /// Chooses the task to run from `now` on: the current one, if it may go on. `None`: no task may run now.
     fn pick_next(&mut self, now: Nanos) -> Option<TaskId>;
 
-    /// The timer went off, or any other moment: whether [`Self::pick_next`] has to be asked, because it may choose
-    /// another task. While this is false it would choose the current one.
+    /// The timer went off, or any other moment: whether [`Self::pick_next`] has to be asked, because it may
+    /// choose another task. While this is false it would choose the current one.
     fn on_tick(&self, now: Nanos) -> bool;
 
-    /// When the policy has to be asked again if nothing else happens: not before `now`, and later if [`Self::on_tick`]
-    /// is false. `None`: never, so no timer is needed. Holds while the core idles, too.
+    /// When the policy has to be asked again if nothing else happens: not before `now`, and later if
+    /// [`Self::on_tick`] is false. `None`: never, so no timer is needed. Holds while the core idles, too.
     fn next_deadline(&self, now: Nanos) -> Option<Nanos>;
 
     /// The current task.
     fn current(&self) -> Option<TaskId>;
 
-    /// How many tasks are ready or current. One that has to let time pass before it may run (its budget is used up, or
-    /// another gang has the core) is not counted, as of the last [`Self::advance`] or [`Self::pick_next`].
+    /// How many tasks are ready or current. One that has to let time pass before it may run (its budget is
+    /// used up, or another gang has the core) is not counted, as of the last [`Self::advance`] or
+    /// [`Self::pick_next`].
     fn runnable(&self) -> usize;
 }

@@ -11,8 +11,8 @@ struct Seat {
 
 /// One task owns the core: it is never preempted, and the policy never wants a timer.
 ///
-/// A kernel may have [a task of its own](Self::with_housekeeping) on the core beside the owner. It waits nearly always; when
-/// it is ready, it runs first.
+/// A kernel may have [a task of its own](Self::with_housekeeping) on the core beside the owner. It waits
+/// nearly always; when it is ready, it runs first.
 #[derive(Clone, Debug, Default)]
 pub struct Pinned {
     owner: Seat,

@@ -2,14 +2,16 @@
 
 use crate::{Nanos, Policy, PolicyError, Result, State, TaskId, queue::Queue};
 
-/// The quantum if none is given: 100 ms. Long, because a switch costs caches and TLBs, and HPC tasks seldom share a core.
+/// The quantum if none is given: 100 ms. Long, because a switch costs caches and TLBs, and HPC tasks seldom
+/// share a core.
 pub const DEFAULT_QUANTUM: Nanos = Nanos(100_000_000);
 
 /// Tasks take turns, in the order in which they became runnable.
 ///
-/// A task runs until it yields or blocks, or until its quantum is over and another task is ready. Time alone on the
-/// core counts: a task that has run for its quantum makes room for the next that becomes ready, at once. A task whose
-/// quantum is over while nobody else is ready goes on. `N` is the capacity; tasks are numbered below it.
+/// A task runs until it yields or blocks, or until its quantum is over and another task is ready. Time alone
+/// on the core counts: a task that has run for its quantum makes room for the next that becomes ready, at
+/// once. A task whose quantum is over while nobody else is ready goes on. `N` is the capacity; tasks are
+/// numbered below it.
 #[derive(Clone, Debug)]
 pub struct RoundRobin<const N: usize> {
     states: [State; N],
@@ -48,8 +50,8 @@ impl<const N: usize> RoundRobin<N> {
         self.ready.len() > 0
     }
 
-    /// [`Policy::yield_current`] and [`Policy::pick_next`] in one step: what a switch between tasks costs most often.
-    /// `None`, and nothing has changed, if no other task is ready, or none is current.
+    /// [`Policy::yield_current`] and [`Policy::pick_next`] in one step: what a switch between tasks costs
+    /// most often. `None`, and nothing has changed, if no other task is ready, or none is current.
     #[inline]
     pub fn pass_on(&mut self, now: Nanos) -> Option<TaskId> {
         let task = self.current?;

@@ -1,16 +1,18 @@
 //! Processor time in proportion to weights: earliest eligible virtual deadline first.
 //!
-//! I. Stoica and H. Abdel-Wahab, "Earliest Eligible Virtual Deadline First", Old Dominion University TR-95-22, 1995. It
-//! is stride scheduling (C. Waldspurger and W. Weihl, MIT/LCS/TM-528, 1995) with a bound that does not grow with the
-//! number of tasks: no task is ever more than about a quantum ahead of its share or behind it.
+//! I. Stoica and H. Abdel-Wahab, "Earliest Eligible Virtual Deadline First", Old Dominion University
+//! TR-95-22, 1995. It is stride scheduling (C. Waldspurger and W. Weihl, MIT/LCS/TM-528, 1995) with a bound
+//! that does not grow with the number of tasks: no task is ever more than about a quantum ahead of its share
+//! or behind it.
 //!
-//! Each task has a virtual time, which goes by as the task runs, and the slower the heavier the task is. The core's
-//! virtual time is the mean of those of its runnable tasks, by weight. A task that is not ahead of it is eligible; of
-//! these, the one runs whose quantum would be over first in its own virtual time.
+//! Each task has a virtual time, which goes by as the task runs, and the slower the heavier the task is. The
+//! core's virtual time is the mean of those of its runnable tasks, by weight. A task that is not ahead of it
+//! is eligible; of these, the one runs whose quantum would be over first in its own virtual time.
 //!
-//! What a task is behind, in time that it should have had, is its *lag*; of one that is ahead it is a debt, below 0. A task takes
-//! its lag with it when it blocks, and has it again when it wakes, whatever the others did meanwhile: neither is a debt
-//! paid by a nap, nor does sleep earn anything. The others bear it while it is away, and have it back afterwards.
+//! What a task is behind, in time that it should have had, is its *lag*; of one that is ahead it is a debt,
+//! below 0. A task takes its lag with it when it blocks, and has it again when it wakes, whatever the others
+//! did meanwhile: neither is a debt paid by a nap, nor does sleep earn anything. The others bear it while it
+//! is away, and have it back afterwards.
 
 use crate::{DEFAULT_QUANTUM, Nanos, Policy, PolicyError, Result, State, TaskId, queue::Queue};
 use core::num::NonZeroU32;
@@ -151,10 +153,11 @@ impl Mean {
 
 /// Processor time in proportion to weights.
 ///
-/// A task runs until it yields or blocks, or until its quantum is over and another task is ready; a task that wakes does
-/// not preempt it. One that slept gets nothing for its sleep: what it was ahead or behind when it went to sleep it still
-/// is, but never more than a quantum behind. On a core where nobody is ready all begins anew. A task that yields lets
-/// another one go first, and gives up what it is behind. `N` is the capacity; tasks are numbered below it.
+/// A task runs until it yields or blocks, or until its quantum is over and another task is ready; a task that
+/// wakes does not preempt it. One that slept gets nothing for its sleep: what it was ahead or behind when it
+/// went to sleep it still is, but never more than a quantum behind. On a core where nobody is ready all
+/// begins anew. A task that yields lets another one go first, and gives up what it is behind. `N` is the
+/// capacity; tasks are numbered below it.
 #[derive(Clone, Debug)]
 pub struct Share<const N: usize> {
     entries: [Entry; N],
@@ -305,7 +308,8 @@ impl<const N: usize> Share<N> {
         Ok(())
     }
 
-    /// Notes the lag of those that have blocked, and gives those that have woken or yielded their virtual times.
+    /// Notes the lag of those that have blocked, and gives those that have woken or yielded their virtual
+    /// times.
     #[inline(never)]
     fn settle(&mut self) {
         self.unsettled = false;
@@ -342,7 +346,8 @@ impl<const N: usize> Share<N> {
         }
     }
 
-    /// Of the tasks that are eligible, the one with the earliest deadline, and of these the one that waits for longest.
+    /// Of the tasks that are eligible, the one with the earliest deadline, and of these the one that waits
+    /// for longest.
     fn choose(&self) -> Option<TaskId> {
         let entry = |task: TaskId| &self.entries[task.0 as usize];
         let mean = Mean::of(self.runnable.iter().map(entry))?;

@@ -1,4 +1,5 @@
-//! [`Edf`] against its definition: a model that counts single nanoseconds, and what the theory promises, in simulations.
+//! [`Edf`] against its definition: a model that counts single nanoseconds, and what the theory promises, in
+//! simulations.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! [`Gangs`] and [`Gang`] against their definition: Ousterhout's matrix, and cores that go by it with one clock.
+//! [`Gangs`] and [`Gang`] against their definition: Ousterhout's matrix, and cores that go by it with one
+//! clock.
 
 mod common;
 
@@ -122,8 +123,8 @@ impl Machine {
         }
     }
 
-    /// Goes on to `end` as kernels do: each core asks when its policy is due. `at` sees every moment of a change, and how
-    /// long what it sees lasts.
+    /// Goes on to `end` as kernels do: each core asks when its policy is due. `at` sees every moment of a
+    /// change, and how long what it sees lasts.
     fn run_until(&mut self, end: u64, mut at: impl FnMut(&Self, u64)) {
         while self.now < end {
             let now = Nanos(self.now);

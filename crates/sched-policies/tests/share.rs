@@ -1,5 +1,5 @@
-//! [`Share`] against its definition: the ideal that gives each moment to all tasks by weight, EEVDF's own bookkeeping in
-//! other arithmetic, and what the theory promises, in simulations.
+//! [`Share`] against its definition: the ideal that gives each moment to all tasks by weight, EEVDF's own
+//! bookkeeping in other arithmetic, and what the theory promises, in simulations.
 
 mod common;
 
@@ -42,7 +42,8 @@ impl Core {
         Self { policy, weights: weights.to_vec(), runnable, ran, ideal, now: 0 }
     }
 
-    /// Goes on to `end` as a kernel does: it asks when the policy is due. Calls `at_switch` at each of these moments.
+    /// Goes on to `end` as a kernel does: it asks when the policy is due. Calls `at_switch` at each of these
+    /// moments.
     fn run_until(&mut self, end: u64, mut at_switch: impl FnMut(&Self)) {
         loop {
             if self.policy.on_tick(Nanos(self.now)) {
@@ -105,8 +106,8 @@ impl Core {
     }
 }
 
-/// EEVDF's bookkeeping as in the paper: a virtual time that goes by as 1 / weights, and jumps when tasks with a lag come
-/// and go (TR-95-22, equations 18 and 19).
+/// EEVDF's bookkeeping as in the paper: a virtual time that goes by as 1 / weights, and jumps when tasks with
+/// a lag come and go (TR-95-22, equations 18 and 19).
 #[derive(Default)]
 struct Paper {
     virtual_time: f64,
@@ -376,8 +377,8 @@ fn weights_hold_over_long_traces() {
 
 #[test]
 fn a_nap_before_the_end_of_a_turn() {
-    // 9 of 10, a nap of 10, again and again, beside one that always runs: over the time that it wants the core it gets
-    // half of it.
+    // 9 of 10, a nap of 10, again and again, beside one that always runs: over the time that it wants the
+    // core it gets half of it.
     let mut core = Core::new(&[1, 1], 10);
     let mut wanted = 0;
     for _ in 0..1000 {

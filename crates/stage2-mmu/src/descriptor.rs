@@ -22,8 +22,8 @@ impl Access {
     pub const R: Self = Self { read: true, write: false, execute: false };
 }
 
-/// What kind of memory is behind a page. The stage-1 attribute that a VM chooses is combined with it, and the more
-/// restrictive one wins (Arm ARM, D8.6.5).
+/// What kind of memory is behind a page. The stage-1 attribute that a VM chooses is combined with it, and the
+/// more restrictive one wins (Arm ARM, D8.6.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryType {
     /// RAM: Normal, write-back cacheable, inner shareable.
@@ -40,8 +40,8 @@ const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 const S2AP_READ: u64 = 1 << 6;
 const S2AP_WRITE: u64 = 1 << 7;
 const EXECUTE_NEVER: u64 = 0b10 << 53;
-/// One of the bits that the processor leaves to software: the entry is a part of a block of 2 MiB that was split. The bit
-/// above it: of 1 GiB.
+/// One of the bits that the processor leaves to software: the entry is a part of a block of 2 MiB that was
+/// split. The bit above it: of 1 GiB.
 const PART_OF_2_MIB: u64 = 1 << 55;
 const MEMATTR_NORMAL_WB: u64 = 0b1111 << 2;
 const MEMATTR_DEVICE_NGNRE: u64 = 0b0001 << 2;
@@ -51,8 +51,8 @@ const MEMATTR_MASK: u64 = 0b1111 << 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     Invalid,
-    /// A leaf that has been taken away for a time. The processor sees an invalid entry and ignores the rest of it
-    /// (Arm ARM, D8.3.1); what it was is kept there.
+    /// A leaf that has been taken away for a time. The processor sees an invalid entry and ignores the rest
+    /// of it (Arm ARM, D8.3.1); what it was is kept there.
     Withheld(Pa, Attributes),
     Table(Pa),
     /// A block (levels 1 and 2) or page (level 3): its output address and attribute bits.

@@ -8,8 +8,8 @@ use hv_abi::ids::{Ipa, Pa};
 
 /// Memory for tables, access to it, and TLB maintenance: what a user of this crate provides.
 pub trait TableMemory {
-    /// A zeroed, contiguous run of `count` pages, aligned to its size (`count` is a power of two); `None` if there is
-    /// no memory left.
+    /// A zeroed, contiguous run of `count` pages, aligned to its size (`count` is a power of two); `None` if
+    /// there is no memory left.
     fn allocate(&mut self, count: usize) -> Option<Pa>;
     /// Gives one page back, which no table refers to any more.
     fn free(&mut self, table: Pa);
@@ -18,8 +18,8 @@ pub trait TableMemory {
     /// Writes entry `index`, so that a table walker on another core sees either the old or the new value.
     fn write(&mut self, table: Pa, index: usize, value: u64);
     /// Makes the effect of earlier writes visible to table walkers, and removes every cached translation of
-    /// `len` bytes from `ipa` on all cores; returns when that is complete. Called with `len` zero if entries have only
-    /// become valid, when nothing can be cached.
+    /// `len` bytes from `ipa` on all cores; returns when that is complete. Called with `len` zero if entries
+    /// have only become valid, when nothing can be cached.
     fn synchronise(&mut self, ipa: Ipa, len: u64);
 }
 
@@ -212,11 +212,12 @@ impl Stage2 {
         Ok(())
     }
 
-    /// Removes every mapping of `len` bytes from `ipa`, withheld ones too, splitting blocks that reach beyond. Pages that
-    /// are not mapped stay so. When this returns, no core can use the old mappings.
+    /// Removes every mapping of `len` bytes from `ipa`, withheld ones too, splitting blocks that reach
+    /// beyond. Pages that are not mapped stay so. When this returns, no core can use the old mappings.
     ///
     /// # Errors
-    /// See [`Error`]; a call that fails changes no translation. One for exactly what a call of [`Self::map`] mapped succeeds.
+    /// See [`Error`]; a call that fails changes no translation. One for exactly what a call of [`Self::map`]
+    /// mapped succeeds.
     pub fn unmap(&mut self, ipa: Ipa, len: u64, memory: &mut impl TableMemory) -> Result<(), Error> {
         self.update(ipa, len, memory, Change::Remove)?;
         memory.synchronise(ipa, len);
@@ -224,8 +225,8 @@ impl Stage2 {
         Ok(())
     }
 
-    /// Takes `len` bytes from `ipa` away, to be given back by [`Self::restore`]: no core can use them when this returns,
-    /// and nothing else can be mapped there. What is not mapped stays so.
+    /// Takes `len` bytes from `ipa` away, to be given back by [`Self::restore`]: no core can use them when
+    /// this returns, and nothing else can be mapped there. What is not mapped stays so.
     ///
     /// # Errors
     /// See [`Error`]; a call that fails changes no translation.
@@ -238,7 +239,8 @@ impl Stage2 {
     /// Gives back what [`Self::withhold`] took, and makes blocks that were split for that whole again.
     ///
     /// # Errors
-    /// See [`Error`]; a call that fails changes no translation. One for exactly a range that was withheld succeeds.
+    /// See [`Error`]; a call that fails changes no translation. One for exactly a range that was withheld
+    /// succeeds.
     pub fn restore(&mut self, ipa: Ipa, len: u64, memory: &mut impl TableMemory) -> Result<(), Error> {
         self.update(ipa, len, memory, Change::Restore)?;
         memory.synchronise(ipa, 0);
@@ -246,8 +248,9 @@ impl Stage2 {
         Ok(())
     }
 
-    /// The lowest address from where `search` has come to, below `limit`, where `len` bytes are neither mapped nor withheld. If `len` is
-    /// 2 MiB or more, the address is a multiple of 2 MiB. Looks at no more than `entries` entries.
+    /// The lowest address from where `search` has come to, below `limit`, where `len` bytes are neither
+    /// mapped nor withheld. If `len` is 2 MiB or more, the address is a multiple of 2 MiB. Looks at no more
+    /// than `entries` entries.
     pub fn find_room(
         &self,
         search: Search,
@@ -295,8 +298,8 @@ impl Stage2 {
         self.look_up(ipa, memory)?.0
     }
 
-    /// What `ipa` translates to, and for how many bytes from there on the same entry decides; `None` beyond the width. Walking on by
-    /// that number finds every mapping.
+    /// What `ipa` translates to, and for how many bytes from there on the same entry decides; `None` beyond
+    /// the width. Walking on by that number finds every mapping.
     pub fn look_up(&self, ipa: Ipa, memory: &impl TableMemory) -> Option<(Option<Mapping>, u64)> {
         if ipa.0 >= self.width.limit() {
             return None;
@@ -316,7 +319,8 @@ impl Stage2 {
         Some((mapping, block - offset))
     }
 
-    /// The entry that decides about `ipa`, which is within the width; its level, its table, and the index there.
+    /// The entry that decides about `ipa`, which is within the width; its level, its table, and the index
+    /// there.
     fn find_entry(&self, ipa: u64, memory: &impl TableMemory) -> (Entry, u8, Pa, usize) {
         let mut table = self.root;
         let mut level = ROOT_LEVEL;
@@ -450,9 +454,10 @@ impl Stage2 {
         }
     }
 
-    /// Frees tables that hold nothing, and replaces those of a block that was split and is whole again, as far as they cover
-    /// a part of the range. What was never one block does not become one, even if it could: what one call mapped could then not be
-    /// unmapped without memory for a table, which somebody else's part of the block would have used up.
+    /// Frees tables that hold nothing, and replaces those of a block that was split and is whole again, as
+    /// far as they cover a part of the range. What was never one block does not become one, even if it could:
+    /// what one call mapped could then not be unmapped without memory for a table, which somebody else's part
+    /// of the block would have used up.
     fn tidy(&mut self, ipa: Ipa, len: u64, memory: &mut impl TableMemory) {
         for level in [2, 1] {
             let size = level_size(level);

@@ -1,10 +1,11 @@
 //! The order of changes, as other cores see it.
 //!
-//! The table memory here stands for the table walkers and TLBs of other cores, at their worst: whatever they could have
-//! cached since their last invalidation, they have. So it knows, for every entry of every table, which valid values may
-//! be cached, and fails if
+//! The table memory here stands for the table walkers and TLBs of other cores, at their worst: whatever they
+//! could have cached since their last invalidation, they have. So it knows, for every entry of every table,
+//! which valid values may be cached, and fails if
 //!
-//! * a valid entry is replaced by a different valid one while the old one may be cached (Arm ARM, D8.16.1, break before make);
+//! * a valid entry is replaced by a different valid one while the old one may be cached (Arm ARM, D8.16.1,
+//!   break before make);
 //! * a table is given back, or used again, that an entry refers to or a cache may know;
 //! * an operation ends, and a TLB may hold what the tables do not say any more.
 
@@ -147,7 +148,8 @@ impl TableMemory for Walker {
             return;
         }
         let (start, end) = (ipa.0, ipa.0 + len);
-        // By address: what is cached of an entry goes only if all that the entry translates is within the range.
+        // By address: what is cached of an entry goes only if all that the entry translates is within the
+        // range.
         let mut gone = vec![];
         let linked = &self.linked;
         self.stale.retain(|(table, index), values| {
@@ -241,8 +243,8 @@ proptest! {
         prop_assert_eq!(m.pages_in_use(), 1);
     }
 
-    /// A block is what one call of `map` made, or a part of it. So what was mapped by one call can be unmapped without memory for
-    /// tables, whatever has been done to its neighbours.
+    /// A block is what one call of `map` made, or a part of it. So what was mapped by one call can be
+    /// unmapped without memory for tables, whatever has been done to its neighbours.
     #[test]
     fn unmap_needs_no_memory(
         cut in 1u64..512,

@@ -1,8 +1,9 @@
 //! The contract of `/dev/margay`: how a control task, a program of the primary VM, manages the other VMs.
 //!
-//! The kernel has the mechanism: it runs vCPUs, each as a task of one core. The control task has the policy: which VM runs
-//! when, where, and what is to be done when one ends. It opens the device, alone; asks and orders by [`ioctl`](request); and reads
-//! [events](Event) of sixteen bytes, for which it may wait with `poll`.
+//! The kernel has the mechanism: it runs vCPUs, each as a task of one core. The control task has the policy:
+//! which VM runs when, where, and what is to be done when one ends. It opens the device, alone; asks and
+//! orders by [`ioctl`](request); and reads [events](Event) of sixteen bytes, for which it may wait with
+//! `poll`.
 //!
 //! How a VM is to be run may be said in its manifest: [`settings`] are the words of that.
 //!

@@ -1,7 +1,7 @@
 //! Requests: `ioctl` numbers, and the structures that go with them.
 //!
-//! Numbers are made as on Linux (`uapi/asm-generic/ioctl.h`): direction, size, the letter `M`, and a number. What a request
-//! returns is written into the same structure.
+//! Numbers are made as on Linux (`uapi/asm-generic/ioctl.h`): direction, size, the letter `M`, and a number.
+//! What a request returns is written into the same structure.
 //!
 //! | error | why |
 //! |---|---|
@@ -45,7 +45,8 @@ pub const CRASH_INFO: u32 = both::<CrashInfo>(4);
 pub const VM_START: u32 = write::<Target>(16);
 /// Of a [`Target`]: stops it; returns when nothing of it runs any more.
 pub const VM_STOP: u32 = write::<Target>(17);
-/// Of a [`Target`]: returns when none of its vCPUs is run any more. What others ask it by direct messages it still does.
+/// Of a [`Target`]: returns when none of its vCPUs is run any more. What others ask it by direct messages it
+/// still does.
 pub const VM_PAUSE: u32 = write::<Target>(18);
 /// Of a [`Target`]: runs them again.
 pub const VM_RESUME: u32 = write::<Target>(19);
@@ -114,8 +115,8 @@ pub struct VcpuInfo {
     pub core: u32,
     /// Nanoseconds that it has run.
     pub ran_ns: u64,
-    /// How often it was entered, and left for: a yield, a wait for an interrupt, one for a message, an interrupt of somebody else's, another
-    /// reason.
+    /// How often it was entered, and left for: a yield, a wait for an interrupt, one for a message, an
+    /// interrupt of somebody else's, another reason.
     pub entries: u64,
     /// See there.
     pub yields: u64,

@@ -20,17 +20,20 @@ pub enum StopReason {
 pub enum Status {
     /// Its vCPUs may be claimed, and its calls are accepted.
     Running,
-    /// The core that stopped it looks at its vCPUs: it sends a kick to cores that own one, and fails those who wait for one.
+    /// The core that stopped it looks at its vCPUs: it sends a kick to cores that own one, and fails those
+    /// who wait for one.
     Halting(StopReason),
     /// vCPUs that cores own are leaving; no other one is entered.
     Stopping(StopReason),
-    /// Every vCPU is parked. Memory transactions are taken back and memory is scrubbed, a bounded part at a time.
+    /// Every vCPU is parked. Memory transactions are taken back and memory is scrubbed, a bounded part at a
+    /// time.
     Reclaiming(StopReason),
     /// Nothing is left of the last run. The reason is what exits report until the next start.
     Off(StopReason),
 }
 
-/// What makes a VM go on to the next phase. Creation and destruction of VMs will be events from and to a phase before `Off`.
+/// What makes a VM go on to the next phase. Creation and destruction of VMs will be events from and to a
+/// phase before `Off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     /// It is as at boot, and runs.

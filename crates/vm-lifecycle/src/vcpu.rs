@@ -1,4 +1,5 @@
-//! What a vCPU is doing, which core owns it, and which direct request it works on: two words, each changed by single atomic accesses.
+//! What a vCPU is doing, which core owns it, and which direct request it works on: two words, each changed by
+//! single atomic accesses.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use hv_abi::ids::{VcpuId, VmId};
@@ -50,7 +51,8 @@ impl VcpuState {
     }
 }
 
-/// A state as [`StateCell`] holds it: for a core that decides on a state before it publishes it, on its fastest path.
+/// A state as [`StateCell`] holds it: for a core that decides on a state before it publishes it, on its
+/// fastest path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PackedState(u64);
 
@@ -99,8 +101,8 @@ impl StateCell {
         self.0.compare_exchange(from.bits(), running, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     }
 
-    /// Takes the vCPU out of all cores' reach, if none owns it; returns whether it is. For the holder of its stopped VM's teardown
-    /// token.
+    /// Takes the vCPU out of all cores' reach, if none owns it; returns whether it is. For the holder of its
+    /// stopped VM's teardown token.
     pub fn park(&self) -> bool {
         let park = |bits| match VcpuState::from_bits(bits) {
             VcpuState::Running(_) => None,
@@ -125,13 +127,14 @@ impl StateCell {
 /// No request has this form, because no VM has the hypervisor's id.
 const NO_REQUEST: u64 = 0;
 
-/// A direct request: who sent it, and its number among the sender's. A response goes to a sender that waits with that number, so that
-/// one to a request of the sender's last life answers no other.
+/// A direct request: who sent it, and its number among the sender's. A response goes to a sender that waits
+/// with that number, so that one to a request of the sender's last life answers no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
     /// The vCPU that waits for the response.
     pub sender: VcpuId,
-    /// Zero, which no sender waits with, for one whose sender is gone, and for those of the primary, which waits for nothing.
+    /// Zero, which no sender waits with, for one whose sender is gone, and for those of the primary, which
+    /// waits for nothing.
     pub number: u32,
 }
 

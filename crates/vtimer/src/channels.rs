@@ -74,8 +74,8 @@ impl Timer for PhysicalTimer {
 pub struct VirtualTimer;
 
 impl VirtualTimer {
-    /// The registers of the vCPU that has just stopped running. The timer still runs afterwards: [`stop`](Self::stop)
-    /// it, or [`restore`](Self::restore) another vCPU's.
+    /// The registers of the vCPU that has just stopped running. The timer still runs afterwards:
+    /// [`stop`](Self::stop) it, or [`restore`](Self::restore) another vCPU's.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "two instructions on the world-switch path")]
     pub fn save() -> TimerState {
@@ -84,7 +84,8 @@ impl VirtualTimer {
 
     /// Loads the registers of the vCPU that is about to run. The exception return to it synchronises.
     ///
-    /// The compare value goes first, so that an interrupt of the old value cannot be raised by the new control.
+    /// The compare value goes first, so that an interrupt of the old value cannot be raised by the new
+    /// control.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "two instructions on the world-switch path")]
     pub fn restore(state: TimerState) {
@@ -147,7 +148,8 @@ impl Timer for HypervisorTimer {
 
     #[inline]
     fn set_deadline(&self, deadline: u64) {
-        // SAFETY: `CNTHP_CVAL_EL2`, which `aarch64-cpu` lacks, is a compare value: writing it touches no memory.
+        // SAFETY: `CNTHP_CVAL_EL2`, which `aarch64-cpu` lacks, is a compare value: writing it touches no
+        // memory.
         unsafe {
             core::arch::asm!(
                 "msr CNTHP_CVAL_EL2, {}",

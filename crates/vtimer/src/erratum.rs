@@ -1,16 +1,18 @@
-//! The counter of Allwinner's A64, which glitches: `allwinner,erratum-unknown1` in the binding `timer/arm,arch_timer.yaml`.
+//! The counter of Allwinner's A64, which glitches: `allwinner,erratum-unknown1` in the binding
+//! `timer/arm,arch_timer.yaml`.
 //!
-//! When a carry goes through its low bits, a read may see some of them from before and some from after, up to 2^11 ticks off, forward
-//! or backward. Nobody outside the company knows why, and it is seen only while bits 8 to 0 are all ones or all zeroes; so a
-//! value with anything else there is valid.
+//! When a carry goes through its low bits, a read may see some of them from before and some from after, up to
+//! 2^11 ticks off, forward or backward. Nobody outside the company knows why, and it is seen only while bits
+//! 8 to 0 are all ones or all zeroes; so a value with anything else there is valid.
 
 /// The bits that show whether a value may be a glitch.
 const LOW: u64 = 0x1ff;
-/// How often to read again: the counter passes the two suspicious values in less than a tenth of a microsecond.
+/// How often to read again: the counter passes the two suspicious values in less than a tenth of a
+/// microsecond.
 const ATTEMPTS: u32 = 150;
 
-/// Whether every counter read of this crate is worked around: the feature `allwinner`, for images that run on such a machine. It costs
-/// three instructions for each read, which others do without.
+/// Whether every counter read of this crate is worked around: the feature `allwinner`, for images that run on
+/// such a machine. It costs three instructions for each read, which others do without.
 pub const WORKED_AROUND: bool = cfg!(feature = "allwinner");
 
 /// Returns whether a value that was read cannot be a glitch.
@@ -54,7 +56,8 @@ mod tests {
         move || {
             now.set(now.get() + 1);
             let true_value = now.get();
-            // While the carry runs, the low bits are all ones or zeroes in what is seen, whatever is seen above them.
+            // While the carry runs, the low bits are all ones or zeroes in what is seen, whatever is seen
+            // above them.
             if is_settled(true_value) { true_value } else { true_value ^ (off & !LOW & 0x7ff) }
         }
     }

@@ -10,8 +10,8 @@ const NS_PER_SECOND: u64 = 1_000_000_000;
 pub struct Frequency(u64);
 
 impl Frequency {
-    /// A frequency in ticks per second: `CNTFRQ_EL0`, which is 32 bits wide. `None` for zero, which unset firmware
-    /// leaves there, and for more than a register could hold.
+    /// A frequency in ticks per second: `CNTFRQ_EL0`, which is 32 bits wide. `None` for zero, which unset
+    /// firmware leaves there, and for more than a register could hold.
     #[inline]
     pub const fn from_hz(hz: u64) -> Option<Self> {
         if hz == 0 || hz > u32::MAX as u64 { None } else { Some(Self(hz)) }
@@ -35,7 +35,8 @@ impl Frequency {
         scale(ns, self.0, NS_PER_SECOND)
     }
 
-    /// The fewest ticks that last at least `ns` nanoseconds: what to add to the counter so as not to wake too early.
+    /// The fewest ticks that last at least `ns` nanoseconds: what to add to the counter so as not to wake too
+    /// early.
     #[inline]
     pub const fn ns_to_ticks_up(self, ns: u64) -> u64 {
         let (whole, rest) = (ns / NS_PER_SECOND, ns % NS_PER_SECOND);
@@ -46,8 +47,8 @@ impl Frequency {
     }
 }
 
-/// `value * to / from`, exact: whole seconds and the rest are scaled apart. The rest is below `from` and both factors
-/// are below 2^32, so its product fits.
+/// `value * to / from`, exact: whole seconds and the rest are scaled apart. The rest is below `from` and both
+/// factors are below 2^32, so its product fits.
 #[inline]
 const fn scale(value: u64, to: u64, from: u64) -> u64 {
     let (whole, rest) = (value / from, value % from);
@@ -103,7 +104,8 @@ mod tests {
             prop_assert!(f.ticks_to_ns(f.ns_to_ticks_up(ns)) >= ns);
         }
 
-        /// A deadline converted to nanoseconds and back is not before the original, unless ticks are shorter than those.
+        /// A deadline converted to nanoseconds and back is not before the original, unless ticks are shorter
+        /// than those.
         #[test]
         fn deadlines_in_nanoseconds_are_not_early(hz in 1..=NS_PER_SECOND, ticks in 0..1_u64 << 62) {
             let f = Frequency::from_hz(hz).unwrap();

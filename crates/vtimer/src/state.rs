@@ -1,7 +1,7 @@
 //! The timer of a vCPU, as data.
 
-/// The two registers of a timer channel: control and compare value (`CNTV_CTL_EL0`, `CNTV_CVAL_EL0`; Arm ARM, D12.2.4
-/// "Timers"). The default is what [`reset`](Self::RESET) says.
+/// The two registers of a timer channel: control and compare value (`CNTV_CTL_EL0`, `CNTV_CVAL_EL0`; Arm ARM,
+/// D12.2.4 "Timers"). The default is what [`reset`](Self::RESET) says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct TimerState {
@@ -45,11 +45,12 @@ impl TimerState {
         self.ctl & (Self::ENABLE | Self::IMASK) == Self::ENABLE
     }
 
-    /// How long the timer has to go when the physical counter is at `now` and the timer's counter is `offset` behind it
-    /// (`CNTVOFF_EL2` for a virtual timer, 0 for a physical one).
+    /// How long the timer has to go when the physical counter is at `now` and the timer's counter is `offset`
+    /// behind it (`CNTVOFF_EL2` for a virtual timer, 0 for a physical one).
     ///
-    /// The hardware's rule (Arm ARM, D12.2.4 "Operation of the CompareValue views of the timers"): the condition is met
-    /// when the counter, `now - offset` in 64 bits, is not below the compare value, both unsigned.
+    /// The hardware's rule (Arm ARM, D12.2.4 "Operation of the CompareValue views of the timers"): the
+    /// condition is met when the counter, `now - offset` in 64 bits, is not below the compare value, both
+    /// unsigned.
     #[inline]
     pub const fn remaining(&self, now: u64, offset: u64) -> Remaining {
         if !self.is_armed() {
@@ -65,8 +66,8 @@ impl TimerState {
         matches!(self.remaining(now, offset), Remaining::Expired)
     }
 
-    /// The physical count at which the timer's interrupt is asserted: `now` if it is already, `None` if it never is,
-    /// also when the counter would wrap before that.
+    /// The physical count at which the timer's interrupt is asserted: `now` if it is already, `None` if it
+    /// never is, also when the counter would wrap before that.
     #[inline]
     pub const fn physical_deadline(&self, now: u64, offset: u64) -> Option<u64> {
         match self.remaining(now, offset) {

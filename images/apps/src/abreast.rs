@@ -1,5 +1,5 @@
-//! Whether this VM's vCPUs run at the same time, seen from within: time is cut into windows, each core says in which of
-//! them it runs, and then these are compared.
+//! Whether this VM's vCPUs run at the same time, seen from within: time is cut into windows, each core says
+//! in which of them it runs, and then these are compared.
 
 use crate::support::AllCores;
 use alloc::vec::Vec;
@@ -7,7 +7,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use hpc_kernels::Team;
 use lwk_core::time;
 
-/// A window's length. Short beside a quantum; an emulator's core may stand still for some milliseconds, and runs all the same.
+/// A window's length. Short beside a quantum; an emulator's core may stand still for some milliseconds, and
+/// runs all the same.
 const WINDOW_NS: u64 = 25_000_000;
 /// Beyond this there is no sense in it.
 const MOST_WINDOWS: u64 = 10_000;
@@ -21,8 +22,8 @@ pub(crate) struct Seen {
     pub(crate) apart: usize,
 }
 
-/// Lets all cores run, and looks for so many milliseconds after as many others. `None`: there is one core only, or that is
-/// no time.
+/// Lets all cores run, and looks for so many milliseconds after as many others. `None`: there is one core
+/// only, or that is no time.
 pub(crate) fn look(team: &AllCores, after_ms: u64, ms: u64) -> Option<Seen> {
     let window = time::frequency().ns_to_ticks(WINDOW_NS).max(1);
     let count = (ms.saturating_mul(1_000_000) / WINDOW_NS).min(MOST_WINDOWS) as usize;

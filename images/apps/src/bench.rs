@@ -1,8 +1,9 @@
 //! What a kernel's own paths cost, in ticks of the counter.
 //!
-//! Each path is measured many times and the least is reported: with one instruction a tick (QEMU, `-icount shift=0`,
-//! a 1 GHz counter) all are nearly the same, and on hardware the least is the undisturbed one. Nothing is subtracted:
-//! the two reads of the counter are in the figure, one read being an `isb` and an `mrs`.
+//! Each path is measured many times and the least is reported: with one instruction a tick (QEMU,
+//! `-icount shift=0`, a 1 GHz counter) all are nearly the same, and on hardware the least is the undisturbed
+//! one. Nothing is subtracted: the two reads of the counter are in the figure, one read being an `isb` and an
+//! `mrs`.
 
 use crate::hostile::clock::Clock;
 use alloc::sync::Arc;
@@ -32,7 +33,8 @@ pub fn report(path: &str, ticks: u64) {
     println!("@bench path={path} instructions={ticks}");
 }
 
-/// The least that `path` costs in many rounds. Out of line, so that what the caller does besides decides nothing about the registers here.
+/// The least that `path` costs in many rounds. Out of line, so that what the caller does besides decides
+/// nothing about the registers here.
 #[inline(never)]
 pub fn least(mut path: impl FnMut()) -> u64 {
     let mut least = u64::MAX;
@@ -54,7 +56,8 @@ pub fn kernel(app: &App) -> bool {
     true
 }
 
-/// From one task's yield to the other task after its own: the least of many turns. One switch, with the scheduler.
+/// From one task's yield to the other task after its own: the least of many turns. One switch, with the
+/// scheduler.
 pub fn context_switch() -> u64 {
     let stop = Arc::new(AtomicBool::new(false));
     let left = Arc::new(AtomicU64::new(u64::MAX));
@@ -100,7 +103,8 @@ fn answer() {
     }
 }
 
-/// The program of a VM that is measured: it yields, then answers, until the primary has measured that, then measures itself.
+/// The program of a VM that is measured: it yields, then answers, until the primary has measured that, then
+/// measures itself.
 pub fn guest(app: &App) -> Status {
     if app.cores() > 1 {
         report("ipi", inter_core_interrupt());
@@ -125,8 +129,8 @@ pub fn guest(app: &App) -> Status {
 
 /// From a core's interrupting another one, which executes, to that one's having handled it and gone on.
 ///
-/// Where QEMU executes one core at a time (`-icount`), `yield` lets the other one go on: so the figure is what both execute, besides a
-/// few instructions of the loops.
+/// Where QEMU executes one core at a time (`-icount`), `yield` lets the other one go on: so the figure is
+/// what both execute, besides a few instructions of the loops.
 fn inter_core_interrupt() -> u64 {
     let Some(there) = percore::get(CoreIndex(1)) else {
         println!("there is no other core to interrupt");

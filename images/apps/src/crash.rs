@@ -60,8 +60,8 @@ pub(crate) fn run(kind: &str) -> bool {
 /// The runaway of [`stuck`] is to mask its interrupts.
 static MASKED: AtomicBool = AtomicBool::new(false);
 
-/// Core 1 runs for ever: with interrupts, where it can report its location, and then without, where it is noticed that it does not
-/// answer. The others are not disturbed. Returns whether there are two cores.
+/// Core 1 runs for ever: with interrupts, where it can report its location, and then without, where it is
+/// noticed that it does not answer. The others are not disturbed. Returns whether there are two cores.
 fn stuck() -> bool {
     let Some(core) = lwk_core::percore::get(CoreIndex(1)) else { return false };
     task::spawn(core.index(), "runaway", runs_away);

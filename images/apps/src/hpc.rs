@@ -1,4 +1,5 @@
-//! The HPC workloads: `workload=selfish,stream,randomaccess,abreast,bench`, and `crash.KIND` for programs that fail.
+//! The HPC workloads: `workload=selfish,stream,randomaccess,abreast,bench`, and `crash.KIND` for programs
+//! that fail.
 //!
 //! | parameter | meaning | default |
 //! |---|---|---|

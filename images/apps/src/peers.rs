@@ -1,5 +1,5 @@
-//! Two VMs that use everything FF-A gives them on each other: `role=server` serves direct requests, `role=client`
-//! sends them, and checks what comes of it. Each check is a line `@check name=… ok=…`.
+//! Two VMs that use everything FF-A gives them on each other: `role=server` serves direct requests,
+//! `role=client` sends them, and checks what comes of it. Each check is a line `@check name=… ok=…`.
 
 use alloc::vec::Vec;
 use core::ptr::with_exposed_provenance_mut;
@@ -141,7 +141,8 @@ impl Party {
                     messages::direct_response(self.me, from, answer)
                 }
                 ffa::MSG_SEND_DIRECT_REQ2 => {
-                    // The wrapper for eight registers has lost the others: this server answers with what it has.
+                    // The wrapper for eight registers has lost the others: this server answers with what it
+                    // has.
                     let mut payload = [0; 14];
                     payload[..4].copy_from_slice(&regs.0[4..]);
                     let next = messages::direct_response2(self.me, from, payload);

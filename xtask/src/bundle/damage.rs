@@ -12,9 +12,11 @@ pub enum Damage {
     Drop(String),
     /// `{ duplicate = "guest-hpc.img" }`: the file is in twice.
     Duplicate(String),
-    /// `{ cut = { file = "manifest.dtb", keep = 40 } }`: only the first bytes of a file; negative counts from its end.
+    /// `{ cut = { file = "manifest.dtb", keep = 40 } }`: only the first bytes of a file; negative counts from
+    /// its end.
     Cut { file: String, keep: i64 },
-    /// `{ patch = { file = "guest-hpc.img", at = 56, text = "nope" } }`: other bytes in a file, or (no `file`) in the archive.
+    /// `{ patch = { file = "guest-hpc.img", at = 56, text = "nope" } }`: other bytes in a file, or (no
+    /// `file`) in the archive.
     Patch { file: Option<String>, at: usize, text: String },
     /// `{ truncate = 100 }`: only the first bytes of the archive; negative counts from its end.
     Truncate(i64),

@@ -53,7 +53,8 @@ fn node(fdt: &mut FdtWriter, name: &str, content: &toml::Table) -> Result<()> {
     Ok(fdt.end_node(open)?)
 }
 
-/// The properties of a VM's node. A secondary has one vCPU if nothing else is said; the primary has every core.
+/// The properties of a VM's node. A secondary has one vCPU if nothing else is said; the primary has every
+/// core.
 fn properties(vm: &Vm, primary: bool) -> Result<Properties> {
     let mut all = Properties::new();
     let mut put = |name: &str, value: Option<Value>| {

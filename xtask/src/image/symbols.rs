@@ -1,7 +1,8 @@
 //! The symbol table that a kernel carries so that its backtraces have names.
 //!
-//! Little-endian words: magic, count, then `count` pairs (offset of the function from the image's lowest virtual
-//! address, offset of its name from the table's start) sorted by address, then the NUL-terminated names.
+//! Little-endian words: magic, count, then `count` pairs (offset of the function from the image's lowest
+//! virtual address, offset of its name from the table's start) sorted by address, then the NUL-terminated
+//! names.
 
 use anyhow::{Result, bail};
 use std::collections::BTreeMap;
@@ -15,7 +16,8 @@ pub struct Table {
     pub count: usize,
 }
 
-/// A table of `functions` (offset, linker's name) that fits into `room` bytes; names are cut only as far as needed.
+/// A table of `functions` (offset, linker's name) that fits into `room` bytes; names are cut only as far as
+/// needed.
 pub fn table(functions: &[(u32, &str)], room: usize) -> Result<Table> {
     let by_address: BTreeMap<u32, String> = functions
         .iter()

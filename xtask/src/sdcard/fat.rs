@@ -6,7 +6,8 @@ use fatfs::{Date, DateTime, FatType, FileSystem, FormatVolumeOptions, FsOptions,
 use std::io::{Cursor, Write};
 
 const LABEL: [u8; 11] = *b"MARGAY     ";
-/// Four sectors, as on the cards of the Raspberry Pi's own system: the geometry that boot ROMs have seen most.
+/// Four sectors, as on the cards of the Raspberry Pi's own system: the geometry that boot ROMs have seen
+/// most.
 const CLUSTER: u64 = 4 * SECTOR;
 /// Fewer clusters than this, and it is not FAT32 by definition. (With some to spare.)
 const FEWEST_CLUSTERS: u64 = 66_000;
@@ -35,7 +36,8 @@ pub fn room_for(files: &[File]) -> u64 {
     (content + content / 100 + OVERHEAD).max(FEWEST_CLUSTERS * CLUSTER + OVERHEAD)
 }
 
-/// Makes `partition`, which begins at byte `start` of the card, a file system with `files` in its root directory, in order.
+/// Makes `partition`, which begins at byte `start` of the card, a file system with `files` in its root
+/// directory, in order.
 pub fn write(partition: &mut [u8], start: u64, id: u32, files: &[File]) -> Result<()> {
     let options = FormatVolumeOptions::new()
         .fat_type(FatType::Fat32)

@@ -15,8 +15,8 @@ pub struct Firmware {
 }
 
 impl Firmware {
-    /// The firmware of `model`, from `dir` or from Debian. Where a Raspberry Pi's is not to be had, it is left out, and a
-    /// sentence says what to copy.
+    /// The firmware of `model`, from `dir` or from Debian. Where a Raspberry Pi's is not to be had, it is
+    /// left out, and a sentence says what to copy.
     pub fn find(model: &Model, dir: Option<&Path>) -> Result<Self> {
         match model.platform {
             Platform::Pine { uboot } => {

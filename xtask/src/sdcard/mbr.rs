@@ -1,6 +1,7 @@
 //! The partition table: one active FAT32 partition.
 //!
-//! Sixteen bytes that never change their form: written here, because the crates for them depend on a serialisation framework.
+//! Sixteen bytes that never change their form: written here, because the crates for them depend on a
+//! serialisation framework.
 
 /// Bytes of a sector, here and everywhere.
 pub const SECTOR: u64 = 512;

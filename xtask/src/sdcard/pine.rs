@@ -1,5 +1,6 @@
-//! Pine A64: the SoC's boot ROM reads U-Boot's first stage (SPL) from byte 8192 of the card, and that reads the rest of U-Boot,
-//! with Arm's trusted firmware in it, from right behind. Margay comes from the boot partition, by `boot.scr`.
+//! Pine A64: the SoC's boot ROM reads U-Boot's first stage (SPL) from byte 8192 of the card, and that reads
+//! the rest of U-Boot, with Arm's trusted firmware in it, from right behind. Margay comes from the boot
+//! partition, by `boot.scr`.
 
 use anyhow::{Context, Result, ensure};
 

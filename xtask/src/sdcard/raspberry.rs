@@ -1,9 +1,10 @@
 //! Raspberry Pi 3 and 4: the GPU's firmware reads `config.txt` and starts the kernel itself.
 //!
-//! The defaults of that firmware are what Margay needs, and are relied on: its stub enters the kernel at EL2 and parks the
-//! other cores in a spin table. The console is the one that the device tree names, the mini UART on pins 8 and 10
-//! (`serial1`): `enable_uart=1` sets it up and holds still the clock that its speed comes from. The PL011 stays with
-//! Bluetooth. `followkernel` is its word for "high up, clear of the kernel", not for "right behind the file".
+//! The defaults of that firmware are what Margay needs, and are relied on: its stub enters the kernel at EL2
+//! and parks the other cores in a spin table. The console is the one that the device tree names, the mini
+//! UART on pins 8 and 10 (`serial1`): `enable_uart=1` sets it up and holds still the clock that its speed
+//! comes from. The PL011 stays with Bluetooth. `followkernel` is its word for "high up, clear of the kernel",
+//! not for "right behind the file".
 
 use super::{File, Model};
 use anyhow::Result;

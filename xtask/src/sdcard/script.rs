@@ -13,9 +13,9 @@ const LONGEST_BOOTARGS: usize = 1024;
 
 /// The commands that boot `kernel`, `tree` and `bundle` (names on the card) on `model`.
 ///
-/// U-Boot passes to the script where it was found; run by hand, it looks on the first card. `booti` takes the initrd's
-/// size in hexadecimal, as `load` leaves it in `filesize`: the bundle is therefore loaded last. `initrd_high` keeps U-Boot
-/// from moving the bundle.
+/// U-Boot passes to the script where it was found; run by hand, it looks on the first card. `booti` takes the
+/// initrd's size in hexadecimal, as `load` leaves it in `filesize`: the bundle is therefore loaded last.
+/// `initrd_high` keeps U-Boot from moving the bundle.
 pub fn text(model: &Model, kernel: &str, tree: &str, bundle: &str, bootargs: &str) -> Result<String> {
     check_bootargs(bootargs)?;
     let at = &model.memory;
@@ -60,7 +60,8 @@ pub fn image(text: &str) -> Vec<u8> {
     data.extend(text.as_bytes());
 
     let mut header = Vec::new();
-    // magic, the header's own checksum (as if it were zero), time, size, load address, entry, the data's checksum
+    // magic, the header's own checksum (as if it were zero), time, size, load address, entry, the data's
+    // checksum
     for field in [MAGIC, 0, 0, data.len() as u32, 0, 0, crc32fast::hash(&data)] {
         header.extend(field.to_be_bytes());
     }

@@ -1,4 +1,5 @@
-//! Cards are read back with other code than wrote them: a FAT reader, a checksum and a table reader of their own.
+//! Cards are read back with other code than wrote them: a FAT reader, a checksum and a table reader of their
+//! own.
 
 use super::*;
 

@@ -1,8 +1,8 @@
 //! Debian packages whose files are wanted, not their installation: boot firmware of boards.
 //!
-//! apt downloads and checks them, with lists of its own under `target/debian/`: nothing on this machine changes, no
-//! privilege is needed, and it does not matter which architectures the machine has. The release is always the same one, so
-//! that a card does not depend on the machine it was made on.
+//! apt downloads and checks them, with lists of its own under `target/debian/`: nothing on this machine
+//! changes, no privilege is needed, and it does not matter which architectures the machine has. The release
+//! is always the same one, so that a card does not depend on the machine it was made on.
 
 use super::apt;
 use crate::{paths, step};

@@ -1,6 +1,7 @@
 //! Expectations: what a console must say, must not say, and how the machine must end.
 //!
-//! A pattern is a part of a line, in which `*` stands for anything: `[one] @result workload=stream *verified=yes`.
+//! A pattern is a part of a line, in which `*` stands for anything:
+//! `[one] @result workload=stream *verified=yes`.
 
 use crate::{
     console,

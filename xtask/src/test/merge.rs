@@ -2,8 +2,8 @@
 
 use toml::{Table, Value};
 
-/// `base` with `over` on top. Tables are merged key by key; lists of tables that have a `name` are merged by name, and
-/// what is new is appended; everything else is replaced.
+/// `base` with `over` on top. Tables are merged key by key; lists of tables that have a `name` are merged by
+/// name, and what is new is appended; everything else is replaced.
 pub fn merge(base: &Table, over: &Table) -> Table {
     let mut merged = base.clone();
     for (key, value) in over {

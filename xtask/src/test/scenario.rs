@@ -43,7 +43,8 @@ pub struct Scenario {
     /// QEMU's `-cpu`; empty: the board's.
     pub cpu: String,
     pub icount: bool,
-    /// Whether the files `linux.img`, `linux.cpio` and `login.cpio` are wanted: Debian's kernel, and RAM disks.
+    /// Whether the files `linux.img`, `linux.cpio` and `login.cpio` are wanted: Debian's kernel, and RAM
+    /// disks.
     pub linux: bool,
     /// Whether it boots from an SD card with all of it, through U-Boot.
     pub card: bool,
@@ -137,8 +138,8 @@ impl Default for Scenario {
 }
 
 impl Scenario {
-    /// This scenario's program wherever it is to run: on the native kernel, in a VM that has as many vCPUs as the machine has cores, in the
-    /// primary.
+    /// This scenario's program wherever it is to run: on the native kernel, in a VM that has as many vCPUs as
+    /// the machine has cores, in the primary.
     fn with_program(self) -> Vec<Self> {
         if self.program.is_none() {
             return vec![self];

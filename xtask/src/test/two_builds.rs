@@ -1,7 +1,8 @@
-//! Two `cargo xtask build` that start together in one checkout, for two boards whose programs have the same names.
+//! Two `cargo xtask build` that start together in one checkout, for two boards whose programs have the same
+//! names.
 //!
-//! This process holds the lock of the images until both have said that they wait, so they do compete for it. Afterwards each board's
-//! published image has to be the one that was built for it before.
+//! This process holds the lock of the images until both have said that they wait, so they do compete for it.
+//! Afterwards each board's published image has to be the one that was built for it before.
 
 use crate::{artefacts, board, paths};
 use anyhow::{Context, Result, bail, ensure};

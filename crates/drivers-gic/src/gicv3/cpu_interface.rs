@@ -1,7 +1,7 @@
 //! The CPU interface of the calling core: system registers, one instruction per operation.
 //!
-//! The `ICC_*_EL1` registers serve EL1 and EL2 alike: at EL2 they are always the physical interface (GIC spec, 8.2.2).
-//! At EL1 under a hypervisor they may be the virtual one, which looks the same.
+//! The `ICC_*_EL1` registers serve EL1 and EL2 alike: at EL2 they are always the physical interface (GIC
+//! spec, 8.2.2). At EL1 under a hypervisor they may be the virtual one, which looks the same.
 //!
 //! Everything but the pure parts exists on AArch64 only.
 #![cfg_attr(not(any(target_arch = "aarch64", doc)), allow(unused_imports))]
@@ -26,8 +26,8 @@ macro_rules! read {
 macro_rules! write {
     ($register:literal, $value:expr) => {{
         let value: u64 = $value;
-        // SAFETY: only used with CPU-interface registers. What they do is to mask, end and send interrupts; no memory
-        // is touched, and compiler and program order are kept by the implied memory clobber.
+        // SAFETY: only used with CPU-interface registers. What they do is to mask, end and send interrupts;
+        // no memory is touched, and compiler and program order are kept by the implied memory clobber.
         unsafe {
             core::arch::asm!(concat!("msr ", $register, ", {}"), in(reg) value, options(nostack, preserves_flags));
         }
@@ -43,10 +43,11 @@ pub const fn acknowledged(iar: u64) -> Option<Intid> {
     if number < Intid::SPECIAL_BASE { Some(Intid::new(number)) } else { None }
 }
 
-/// Sets the calling core's interface up for non-secure group 1: system registers on, all priorities let through,
-/// preemption by priority group as fine as it gets, `eoi_mode`, group 1 enabled.
+/// Sets the calling core's interface up for non-secure group 1: system registers on, all priorities let
+/// through, preemption by priority group as fine as it gets, `eoi_mode`, group 1 enabled.
 ///
-/// At EL2 the interface is also opened for EL1 (`ICC_SRE_EL2.Enable`, `ICC_SRE_EL1.SRE`), so that a guest finds it on.
+/// At EL2 the interface is also opened for EL1 (`ICC_SRE_EL2.Enable`, `ICC_SRE_EL1.SRE`), so that a guest
+/// finds it on.
 #[cfg(any(target_arch = "aarch64", doc))]
 pub fn init(eoi_mode: EoiMode) -> Result<(), GicError> {
     /// `ICC_CTLR_EL1.EOImode`.
@@ -105,8 +106,8 @@ pub fn enable_group1(enable: bool) {
 
 /// Takes the most urgent pending group 1 interrupt (`ICC_IAR1_EL1`).
 ///
-/// The exception return synchronises; a handler that unmasks interrupts itself executes a `dsb sy` first (GIC spec,
-/// 4.1.1 "Acknowledging interrupts").
+/// The exception return synchronises; a handler that unmasks interrupts itself executes a `dsb sy` first (GIC
+/// spec, 4.1.1 "Acknowledging interrupts").
 #[cfg(any(target_arch = "aarch64", doc))]
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "one instruction on the interrupt path")]

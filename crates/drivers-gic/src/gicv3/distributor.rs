@@ -17,8 +17,8 @@ const PIDR2: usize = 0xffe8;
 /// `GICD_IROUTER<n>`, n from 32, eight bytes each (GIC spec, 12.9.22).
 const IROUTER: usize = 0x6000;
 
-// The non-secure view of `GICD_CTLR` with two security states, and the only view with one, have these bits in the
-// same places (GIC spec, 12.9.4). `arm-gic` names them after the secure view.
+// The non-secure view of `GICD_CTLR` with two security states, and the only view with one, have these bits in
+// the same places (GIC spec, 12.9.4). `arm-gic` names them after the secure view.
 const CTLR_RWP: u32 = gicd_ctlr::RWP;
 /// Non-secure view: `ARE_NS`. Single security state: `ARE`.
 const CTLR_ARE: u32 = 1 << 4;
@@ -74,7 +74,8 @@ impl<M: Mmio> Distributor<M> {
         self.wait_for_writes()
     }
 
-    /// Waits until writes that disable an interrupt or a group have taken effect everywhere (`GICD_CTLR.RWP`).
+    /// Waits until writes that disable an interrupt or a group have taken effect everywhere
+    /// (`GICD_CTLR.RWP`).
     pub fn wait_for_writes(&self) -> Result<(), GicError> {
         shared::wait_clear(&self.block, CTLR, CTLR_RWP, "GICD_CTLR.RWP")
     }

@@ -81,14 +81,15 @@ macro_rules! named {
 
 #[cfg(any(target_arch = "aarch64", doc))]
 impl Interface {
-    /// What the calling core has. The core has a GICv3 system-register interface, and that is switched on at EL2
-    /// (`ICC_SRE_EL2.SRE`).
+    /// What the calling core has. The core has a GICv3 system-register interface, and that is switched on at
+    /// EL2 (`ICC_SRE_EL2.SRE`).
     #[inline]
     pub fn find() -> Self {
         Self { vtr: read!("s3_4_c12_c11_1") }
     }
 
-    /// Saves what a guest has set up and what is active, and leaves nothing of it behind. List registers are apart.
+    /// Saves what a guest has set up and what is active, and leaves nothing of it behind. List registers are
+    /// apart.
     pub fn save(&self) -> SavedInterface {
         let mut saved = SavedInterface { control: read!("s3_4_c12_c11_7"), ..SavedInterface::default() };
         for n in 0..active_priority_words(self.vtr) {
@@ -112,12 +113,14 @@ impl Interface {
         read!("s3_4_c12_c11_2") != 0
     }
 
-    /// Those list registers, a bit each, that have been ended, are to tell so, and have not been written since (`ICH_EISR_EL2`).
+    /// Those list registers, a bit each, that have been ended, are to tell so, and have not been written
+    /// since (`ICH_EISR_EL2`).
     pub fn ended(&self) -> u16 {
         read!("s3_4_c12_c11_3") as u16
     }
 
-    /// Those list registers, a bit each, that are free to be used (`ICH_ELRSR_EL2`): no interrupt is in them, and no end is to be told.
+    /// Those list registers, a bit each, that are free to be used (`ICH_ELRSR_EL2`): no interrupt is in them,
+    /// and no end is to be told.
     pub fn free(&self) -> u16 {
         read!("s3_4_c12_c11_5") as u16
     }

@@ -21,7 +21,8 @@ const TYPER_VLPIS: u64 = 1 << 1;
 /// A contiguous run of redistributors, as a device tree's `reg` gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RedistributorRegion {
-    /// Address of the first redistributor: physical in a device tree, as mapped for [`GicV3::new`](super::GicV3::new).
+    /// Address of the first redistributor: physical in a device tree, as mapped for
+    /// [`GicV3::new`](super::GicV3::new).
     pub base: u64,
     /// Length in bytes.
     pub size: u64,
@@ -105,8 +106,8 @@ impl<M: Mmio> Redistributor<M> {
         shared::wait_clear(&self.control, WAKER, waker::CHILDREN_ASLEEP, "GICR_WAKER.ChildrenAsleep")
     }
 
-    /// Tells the redistributor that its core is about to be switched off. Group 1 of the core's CPU interface must be
-    /// disabled.
+    /// Tells the redistributor that its core is about to be switched off. Group 1 of the core's CPU interface
+    /// must be disabled.
     pub fn sleep(&self) -> Result<(), GicError> {
         let waker = self.control.read32(WAKER);
         self.control.write32(WAKER, waker | waker::PROCESSOR_SLEEP);

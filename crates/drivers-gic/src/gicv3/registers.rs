@@ -1,6 +1,7 @@
 //! Offsets and bits of the memory-mapped registers that the driver uses (GIC spec, 12.8 to 12.11).
 //!
-//! They stand here so that users of this crate need not compile a crate of registers; a test compares them with `arm-gic`'s layout.
+//! They stand here so that users of this crate need not compile a crate of registers; a test compares them
+//! with `arm-gic`'s layout.
 
 /// Offsets in the distributor; those from `IGROUPR` on are the same in a redistributor's `SGI_base` frame.
 pub(crate) mod gicd {

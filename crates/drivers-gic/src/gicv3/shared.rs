@@ -1,5 +1,5 @@
-//! Layout that the distributor and the redistributors' SGI frame have in common (GIC spec, 12.9 and 12.11): the
-//! registers of interrupt `n` are at the same offsets in both.
+//! Layout that the distributor and the redistributors' SGI frame have in common (GIC spec, 12.9 and 12.11):
+//! the registers of interrupt `n` are at the same offsets in both.
 use super::registers::gicd::{ICFGR, IPRIORITYR};
 use crate::{GicError, Mmio, Trigger};
 

@@ -6,7 +6,8 @@ use crate::hyp::{Control, MAX_LIST_REGISTERS};
 pub(super) const NONE: u16 = u16::MAX;
 /// Where shared interrupts begin.
 pub(super) const SHARED: u32 = 32;
-/// How deep handlers can nest: each needs a priority of its own, of which a virtual interface has at most 32 (`ICH_VTR_EL2.PREbits`).
+/// How deep handlers can nest: each needs a priority of its own, of which a virtual interface has at most 32
+/// (`ICH_VTR_EL2.PREbits`).
 const NESTED: usize = 32;
 
 /// What a vCPU has of its own.
@@ -102,7 +103,8 @@ impl Cpu {
         true
     }
 
-    /// Removes an interrupt from those that are active in no list register; returns whether it was one of them.
+    /// Removes an interrupt from those that are active in no list register; returns whether it was one of
+    /// them.
     pub(super) fn remove_evicted(&mut self, intid: u16) -> bool {
         let count = usize::from(self.evicted_count);
         let known = self.evicted.get_mut(..count).unwrap_or_default();
@@ -112,7 +114,8 @@ impl Cpu {
         true
     }
 
-    /// The most urgent active interrupt that is in no list register; the caller finds out whether it still is active.
+    /// The most urgent active interrupt that is in no list register; the caller finds out whether it still is
+    /// active.
     pub(super) fn pop_evicted(&mut self) -> Option<u16> {
         self.evicted_count = self.evicted_count.checked_sub(1)?;
         self.evicted.get(usize::from(self.evicted_count)).copied()

@@ -1,14 +1,16 @@
 //! Between the state of interrupts and the list registers of the core that runs a vCPU.
 //!
-//! After each [`Vgic::update`] the list registers hold the most urgent of what is active or to be delivered. When they do not
-//! suffice, the least urgent active interrupts leave theirs, so that handlers nest as deep as there are priorities. The guest ends
-//! such an interrupt without a list register: the interface counts that (`ICH_HCR_EL2.EOIcount`, `GICH_HCR.EOICount`) and tells it
-//! by a maintenance interrupt (`LRENPIE`). Priorities drop in the reverse order of acknowledgement, so what was ended is the most
-//! urgent of those that have no list register.
+//! After each [`Vgic::update`] the list registers hold the most urgent of what is active or to be delivered.
+//! When they do not suffice, the least urgent active interrupts leave theirs, so that handlers nest as deep
+//! as there are priorities. The guest ends such an interrupt without a list register: the interface counts
+//! that (`ICH_HCR_EL2.EOIcount`, `GICH_HCR.EOICount`) and tells it by a maintenance interrupt (`LRENPIE`).
+//! Priorities drop in the reverse order of acknowledgement, so what was ended is the most urgent of those
+//! that have no list register.
 //!
-//! A guest that splits the end (`EOImode` 1) deactivates in any order, and the count does not say what: so with a GICv3 its writes of
-//! `ICC_DIR_EL1` trap while an active interrupt has no list register (`TDIR`), and [`Vgic::deactivate`] does what they say. A GICv2, and a
-//! GICv3 without `ICH_VTR_EL2.TDS`, have no such trap: the most urgent one is deactivated there.
+//! A guest that splits the end (`EOImode` 1) deactivates in any order, and the count does not say what: so
+//! with a GICv3 its writes of `ICC_DIR_EL1` trap while an active interrupt has no list register (`TDIR`), and
+//! [`Vgic::deactivate`] does what they say. A GICv2, and a GICv3 without `ICH_VTR_EL2.TDS`, have no such
+//! trap: the most urgent one is deactivated there.
 use super::{
     Effects, NOBODY, Version, Vgic,
     cpu::NONE,
@@ -47,8 +49,9 @@ impl Vgic<'_> {
         self.hold(vcpu, false, effects);
     }
 
-    /// `vcpu`, which runs on this core, has got something, or has ended something. Returns whether it has a [linked](Self::link) interrupt that
-    /// it has not acknowledged, or its accesses trap because it had: then [`trap_group_1`](Self::trap_group_1) is to be thought of.
+    /// `vcpu`, which runs on this core, has got something, or has ended something. Returns whether it has a
+    /// [linked](Self::link) interrupt that it has not acknowledged, or its accesses trap because it had: then
+    /// [`trap_group_1`](Self::trap_group_1) is to be thought of.
     pub fn update(
         &mut self,
         vcpu: u16,
@@ -94,9 +97,10 @@ impl Vgic<'_> {
         } else if let Some(source) = self.active_source(vcpu, intid) {
             value = value.with_source(*source);
         }
-        // A linked one that the guest has made pending by a register has no physical one. With a GICv2 a maintenance interrupt tells the end
-        // instead: QEMU's does not look again at the line of what the guest has deactivated (10.0, `arm_gic.c`, `gic_complete_irq`), and a
-        // timer that was due once more before its end would never come.
+        // A linked one that the guest has made pending by a register has no physical one. With a GICv2 a
+        // maintenance interrupt tells the end instead: QEMU's does not look again at the line of what the
+        // guest has deactivated (10.0, `arm_gic.c`, `gic_complete_irq`), and a timer that was due once more
+        // before its end would never come.
         if v3
             && irq.has(LINKED)
             && !irq.has(LATCHED)
@@ -108,7 +112,8 @@ impl Vgic<'_> {
         if told { value.with_end_told() } else { value }
     }
 
-    /// Takes back what the list registers say: what is pending is ready again, what is over is over. What is active stays listed.
+    /// Takes back what the list registers say: what is pending is ready again, what is over is over. What is
+    /// active stays listed.
     #[inline]
     fn sync(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface, effects: &mut dyn Effects) {
         if self.cpus.get(usize::from(vcpu)).is_some_and(|cpu| cpu.used != 0 || cpu.evicted_count != 0) {
@@ -216,8 +221,9 @@ impl Vgic<'_> {
         self.sources_left(vcpu, intid, effects);
     }
 
-    /// A write of `ICC_DIR_EL1` that trapped ([`Control::TRAP_DEACTIVATE`]), with `EOImode` 1: the guest deactivates the interrupt that it
-    /// names, in whichever order it likes. [`update`](Self::update) comes before it and after it.
+    /// A write of `ICC_DIR_EL1` that trapped ([`Control::TRAP_DEACTIVATE`]), with `EOImode` 1: the guest
+    /// deactivates the interrupt that it names, in whichever order it likes. [`update`](Self::update) comes
+    /// before it and after it.
     #[cold]
     pub fn deactivate(
         &mut self,
@@ -244,7 +250,8 @@ impl Vgic<'_> {
         }
     }
 
-    /// The most urgent interrupt that is active in no list register, which is taken from there. A guest may have made some inactive.
+    /// The most urgent interrupt that is active in no list register, which is taken from there. A guest may
+    /// have made some inactive.
     fn evicted(&mut self, vcpu: u16) -> Option<u32> {
         loop {
             let intid = u32::from(self.cpus.get_mut(usize::from(vcpu))?.pop_evicted()?);
@@ -289,7 +296,8 @@ impl Vgic<'_> {
         (n < count).then_some(n)
     }
 
-    /// Takes the least urgent active interrupt out of its list register for one of `priority`, if that is more urgent.
+    /// Takes the least urgent active interrupt out of its list register for one of `priority`, if that is
+    /// more urgent.
     #[cold]
     fn evict(&mut self, vcpu: u16, count: usize, priority: u8) -> Option<usize> {
         let mut victim: Option<(u8, usize, u32)> = None;
@@ -325,7 +333,8 @@ impl Vgic<'_> {
         }
     }
 
-    /// Fills list registers with what is ready, the most urgent first. What is listed is active, as `sync` has left it.
+    /// Fills list registers with what is ready, the most urgent first. What is listed is active, as `sync`
+    /// has left it.
     #[inline]
     fn flush(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface) {
         let Some(cpu) = self.cpus.get(usize::from(vcpu)) else { return };

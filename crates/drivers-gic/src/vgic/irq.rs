@@ -46,7 +46,8 @@ impl Irq {
     /// To be delivered, if the distributor is on.
     pub(super) const fn is_ready(self) -> bool {
         let level = self.has(HIGH) && !self.has(EDGE) && !self.has(LISTED | ACTIVE);
-        // What is pending and active shares a list register, unless that has a physical interrupt (GIC spec, `ICH_LR<n>_EL2.State`).
+        // What is pending and active shares a list register, unless that has a physical interrupt (GIC spec,
+        // `ICH_LR<n>_EL2.State`).
         let latched = self.has(LATCHED) && (!self.has(ACTIVE) || self.has(LISTED) && !self.has(LINKED));
         self.has(ENABLED) && (latched || level)
     }

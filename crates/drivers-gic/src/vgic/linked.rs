@@ -1,8 +1,9 @@
 //! A private interrupt that is a level of the core itself: its virtual timer's.
 //!
-//! Such an interrupt is *linked* to a physical PPI. While the vCPU has it, pending or active, the physical one is active, so that it does
-//! not interrupt the hypervisor again; the guest's end deactivates it (`ICH_LR<n>_EL2.HW`), and if the line is still high then, it
-//! comes again. So an interrupt costs one exit (with a GICv2 two), and nobody writes the timer's registers but the guest.
+//! Such an interrupt is *linked* to a physical PPI. While the vCPU has it, pending or active, the physical
+//! one is active, so that it does not interrupt the hypervisor again; the guest's end deactivates it
+//! (`ICH_LR<n>_EL2.HW`), and if the line is still high then, it comes again. So an interrupt costs one exit
+//! (with a GICv2 two), and nobody writes the timer's registers but the guest.
 use super::{
     Effects, NOBODY, Version, Vgic,
     irq::{ACTIVE, EDGE, ENABLED, FROM_LATCH, HIGH, LATCHED, LINKED, LISTED},
@@ -43,8 +44,8 @@ impl Vgic<'_> {
         cpu.and_then(|cpu| cpu.private.get(usize::from(linked.intid))).map_or(0, |irq| irq.flags)
     }
 
-    /// The line of the linked interrupt of `vcpu`, which is loaded on this core, as it is now. To be followed by an
-    /// [`update`](Self::update) or [`load`](Self::load).
+    /// The line of the linked interrupt of `vcpu`, which is loaded on this core, as it is now. To be followed
+    /// by an [`update`](Self::update) or [`load`](Self::load).
     #[inline(always)]
     pub fn set_line(&mut self, vcpu: u16, high: bool, effects: &mut dyn Effects) {
         if (self.linked_flags(vcpu) & HIGH != 0) != high {
@@ -61,8 +62,8 @@ impl Vgic<'_> {
         self.looking = NOBODY;
     }
 
-    /// Whether `vcpu` has the linked interrupt in a list register, and has not acknowledged it as of the last look: if its line falls before
-    /// it does, it must not be acknowledged.
+    /// Whether `vcpu` has the linked interrupt in a list register, and has not acknowledged it as of the last
+    /// look: if its line falls before it does, it must not be acknowledged.
     #[inline]
     pub fn awaits(&self, vcpu: u16) -> bool {
         is_awaited(self.linked_flags(vcpu))
@@ -98,8 +99,8 @@ impl Vgic<'_> {
         }
     }
 
-    /// Makes the physical interrupt active if `vcpu` is `loaded` and has the virtual one, and otherwise inactive. Returns whether the virtual
-    /// one is awaited, or its guest's accesses trap because it was.
+    /// Makes the physical interrupt active if `vcpu` is `loaded` and has the virtual one, and otherwise
+    /// inactive. Returns whether the virtual one is awaited, or its guest's accesses trap because it was.
     #[inline]
     pub(super) fn hold(&mut self, vcpu: u16, loaded: bool, effects: &mut dyn Effects) -> bool {
         let Some(linked) = self.linked else { return false };
@@ -114,8 +115,9 @@ impl Vgic<'_> {
         is_trapped || is_awaited(flags)
     }
 
-    /// The physical interrupt has come, because the line of `vcpu`, which is loaded, is high: delivers the virtual one, if nothing else is to
-    /// be delivered and no list register has anything else. Returns whether it has; if not, an [`update`](Self::update) does.
+    /// The physical interrupt has come, because the line of `vcpu`, which is loaded, is high: delivers the
+    /// virtual one, if nothing else is to be delivered and no list register has anything else. Returns
+    /// whether it has; if not, an [`update`](Self::update) does.
     pub fn tick(&mut self, vcpu: u16, hardware: &dyn HypervisorInterface, effects: &mut dyn Effects) -> bool {
         let Some(linked) = self.linked.filter(|_| self.version == Version::V3 && self.enabled) else {
             return false;

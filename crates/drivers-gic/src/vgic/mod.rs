@@ -1,31 +1,38 @@
-//! A virtual GIC: the distributor and redistributors of a VM that expects a real one, as a state machine without hardware.
+//! A virtual GIC: the distributor and redistributors of a VM that expects a real one, as a state machine
+//! without hardware.
 //!
 //! A hypervisor keeps a [`Vgic`] for each such VM, under a lock, and
 //!
-//! * leaves the pages of GICD and GICR out of the VM's translation, and gives accesses that fault to [`Vgic::read`] and [`Vgic::write`];
+//! * leaves the pages of GICD and GICR out of the VM's translation, and gives accesses that fault to
+//!   [`Vgic::read`] and [`Vgic::write`];
 //! * gives trapped writes of `ICC_SGI1R_EL1` to [`Vgic::send_sgi`];
 //! * tells it what happens outside: [`Vgic::set_level`] of a line, [`Vgic::pulse`] of an edge;
-//! * calls [`Vgic::load`] when a vCPU is about to run, [`Vgic::unload`] when it no longer does, and [`Vgic::update`] in between, when
-//!   something may have changed: before and after a trapped access, after a kick, after a maintenance interrupt.
+//! * calls [`Vgic::load`] when a vCPU is about to run, [`Vgic::unload`] when it no longer does, and
+//!   [`Vgic::update`] in between, when something may have changed: before and after a trapped access, after a
+//!   kick, after a maintenance interrupt.
 //!
-//! What the guest does at its CPU interface costs no exit: [`update`](Vgic::update) finds it in the list registers.
+//! What the guest does at its CPU interface costs no exit: [`update`](Vgic::update) finds it in the list
+//! registers.
 //!
 //! # Interrupts of real devices
 //!
-//! [`Vgic::assign`] ties a shared interrupt to the physical one: [`Effects`] says when the guest enables and disables it. A level is
-//! *resampled*: the hypervisor masks the physical interrupt when it arrives and raises the line; when the guest ends it, a maintenance
-//! interrupt comes, [`Effects::ended`] is called, the line is low again, and the hypervisor unmasks. If the device still asserts, it
-//! arrives again. So a device under load neither stalls nor storms, and one that nobody answers interrupts its guest alone.
+//! [`Vgic::assign`] ties a shared interrupt to the physical one: [`Effects`] says when the guest enables and
+//! disables it. A level is *resampled*: the hypervisor masks the physical interrupt when it arrives and
+//! raises the line; when the guest ends it, a maintenance interrupt comes, [`Effects::ended`] is called, the
+//! line is low again, and the hypervisor unmasks. If the device still asserts, it arrives again. So a device
+//! under load neither stalls nor storms, and one that nobody answers interrupts its guest alone.
 //!
 //! # Timers
 //!
-//! A timer's interrupt is a level of the core itself: [`Vgic::link`] ties it to the physical PPI, [`Vgic::set_line`] says what the line is at
-//! each look, and [`Effects::hold`] keeps the physical one active for as long as the vCPU has it.
+//! A timer's interrupt is a level of the core itself: [`Vgic::link`] ties it to the physical PPI,
+//! [`Vgic::set_line`] says what the line is at each look, and [`Effects::hold`] keeps the physical one active
+//! for as long as the vCPU has it.
 //!
 //! # What a guest sees
 //!
-//! GICv2, or GICv3 with affinity routing only, one security state, no LPIs. All interrupts are in group 1 (GICv3) or group 0 (GICv2).
-//! Every access has a meaning, whatever its offset, size and value: what is not there reads as zero and ignores writes.
+//! GICv2, or GICv3 with affinity routing only, one security state, no LPIs. All interrupts are in group 1
+//! (GICv3) or group 0 (GICv2). Every access has a meaning, whatever its offset, size and value: what is not
+//! there reads as zero and ignores writes.
 //!
 //! Sources: GIC spec (IHI 0069), chapter 12; GICv2 spec (IHI 0048), chapter 4.
 mod cpu;
@@ -77,7 +84,8 @@ pub trait Effects {
     fn enable(&mut self, intid: u32, enable: bool);
     /// The guest has ended an assigned interrupt: its line is low until it arrives again.
     fn ended(&mut self, intid: u32);
-    /// The physical PPI of a [linked](Vgic::link) interrupt of the vCPU that is loaded on this core is to be active, or no longer.
+    /// The physical PPI of a [linked](Vgic::link) interrupt of the vCPU that is loaded on this core is to be
+    /// active, or no longer.
     fn hold(&mut self, _intid: u32, _active: bool) {}
 }
 
@@ -99,8 +107,8 @@ pub struct Vgic<'a> {
 }
 
 impl<'a> Vgic<'a> {
-    /// A GIC for these vCPUs, with `shared` shared interrupts: a multiple of 32, at most 988. No two have the same affinity: of those
-    /// that have, one gets the SGIs.
+    /// A GIC for these vCPUs, with `shared` shared interrupts: a multiple of 32, at most 988. No two have the
+    /// same affinity: of those that have, one gets the SGIs.
     pub fn new(version: Version, shared: &'a mut [Irq], cpus: &'a mut [Cpu]) -> Self {
         let usable = shared.len().min((LIMIT - SHARED) as usize);
         let (shared, _) = shared.split_at_mut(usable);
@@ -193,8 +201,8 @@ impl<'a> Vgic<'a> {
         self.cpus.get(usize::from(vcpu)).is_some_and(|cpu| cpu.ready_words != 0)
     }
 
-    /// Whether a vCPU has something that it has not acknowledged: to be delivered, or, as of the last [`update`](Self::update), in a
-    /// list register.
+    /// Whether a vCPU has something that it has not acknowledged: to be delivered, or, as of the last
+    /// [`update`](Self::update), in a list register.
     pub fn is_interrupted(&self, vcpu: u16) -> bool {
         let Some(cpu) = self.cpus.get(usize::from(vcpu)) else { return false };
         let waits = |n: usize| self.listed(vcpu, n).and_then(|intid| self.state(vcpu, intid));

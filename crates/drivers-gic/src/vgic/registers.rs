@@ -5,7 +5,8 @@ use super::{
     irq::{ACTIVE, ASSIGNED, EDGE, ENABLED, FROM_LATCH, HIGH, LATCHED, LINKED, LISTED, TO_ANY},
 };
 
-// Offsets in the distributor (GIC spec, 12.8; GICv2 spec, table 4-1). The arrays are at the same places of a redistributor's second frame.
+// Offsets in the distributor (GIC spec, 12.8; GICv2 spec, table 4-1). The arrays are at the same places of a
+// redistributor's second frame.
 const CTLR: u32 = 0x000;
 const TYPER: u32 = 0x004;
 const IIDR: u32 = 0x008;
@@ -87,13 +88,15 @@ impl Bank {
 }
 
 impl Vgic<'_> {
-    /// Whether what a register says depends on what is in list registers: only then a read needs an [`update`](Self::update) before.
+    /// Whether what a register says depends on what is in list registers: only then a read needs an
+    /// [`update`](Self::update) before.
     pub fn is_live(offset: u64) -> bool {
         let Ok(offset) = u32::try_from(offset & 0xffff) else { return false };
         matches!(offset, ISPENDR..IPRIORITYR | CPENDSGIR..SPENDSGIR_END)
     }
 
-    /// Whether a register can be accessed by bytes, or by 64 bits (GIC spec, 12.1.3; GICv2 spec, 4.1.4). Others are words.
+    /// Whether a register can be accessed by bytes, or by 64 bits (GIC spec, 12.1.3; GICv2 spec, 4.1.4).
+    /// Others are words.
     fn has_size(&self, frame: Frame, offset: u32, size: u8) -> bool {
         let v2 = self.version == Version::V2;
         match (size, frame) {
@@ -137,8 +140,9 @@ impl Vgic<'_> {
         }
     }
 
-    /// Which assigned interrupts a word of `GICD_ISPENDR` or `GICD_ICPENDR` is about that have not arrived: the first id of the word, and
-    /// a bit for each. Their devices' lines are theirs to show, also while they are disabled.
+    /// Which assigned interrupts a word of `GICD_ISPENDR` or `GICD_ICPENDR` is about that have not arrived:
+    /// the first id of the word, and a bit for each. Their devices' lines are theirs to show, also while they
+    /// are disabled.
     pub fn quiet_devices(&self, frame: Frame, offset: u64) -> (u32, u32) {
         let word = u32::try_from(offset).ok().filter(|offset| frame == Frame::Distributor && offset & 3 == 0);
         let Some((Bank::Set(LATCHED) | Bank::Clear(LATCHED), first)) = word.and_then(bank) else {

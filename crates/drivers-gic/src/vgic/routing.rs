@@ -7,7 +7,8 @@ use super::{
 use crate::vgic::Effects;
 use core::cmp::Ordering;
 
-/// Sorts by affinity, in [`Cpu::nth`]. Machines and hypervisors name their CPUs in ascending order as a rule: then it is one pass.
+/// Sorts by affinity, in [`Cpu::nth`]. Machines and hypervisors name their CPUs in ascending order as a rule:
+/// then it is one pass.
 pub(super) fn order(cpus: &mut [Cpu]) {
     for n in 0..cpus.len() {
         let affinity = cpus[n].affinity;
@@ -60,7 +61,8 @@ impl Vgic<'_> {
         Some(irq.target).filter(|target| *target != NOBODY)
     }
 
-    /// The vCPU that a route names. One that is off takes no interrupts: then another one of those that are named, or any that is on.
+    /// The vCPU that a route names. One that is off takes no interrupts: then another one of those that are
+    /// named, or any that is on.
     fn choose(&self, route: u32, to_any: bool) -> u16 {
         let is_on = |n: u16| self.cpus.get(usize::from(n)).is_some_and(|cpu| !cpu.off);
         let all = 0..self.cpus.len() as u16;

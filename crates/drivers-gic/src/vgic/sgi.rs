@@ -89,7 +89,8 @@ impl Vgic<'_> {
         }
     }
 
-    /// `GICD_CPENDSGIR` and `GICD_SPENDSGIR`: four SGIs, a byte of senders each, of which only vCPUs can have sent one.
+    /// `GICD_CPENDSGIR` and `GICD_SPENDSGIR`: four SGIs, a byte of senders each, of which only vCPUs can have
+    /// sent one.
     pub(super) fn change_sources(
         &mut self,
         vcpu: u16,

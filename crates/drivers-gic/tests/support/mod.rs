@@ -79,7 +79,8 @@ impl Hardware {
         *lr = lr.with_state(next);
     }
 
-    /// The same in two steps (`EOImode` 1): first the priority drops, and later, in any order, what is active ends.
+    /// The same in two steps (`EOImode` 1): first the priority drops, and later, in any order, what is active
+    /// ends.
     pub fn drop_priority(&self) {
         self.running.borrow_mut().pop();
     }
@@ -89,7 +90,8 @@ impl Hardware {
         self.end(intid);
     }
 
-    /// Whether a maintenance interrupt is asserted: a level (GIC spec, 12.4.4 `ICH_EISR_EL2`, 12.4.7 `ICH_MISR_EL2`).
+    /// Whether a maintenance interrupt is asserted: a level (GIC spec, 12.4.4 `ICH_EISR_EL2`, 12.4.7
+    /// `ICH_MISR_EL2`).
     pub fn maintenance(&self) -> bool {
         let lrs = self.lrs.borrow();
         let used = lrs.iter().filter(|lr| lr.state() != ListState::Free).count();

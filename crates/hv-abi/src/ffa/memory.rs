@@ -1,11 +1,12 @@
-//! Memory transaction descriptors (DEN0077A 1.0, section 5.12; 1.1 and 1.2: DEN0140, section 1.11): donate, lend, share, retrieve,
-//! relinquish.
+//! Memory transaction descriptors (DEN0077A 1.0, section 5.12; 1.1 and 1.2: DEN0140, section 1.11): donate,
+//! lend, share, retrieve, relinquish.
 //!
-//! A descriptor is a header, an array of *endpoint memory access descriptors* (one for each receiver), and, except in
-//! retrieve requests that leave the place to the hypervisor, a *composite* of address ranges. Sizes and offsets of the first two
-//! depend on the version. [`Descriptor::parse`] reads bytes that anybody may have written, so it checks all of them; a long list of
-//! ranges may go on in further fragments. What is reserved in a receiver is not looked at, because Linux, up to version 1.1, leaves
-//! there what the buffer held before; nor is it in a range.
+//! A descriptor is a header, an array of *endpoint memory access descriptors* (one for each receiver), and,
+//! except in retrieve requests that leave the place to the hypervisor, a *composite* of address ranges. Sizes
+//! and offsets of the first two depend on the version. [`Descriptor::parse`] reads bytes that anybody may
+//! have written, so it checks all of them; a long list of ranges may go on in further fragments. What is
+//! reserved in a receiver is not looked at, because Linux, up to version 1.1, leaves there what the buffer
+//! held before; nor is it in a range.
 
 use super::{Error, VERSION_1_0, VERSION_1_2, Version};
 use crate::{ids::VmId, layout::PAGE};
@@ -127,7 +128,8 @@ impl Permissions {
     }
 }
 
-/// Memory region attributes: type in bits 5:4, cacheability in 3:2, shareability in 1:0, security state in bit 6.
+/// Memory region attributes: type in bits 5:4, cacheability in 3:2, shareability in 1:0, security state in
+/// bit 6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attributes(pub u16);
 
@@ -215,7 +217,8 @@ pub struct Descriptor<'a> {
 }
 
 impl<'a> Descriptor<'a> {
-    /// Reads the first fragment of a descriptor that has `total_length` bytes. All but the ranges must be in it.
+    /// Reads the first fragment of a descriptor that has `total_length` bytes. All but the ranges must be in
+    /// it.
     ///
     /// # Errors
     /// `INVALID_PARAMETERS`: a size, count or offset is wrong, or what must be zero is not.
@@ -349,8 +352,8 @@ pub struct Written {
     pub fragment: usize,
 }
 
-/// Writes a descriptor with as many of its ranges as fit; `None` if not even the rest fits. `ranges` gives all of them, as many
-/// as `composite` says.
+/// Writes a descriptor with as many of its ranges as fit; `None` if not even the rest fits. `ranges` gives
+/// all of them, as many as `composite` says.
 pub fn write(
     buffer: &mut [u8],
     version: Version,

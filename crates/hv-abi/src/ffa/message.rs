@@ -41,14 +41,16 @@ impl Message {
         let (offset, size) = (word(8)? as usize, word(16)? as usize);
         let uuid = if version == VERSION_1_2 { [word(24)?, word(28)?, word(32)?, word(36)?] } else { [0; 4] };
         let within = offset.checked_add(size).is_some_and(|end| end <= buffer.len());
-        // Reserved words should be zero, flags must be: Linux leaves in the former what the buffer held before.
+        // Reserved words should be zero, flags must be: Linux leaves in the former what the buffer held
+        // before.
         if offset < Self::header_size(version) || !within || word(0)? != 0 {
             return Err(Error::InvalidParameters);
         }
         Ok(Self { sender: VmId((ids >> 16) as u16), receiver: VmId(ids as u16), offset, size, uuid })
     }
 
-    /// Writes the header, for a payload that `offset` and `size` place; `None` if the buffer is too short for them.
+    /// Writes the header, for a payload that `offset` and `size` place; `None` if the buffer is too short for
+    /// them.
     pub fn write(&self, buffer: &mut [u8], version: Version) -> Option<()> {
         let header = buffer.get_mut(..Self::header_size(version))?;
         header.fill(0);

@@ -1,5 +1,5 @@
-//! What `FFA_NOTIFICATION_INFO_GET` returns (DEN0077A, chapter 16): which VMs and vCPUs the scheduler should run, because notifications
-//! are pending for them.
+//! What `FFA_NOTIFICATION_INFO_GET` returns (DEN0077A, chapter 16): which VMs and vCPUs the scheduler should
+//! run, because notifications are pending for them.
 
 use super::{SUCCESS, SUCCESS_64};
 use crate::{
@@ -46,8 +46,8 @@ impl Pending {
         self.regs.0[2] & 1 != 0
     }
 
-    /// The lists: how many there are is in bits 11:7 of w2, how many vCPUs each has, in two bits each from bit 12 on. Their ids, of 16 bits
-    /// each, follow each other from w3 on.
+    /// The lists: how many there are is in bits 11:7 of w2, how many vCPUs each has, in two bits each from
+    /// bit 12 on. Their ids, of 16 bits each, follow each other from w3 on.
     pub fn lists(&self) -> impl Iterator<Item = List> + use<> {
         let regs = self.regs;
         let wide = regs.function() == SUCCESS_64;

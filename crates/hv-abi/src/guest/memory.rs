@@ -59,7 +59,8 @@ impl Buffers<'_> {
         Ok(Handle::from_words(out.0[2], out.0[3]))
     }
 
-    /// Retrieves the memory of a transaction: at `place`, or where the hypervisor finds room. Every range of it is given to `each`.
+    /// Retrieves the memory of a transaction: at `place`, or where the hypervisor finds room. Every range of
+    /// it is given to `each`.
     ///
     /// # Errors
     /// What the hypervisor answers.

@@ -32,8 +32,8 @@ fn direct(function: u32, sender: VmId, receiver: VmId, [a, b, c, d, e]: [u64; 5]
     hvc(Regs([u64::from(function), pair(sender, receiver), 0, a, b, c, d, e]))
 }
 
-/// `FFA_MSG_SEND_DIRECT_REQ` with 64-bit payload: asks, and waits for the answer. Returns what ended the wait:
-/// `FFA_MSG_SEND_DIRECT_RESP`, `FFA_ERROR`, or for the primary an exit of the receiver.
+/// `FFA_MSG_SEND_DIRECT_REQ` with 64-bit payload: asks, and waits for the answer. Returns what ended the
+/// wait: `FFA_MSG_SEND_DIRECT_RESP`, `FFA_ERROR`, or for the primary an exit of the receiver.
 #[inline]
 pub fn direct_request(sender: VmId, receiver: VmId, payload: [u64; 5]) -> Regs {
     direct(ffa::MSG_SEND_DIRECT_REQ_64, sender, receiver, payload)
@@ -45,7 +45,8 @@ pub fn direct_response(sender: VmId, receiver: VmId, payload: [u64; 5]) -> Regs 
     direct(ffa::MSG_SEND_DIRECT_RESP_64, sender, receiver, payload)
 }
 
-/// `FFA_MSG_SEND_DIRECT_REQ2`: as [`direct_request`], for the service `uuid` (or any, if that is zero), with 14 words.
+/// `FFA_MSG_SEND_DIRECT_REQ2`: as [`direct_request`], for the service `uuid` (or any, if that is zero), with
+/// 14 words.
 pub fn direct_request2(sender: VmId, receiver: VmId, uuid: [u32; 4], payload: [u64; 14]) -> [u64; 18] {
     let [low, high] = ffa::uuid_to_words(uuid);
     let mut x = [0; 18];

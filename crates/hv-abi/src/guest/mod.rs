@@ -24,8 +24,9 @@ pub mod messages;
 #[inline]
 pub fn hvc(regs: Regs) -> Regs {
     let mut r = regs.0;
-    // SAFETY: an HVC preserves all registers but x0 to x7 under Margay's ABI (x8 to x17 are declared clobbered, as
-    // SMCCC 1.1 allows a callee), and touches no memory that Rust knows of beyond what the "memory" clobber implies.
+    // SAFETY: an HVC preserves all registers but x0 to x7 under Margay's ABI (x8 to x17 are declared
+    // clobbered, as SMCCC 1.1 allows a callee), and touches no memory that Rust knows of beyond what the
+    // "memory" clobber implies.
     unsafe {
         asm!("hvc #0",
             inout("x0") r[0], inout("x1") r[1], inout("x2") r[2], inout("x3") r[3],
@@ -87,8 +88,9 @@ pub fn rx_release() -> Result<(), Error> {
     ffa_result(hvc(Regs::func(ffa::RX_RELEASE))).map(drop)
 }
 
-/// `FFA_PARTITION_INFO_GET` for `uuid` (all zero: every partition): descriptors are in the RX buffer, which the
-/// caller releases with [`rx_release`]. Returns how many, and the size of each in bytes, for [`ffa::PartitionInfo::list`].
+/// `FFA_PARTITION_INFO_GET` for `uuid` (all zero: every partition): descriptors are in the RX buffer, which
+/// the caller releases with [`rx_release`]. Returns how many, and the size of each in bytes, for
+/// [`ffa::PartitionInfo::list`].
 pub fn partition_info_get(uuid: [u32; 4]) -> Result<(usize, usize), Error> {
     let [a, b, c, d] = uuid.map(u64::from);
     ffa_result(hvc(Regs([u64::from(ffa::PARTITION_INFO_GET), a, b, c, d, 0, 0, 0])))
@@ -102,8 +104,8 @@ pub fn partition_count(uuid: [u32; 4]) -> Result<usize, Error> {
     ffa_result(hvc(Regs(call))).map(|out| out.0[2] as usize)
 }
 
-/// `FFA_PARTITION_INFO_GET_REGS` (1.2) for `uuid`, as [`partition_info_get`], from number `first` on of the list that `tag` names (0 at its
-/// start): needs no buffer, and returns up to five.
+/// `FFA_PARTITION_INFO_GET_REGS` (1.2) for `uuid`, as [`partition_info_get`], from number `first` on of the
+/// list that `tag` names (0 at its start): needs no buffer, and returns up to five.
 ///
 /// # Errors
 /// `RETRY`: the list has changed.
@@ -131,7 +133,8 @@ pub fn run(vcpu: VcpuId) -> Result<(VcpuId, Exit), UnknownExit> {
     Exit::from_regs(&hvc(Regs([u64::from(ffa::RUN), vcpu.pack(), 0, 0, 0, 0, 0, 0])))
 }
 
-/// `FFA_RUN`, with all that it returns: for a primary that has sent a direct request, and may find the answer there.
+/// `FFA_RUN`, with all that it returns: for a primary that has sent a direct request, and may find the answer
+/// there.
 #[inline]
 pub fn run_regs(vcpu: VcpuId) -> Regs {
     hvc(Regs([u64::from(ffa::RUN), vcpu.pack(), 0, 0, 0, 0, 0, 0]))
@@ -224,7 +227,8 @@ pub fn any_interrupt_get() -> Option<u32> {
     (id != paravirt::NO_INTERRUPT).then_some(id)
 }
 
-/// Enables or disables a device's interrupt, by its number at the interrupt controller, for this vCPU. Returns whether it is this VM's.
+/// Enables or disables a device's interrupt, by its number at the interrupt controller, for this vCPU.
+/// Returns whether it is this VM's.
 pub fn device_interrupt_enable(intid: u32, enable: bool) -> bool {
     let call = [paravirt::INTERRUPT_ENABLE.into(), intid.into(), enable.into(), 0, 0, 0, 0, 0];
     hvc(Regs(call)).0[0] == 0
@@ -241,7 +245,8 @@ pub fn interrupt_route(intid: u32, vcpu: VcpuId) -> Result<(), Error> {
         .map(drop)
 }
 
-/// `INTERRUPT_ROUTE_GET` (primary only): whose a device's interrupt is, and how often it has arrived, modulo 2^32; VM 0 stands for nobody.
+/// `INTERRUPT_ROUTE_GET` (primary only): whose a device's interrupt is, and how often it has arrived, modulo
+/// 2^32; VM 0 stands for nobody.
 pub fn interrupt_owner(intid: u32) -> Result<(VcpuId, u32), Error> {
     ffa_result(hvc(Regs([u64::from(vendor::INTERRUPT_ROUTE_GET), intid.into(), 0, 0, 0, 0, 0, 0])))
         .map(|out| (VcpuId::unpack(out.0[2]), out.0[3] as u32))
@@ -262,7 +267,8 @@ pub fn send_ipi(index: VcpuIndex) -> bool {
     hvc(Regs([u64::from(paravirt::INTERRUPT_SEND_IPI), u64::from(index.0), 0, 0, 0, 0, 0, 0])).0[0] == 0
 }
 
-/// PSCI `CPU_ON`: starts vCPU `mpidr` at `entry` (physical) with `context` in its x0. Returns the PSCI status.
+/// PSCI `CPU_ON`: starts vCPU `mpidr` at `entry` (physical) with `context` in its x0. Returns the PSCI
+/// status.
 pub fn cpu_on(mpidr: u64, entry: u64, context: u64) -> i64 {
     hvc(Regs([u64::from(psci::CPU_ON_64), mpidr, entry, context, 0, 0, 0, 0])).0[0] as i64
 }

@@ -233,7 +233,7 @@ pub(crate) fn target(owner: &'static Vcpu, intid: u32) -> &'static Vcpu {
 }
 
 /// The core of the loaded vCPU, a primary's, goes off.
-pub(crate) fn put_down(current: &mut Loaded) {
+pub(crate) fn save_before_cpu_off(current: &mut Loaded) {
     if is_possible()
         && let Some(gic) = &current.vm().gic
     {
@@ -242,7 +242,7 @@ pub(crate) fn put_down(current: &mut Loaded) {
 }
 
 /// It has not gone off.
-pub(crate) fn pick_up(current: &mut Loaded) {
+pub(crate) fn load_after_cpu_on(current: &mut Loaded) {
     if is_possible()
         && let Some(gic) = &current.vm().gic
     {

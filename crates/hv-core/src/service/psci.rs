@@ -191,7 +191,7 @@ pub(super) fn primary_cpu_off(mut current: Loaded) -> Next {
         System::get().routes.reroute(core, other);
     }
     // Its interface goes off with the core: what is in it comes back to its GIC, of which only that is left.
-    gic::put_down(&mut current);
+    gic::save_before_cpu_off(&mut current);
     // SAFETY: the vCPU is this core's, and nothing of it is needed any more: CPU_ON starts it afresh.
     unsafe { crate::vcpu::Claimed::assume(vcpu) }.release(VcpuState::Off);
     if firmware::call(psci::CPU_OFF, [0; 3]) == Status::Success.bits() {
@@ -200,7 +200,7 @@ pub(super) fn primary_cpu_off(mut current: Loaded) -> Next {
         crate::boot::core_started(current.core());
     }
     let _ = vcpu.claim(VcpuState::Off, current.core());
-    gic::pick_up(&mut current);
+    gic::load_after_cpu_on(&mut current);
     status(current, Status::Denied)
 }
 

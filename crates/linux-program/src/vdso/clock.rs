@@ -4,8 +4,9 @@ use crate::address::PAGE;
 
 /// Data of the vDSO's clock: the page before the vDSO, readable by the program, writable by the kernel.
 ///
-/// Monotonic time is `(CNTVCT_EL0 - counter_base) * multiplier >> shift`, with a product of 128 bits; real time is
-/// `realtime_offset` more. [`Clock::encode`] writes it; all but `realtime_offset` stays as it is while a program runs.
+/// Monotonic time is `(CNTVCT_EL0 - counter_base) * multiplier >> shift`, with a product of 128 bits; real
+/// time is `realtime_offset` more. [`Clock::encode`] writes it; all but `realtime_offset` stays as it is
+/// while a program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
     /// The counter when monotonic time was 0: usually at boot.
@@ -29,10 +30,11 @@ impl Clock {
     /// one store.
     pub const REALTIME_OFFSET_AT: usize = 24;
 
-    /// The clock of a counter with this many ticks a second (`CNTFRQ_EL0`), 1 to 2^32 Hz, since `counter_base`.
+    /// The clock of a counter with this many ticks a second (`CNTFRQ_EL0`), 1 to 2^32 Hz, since
+    /// `counter_base`.
     ///
-    /// The multiplier has 60 bits or more, so that after a century the clock differs by less than 3 ns from the
-    /// exact quotient; and a quotient that is a whole number comes out exactly.
+    /// The multiplier has 60 bits or more, so that after a century the clock differs by less than 3 ns from
+    /// the exact quotient; and a quotient that is a whole number comes out exactly.
     ///
     /// # Panics
     /// If the frequency is 0, or above 2^32 Hz.

@@ -1,8 +1,8 @@
 //! The vDSO as a shared object, laid out here rather than by a linker.
 //!
-//! One page: the ELF header, two program headers, what a library's start-up code looks functions up with (symbols,
-//! their names, hash table and versions, the dynamic section that says where all this is), and the code. There are no
-//! sections: nothing that loads it looks at them.
+//! One page: the ELF header, two program headers, what a library's start-up code looks functions up with
+//! (symbols, their names, hash table and versions, the dynamic section that says where all this is), and the
+//! code. There are no sections: nothing that loads it looks at them.
 
 use super::code::{CODE, FUNCTIONS};
 use crate::address::PAGE;

@@ -1,9 +1,10 @@
-//! The vDSO: functions that the kernel maps into every program, so that reading the clock needs no system call.
+//! The vDSO: functions that the kernel maps into every program, so that reading the clock needs no system
+//! call.
 //!
-//! Two pages: a [`Clock`], readable, and behind it [`IMAGE`], readable and executable. A program finds the image by
-//! `AT_SYSINFO_EHDR`, and in it `__kernel_clock_gettime`, `__kernel_gettimeofday`, `__kernel_clock_getres` and
-//! `__kernel_rt_sigreturn`, all of version `LINUX_2.6.39`, as in Linux. Clocks other than realtime, monotonic, their
-//! raw and coarse variants and boottime are left to system calls.
+//! Two pages: a [`Clock`], readable, and behind it [`IMAGE`], readable and executable. A program finds the
+//! image by `AT_SYSINFO_EHDR`, and in it `__kernel_clock_gettime`, `__kernel_gettimeofday`,
+//! `__kernel_clock_getres` and `__kernel_rt_sigreturn`, all of version `LINUX_2.6.39`, as in Linux. Clocks
+//! other than realtime, monotonic, their raw and coarse variants and boottime are left to system calls.
 //!
 //! ```
 //! use linux_program::vdso::{Clock, IMAGE};

@@ -1,7 +1,8 @@
 //! Allocations that fail because a test wants it: of the heap, and of physical memory.
 //!
-//! A kernel whose command line has `fail-allocations` lets the first program say which allocation fails, counted from then on,
-//! whoever makes it. So a test can make a call again and again, until each allocation that it needs has failed once.
+//! A kernel whose command line has `fail-allocations` lets the first program say which allocation fails,
+//! counted from then on, whoever makes it. So a test can make a call again and again, until each allocation
+//! that it needs has failed once.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,8 +30,8 @@ fn counts_down() -> bool {
     }
 }
 
-/// Makes the `n`-th allocation from now on fail, 1 being the next, and with `all` also all behind it; 0: none. Returns how many were
-/// left until the failure that was asked for before; 0 if it has happened.
+/// Makes the `n`-th allocation from now on fail, 1 being the next, and with `all` also all behind it; 0:
+/// none. Returns how many were left until the failure that was asked for before; 0 if it has happened.
 #[cfg(programs)]
 pub(crate) fn fail(n: u64, all: bool) -> u64 {
     let left = LEFT.swap(n & !ALL | if all && n != 0 { ALL } else { 0 }, Ordering::Relaxed);

@@ -45,8 +45,8 @@ unsafe impl GlobalAlloc for Heap {
 #[derive(Debug)]
 struct Grow;
 
-// SAFETY: `acquire` claims memory that it has just taken from free physical memory, which is mapped read-write and
-// used by nobody else, and touches no other part of the allocator.
+// SAFETY: `acquire` claims memory that it has just taken from free physical memory, which is mapped
+// read-write and used by nobody else, and touches no other part of the allocator.
 unsafe impl Source for Grow {
     fn acquire<B: Binning>(talc: &mut Talc<Self, B>, layout: Layout) -> Result<(), ()> {
         // Room for the allocator's own records, also when this is the first heap.

@@ -22,7 +22,8 @@ const MAX_RUNS: usize = 64;
 
 /// Finds out what is free, builds the final tables and switches to them. Once, on the boot core.
 ///
-/// An error is to be reported once there is a console. Until then the kernel has the range that its image is in.
+/// An error is to be reported once there is a console. Until then the kernel has the range that its image is
+/// in.
 pub(crate) fn init(machine: &Machine<'_>, image: Phys, dtb: Phys) -> Result<(), RamError> {
     let sections = arch::image();
     let image_range = image.0..image.0 + (sections.end - super::IMAGE) as u64;
@@ -148,7 +149,8 @@ impl Block {
     /// Keeps the memory for ever, as bytes.
     pub fn leak(self) -> &'static mut [u8] {
         let block = core::mem::ManuallyDrop::new(self);
-        // SAFETY: the block owns this memory, which is initialised (zeroed at first), and is never given back.
+        // SAFETY: the block owns this memory, which is initialised (zeroed at first), and is never given
+        // back.
         unsafe { core::slice::from_raw_parts_mut(block.base.as_ptr(), block.size) }
     }
 }

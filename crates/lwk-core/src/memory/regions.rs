@@ -73,8 +73,9 @@ impl FreeList {
         Ok(())
     }
 
-    /// Takes `size` bytes, contiguous, rounded up to whole pages and aligned as large entries of the translation
-    /// tables want it: a region of a GiB or more to a GiB, of 2 MiB or more to 2 MiB, if there is such a place.
+    /// Takes `size` bytes, contiguous, rounded up to whole pages and aligned as large entries of the
+    /// translation tables want it: a region of a GiB or more to a GiB, of 2 MiB or more to 2 MiB, if there is
+    /// such a place.
     pub fn allocate(&mut self, size: u64) -> Option<Phys> {
         let size = size.max(1).checked_next_multiple_of(PAGE)?;
         ALIGNMENTS

@@ -22,7 +22,8 @@ use machine::Region;
 
 type Table = PageTable<Attributes>;
 
-/// Tables that are needed before free memory can be reached. Four for each discontinuous piece of memory, at most.
+/// Tables that are needed before free memory can be reached. Four for each discontinuous piece of memory, at
+/// most.
 const POOL_TABLES: usize = 64;
 
 #[repr(C, align(4096))]
@@ -150,8 +151,8 @@ pub(super) fn init(image: Phys, memory: &FreeList, dtb: Range<u64>) -> Result<()
     let root = tables.root_address().0 as u64;
     ROOT.store(root, Ordering::Relaxed);
     tables.mark_active();
-    // SAFETY: the new tables map everything that the kernel uses at the addresses where it is now: text, data, this
-    // core's stack and the device tree.
+    // SAFETY: the new tables map everything that the kernel uses at the addresses where it is now: text,
+    // data, this core's stack and the device tree.
     unsafe { arch::change_tables(Phys(root), image) };
     leave_identity_map();
     *TABLES.lock() = Some(tables);
@@ -171,8 +172,8 @@ fn log_blocks(tables: &Mapping<KernelTables, El1And0>, memory: &FreeList) {
     log::debug!("linear map: {gib} blocks of 1 GiB, {mib} of 2 MiB, {kib} of 4 KiB");
 }
 
-/// Switches this core's lower half off, which held the identity map of the image, and makes the processor refuse to
-/// execute what is writable.
+/// Switches this core's lower half off, which held the identity map of the image, and makes the processor
+/// refuse to execute what is writable.
 pub(crate) fn leave_identity_map() {
     // SAFETY: nothing of the kernel is in the lower half, and no mapping is both writable and executable.
     unsafe { arch::enforce_wx(image_phys(arch::image().empty_table)) };
@@ -197,8 +198,8 @@ pub fn map_device(region: Region) -> Result<usize, MapError> {
     map_window(region, DEVICE)
 }
 
-/// Maps memory that is shared with others, or received from them, as ordinary data; returns its address. What is there may change at
-/// any time.
+/// Maps memory that is shared with others, or received from them, as ordinary data; returns its address. What
+/// is there may change at any time.
 ///
 /// # Errors
 /// The range is mapped in another way.
@@ -230,8 +231,8 @@ fn map_window(region: Region, attributes: Attributes) -> Result<usize, MapError>
     Ok(DEVICES + region.base as usize)
 }
 
-/// Maps memory for a stack at a place that has never been mapped; returns its first address. The place is asked for when there is
-/// memory for the tables.
+/// Maps memory for a stack at a place that has never been mapped; returns its first address. The place is
+/// asked for when there is memory for the tables.
 ///
 /// # Errors
 /// There is no memory for tables.

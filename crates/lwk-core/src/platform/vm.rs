@@ -1,4 +1,5 @@
-//! A virtual machine of Margay's hypervisor: console, interrupts and power by hypercall; the timer is the processor's.
+//! A virtual machine of Margay's hypervisor: console, interrupts and power by hypercall; the timer is the
+//! processor's.
 
 use super::{Interrupt, Platform, PlatformError, Taken, hypercall};
 use crate::percore::CoreIndex;

@@ -7,7 +7,8 @@ use hv_abi::{guest, ids::VmId, paravirt};
 use machine::{Machine, Mpidr, Region};
 use spin::Once;
 
-/// A VM whose manifest node says `margay,gic`: one that is scheduled, or the one that schedules. Its timer is the virtual one in either.
+/// A VM whose manifest node says `margay,gic`: one that is scheduled, or the one that schedules. Its timer is
+/// the virtual one in either.
 #[derive(Debug)]
 pub struct VmWithGic {
     interrupts: Once<Interrupts>,
@@ -28,7 +29,8 @@ impl VmWithGic {
         Self::with(&[])
     }
 
-    /// As [`new`](Self::new), with further private interrupts enabled that have no handler: the kernel logs them.
+    /// As [`new`](Self::new), with further private interrupts enabled that have no handler: the kernel logs
+    /// them.
     pub const fn with(others: &'static [u32]) -> Self {
         Self { interrupts: Once::new(), primary: AtomicBool::new(false), others }
     }

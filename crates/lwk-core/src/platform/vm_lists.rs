@@ -1,4 +1,5 @@
-//! A virtual machine whose para-virtual interrupts come by list registers: taken and ended at the processor, without the hypervisor.
+//! A virtual machine whose para-virtual interrupts come by list registers: taken and ended at the processor,
+//! without the hypervisor.
 
 use super::{Interrupt, Platform, PlatformError, Taken, hypercall};
 use crate::percore::CoreIndex;

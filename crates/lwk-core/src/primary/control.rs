@@ -21,7 +21,8 @@ pub(crate) fn machines() -> Option<&'static Machines> {
     MACHINES.get().copied()
 }
 
-/// Runs the control task that `init=` names from the initrd, again if it crashes, to its end: the main function of an image for primaries.
+/// Runs the control task that `init=` names from the initrd, again if it crashes, to its end: the main
+/// function of an image for primaries.
 pub fn main(app: &App) -> Status {
     match partitions::discover(app) {
         Ok(partitions) => {

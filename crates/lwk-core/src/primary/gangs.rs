@@ -1,7 +1,7 @@
 //! Which VMs are gangs, and when they have which cores.
 //!
-//! VMs that share a core have the same quantum, so there is a matrix for each quantum in use, and no core is of interest
-//! to two of them.
+//! VMs that share a core have the same quantum, so there is a matrix for each quantum in use, and no core is
+//! of interest to two of them.
 
 use alloc::{boxed::Box, vec::Vec};
 use fallible::{OutOfMemory, TryVec as _, try_box};
@@ -71,11 +71,12 @@ impl<const SLOTS: usize> Matrices<SLOTS> {
         Self(Vec::new())
     }
 
-    /// Gives a gang these places in place of those that it has, or none. What changes holds from `start` on. Returns the
-    /// quanta whose columns are others now.
+    /// Gives a gang these places in place of those that it has, or none. What changes holds from `start` on.
+    /// Returns the quanta whose columns are others now.
     ///
     /// # Errors
-    /// [`GangError::NoCore`], [`GangError::SameCore`], [`GangError::NoRoom`], [`GangError::Empty`]: nothing has changed.
+    /// [`GangError::NoCore`], [`GangError::SameCore`], [`GangError::NoRoom`], [`GangError::Empty`]: nothing
+    /// has changed.
     pub fn set(
         &mut self,
         gang: GangId,
@@ -182,8 +183,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is asked for: each gang has the places that it was given last, in one slot of its matrix, and what is
-        /// refused changes nothing.
+        /// Whatever is asked for: each gang has the places that it was given last, in one slot of its matrix,
+        /// and what is refused changes nothing.
         #[test]
         fn each_has_what_it_was_given(
             asked in prop::collection::vec(

@@ -94,8 +94,8 @@ pub struct Machines {
 }
 
 impl Machines {
-    /// The VMs of these partitions, not running yet, for a primary with so many cores. vCPUs will be spread over these, beginning behind the
-    /// calling one.
+    /// The VMs of these partitions, not running yet, for a primary with so many cores. vCPUs will be spread
+    /// over these, beginning behind the calling one.
     #[expect(
         clippy::disallowed_methods,
         clippy::disallowed_macros,
@@ -163,7 +163,8 @@ impl Machines {
     /// Runs a VM that does not run, as it was at boot.
     ///
     /// # Errors
-    /// [`Refusal::State`]: it runs, or it is a gang with two vCPUs on a core; [`Refusal::Full`]: a core takes no more vCPUs; [`Refusal::Hypervisor`]: it cannot be made anew.
+    /// [`Refusal::State`]: it runs, or it is a gang with two vCPUs on a core; [`Refusal::Full`]: a core takes
+    /// no more vCPUs; [`Refusal::Hypervisor`]: it cannot be made anew.
     pub fn launch(&'static self, vm: &'static Vm) -> Result<(), Refusal> {
         if !vm.over.swap(false, Ordering::AcqRel) {
             return Err(Refusal::State);
@@ -373,8 +374,9 @@ impl Machines {
     /// Assigns a vCPU to another core, whether its VM runs or not.
     ///
     /// # Errors
-    /// [`Refusal::NoCore`], [`Refusal::Invalid`]: there is no such core, or vCPU; [`Refusal::State`]: other VMs there want another policy, or
-    /// another vCPU of a gang is there; [`Refusal::Full`]: the core takes no more gangs.
+    /// [`Refusal::NoCore`], [`Refusal::Invalid`]: there is no such core, or vCPU; [`Refusal::State`]: other
+    /// VMs there want another policy, or another vCPU of a gang is there; [`Refusal::Full`]: the core takes
+    /// no more gangs.
     pub fn assign(&self, vm: &Vm, index: u16, core: CoreIndex) -> Result<(), Refusal> {
         if index >= vm.vcpus() {
             return Err(Refusal::Invalid);

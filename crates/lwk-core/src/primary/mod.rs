@@ -1,8 +1,9 @@
 //! The primary personality: which partitions there are, and one task for each vCPU.
 //!
-//! `partitions::discover` asks the hypervisor what there is to run. `Machines` runs it: each vCPU has an ordinary
-//! kernel task whose body is the loop in `run.rs`, so vCPUs share a core as any tasks do. What is to run when is decided by
-//! whoever drives `Machines`: an application that is linked in, or the control task, by `/dev/margay`.
+//! `partitions::discover` asks the hypervisor what there is to run. `Machines` runs it: each vCPU has an
+//! ordinary kernel task whose body is the loop in `run.rs`, so vCPUs share a core as any tasks do. What is to
+//! run when is decided by whoever drives `Machines`: an application that is linked in, or the control task,
+//! by `/dev/margay`.
 
 #[cfg(programs)]
 mod control;

@@ -1,7 +1,7 @@
 //! Which core a vCPU goes to.
 
-/// Spreads vCPUs over cores, one after the other, beginning behind the core that the primary itself starts on: with
-/// several cores, the first one stays free as long as possible for the primary's own work.
+/// Spreads vCPUs over cores, one after the other, beginning behind the core that the primary itself starts
+/// on: with several cores, the first one stays free as long as possible for the primary's own work.
 ///
 /// ```
 /// use lwk_core::primary::placement::Placement;

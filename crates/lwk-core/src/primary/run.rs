@@ -23,12 +23,13 @@ pub(super) enum Outcome {
 
 /// Runs a vCPU until its VM is over, or it is to run elsewhere.
 ///
-/// Interrupts for the primary end `FFA_RUN`, and have been handled when they are unmasked behind it. If the vCPU's quantum was over,
-/// another task ran then too.
+/// Interrupts for the primary end `FFA_RUN`, and have been handled when they are unmasked behind it. If the
+/// vCPU's quantum was over, another task ran then too.
 pub(super) fn until_over(machines: &Machines, vm: &Vm, vcpu: VcpuId) -> Outcome {
     let here = percore::this().index();
     while vm.ending() == Ending::None {
-        // What says otherwise from here on comes with an interrupt, which ends the run, because it has not been handled before.
+        // What says otherwise from here on comes with an interrupt, which ends the run, because it has not
+        // been handled before.
         let masked = arch::mask_interrupts();
         let place = vm.place(vcpu.index.0);
         if vm.is_paused() || place != Some(here) {
@@ -47,8 +48,8 @@ pub(super) fn until_over(machines: &Machines, vm: &Vm, vcpu: VcpuId) -> Outcome 
             break;
         };
         if about != vcpu && !matches!(exit, Exit::DirectResponse { .. }) {
-            // Another vCPU took this core over by a direct message, or has got an interrupt: its own task sees to it. This
-            // one is run again to learn what it does.
+            // Another vCPU took this core over by a direct message, or has got an interrupt: its own task
+            // sees to it. This one is run again to learn what it does.
             machines.wake(about);
             continue;
         }

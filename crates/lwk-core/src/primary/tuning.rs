@@ -1,4 +1,5 @@
-//! How the cores of VMs are shared out. A policy is one of a core, so VMs with different ones cannot share a core.
+//! How the cores of VMs are shared out. A policy is one of a core, so VMs with different ones cannot share a
+//! core.
 
 use super::{
     Machines, Refusal, Vm,
@@ -59,8 +60,9 @@ impl Machines {
     /// Gives a VM's cores a policy, and its vCPUs parameters.
     ///
     /// # Errors
-    /// [`Refusal::State`]: a core is another VM's too, which has another policy, or it has two vCPUs of a gang; [`Refusal::Full`]: a core has more tasks than the
-    /// policy takes, or not so much time left; [`Refusal::Invalid`]: the parameters make no sense. What was done before stays.
+    /// [`Refusal::State`]: a core is another VM's too, which has another policy, or it has two vCPUs of a
+    /// gang; [`Refusal::Full`]: a core has more tasks than the policy takes, or not so much time left;
+    /// [`Refusal::Invalid`]: the parameters make no sense. What was done before stays.
     pub fn tune(&'static self, vm: &'static Vm, tuning: Tuning) -> Result<(), Refusal> {
         for core in Self::cores().filter(|core| vm.is_on(*core)) {
             self.check_policy(vm, core, tuning.kind)?;
@@ -76,8 +78,8 @@ impl Machines {
         Ok(())
     }
 
-    /// Gives a VM that is a gang and runs its places in the matrix, and takes them from any other. All cores change at the
-    /// same moment; those that hear of it too late are apart from the others for a turn.
+    /// Gives a VM that is a gang and runs its places in the matrix, and takes them from any other. All cores
+    /// change at the same moment; those that hear of it too late are apart from the others for a turn.
     pub(super) fn gather(&self, vm: &Vm, tuning: Option<Tuning>, cores: &[CoreIndex]) -> Result<(), Refusal> {
         check_cores(tuning, cores)?;
         let cores = Vec::try_collected(cores.iter().copied().map(column_of))?;

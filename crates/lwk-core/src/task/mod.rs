@@ -1,7 +1,7 @@
 //! Kernel tasks.
 //!
-//! A task has a stack of its own, belongs to one core, and runs until it yields, parks, ends, or its quantum is over
-//! and another one waits. `spawn` starts one on a core; its `Handle` wakes it and waits for its end.
+//! A task has a stack of its own, belongs to one core, and runs until it yields, parks, ends, or its quantum
+//! is over and another one waits. `spawn` starts one on a core; its `Handle` wakes it and waits for its end.
 
 pub mod life;
 #[cfg(programs)]
@@ -113,8 +113,8 @@ mod kernel {
         since: AtomicU64,
     }
 
-    // SAFETY: `life` is only touched with the lock of the core's queue held, `context` only by the core itself, with
-    // interrupts masked, while it switches; both are private to the scheduler.
+    // SAFETY: `life` is only touched with the lock of the core's queue held, `context` only by the core
+    // itself, with interrupts masked, while it switches; both are private to the scheduler.
     unsafe impl Send for Task {}
     // SAFETY: as above.
     unsafe impl Sync for Task {}
@@ -467,7 +467,8 @@ mod kernel {
         percore::get(core).map_or(0, |core| core.scheduler.load())
     }
 
-    /// At the end of an interrupt: lets another task run if the running one's time is over. Returns whether it was.
+    /// At the end of an interrupt: lets another task run if the running one's time is over. Returns whether
+    /// it was.
     pub(crate) fn preempt_if_due(core: &PerCore) -> bool {
         let due = core.scheduler.take_due();
         if due {

@@ -21,8 +21,8 @@ pub struct RawTaskLock {
     waiting: IrqMutex<Waiting>,
 }
 
-/// Who waits for a lock, first come, first served: a list through the tasks, each of which waits for one lock at most. So
-/// waiting needs no memory, which may not be there.
+/// Who waits for a lock, first come, first served: a list through the tasks, each of which waits for one lock
+/// at most. So waiting needs no memory, which may not be there.
 struct Waiting {
     first: Option<Handle>,
     last: Option<Handle>,
@@ -82,7 +82,8 @@ impl RawTaskLock {
                 let mut waiting = self.waiting.lock();
                 // A wake-up can have been meant for something else: nobody is in the list twice.
                 waiting.remove(&me);
-                // Whoever lets go sees WANTED, and then looks into the list, behind the lock that is held here.
+                // Whoever lets go sees WANTED, and then looks into the list, behind the lock that is held
+                // here.
                 if self.state.swap(WANTED, Ordering::Acquire) == FREE {
                     return;
                 }
@@ -93,7 +94,8 @@ impl RawTaskLock {
     }
 }
 
-// SAFETY: the state is taken by swaps with acquire ordering, from FREE only, and given back with release ordering.
+// SAFETY: the state is taken by swaps with acquire ordering, from FREE only, and given back with release
+// ordering.
 unsafe impl lock_api::RawMutex for RawTaskLock {
     const INIT: Self =
         Self { state: AtomicU32::new(FREE), waiting: IrqMutex::new(Waiting { first: None, last: None }) };

@@ -1,7 +1,7 @@
 //! The policy of a core: one of those in `sched-policies`.
 //!
-//! Policies only compare and add times, so the kernel gives them ticks of its counter where they say nanoseconds: that
-//! saves a division on every switch.
+//! Policies only compare and add times, so the kernel gives them ticks of its counter where they say
+//! nanoseconds: that saves a division on every switch.
 
 use alloc::boxed::Box;
 use core::{fmt, num::NonZeroU32};
@@ -318,7 +318,8 @@ impl CorePolicy {
         each!(self, policy => policy.next_deadline(Nanos(now))).map(|at| at.0)
     }
 
-    /// How much later than a turn's end the timer may be: where turns end early again and again, it is then seldom set.
+    /// How much later than a turn's end the timer may be: where turns end early again and again, it is then
+    /// seldom set.
     #[inline(always)]
     pub(super) fn slack(&self) -> u64 {
         match self {

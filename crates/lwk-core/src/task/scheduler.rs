@@ -1,11 +1,11 @@
 //! One core's tasks: who runs, who is next, who sleeps until when.
 //!
-//! Who is next is the policy's business. This module keeps tasks and their stacks, reports to the policy what happens, and
-//! sets the timer to whatever comes first of a sleeper's deadline and the policy's. With one task and no sleeper there
-//! is neither, and the core is left in peace.
+//! Who is next is the policy's business. This module keeps tasks and their stacks, reports to the policy what
+//! happens, and sets the timer to whatever comes first of a sleeper's deadline and the policy's. With one
+//! task and no sleeper there is neither, and the core is left in peace.
 //!
-//! A task never leaves its core, so the context switch itself needs no lock: only the core switches its tasks, and
-//! other cores only wake them.
+//! A task never leaves its core, so the context switch itself needs no lock: only the core switches its
+//! tasks, and other cores only wake them.
 
 use super::{
     Life, Task, TaskError,
@@ -112,9 +112,9 @@ impl Queue {
         self.arm_for(policy);
     }
 
-    /// As [`arm`](Self::arm), after a turn that has ended early: the timer may be a little late for the end of the next
-    /// one, which will end early too. So it is not set again at each switch, and never fires before there is something
-    /// to do.
+    /// As [`arm`](Self::arm), after a turn that has ended early: the timer may be a little late for the end
+    /// of the next one, which will end early too. So it is not set again at each switch, and never fires
+    /// before there is something to do.
     #[unsafe(link_section = ".text.hot")]
     fn arm_late(&mut self, now: u64) {
         let policy = self.policy.next_deadline(now);
@@ -136,8 +136,8 @@ impl Queue {
         }
     }
 
-    /// The running task has yielded to another one, whose turn it is until `until`. `None` if the policy picks a task
-    /// that is not of this core, which it never does.
+    /// The running task has yielded to another one, whose turn it is until `until`. `None` if the policy
+    /// picks a task that is not of this core, which it never does.
     #[inline(always)]
     fn pass_on(&mut self, chosen: TaskId, now: u64, until: u64, slack: u64) -> Option<Switch> {
         let Current::Task(number) = self.current else { return None };
@@ -159,7 +159,8 @@ impl Queue {
         let woken = task.with_life(Life::wake);
         if woken {
             self.sleepers.retain(|(_, sleeper)| !core::ptr::eq(&raw const **sleeper, task));
-            // The policy knows every task of the core that has not ended, and one that has ended is not woken.
+            // The policy knows every task of the core that has not ended, and one that has ended is not
+            // woken.
             let _ = self.policy.wake(task.number());
         }
         woken
@@ -239,7 +240,8 @@ impl Scheduler {
         self.queue.lock().policy.parameters(task.number())
     }
 
-    /// Sets a new gang matrix on the core, from any core; it holds from the start of the column's rotation on.
+    /// Sets a new gang matrix on the core, from any core; it holds from the start of the column's rotation
+    /// on.
     ///
     /// # Errors
     /// See [`ParameterError`].
@@ -362,7 +364,8 @@ impl Scheduler {
     #[unsafe(link_section = ".text.hot")]
     pub(crate) fn timer(&self, now: u64) {
         let mut queue = sync::lock_in_place(&self.queue);
-        // It fired, and a hypervisor may have masked it: it counts as off, and is silent until it is set anew.
+        // It fired, and a hypervisor may have masked it: it counts as off, and is silent until it is set
+        // anew.
         queue.armed = NEVER;
         platform().set_timer(None);
         queue.wake_sleepers(now);
@@ -379,7 +382,8 @@ impl Scheduler {
         self.due.load(Ordering::Relaxed) && self.due.swap(false, Ordering::Relaxed)
     }
 
-    /// Gives this core up. Returns when the running task has it again; interrupts are masked before and after.
+    /// Gives this core up. Returns when the running task has it again; interrupts are masked before and
+    /// after.
     #[unsafe(link_section = ".text.hot")]
     pub(super) fn leave(&self, how: Leave) {
         if let Some(to) = self.choose(how) {
@@ -387,7 +391,8 @@ impl Scheduler {
         }
     }
 
-    /// [`Leave::Yield`] by the short way, for threads that wait for each other by yielding. Interrupts need not be masked.
+    /// [`Leave::Yield`] by the short way, for threads that wait for each other by yielding. Interrupts need
+    /// not be masked.
     #[inline(always)]
     pub(super) fn yield_core(&self) {
         let mut queue = sync::lock_in_place(&self.queue);
@@ -420,8 +425,8 @@ impl Scheduler {
             unsafe { arch::restore_user(user) };
             return self.arrived();
         }
-        // SAFETY: `restore` is the saved context of a task of this core that does not run, `save` the running task's
-        // place for its own; both tasks are kept alive by the queue or, if it has ended, by `ended`.
+        // SAFETY: `restore` is the saved context of a task of this core that does not run, `save` the running
+        // task's place for its own; both tasks are kept alive by the queue or, if it has ended, by `ended`.
         unsafe { arch::switch(save, restore) };
         self.arrived();
     }
@@ -454,8 +459,8 @@ impl Scheduler {
         queue.current = Current::Ended;
     }
 
-    /// Puts the running task where it belongs and makes another one current: where to save, and what to continue.
-    /// `None` if the running task goes on.
+    /// Puts the running task where it belongs and makes another one current: where to save, and what to
+    /// continue. `None` if the running task goes on.
     #[inline(always)]
     fn choose(&self, how: Leave) -> Option<Switch> {
         let mut queue = sync::lock_in_place(&self.queue);
@@ -495,7 +500,8 @@ impl Scheduler {
         }
         let next =
             queue.running().expect("the policy picks a task of this core, and every core has an idle task");
-        // SAFETY: the queue keeps the task that leaves: among its tasks, as the idle one, or as the one that has ended.
+        // SAFETY: the queue keeps the task that leaves: among its tasks, as the idle one, or as the one that
+        // has ended.
         let leaving = unsafe { &*leaving };
         leaving.with_life(|life| {
             if life.state() == State::Running {

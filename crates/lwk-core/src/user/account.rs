@@ -1,9 +1,9 @@
 //! What programs take from the kernel's memory: who pays for it, and how much it may be.
 //!
-//! The first process has an account, and so has each of its children, which their own children share. Threads with their
-//! kernel stacks, processes, open files, pipes and translation tables are charged to it for as long as they exist. So a program that
-//! takes what it can get is refused, and whoever started it goes on; the first process, the control task of a primary, may in addition use what
-//! others may not (`check_room`).
+//! The first process has an account, and so has each of its children, which their own children share. Threads
+//! with their kernel stacks, processes, open files, pipes and translation tables are charged to it for as
+//! long as they exist. So a program that takes what it can get is refused, and whoever started it goes on;
+//! the first process, the control task of a primary, may in addition use what others may not (`check_room`).
 
 use super::{
     errno::{Errno, Result},

@@ -27,8 +27,8 @@ errors! {
 }
 
 impl Errno {
-    /// The call was interrupted by a signal, and is made again unless a handler without `SA_RESTART` runs (Linux'
-    /// `ERESTARTSYS`; programs never see it).
+    /// The call was interrupted by a signal, and is made again unless a handler without `SA_RESTART` runs
+    /// (Linux' `ERESTARTSYS`; programs never see it).
     pub const RESTART: Self = Self(512);
 
     /// Returns the value of x0 for a program: the negated number.

@@ -34,7 +34,8 @@ const fn is_mapping(status: u32) -> bool {
     matches!(status & 0x3c, 0x04 | 0x08 | 0x0c)
 }
 
-/// Does an `MRS` of an identification register for a program, as `HWCAP_CPUID` promises. False if it is another instruction.
+/// Does an `MRS` of an identification register for a program, as `HWCAP_CPUID` promises. False if it is
+/// another instruction.
 fn emulate_mrs(frame: &mut UserFrame) -> bool {
     let mrs = copy::load_u32(frame.pc).ok().and_then(Mrs::decode);
     let Some(mrs) = mrs else { return false };

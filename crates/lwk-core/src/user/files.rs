@@ -259,7 +259,8 @@ impl Drop for Open {
     }
 }
 
-/// Copies from a file in chunks to the program; how many bytes there were. An error counts if it is the first thing.
+/// Copies from a file in chunks to the program; how many bytes there were. An error counts if it is the first
+/// thing.
 fn copy_node(files: &FileSystem, node: NodeId, offset: u64, to: u64, size: usize) -> Result<u64> {
     let mut done = 0;
     while done < size {

@@ -1,7 +1,7 @@
 //! Waiting on a word of memory (futex(2)), within a process.
 //!
-//! A waiter is in its bucket's list before it looks at the word. Whoever changes the word wakes afterwards, and so finds
-//! it there: no wake-up is lost, and no lock is held while the program's memory is read.
+//! A waiter is in its bucket's list before it looks at the word. Whoever changes the word wakes afterwards,
+//! and so finds it there: no wake-up is lost, and no lock is held while the program's memory is read.
 
 use super::{
     copy,
@@ -66,7 +66,8 @@ impl Futexes {
         waiting.woken.store(false, Ordering::Relaxed);
         waiting.address.store(address, Ordering::Relaxed);
         let waiter = Waiter { address, bits, thread: thread.shared() };
-        // Without memory for it, the caller looks at the word again: C libraries end a program at other errors.
+        // Without memory for it, the caller looks at the word again: C libraries end a program at other
+        // errors.
         self.buckets[bucket(address)].lock().try_push(waiter).map_err(|_| Errno::EAGAIN)?;
         let outcome = match copy::load_u32(address) {
             Ok(word) if word == expected => loop {
@@ -131,7 +132,8 @@ impl Futexes {
         count
     }
 
-    /// Wakes up to `wake` waiters, and lets up to `move_most` others wait on another word; returns how many of both.
+    /// Wakes up to `wake` waiters, and lets up to `move_most` others wait on another word; returns how many
+    /// of both.
     pub fn requeue(&self, from: u64, to: u64, wake: u32, move_most: u32) -> u64 {
         let mut count = self.wake(from, wake, ANY);
         if from == to {
@@ -147,7 +149,8 @@ impl Futexes {
             target.try_reserve(moved.min(move_most as usize)).is_ok()
         });
         if !has_room {
-            // Whoever waits for a futex may be woken without a reason; left where it is, it might wait for ever.
+            // Whoever waits for a futex may be woken without a reason; left where it is, it might wait for
+            // ever.
             drop(upper);
             drop(lower);
             return count + self.wake(from, move_most, ANY);

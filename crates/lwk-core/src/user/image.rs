@@ -81,7 +81,8 @@ impl ProgramFile {
         })
     }
 
-    /// Works with its bytes: those of the archive, or a copy of what has been written; `ENOMEM` if there is no room for one.
+    /// Works with its bytes: those of the archive, or a copy of what has been written; `ENOMEM` if there is
+    /// no room for one.
     fn with_bytes<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R> {
         // What is in the archive never changes: nobody else has to wait.
         if let Some(bytes) = with_files(|files| files.archived(self.0)) {

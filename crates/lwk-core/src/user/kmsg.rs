@@ -51,8 +51,8 @@ fn ends(position: Position) -> (Position, Position) {
     with_log(|log| (log.not_before(position), log.end()))
 }
 
-/// Has waiters woken when the log grows. Call before reading the log, which is locked for that: records added after
-/// the read wake the waiters.
+/// Has waiters woken when the log grows. Call before reading the log, which is locked for that: records added
+/// after the read wake the waiters.
 fn await_more() {
     AWAITED.store(true, Ordering::Release);
 }
@@ -149,8 +149,8 @@ fn number(digits: &[u8]) -> Option<u8> {
     })
 }
 
-/// Copies whole records from a position on, as many as fit, and moves it behind them; how many bytes. Nowhere to copy to:
-/// only that.
+/// Copies whole records from a position on, as many as fit, and moves it behind them; how many bytes. Nowhere
+/// to copy to: only that.
 #[inline(never)]
 fn copy_out(position: &mut Position, to: Option<u64>, size: u64) -> Result<u64> {
     let mut done = 0;

@@ -1,10 +1,11 @@
 //! The files that a process has mapped privately.
 //!
-//! A mapping is a copy of the file's pages. The file stays open as long as a region maps it, so that `madvise` can restore
-//! the contents that the file has then.
+//! A mapping is a copy of the file's pages. The file stays open as long as a region maps it, so that
+//! `madvise` can restore the contents that the file has then.
 //!
-//! Files are locked before address spaces (a copy to a program may fault), so nothing here reads or closes a file while the
-//! space is locked: [`Process::with_space`](super::process::Process::with_space) closes them afterwards.
+//! Files are locked before address spaces (a copy to a program may fault), so nothing here reads or closes a
+//! file while the space is locked: [`Process::with_space`](super::process::Process::with_space) closes them
+//! afterwards.
 
 use super::{
     errno::{Errno, Result},
@@ -86,7 +87,8 @@ pub struct FilePart {
 }
 
 impl Space {
-    /// The purpose of a new mapping of a file; the caller says [where](Self::place_file) it is, or releases it.
+    /// The purpose of a new mapping of a file; the caller says [where](Self::place_file) it is, or releases
+    /// it.
     pub fn add_file(&mut self, open: Arc<Open>) -> Result<Purpose> {
         self.files.add(MappedFile { open, base: 0 })
     }
@@ -145,7 +147,8 @@ impl Space {
 }
 
 impl FilePart {
-    /// Copies the file's present contents to the mapping, which is zero; what lies beyond the file's end stays zero.
+    /// Copies the file's present contents to the mapping, which is zero; what lies beyond the file's end
+    /// stays zero.
     pub fn load(&self, thread: &UserThread) -> Result<()> {
         let Object::Node(node) = self.file.open.object else { return Err(Errno::ENODEV) };
         let mut buffer = Vec::try_filled(0, self.range.len().min(CHUNK) as usize)?;

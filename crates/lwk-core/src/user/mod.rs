@@ -14,8 +14,8 @@
 //! | `vms` | `/dev/margay`: VMs, for the control task of a primary |
 //! | `fault`, `report` | what a program did wrong, and how that is reported |
 //!
-//! Programs exist in kernels that are built without FP/SIMD of their own (`aarch64-unknown-none-softfloat`): a system call
-//! then saves general registers alone.
+//! Programs exist in kernels that are built without FP/SIMD of their own (`aarch64-unknown-none-softfloat`):
+//! a system call then saves general registers alone.
 //!
 //! [`docs/lwk.md`]: https://github.com/margay-os/margay/blob/main/docs/lwk.md
 
@@ -104,7 +104,8 @@ fn mount_root(app: &App) {
     random::fill(&mut seed);
     root.set_hash_seed(u64::from_le_bytes(seed));
     if let Some(initrd) = app.machine().initrd() {
-        // SAFETY: the linear map holds all memory; that of the initrd was taken out of what is free, for good.
+        // SAFETY: the linear map holds all memory; that of the initrd was taken out of what is free, for
+        // good.
         let bytes = unsafe {
             core::slice::from_raw_parts(Phys(initrd.base).linear().cast_const(), initrd.size as usize)
         };
@@ -160,8 +161,8 @@ pub(crate) struct FirstEnded {
 fn epoch_by_rtc(app: &App) -> Option<u64> {
     let registers = memory::map_device(app.machine().device("arm,pl031")?).ok()?;
     let register = core::ptr::with_exposed_provenance::<u32>(registers);
-    // SAFETY: the device tree has such a clock; it has just been mapped as a device, and this is its first register,
-    // which only counts.
+    // SAFETY: the device tree has such a clock; it has just been mapped as a device, and this is its first
+    // register, which only counts.
     let seconds = unsafe { register.read_volatile() };
     let since_boot = time::frequency().ticks_to_ns(time::stopwatch().saturating_sub(boot_ticks()));
     Some((u64::from(seconds) * 1_000_000_000).saturating_sub(since_boot))

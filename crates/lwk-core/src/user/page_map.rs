@@ -1,4 +1,5 @@
-//! The translation tables of a process, and what the TLBs keep of them: which physical memory is mapped where.
+//! The translation tables of a process, and what the TLBs keep of them: which physical memory is mapped
+//! where.
 
 use super::{
     errno::{Errno, Result},
@@ -47,7 +48,7 @@ fn attributes(access: Access) -> Attributes {
 /// Which address space numbers are in use. 0 is nobody's.
 static NUMBERS: IrqMutex<[u64; 4]> = IrqMutex::new([1, 0, 0, 0]);
 
-/// The number that tells a space's entries in the TLB from others'.
+/// The number that distinguishes the TLB entries of an address space from others (ASID).
 #[derive(Debug)]
 struct Number(u16);
 
@@ -204,8 +205,9 @@ impl PageMap {
         }
     }
 
-    /// Splits a block that reaches across `at`: what is in it is taken out of the tables, and put back in two parts
-    /// (Arm ARM, D8.16.1, break-before-make). A program that gets there meanwhile faults, waits for this, and tries again.
+    /// Splits a block that reaches across `at`: what is in it is taken out of the tables, and put back in two
+    /// parts (Arm ARM, D8.16.1, break-before-make). A program that gets there meanwhile faults, waits for
+    /// this, and tries again.
     ///
     /// # Errors
     /// `ENOMEM`: there is no memory for the tables of the parts.

@@ -52,8 +52,9 @@ impl Pending {
         Some(Info { number, code: SI_KERNEL, value: 0, more: 0, syndrome: 0 })
     }
 
-    /// Adds a signal, unless it is pending already; a real-time signal is queued each time. Returns false if it was not
-    /// queued for lack of room: a real-time signal is lost then, any other one arrives without its [`Info`].
+    /// Adds a signal, unless it is pending already; a real-time signal is queued each time. Returns false if
+    /// it was not queued for lack of room: a real-time signal is lost then, any other one arrives without its
+    /// [`Info`].
     pub fn add(&mut self, info: Info) -> bool {
         let known = self.set() & bit(info.number) != 0;
         let queued = info.number >= REAL_TIME;

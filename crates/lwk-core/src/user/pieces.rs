@@ -32,7 +32,8 @@ pub fn fill(to: u64, size: usize, make: impl Fn(&mut [u8])) -> Result<u64> {
     Ok(size as u64)
 }
 
-/// Copies from the program piece by piece; how many bytes `take` has had. An error counts if it is the first thing.
+/// Copies from the program piece by piece; how many bytes `take` has had. An error counts if it is the first
+/// thing.
 pub fn chunks(from: u64, size: usize, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<u64> {
     let mut done = 0;
     let mut small = [0; 256];

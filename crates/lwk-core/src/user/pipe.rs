@@ -71,8 +71,8 @@ impl<C> Pipe<C> {
         Ok(Some(count as u64))
     }
 
-    /// Adds the beginning of a piece, at least `least` bytes; how many. `None` if there is no room yet. Before memory is allocated,
-    /// `check` says whether there may be more.
+    /// Adds the beginning of a piece, at least `least` bytes; how many. `None` if there is no room yet.
+    /// Before memory is allocated, `check` says whether there may be more.
     ///
     /// # Errors
     /// `EPIPE`: nobody can read it. `ENOMEM`.

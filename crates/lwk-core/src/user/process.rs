@@ -168,8 +168,8 @@ impl Process {
         Ok(process)
     }
 
-    /// A process that has this one's memory, and a copy of everything else, until it has a program of its own: what `vfork`
-    /// makes. The calling thread waits meanwhile.
+    /// A process that has this one's memory, and a copy of everything else, until it has a program of its
+    /// own: what `vfork` makes. The calling thread waits meanwhile.
     pub fn lend(&self, thread: &UserThread, start: Start, default_signals: bool) -> Result<Arc<Self>> {
         let space = self.space.lock().clone().ok_or(Errno::ESRCH)?;
         let files = self.files.lock().duplicate()?;
@@ -208,8 +208,8 @@ impl Process {
         }
     }
 
-    /// Runs another program from now on, in its own address space; returns the old one, in which the calling thread, the
-    /// only one, still is.
+    /// Runs another program from now on, in its own address space; returns the old one, in which the calling
+    /// thread, the only one, still is.
     pub fn replace(&self, image: Arc<Image>, space: Arc<Mutex<Space>>) -> Option<Arc<Mutex<Space>>> {
         let (tables, backed) = {
             let space = space.lock();
@@ -341,8 +341,9 @@ impl Process {
         self.threads.lock().iter().map(|thread| thread.id()).filter(|other| *other >= id).min()
     }
 
-    /// Does something with each of its threads, without the list's lock. Threads that begin or end meanwhile may be left out,
-    /// but no other one: one that moves in the list moves towards its beginning, and the list is gone through from its end.
+    /// Does something with each of its threads, without the list's lock. Threads that begin or end meanwhile
+    /// may be left out, but no other one: one that moves in the list moves towards its beginning, and the
+    /// list is gone through from its end.
     pub fn each_thread(&self, mut f: impl FnMut(&Arc<UserThread>)) {
         let mut end = usize::MAX;
         loop {
@@ -478,8 +479,8 @@ impl Process {
         self.how().unwrap_or(End::Exited(0))
     }
 
-    /// Sends a signal to the process: any thread may take it that does not block it, or that waits for it, then or later.
-    /// False if there was no room for it in the queue.
+    /// Sends a signal to the process: any thread may take it that does not block it, or that waits for it,
+    /// then or later. False if there was no room for it in the queue.
     pub fn signal(&self, info: Info) -> bool {
         let kept = {
             // A blocked signal stays pending even if it is ignored now.

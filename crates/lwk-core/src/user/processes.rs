@@ -55,7 +55,8 @@ pub fn from(id: u32) -> Option<Arc<Process>> {
     all.get(all.partition_point(|process| process.id() < id)).cloned()
 }
 
-/// Does something with each process, without the list's lock: those that there are all the time, and perhaps others.
+/// Does something with each process, without the list's lock: those that there are all the time, and perhaps
+/// others.
 pub fn each(mut f: impl FnMut(&Arc<Process>)) {
     let mut next = 0;
     while let Some(process) = from(next) {
@@ -159,7 +160,8 @@ pub struct Ended {
     pub used: u64,
 }
 
-/// Waits for a child, the one with a number or any, to be over. `None` if it is not and the caller does not want to wait.
+/// Waits for a child, the one with a number or any, to be over. `None` if it is not and the caller does not
+/// want to wait.
 pub fn wait(thread: &UserThread, which: Option<u32>, now: bool, keep: bool) -> Result<Option<Ended>> {
     let own = thread.process();
     let attempt = || {

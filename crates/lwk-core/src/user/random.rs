@@ -1,7 +1,7 @@
 //! Random bytes for programs: seeds of stack protectors, hash tables, `getrandom`, `/dev/urandom`.
 //!
-//! From the processor's own generator (`RNDR`, FEAT_RNG) if it has one. Otherwise from the counter, stirred by SplitMix64
-//! (Steele, Lea and Flood, 2014): different at every call, and no secret.
+//! From the processor's own generator (`RNDR`, FEAT_RNG) if it has one. Otherwise from the counter, stirred
+//! by SplitMix64 (Steele, Lea and Flood, 2014): different at every call, and no secret.
 
 use crate::{arch, time};
 use core::sync::atomic::{AtomicU64, Ordering};

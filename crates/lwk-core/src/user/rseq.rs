@@ -1,7 +1,9 @@
-//! Restartable sequences: a thread that was preempted, moved or sent a signal in a critical section begins it again.
+//! Restartable sequences: a thread that was preempted, moved or sent a signal in a critical section begins it
+//! again.
 //!
-//! Nothing is looked at in a system call or at a switch that a thread asks for: a program must not call the kernel in a critical section.
-//! Ids are written at registration, and when a thread has been moved or preempted.
+//! Nothing is looked at in a system call or at a switch that a thread asks for: a program must not call the
+//! kernel in a critical section. Ids are written at registration, and when a thread has been moved or
+//! preempted.
 
 use super::{
     copy,
@@ -62,8 +64,8 @@ impl Area {
         if self.signature == known.signature { Ok(()) } else { Err(Errno::EPERM) }
     }
 
-    /// Writes where the thread runs: `cpu_id_start` and `cpu_id`, `node_id` and `mm_cid`. Threads that run at a time are on
-    /// different cores, and so have different ids.
+    /// Writes where the thread runs: `cpu_id_start` and `cpu_id`, `node_id` and `mm_cid`. Threads that run at
+    /// a time are on different cores, and so have different ids.
     fn set_ids(self, core: u32, id: u32) -> Result<()> {
         copy::write(self.address, &[core, id])?;
         copy::write(self.address + rseq::FLAGS_AT + 4, &[0, core])

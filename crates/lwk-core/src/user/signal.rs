@@ -1,7 +1,7 @@
 //! Signals: sent, kept, delivered on the program's stack, and returned from.
 //!
-//! The frame is Linux' for AArch64 (`uapi/asm/sigcontext.h`, `ucontext.h`): C libraries and unwinders know it. A signal that
-//! is pending already is not queued a second time, but for real-time signals.
+//! The frame is Linux' for AArch64 (`uapi/asm/sigcontext.h`, `ucontext.h`): C libraries and unwinders know
+//! it. A signal that is pending already is not queued a second time, but for real-time signals.
 
 use super::{
     copy,
@@ -29,7 +29,8 @@ pub const SIGSTOP: u32 = 19;
 pub const SIGTRAP: u32 = 5;
 /// Synchronous signals, which are delivered first.
 pub const FAULTS: u64 = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGTRAP) | bit(SIGFPE);
-/// By default, nothing happens: SIGCHLD, SIGCONT, SIGURG, SIGWINCH. Nor does a program stop: SIGTSTP, SIGTTIN, SIGTTOU.
+/// By default, nothing happens: SIGCHLD, SIGCONT, SIGURG, SIGWINCH. Nor does a program stop: SIGTSTP,
+/// SIGTTIN, SIGTTOU.
 const IGNORED: [u32; 7] = [17, 18, 20, 21, 22, 23, 28];
 
 /// The most signals that wait for a thread or a process: what `RLIMIT_SIGPENDING` says.
@@ -403,7 +404,8 @@ impl From<&Info> for SigInfo {
     }
 }
 
-/// `struct rt_sigframe` up to the records of `sigcontext`, with the records that are written, and the frame record.
+/// `struct rt_sigframe` up to the records of `sigcontext`, with the records that are written, and the frame
+/// record.
 #[repr(C)]
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 struct SignalFrame {

@@ -1,8 +1,8 @@
 //! The memory of a process: regions, the tables that make them true, and the physical memory behind them.
 //!
-//! Memory is there before it is used: a region gets contiguous physical memory when it is made, in the largest pages.
-//! Only what asks to be lazy (`MAP_NORESERVE`) gets its memory where it is touched. What nobody
-//! may read has none until it is made readable, so that reserved ranges cost nothing.
+//! Memory is there before it is used: a region gets contiguous physical memory when it is made, in the
+//! largest pages. Only what asks to be lazy (`MAP_NORESERVE`) gets its memory where it is touched. What
+//! nobody may read has none until it is made readable, so that reserved ranges cost nothing.
 
 use super::{
     account::Charge,
@@ -107,7 +107,8 @@ impl Space {
         self.charge.set(size_of::<Self>() + lists + self.map.tables().memory())
     }
 
-    /// Splits a block that reaches across `at`. A program that gets there meanwhile faults, waits for this, and tries again.
+    /// Splits a block that reaches across `at`. A program that gets there meanwhile faults, waits for this,
+    /// and tries again.
     ///
     /// # Errors
     /// `ENOMEM`: there is no memory for the tables of the parts.
@@ -238,8 +239,8 @@ impl Space {
             reason = "the address has been checked, and the linear map keeps alignment"
         )]
         let word = self.linear(address).ok_or(Errno::EFAULT)?.cast::<u32>();
-        // SAFETY: an aligned word of the space's memory, in the linear map while the space is locked; the program changes
-        // it with atomic accesses, if it means well.
+        // SAFETY: an aligned word of the space's memory, in the linear map while the space is locked; the
+        // program changes it with atomic accesses, if it means well.
         let word = unsafe { core::sync::atomic::AtomicU32::from_ptr(word) };
         let mut old = word.load(core::sync::atomic::Ordering::Acquire);
         loop {
@@ -324,8 +325,8 @@ impl Space {
         Ok(())
     }
 
-    /// Discards the contents of a range: it reads as zero afterwards. Returns the parts of it that are private mappings of
-    /// files, whose contents are to be read again.
+    /// Discards the contents of a range: it reads as zero afterwards. Returns the parts of it that are
+    /// private mappings of files, whose contents are to be read again.
     pub fn discard(&mut self, range: UserRange) -> Result<Vec<FilePart>> {
         let others = [Purpose::Physical, Purpose::Kernel];
         if self.regions.overlapping(range).any(|region| others.contains(&region.purpose)) {
@@ -369,8 +370,8 @@ impl Space {
         at >= within.end
     }
 
-    /// Moves a region's memory to another place, without copying: what `mremap` does. The new place is free, the old one
-    /// a part of a region.
+    /// Moves a region's memory to another place, without copying: what `mremap` does. The new place is free,
+    /// the old one a part of a region.
     pub fn move_memory(&mut self, from: UserRange, to: UserAddr, purpose: Purpose) -> Result<()> {
         let region = *self.regions.find(from.start).ok_or(Errno::EFAULT)?;
         let target = range(to, to.checked_add(from.len()).ok_or(Errno::EINVAL)?);
@@ -457,7 +458,8 @@ impl Space {
                 let offset = address.get().checked_sub(piece.range.start.get()).ok_or(Errno::EFAULT)?;
                 let count = rest.len().min((piece.range.len() - offset) as usize);
                 let to = piece.phys.linear().wrapping_add(offset as usize);
-                // SAFETY: the piece is mapped memory of this space, which the linear map holds, and `count` fits.
+                // SAFETY: the piece is mapped memory of this space, which the linear map holds, and `count`
+                // fits.
                 unsafe { arch::copy_to_memory(to, &rest[..count]) };
                 rest = &rest[count..];
                 address = UserAddr::new(address.get() + count as u64);
@@ -535,7 +537,8 @@ pub enum Fault {
     NoMemory,
 }
 
-/// Takes physical memory for a range: contiguous if there is such a piece, and so that blocks of the tables fit.
+/// Takes physical memory for a range: contiguous if there is such a piece, and so that blocks of the tables
+/// fit.
 fn take_for(hole: UserRange, taken: &mut Vec<(UserRange, Phys)>) -> Result<()> {
     let mut at = hole.start.get();
     let end = hole.end.get();

@@ -1,4 +1,5 @@
-//! Processors, as `/sys/devices/system` and `/proc/cpuinfo` describe them. The text is made when a file is opened.
+//! Processors, as `/sys/devices/system` and `/proc/cpuinfo` describe them. The text is made when a file is
+//! opened.
 
 use super::image::hwcaps;
 use crate::{
@@ -67,8 +68,8 @@ fn mask(text: &mut Text, included: impl Fn(&PerCore) -> bool) -> fmt::Result {
 /// The place of each core in the device tree's `cpu-map`; unset if there is no map that has them all.
 static PLACES: Once<Vec<CorePlace>> = Once::new();
 
-/// Reads the topology of the cores. As in Linux a map that breaks its binding, or lacks a core, counts as none: all cores are in one
-/// package then.
+/// Reads the topology of the cores. As in Linux a map that breaks its binding, or lacks a core, counts as
+/// none: all cores are in one package then.
 #[expect(
     clippy::disallowed_macros,
     clippy::disallowed_methods,
@@ -107,7 +108,8 @@ fn in_one_package(one: &PerCore, other: &PerCore) -> bool {
     places(one, other).is_none_or(|(one, other)| one.socket == other.socket)
 }
 
-/// Whether two processors are threads of one core: by the topology, or else by `MPIDR_EL1.MT` (Aff0 is the thread then).
+/// Whether two processors are threads of one core: by the topology, or else by `MPIDR_EL1.MT` (Aff0 is the
+/// thread then).
 fn are_siblings(one: &PerCore, other: &PerCore) -> bool {
     if let Some((one, other)) = places(one, other) {
         return (one.socket, one.cluster, one.core) == (other.socket, other.cluster, other.core);
@@ -116,7 +118,8 @@ fn are_siblings(one: &PerCore, other: &PerCore) -> bool {
     one == other || arch::has_threads() && one >> 8 == other >> 8
 }
 
-/// Whether `cluster_cpus` of one processor names the other. Like Linux' it names the threads of the core where a package is one cluster.
+/// Whether `cluster_cpus` of one processor names the other. Like Linux' it names the threads of the core
+/// where a package is one cluster.
 fn are_clustered(one: &PerCore, other: &PerCore) -> bool {
     let share = |other: &PerCore| {
         places(one, other)
@@ -126,7 +129,8 @@ fn are_clustered(one: &PerCore, other: &PerCore) -> bool {
     are_siblings(one, other) || is_part && share(other)
 }
 
-/// Writes the text of a file below `cpuN`, if there is such a file (Linux, `Documentation/ABI/stable/sysfs-devices-system-cpu`).
+/// Writes the text of a file below `cpuN`, if there is such a file (Linux,
+/// `Documentation/ABI/stable/sysfs-devices-system-cpu`).
 fn of_core(text: &mut Text, core: &PerCore, name: &str) -> Result<bool, fmt::Error> {
     let siblings = |other: &PerCore| are_siblings(core, other);
     let clustered = |other: &PerCore| are_clustered(core, other);

@@ -89,7 +89,8 @@ pub struct UserThread {
     frame: IrqMutex<UserFrame>,
 }
 
-// SAFETY: `state` is touched by the thread itself, and by its task's switches, both on its core; all else is shared safely.
+// SAFETY: `state` is touched by the thread itself, and by its task's switches, both on its core; all else is
+// shared safely.
 unsafe impl Sync for UserThread {}
 // SAFETY: as above.
 unsafe impl Send for UserThread {}
@@ -136,8 +137,8 @@ pub const fn contains(set: &CoreSet, core: CoreIndex) -> bool {
     (core.0 as usize) < 128 && set[core.0 as usize / 64] >> (core.0 % 64) & 1 != 0
 }
 
-/// The core of a set with the fewest tasks; of several, the first. It is counted when a thread starts, and nothing is
-/// moved later unless the program asks.
+/// The core of a set with the fewest tasks; of several, the first. It is counted when a thread starts, and
+/// nothing is moved later unless the program asks.
 fn least_loaded(set: &CoreSet) -> Option<CoreIndex> {
     let cores = percore::all().iter().filter(|core| core.takes_tasks() && contains(set, core.index()));
     cores.map(|core| core.index()).min_by_key(|core| THREADS[core.0 as usize].load(Ordering::Relaxed))
@@ -222,7 +223,8 @@ impl UserThread {
         Err(refusal)
     }
 
-    /// Starts a task on `core` that is this thread; it begins with what is in `frame`. False if the core takes no more.
+    /// Starts a task on `core` that is this thread; it begins with what is in `frame`. False if the core
+    /// takes no more.
     fn carry(this: &Arc<Self>, core: CoreIndex) -> Result<(), Errno> {
         if !account::has_room(&this.process) {
             return Err(Errno::ENOMEM);
@@ -250,7 +252,8 @@ impl UserThread {
         drop(this);
     }
 
-    /// Runs the program until the thread has ended, or is another task's: false if neither, because no other core takes it.
+    /// Runs the program until the thread has ended, or is another task's: false if neither, because no other
+    /// core takes it.
     fn run_program(this: &Arc<Self>) -> bool {
         let frame = *this.frame.lock();
         // A switch must not find the state half taken over: what it saved would be another thread's.
@@ -261,8 +264,8 @@ impl UserThread {
         unsafe { arch::enter_user(&frame, this.state.get(), (&raw const **this).cast()) };
         let moves = this.work.load(Ordering::Acquire) & work::EXIT == 0;
         if moves {
-            // Leaving saved nothing: the registers are still the program's.
-            // SAFETY: this task's switches are the only others that touch the state, and interrupts are masked.
+            // Leaving saved nothing: the registers are still the program's. SAFETY: this task's switches are
+            // the only others that touch the state, and interrupts are masked.
             unsafe { arch::save_user(this.state.get()) };
         }
         arch::leave_user_tables();
@@ -303,7 +306,8 @@ impl UserThread {
         process.delist(self);
     }
 
-    /// Ends this thread, at the end of its system call. Its end is reported to the program here, while its memory is there.
+    /// Ends this thread, at the end of its system call. Its end is reported to the program here, while its
+    /// memory is there.
     pub fn exit(&self, frame: &UserFrame) -> ! {
         if !self.process.is_ending() {
             self.exit_robust_list();
@@ -372,8 +376,8 @@ impl UserThread {
         *frame = UserFrame::new(entry, sp);
         let state = Start::state(self.process.tables());
         let masked = arch::mask_interrupts();
-        // SAFETY: interrupts are masked, so that no switch touches the state; it is this thread's, and its address space is its
-        // process's, which lives as long as the thread.
+        // SAFETY: interrupts are masked, so that no switch touches the state; it is this thread's, and its
+        // address space is its process's, which lives as long as the thread.
         unsafe {
             *self.state.get() = state;
             arch::restore_user(self.state.get());
@@ -432,8 +436,8 @@ impl UserThread {
         true
     }
 
-    /// What a call returns that signals end for good (`EINTR`): it is made again if it waits no more only because its core is to be
-    /// switched off.
+    /// What a call returns that signals end for good (`EINTR`): it is made again if it waits no more only
+    /// because its core is to be switched off.
     pub fn ended_wait(&self) -> Errno {
         if !self.leaves() {
             return Errno::EINTR;
@@ -509,7 +513,8 @@ impl UserThread {
     /// Saves the program's FP/SIMD registers and gives a copy.
     pub fn registers(&self) -> UserState {
         let masked = arch::mask_interrupts();
-        // SAFETY: interrupts are masked, so that no switch touches the state; the registers are this thread's.
+        // SAFETY: interrupts are masked, so that no switch touches the state; the registers are this
+        // thread's.
         let state = unsafe {
             arch::save_user(self.state.get());
             (*self.state.get()).clone()
@@ -519,7 +524,8 @@ impl UserThread {
     }
 }
 
-/// Waits until the running thread is [woken](UserThread::wake), or until the counter reaches the deadline: false then.
+/// Waits until the running thread is [woken](UserThread::wake), or until the counter reaches the deadline:
+/// false then.
 #[inline(always)]
 pub fn park(deadline: Option<u64>) -> bool {
     match deadline {
@@ -562,7 +568,7 @@ pub(super) fn current() -> Option<&'static UserThread> {
 /// The thread whose entry made this frame: its address is above the frame.
 pub(super) fn running(frame: &UserFrame) -> &'static UserThread {
     let place = (&raw const *frame).wrapping_add(1).cast::<*const UserThread>();
-    // SAFETY: `lwk_enter_user` put the thread there, and `run` keeps it until the task has left the program. Nothing that
-    // a system call keeps outlives that.
+    // SAFETY: `lwk_enter_user` put the thread there, and `run` keeps it until the task has left the program.
+    // Nothing that a system call keeps outlives that.
     unsafe { &**place }
 }

@@ -1,8 +1,9 @@
 //! Memory for the translation tables of address spaces.
 //!
-//! A walk that writes entries cannot be given up half way, so the tables that it may need are [reserved](UserTables::reserve)
-//! before. Tables that wait, to be used or to be given back, are lists in their own memory: the link is an aligned kernel address, which a
-//! table walk takes for an invalid descriptor.
+//! A walk that writes entries cannot be given up half way, so the tables that it may need are
+//! [reserved](UserTables::reserve) before. Tables that wait, to be used or to be given back, are lists in
+//! their own memory: the link is an aligned kernel address, which a table walk takes for an invalid
+//! descriptor.
 
 use super::errno::{Errno, Result};
 use crate::memory::Phys;
@@ -145,7 +146,8 @@ pub(super) fn tables_by_page(range: UserRange) -> usize {
     (touched(range, BLOCK) + touched(range, GIB) + touched(range, TOP)) as usize
 }
 
-/// The most tables that it takes to map a range to contiguous memory: where both are aligned the same, blocks need none.
+/// The most tables that it takes to map a range to contiguous memory: where both are aligned the same, blocks
+/// need none.
 pub(super) fn tables_for(range: UserRange, phys: Phys) -> usize {
     let same = (range.start.get() ^ phys.0).is_multiple_of(BLOCK);
     if same { (2 + touched(range, GIB) + touched(range, TOP)) as usize } else { tables_by_page(range) }

@@ -1,5 +1,5 @@
-//! What the transitions should do, said again in the simplest way there is: a map of pages, a list of transactions, no
-//! tables. Both tests hold the real code against it.
+//! What the transitions should do, said again in the simplest way there is: a map of pages, a list of
+//! transactions, no tables. Both tests hold the real code against it.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use hv_abi::{
@@ -310,7 +310,8 @@ impl Spec {
         if tx.kind == Kind::Donate { ALL } else { Grant { write: request.write, execute: request.execute } }
     }
 
-    /// Whether there is room in the window is for the caller to say; whether a given place is free, is said here.
+    /// Whether there is room in the window is for the caller to say; whether a given place is free, is said
+    /// here.
     pub fn can_retrieve(&self, vm: VmId, handle: Handle, request: &Request, limit: u64) -> Reasons {
         let Some(key) = self.complete(handle) else { return vec![Error::InvalidParameters] };
         let tx = &self.txs[&key];

@@ -1,11 +1,11 @@
 //! Earliest deadline first, with a constant-bandwidth server for each task that has a reservation.
 //!
-//! L. Abeni and G. Buttazzo, "Integrating Multimedia Applications in Hard Real-Time Systems", RTSS 1998. Parameters,
-//! throttling and yielding are those of Linux's `SCHED_DEADLINE`.
+//! L. Abeni and G. Buttazzo, "Integrating Multimedia Applications in Hard Real-Time Systems", RTSS 1998.
+//! Parameters, throttling and yielding are those of Linux's `SCHED_DEADLINE`.
 //!
-//! If the bandwidths of all servers are at most 1 together, each task gets its runtime before its deadline, in each
-//! period that it asks for it, whatever the others do: EDF is optimal on one core (Liu and Layland, 1973), and a server
-//! never demands more than its bandwidth. So tasks are admitted up to a bound.
+//! If the bandwidths of all servers are at most 1 together, each task gets its runtime before its deadline,
+//! in each period that it asks for it, whatever the others do: EDF is optimal on one core (Liu and Layland,
+//! 1973), and a server never demands more than its bandwidth. So tasks are admitted up to a bound.
 //!
 //! Tasks without a reservation run in the background, in turns, while no server has work and budget.
 
@@ -42,11 +42,11 @@ impl Entry {
 
 /// Earliest deadline first, with reservations that are kept and enforced.
 ///
-/// [`Policy::add`] adds a task without a reservation; [`Self::add_reserved`] and [`Self::reserve`] give one. A task that
-/// has used its budget is throttled until its next period: [`Policy::next_deadline`] is when, and the kernel has to ask
-/// again then even if the core idles meanwhile. Of equal deadlines the current task goes first. A task with a
-/// reservation that yields has done its work for this period, and waits for the next. `N` is the capacity; tasks are
-/// numbered below it.
+/// [`Policy::add`] adds a task without a reservation; [`Self::add_reserved`] and [`Self::reserve`] give one.
+/// A task that has used its budget is throttled until its next period: [`Policy::next_deadline`] is when, and
+/// the kernel has to ask again then even if the core idles meanwhile. Of equal deadlines the current task
+/// goes first. A task with a reservation that yields has done its work for this period, and waits for the
+/// next. `N` is the capacity; tasks are numbered below it.
 #[derive(Clone, Debug)]
 pub struct Edf<const N: usize> {
     entries: [Entry; N],
@@ -108,8 +108,8 @@ impl<const N: usize> Edf<N> {
         Ok(())
     }
 
-    /// How much is reserved. What a removed task had counts up to the deadline that it had then: it may have used its
-    /// budget in advance.
+    /// How much is reserved. What a removed task had counts up to the deadline that it had then: it may have
+    /// used its budget in advance.
     pub const fn reserved_bandwidth(&self) -> Bandwidth {
         self.reserved_bandwidth.plus(self.leaving.0)
     }
@@ -158,8 +158,8 @@ impl<const N: usize> Edf<N> {
         Ok(self.known(task)?.server.map(|server| server.deadline()))
     }
 
-    /// Gives a task a reservation, or another one, or takes it back. Another one begins where the deadline of the
-    /// present period is: the task is throttled until then.
+    /// Gives a task a reservation, or another one, or takes it back. Another one begins where the deadline of
+    /// the present period is: the task is throttled until then.
     ///
     /// # Errors
     /// [`AdmissionError`], but not `BoundTooLow`.
@@ -227,8 +227,8 @@ impl<const N: usize> Edf<N> {
         self.leave(bandwidth, server.deadline());
     }
 
-    /// Bandwidth counts as reserved until a moment, if that is still to come. There is one such moment for all that
-    /// leaves: the last.
+    /// Bandwidth counts as reserved until a moment, if that is still to come. There is one such moment for
+    /// all that leaves: the last.
     fn leave(&mut self, bandwidth: Bandwidth, until: Nanos) {
         if bandwidth > Bandwidth(0) && until > self.since {
             self.leaving = (self.leaving.0.plus(bandwidth), self.leaving.1.max(until));
@@ -286,7 +286,8 @@ impl<const N: usize> Edf<N> {
         self.turn_used = Nanos(0);
     }
 
-    /// Of the servers with budget, the one with the earliest deadline; else whose turn it is in the background.
+    /// Of the servers with budget, the one with the earliest deadline; else whose turn it is in the
+    /// background.
     fn choose(&self) -> Option<TaskId> {
         let funded =
             |task: TaskId| self.entries[task.0 as usize].funded().map(|server| (server.deadline(), task));

@@ -3,8 +3,8 @@
 use crate::{Nanos, PolicyError, TaskId};
 use core::{error, fmt};
 
-/// Processor time that a task is promised: in each period, `runtime` within `deadline` of the period's start. As
-/// `sched_runtime`, `sched_deadline` and `sched_period` of Linux's `SCHED_DEADLINE`.
+/// Processor time that a task is promised: in each period, `runtime` within `deadline` of the period's start.
+/// As `sched_runtime`, `sched_deadline` and `sched_period` of Linux's `SCHED_DEADLINE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reservation {
     /// The budget of a period. Not 0.
@@ -26,8 +26,8 @@ impl Reservation {
         0 < self.runtime.0 && self.runtime.0 <= self.deadline.0 && self.deadline.0 <= self.period.0
     }
 
-    /// The share of the core that admission counts: runtime / deadline. The deadline is the shorter one of deadline and
-    /// period.
+    /// The share of the core that admission counts: runtime / deadline. The deadline is the shorter one of
+    /// deadline and period.
     pub const fn bandwidth(&self) -> Bandwidth {
         Bandwidth::ratio(self.runtime.0, self.deadline.0)
     }
@@ -41,8 +41,8 @@ impl Bandwidth {
     /// The whole core.
     pub const ONE: Self = Self(1 << 32);
 
-    /// `part / whole`, rounded up, so that what is admitted by such numbers is never more than there is. Nothing for a
-    /// `whole` of 0.
+    /// `part / whole`, rounded up, so that what is admitted by such numbers is never more than there is.
+    /// Nothing for a `whole` of 0.
     pub const fn ratio(part: u64, whole: u64) -> Self {
         if whole == 0 {
             return Self(0);

@@ -1,13 +1,13 @@
 //! The constant-bandwidth server of one task.
 //!
-//! A server has a budget for each of its periods, and an absolute deadline by which EDF ranks it. Three rules keep its
-//! demand below runtime / deadline in every interval, whatever its task does:
+//! A server has a budget for each of its periods, and an absolute deadline by which EDF ranks it. Three rules
+//! keep its demand below runtime / deadline in every interval, whatever its task does:
 //!
-//! * Budget that is used up comes back at the start of the next period, with the next deadline. The task is throttled
-//!   until then (the "hard" server, and that of Linux).
-//! * A task that wakes goes on with the rest of its budget and its old deadline only if that is not more than its
-//!   bandwidth until then. Otherwise a new period starts (Abeni and Buttazzo). If the deadline is shorter than the
-//!   period the rest is cut down to the bandwidth instead, as a new period would come too early.
+//! * Budget that is used up comes back at the start of the next period, with the next deadline. The task is
+//!   throttled until then (the "hard" server, and that of Linux).
+//! * A task that wakes goes on with the rest of its budget and its old deadline only if that is not more than
+//!   its bandwidth until then. Otherwise a new period starts (Abeni and Buttazzo). If the deadline is shorter
+//!   than the period the rest is cut down to the bandwidth instead, as a new period would come too early.
 //! * A task that wakes between its deadline and its next period waits for the latter.
 //!
 //! A period of which nothing has been used binds nobody: a wake-up starts a new one.
@@ -22,7 +22,8 @@ pub(super) struct Server {
     deadline: Nanos,
     /// When the next period starts. Not before `deadline`.
     next: Nanos,
-    /// Budget used in this period. More than there is if the timer was late: the excess is a debt to later periods.
+    /// Budget used in this period. More than there is if the timer was late: the excess is a debt to later
+    /// periods.
     used: Nanos,
 }
 

@@ -50,12 +50,12 @@ impl error::Error for GangError {}
 
 /// Which gang has which core in which slot: `SLOTS` slots at most, on `CORES` cores.
 ///
-/// A gang keeps its places. Slots without gangs are left out of the rotation, so that each gang has one part in as many
-/// as there are slots in use.
+/// A gang keeps its places. Slots without gangs are left out of the rotation, so that each gang has one part
+/// in as many as there are slots in use.
 ///
-/// A change of the matrix changes nothing on a core until the core has its new [`Column`]. So that all cores change at
-/// the same moment, the kernel chooses one that is far enough in the future, passes it to [`Self::start_at`], and gives
-/// each core its column before.
+/// A change of the matrix changes nothing on a core until the core has its new [`Column`]. So that all cores
+/// change at the same moment, the kernel chooses one that is far enough in the future, passes it to
+/// [`Self::start_at`], and gives each core its column before.
 #[derive(Clone, Debug)]
 pub struct Gangs<const SLOTS: usize, const CORES: usize> {
     slots: [[Option<GangId>; CORES]; SLOTS],
@@ -72,8 +72,8 @@ impl<const SLOTS: usize, const CORES: usize> Gangs<SLOTS, CORES> {
         Self { slots: [[None; CORES]; SLOTS], used: 0, start: Nanos(0), quantum }
     }
 
-    /// Places a gang of `width` members, in the first slot with so many free cores, on the first of these. Returns the
-    /// slot.
+    /// Places a gang of `width` members, in the first slot with so many free cores, on the first of these.
+    /// Returns the slot.
     ///
     /// # Errors
     /// [`GangError`], but not for a core.
@@ -89,7 +89,8 @@ impl<const SLOTS: usize, const CORES: usize> Gangs<SLOTS, CORES> {
         Ok(slot)
     }
 
-    /// Places a gang that has a member for each of these cores, in the first slot where they are free. Returns the slot.
+    /// Places a gang that has a member for each of these cores, in the first slot where they are free.
+    /// Returns the slot.
     ///
     /// # Errors
     /// [`GangError`], but not `TooWide`.
@@ -98,8 +99,8 @@ impl<const SLOTS: usize, const CORES: usize> Gangs<SLOTS, CORES> {
         self.put(gang, &Self::wanted(gang, cores)?)
     }
 
-    /// Gives a gang that has its places these in their stead, in the first slot where they are free, or its own. Returns
-    /// the slot.
+    /// Gives a gang that has its places these in their stead, in the first slot where they are free, or its
+    /// own. Returns the slot.
     ///
     /// # Errors
     /// [`GangError`], but not `AlreadyThere`, `TooWide`.

@@ -11,9 +11,9 @@ pub enum EmptyPlace {
     Idle,
     /// It runs any ready task, of another gang or of none. They take turns, each for a slot's time.
     RunOthers,
-    /// As [`Self::RunOthers`]. And so that gangs that never rest do not keep the core from its *outsiders*, tasks without a
-    /// place in its column, these have turns of their own while they are ready: one in as many as there are slots and one
-    /// more, taken from each slot in turn, on all cores at the same moment.
+    /// As [`Self::RunOthers`]. And so that gangs that never rest do not keep the core from its *outsiders*,
+    /// tasks without a place in its column, these have turns of their own while they are ready: one in as
+    /// many as there are slots and one more, taken from each slot in turn, on all cores at the same moment.
     ShareWithOutsiders,
 }
 
@@ -28,9 +28,9 @@ type Turn = (Nanos, u64);
 
 /// The policy of one core of a gang-scheduled machine.
 ///
-/// The core runs the member of the gang that has the present slot. Other tasks run as [`EmptyPlace`] says, and take
-/// turns while no gang has any core. A task that yields while it is the slot's member goes on. `N` is the capacity;
-/// tasks are numbered below it. `SLOTS` is that of the matrix, [`super::Gangs`].
+/// The core runs the member of the gang that has the present slot. Other tasks run as [`EmptyPlace`] says,
+/// and take turns while no gang has any core. A task that yields while it is the slot's member goes on. `N`
+/// is the capacity; tasks are numbered below it. `SLOTS` is that of the matrix, [`super::Gangs`].
 #[derive(Clone, Debug)]
 pub struct Gang<const N: usize, const SLOTS: usize> {
     entries: [Entry; N],
@@ -67,8 +67,8 @@ impl<const N: usize, const SLOTS: usize> Gang<N, SLOTS> {
         }
     }
 
-    /// Sets a new matrix on the core, at `now`. It holds from the start of the column's rotation on; until then the
-    /// present one does. One that was set before and has not started is dropped.
+    /// Sets a new matrix on the core, at `now`. It holds from the start of the column's rotation on; until
+    /// then the present one does. One that was set before and has not started is dropped.
     pub fn set_column(&mut self, column: Column<SLOTS>, now: Nanos) {
         self.advance(now);
         self.next_column = Some(column);
@@ -100,8 +100,8 @@ impl<const N: usize, const SLOTS: usize> Gang<N, SLOTS> {
         self.known(task).map(|entry| entry.gang)
     }
 
-    /// Makes a task a member of another gang, or of none. If a gang has several members on this core, the one runs that
-    /// has been ready for longest.
+    /// Makes a task a member of another gang, or of none. If a gang has several members on this core, the one
+    /// runs that has been ready for longest.
     ///
     /// # Errors
     /// [`PolicyError::Unknown`].

@@ -1,13 +1,15 @@
-//! Every state that two cores can put the vCPUs of two secondaries into, which run, exchange direct messages, switch themselves and
-//! each other's vCPUs on and off, are stopped, torn down and started again, all at the same time.
+//! Every state that two cores can put the vCPUs of two secondaries into, which run, exchange direct messages,
+//! switch themselves and each other's vCPUs on and off, are stopped, torn down and started again, all at the
+//! same time.
 //!
-//! The transitions are the crate's. A step of the model makes one atomic access, together with those before it that change nothing, and
-//! those after it to what the core alone can reach (a vCPU that it has claimed, a VM whose token it holds). In which order the
-//! hypervisor makes them is written down here once more, beside the name of the function of `hv-core` that does it.
-//! Guests are hostile: between two steps the vCPU that a core has loaded does anything that it can do. The primary does so too.
+//! The transitions are the crate's. A step of the model makes one atomic access, together with those before
+//! it that change nothing, and those after it to what the core alone can reach (a vCPU that it has claimed, a
+//! VM whose token it holds). In which order the hypervisor makes them is written down here once more, beside
+//! the name of the function of `hv-core` that does it. Guests are hostile: between two steps the vCPU that a
+//! core has loaded does anything that it can do. The primary does so too.
 //!
-//! In each state must hold what `properties` says. From each state, furthermore, each VM can be brought to the phase *off* by the
-//! hypervisor and the primary, without any guest's help (`progress`).
+//! In each state must hold what `properties` says. From each state, furthermore, each VM can be brought to
+//! the phase *off* by the hypervisor and the primary, without any guest's help (`progress`).
 //!
 //! Each rule of docs/lifecycle.md is then broken once. There the checker must find what is wrong.
 // Miri would take hours for all these states.

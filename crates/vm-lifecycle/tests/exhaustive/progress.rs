@@ -9,8 +9,9 @@ use std::collections::HashMap;
 use vm_lifecycle::{Status, VcpuState::WaitingForResponse};
 
 impl World {
-    /// From each state each VM can be brought to the phase *off*, and a requester can be made to go on, by steps that cores make in
-    /// any case, by interrupts and by calls of the primary; guests do nothing for it. Returns a state from which that is not so.
+    /// From each state each VM can be brought to the phase *off*, and a requester can be made to go on, by
+    /// steps that cores make in any case, by interrupts and by calls of the primary; guests do nothing for
+    /// it. Returns a state from which that is not so.
     pub fn stuck(&self) -> Option<String> {
         let (mut numbers, mut states) = (HashMap::new(), Vec::new());
         let mut before: Vec<Vec<u32>> = Vec::new();
@@ -33,7 +34,8 @@ impl World {
                 });
                 let own = match action.does {
                     Does::Step | Does::Kicked | Does::StopVm(_) | Does::Restart(_) | Does::Run(_) => true,
-                    // An interrupt of the primary's, such as its tick. A core that runs a stopped VM does not need one.
+                    // An interrupt of the primary's, such as its tick. A core that runs a stopped VM does not
+                    // need one.
                     Does::Yield => state.cores[action.core].loaded.is_some_and(|v| state.is_active(vm_of(v))),
                     _ => false,
                 };

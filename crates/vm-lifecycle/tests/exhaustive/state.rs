@@ -50,7 +50,8 @@ pub enum Flaw {
     ReleaseThenFail,
     /// `teardown::quiesce` fails those who wait for a parked vCPU only when all are parked.
     ParkAllThenFail,
-    /// A response finds that its receiver's VM has stopped, switches it off, and forgets who waits for that one.
+    /// A response finds that its receiver's VM has stopped, switches it off, and forgets who waits for that
+    /// one.
     ChainForgotten,
 }
 
@@ -350,8 +351,9 @@ impl State {
                 let preferred = |v: &usize| VCPUS[*v].index.0 != sender;
                 let mut receivers: Vec<_> = vcpus_of(to).collect();
                 receivers.sort_by_key(preferred);
-                // Each claim is an access of its own. One that fails changes nothing, so it is made with the next one that succeeds:
-                // a vCPU that was busy when its turn came may be free by now, which is also what a later call would find.
+                // Each claim is an access of its own. One that fails changes nothing, so it is made with the
+                // next one that succeeds: a vCPU that was busy when its turn came may be free by now, which
+                // is also what a later call would find.
                 let claimed = receivers.into_iter().find(|v| self.claim(*v, WaitingForMessage, core));
                 if let Some(target) = claimed {
                     then!(AskCheck(from, target));
@@ -489,7 +491,8 @@ impl State {
         }
     }
 
-    /// Numbers the requests of a vCPU from the start again when none of them is known any more, so that there are finitely many states.
+    /// Numbers the requests of a vCPU from the start again when none of them is known any more, so that there
+    /// are finitely many states.
     pub fn renumber(&mut self) {
         for (v, id) in VCPUS.iter().enumerate() {
             let its = |request: Request| request.sender == *id && request.number != 0;

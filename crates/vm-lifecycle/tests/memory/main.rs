@@ -1,12 +1,13 @@
-//! Every state that the primary and two secondaries can put three pages into, which two cores share, lend, donate, retrieve, relinquish and
-//! reclaim, while the secondaries are stopped, torn down and started again.
+//! Every state that the primary and two secondaries can put three pages into, which two cores share, lend,
+//! donate, retrieve, relinquish and reclaim, while the secondaries are stopped, torn down and started again.
 //!
-//! Phases, claims and page ownership are the real code; a call that takes the ownership lock is one step (`page-ownership` has a model of
-//! what happens within). Between two steps each secondary that a core runs writes all memory that it has.
+//! Phases, claims and page ownership are the real code; a call that takes the ownership lock is one step
+//! (`page-ownership` has a model of what happens within). Between two steps each secondary that a core runs
+//! writes all memory that it has.
 //!
-//! What must hold: a VM starts with its own memory and no other, scrubbed; memory that was donated to it comes to the primary scrubbed; what is being
-//! reclaimed holds nothing any more and lends nothing. From every state a lender gets its memory back, and each VM is started again,
-//! without a secondary's help.
+//! What must hold: a VM starts with its own memory and no other, scrubbed; memory that was donated to it
+//! comes to the primary scrubbed; what is being reclaimed holds nothing any more and lends nothing. From
+//! every state a lender gets its memory back, and each VM is started again, without a secondary's help.
 
 mod world;
 

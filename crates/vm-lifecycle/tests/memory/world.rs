@@ -116,7 +116,8 @@ pub enum Does {
 
 pub struct World {
     pub flaw: Flaw,
-    /// Who sends memory to whom: the primary to VM 2 in every way, or else the secondaries lend to each other.
+    /// Who sends memory to whom: the primary to VM 2 in every way, or else the secondaries lend to each
+    /// other.
     pub primary_sends: bool,
 }
 

@@ -36,7 +36,8 @@ const RW: Permissions =
 /// The VMs of the scenarios: this one, and the honest one.
 pub(super) const ME: VmId = VmId(2);
 const HONEST: VmId = VmId(3);
-/// Addresses that are nobody's, or not this VM's: below and behind its memory, a device, the end of the address space.
+/// Addresses that are nobody's, or not this VM's: below and behind its memory, a device, the end of the
+/// address space.
 const FOREIGN: [u64; 8] =
     [0, 0x0900_0000, 0x3fff_f000, 0x4400_0000, 0x6000_0000, 1 << 38, 1 << 47, 0xffff_ffff_ffff_f000];
 
@@ -77,7 +78,8 @@ const fn to(vm: VmId) -> Receiver {
     Receiver { vm, permissions: RW, flags: 0 }
 }
 
-/// Shares, lends and donates memory that it does not own; sends on what it has sent already; names receivers that cannot be.
+/// Shares, lends and donates memory that it does not own; sends on what it has sent already; names receivers
+/// that cannot be.
 pub(super) fn share(_: &App) -> bool {
     let mut buffers = mailbox();
     let mut ok = true;
@@ -148,7 +150,8 @@ pub(super) fn relinquished(_: &App) -> bool {
             let mapped = got.ok().and(at).and_then(|at| map_shared(Region::new(at, PAGE)?).ok());
             let Some(mapped) = mapped else { continue };
             let word = core::ptr::with_exposed_provenance::<u64>(mapped);
-            // SAFETY: shared memory that has just been mapped; and then, that it is not there any more is the attack.
+            // SAFETY: shared memory that has just been mapped; and then, that it is not there any more is the
+            // attack.
             println!("shared memory holds {:#x}", unsafe { word.read_volatile() });
             if buffers.relinquish(ME, handle, false).is_ok() {
                 // SAFETY: as above.
@@ -170,7 +173,8 @@ pub(super) fn keep(app: &App) -> bool {
     buffers.send(Kind::Share, &header(me), &[to(receiver)], &range).is_ok()
 }
 
-/// Retrieves what was not sent to it: guesses handles, tags and senders, until it has come upon a transaction that there is.
+/// Retrieves what was not sent to it: guesses handles, tags and senders, until it has come upon a transaction
+/// that there is.
 pub(super) fn retrieve(_: &App) -> bool {
     let mut buffers = mailbox();
     let (mut ok, mut found) = (true, false);
@@ -398,15 +402,16 @@ pub(super) fn powers(_: &App) -> bool {
     ok
 }
 
-/// PSCI 0.1 had no numbers: these are QEMU's `CPU_SUSPEND` and `CPU_ON`, and it refuses [`ALL_ONES`] with `INVALID_PARAMETERS`.
+/// PSCI 0.1 had no numbers: these are QEMU's `CPU_SUSPEND` and `CPU_ON`, and it refuses [`ALL_ONES`] with
+/// `INVALID_PARAMETERS`.
 const QEMU_PSCI: [u64; 2] = [0x95c1_ba5e, 0x95c1_ba60];
 const ALL_ONES: u64 = 0xffff_ffff;
 
 /// Query call of `images/qemu-virt/src/firmware.S`.
 const QUERY: u64 = 0x3f00_0000;
 
-/// Calls by SMC that the hypervisor does not have: none reaches firmware but those of `listed=`, or, if it is `all`, the services
-/// of others than hypervisors. And what firmware does against speculation.
+/// Calls by SMC that the hypervisor does not have: none reaches firmware but those of `listed=`, or, if it is
+/// `all`, the services of others than hypervisors. And what firmware does against speculation.
 pub(super) fn firmware(app: &App) -> bool {
     let workarounds = [smccc::ARCH_WORKAROUND_1, smccc::ARCH_WORKAROUND_2, smccc::ARCH_WORKAROUND_3];
     let features = workarounds.map(|function| {
@@ -442,7 +447,8 @@ pub(super) fn firmware(app: &App) -> bool {
 
 /// An SMC with x0 to x7; what they are afterwards.
 fn smc(mut x: [u64; 8]) -> [u64; 8] {
-    // SAFETY: SMCCC: a call changes x0 to x17 at most; the one that is made here touches no memory of this kernel.
+    // SAFETY: SMCCC: a call changes x0 to x17 at most; the one that is made here touches no memory of this
+    // kernel.
     unsafe {
         asm!("smc #0",
             inout("x0") x[0], inout("x1") x[1], inout("x2") x[2], inout("x3") x[3],

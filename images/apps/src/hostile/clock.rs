@@ -57,7 +57,8 @@ fn wait() -> u32 {
     }
 }
 
-/// Is woken by the clock twice; the interrupt comes again as long as the clock asks for it, and not before it has been ended.
+/// Is woken by the clock twice; the interrupt comes again as long as the clock asks for it, and not before it
+/// has been ended.
 pub(super) fn alarm(_: &App) -> bool {
     let Some(clock) = Clock::find() else { return false };
     let mut ok = guest::device_interrupt_enable(INTERRUPT, true);

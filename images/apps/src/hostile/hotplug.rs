@@ -1,5 +1,6 @@
-//! A primary that switches a core off and on again, and runs a VM there each time: what the core held of the VM's registers went with
-//! its power. The kernel has `cores=1`: core 1 runs nothing but the loop below, with its MMU off.
+//! A primary that switches a core off and on again, and runs a VM there each time: what the core held of the
+//! VM's registers went with its power. The kernel has `cores=1`: core 1 runs nothing but the loop below, with
+//! its MMU off.
 
 use core::{
     arch::{asm, global_asm},
@@ -20,7 +21,8 @@ const CORE: u64 = 1;
 /// How often core 1 runs the vCPU before it goes off.
 const RUNS: u32 = 16;
 
-// x0: where to write what the last FFA_RUN returned. Each run begins with other FP/SIMD registers than the vCPU left.
+// x0: where to write what the last FFA_RUN returned. Each run begins with other FP/SIMD registers than the
+// vCPU left.
 global_asm!(
     ".global hotplug_entry",
     "hotplug_entry:",
@@ -95,7 +97,8 @@ fn cycle() -> Option<Exit> {
     let mut last = [0; 8];
     while last[0] == 0 || !is_off() {
         core::hint::spin_loop();
-        // SAFETY: words; what counts is read when core 1 is off. Read anew each time, because another core writes them.
+        // SAFETY: words; what counts is read when core 1 is off. Read anew each time, because another core
+        // writes them.
         last = unsafe { LAST.0.get().read_volatile() };
     }
     // SAFETY: core 1 is off.

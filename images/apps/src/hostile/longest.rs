@@ -72,7 +72,8 @@ fn give(buffers: &mut Buffers<'_>, board: Board, zero: bool, ranges: &[Range]) -
     board.wait(1, |word| word == handle.0) && guest::memory::reclaim(handle, zero).is_ok()
 }
 
-/// Lends memory in all shapes: pages in as many blocks as possible, every other page, as much as can be zeroed, as much as there may be.
+/// Lends memory in all shapes: pages in as many blocks as possible, every other page, as much as can be
+/// zeroed, as much as there may be.
 pub(super) fn longest(_: &App) -> bool {
     let mut buffers = mailbox();
     let Some(shared) = allocate(PAGE) else { return false };

@@ -18,14 +18,16 @@ use lwk_core::{
 };
 use machine::Region;
 
-/// A page below the usual start of memory on QEMU's virt machine: no VM's, unless the hypervisor's. `addr=` overrides it.
+/// A page below the usual start of memory on QEMU's virt machine: no VM's, unless the hypervisor's. `addr=`
+/// overrides it.
 const HYPERVISOR: u64 = 0x4000_0000 - 0x2000;
 /// The usual console of QEMU's virt machine, which belongs to the hypervisor. `addr=` overrides it.
 const DEVICE: u64 = 0x0900_0000;
 /// A word that is easily recognised where it should not be.
 const MARK: u64 = 0x5ca1_ab1e_0bad_cafe;
 
-/// A page of memory that the primary has on QEMU's virt machine, and that is behind this VM's own. `addr=` overrides it.
+/// A page of memory that the primary has on QEMU's virt machine, and that is behind this VM's own. `addr=`
+/// overrides it.
 const PRIMARY: u64 = 0x6000_0000;
 
 #[derive(Clone, Copy)]
@@ -131,7 +133,8 @@ fn on_memory(app: &App, line: CommandLine<'_>, attack: &str) -> bool {
 /// Makes the processor walk translation tables that are not this VM's.
 fn walk(address: u64) {
     let low = core::ptr::without_provenance_mut::<u64>(0x1000);
-    // SAFETY: the attack: the lower half of the address space, which this kernel does not use, gets tables at `address`.
+    // SAFETY: the attack: the lower half of the address space, which this kernel does not use, gets tables at
+    // `address`.
     unsafe {
         asm!("msr ttbr0_el1, {}", "isb", "tlbi vmalle1", "dsb nsh", "isb", in(reg) address & !0xfff, options(nostack));
         println!("read {:#x} through them", low.read_volatile());
@@ -140,8 +143,8 @@ fn walk(address: u64) {
 
 /// Drops to EL0, at an address that is mapped there executable and is not this VM's.
 fn user(address: u64) {
-    // Valid, normal memory, accessible to EL0, read-only (what is writable is execute-never: SCTLR_EL1.WXN), inner shareable, accessed,
-    // not global, PXN (Arm ARM, D8.3).
+    // Valid, normal memory, accessible to EL0, read-only (what is writable is execute-never: SCTLR_EL1.WXN),
+    // inner shareable, accessed, not global, PXN (Arm ARM, D8.3).
     const BLOCK: u64 = 1 | 1 << 6 | 1 << 7 | 3 << 8 | 1 << 10 | 1 << 11 | 1 << 53;
     let (Some(mut root), Some(mut table)) = (memory::allocate(4096), memory::allocate(4096)) else { return };
     root.as_slice::<u64>()[0] = table.phys().0 | 0b11;
@@ -150,8 +153,9 @@ fn user(address: u64) {
     // They are in use from here on.
     root.leak();
     table.leak();
-    // SAFETY: the attack: the lower half of the address space, which this kernel does not use, gets tables of its own, and what runs
-    // there, with all interrupts masked, comes back by an exception that ends this guest.
+    // SAFETY: the attack: the lower half of the address space, which this kernel does not use, gets tables of
+    // its own, and what runs there, with all interrupts masked, comes back by an exception that ends this
+    // guest.
     unsafe {
         asm!("dsb ishst", "msr ttbr0_el1, {tables}", "isb", "tlbi vmalle1", "dsb nsh",
             "msr elr_el1, {address}", "msr spsr_el1, {masked}", "isb", "eret",
@@ -172,7 +176,8 @@ fn touch(address: u64, access: Access) {
         return;
     };
     let pointer = core::ptr::with_exposed_provenance_mut::<u64>(at);
-    // SAFETY: the address is mapped by this guest's own tables; what is behind it belongs to nobody in this guest.
+    // SAFETY: the address is mapped by this guest's own tables; what is behind it belongs to nobody in this
+    // guest.
     unsafe {
         match access {
             Access::Read | Access::Walk | Access::User => {
@@ -186,7 +191,8 @@ fn touch(address: u64, access: Access) {
 
 /// Cleans and invalidates a cache by set and way, which would reach other VMs' data.
 fn set_way() {
-    // SAFETY: the attack: cache maintenance that loses nothing (it cleans), and that the hypervisor must not let through.
+    // SAFETY: the attack: cache maintenance that loses nothing (it cleans), and that the hypervisor must not
+    // let through.
     unsafe { asm!("dc cisw, {}", in(reg) 0_u64, options(nostack)) };
 }
 
@@ -212,8 +218,8 @@ fn call(x: &mut Registers) {
     }
 }
 
-/// Calls, known and unknown, answer in x0 to x7 and leave everything else as it was: nothing of the hypervisor's or of
-/// another VM's comes out. Returns `true` (there is such an attack).
+/// Calls, known and unknown, answer in x0 to x7 and leave everything else as it was: nothing of the
+/// hypervisor's or of another VM's comes out. Returns `true` (there is such an attack).
 fn calls() -> bool {
     const SUCCESS: u64 = ffa::SUCCESS as u64;
     const NOT_SUPPORTED: [u64; 8] = [ffa::ERROR as u64, 0, ffa::Error::NotSupported.bits(), 0, 0, 0, 0, 0];
@@ -264,7 +270,8 @@ fn never_yield() -> ! {
 fn wild() {
     // SAFETY: the attack: nothing of this guest works afterwards, and nothing else is touched.
     unsafe {
-        // Both halves of the address space: a core that still knows where this code is leaves for the lower one.
+        // Both halves of the address space: a core that still knows where this code is leaves for the lower
+        // one.
         asm!("msr vbar_el1, {nowhere}", "msr ttbr0_el1, {nowhere}", "msr ttbr1_el1, {nowhere}", "mrs {tcr}, tcr_el1",
             "and {tcr}, {tcr}, #~(1 << 7)", "msr tcr_el1, {tcr}", "isb", "tlbi vmalle1", "dsb nsh", "isb",
             "br {nowhere}", nowhere = in(reg) 0x7f_dead_0000_u64, tcr = in(reg) 0_u64, options(noreturn));

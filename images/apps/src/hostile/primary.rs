@@ -38,15 +38,16 @@ static SEEN: Seen = Seen {
     wrong: AtomicBool::new(false),
 };
 
-/// The victim to run next: until there have been enough collisions, the one that the other core runs; then each in turn.
+/// The victim to run next: until there have been enough collisions, the one that the other core runs; then
+/// each in turn.
 fn next_victim(other: usize, turn: usize) -> usize {
     let chased = SEEN.runs_now[other].load(Ordering::Relaxed);
     let is_chase = SEEN.busy.load(Ordering::Relaxed) < ENOUGH && !SEEN.over[chased].load(Ordering::Relaxed);
     if is_chase { chased } else { turn % VICTIMS.len() }
 }
 
-/// Runs one vCPU on two cores at once, again and again: whoever finds that the other one has it, interrupts that one and tries to get
-/// it first. `inject`: each time, all interrupts that there are, too.
+/// Runs one vCPU on two cores at once, again and again: whoever finds that the other one has it, interrupts
+/// that one and tries to get it first. `inject`: each time, all interrupts that there are, too.
 fn fight(own: usize, other: usize, inject: bool) {
     for turn in 0.. {
         if SEEN.over.iter().all(|over| over.load(Ordering::Relaxed)) {

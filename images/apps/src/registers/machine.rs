@@ -57,12 +57,12 @@ impl Probe {
     pub(super) fn new() -> Option<Self> {
         let page = memory::allocate(PAGE as u64)?;
         let region = Region::new(page.phys().0, PAGE as u64)?;
-        // SAFETY: the page is this program's own, and holds what `assemble` writes before anything is executed. That the
-        // linear map has it writable is what this program needs it for.
+        // SAFETY: the page is this program's own, and holds what `assemble` writes before anything is
+        // executed. That the linear map has it writable is what this program needs it for.
         let code = unsafe { memory::map_code(region) }.ok()?;
         let (vectors, daif): (u64, u64);
-        // SAFETY: the vectors skip what faults; with all interrupts masked nothing but a probe does, and `drop` puts the
-        // kernel's back.
+        // SAFETY: the vectors skip what faults; with all interrupts masked nothing but a probe does, and
+        // `drop` puts the kernel's back.
         unsafe {
             asm!("mrs {0}, daif", "msr daifset, #0xf", "mrs {1}, vbar_el1", "msr vbar_el1, {2}", "isb",
                 out(reg) daif, out(reg) vectors, in(reg) &raw const probe_vectors, options(nostack));
@@ -112,15 +112,16 @@ impl Probe {
     /// Executes the instruction that was added as number `at`, with `x0`.
     pub(super) fn execute(&self, at: usize, x0: u64) -> Outcome {
         let (value, noted): (u64, u64);
-        // SAFETY: the page holds an instruction that uses x0 alone, and a return. What the instruction does to the
-        // processor is what the caller wants to know.
+        // SAFETY: the page holds an instruction that uses x0 alone, and a return. What the instruction does
+        // to the processor is what the caller wants to know.
         unsafe {
             asm!("blr {}", in(reg) self.code + at * 8, inlateout("x0") x0 => value, inlateout("x15") 0_u64 => noted,
                 out("x16") _, out("x17") _, out("x30") _);
         }
         match noted {
             0 => Outcome::Value(value),
-            // Class 0, or (FEAT_IDST, for reserved identification registers) that of trapped system registers.
+            // Class 0, or (FEAT_IDST, for reserved identification registers) that of trapped system
+            // registers.
             esr if [0, 0x18].contains(&(esr >> 26 & 0x3f)) => Outcome::Undefined,
             esr => Outcome::Exception(esr & !(1 << 63)),
         }
@@ -132,8 +133,8 @@ impl Probe {
         reason = "a probe has interrupts masked, which the registers are exchanged under"
     )]
     pub(super) fn call(&self, before: &Picture, after: &mut Picture) {
-        // SAFETY: the function reads and writes the two pictures, and keeps the caller's registers. The calls that are
-        // made, yielding and running, touch no memory of this kernel.
+        // SAFETY: the function reads and writes the two pictures, and keeps the caller's registers. The calls
+        // that are made, yielding and running, touch no memory of this kernel.
         unsafe { probe_call(before, after) };
     }
 }

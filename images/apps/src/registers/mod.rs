@@ -5,7 +5,8 @@
 //! | `sweep` | every encoding that MRS, MSR and SYS have, against the policy in `hv_abi::registers` |
 //! | `private` | fills every register it may write with a pattern, yields, and looks again; `rounds=N` times |
 //!
-//! What is wrong is said by `@check name=register ok=no`, one line for each register; a `@result` line sums up.
+//! What is wrong is said by `@check name=register ok=no`, one line for each register; a `@result` line sums
+//! up.
 
 mod machine;
 pub(crate) mod private;

@@ -30,7 +30,8 @@ const CAREFUL: &[(u16, u64)] = &[
     // MAIR_EL1: an index that no descriptor has. VBAR_EL1: exceptions go on being noted.
     (encoding(3, 0, 10, 2, 0), 0xff << 56),
     (encoding(3, 0, 12, 0, 0), 0),
-    // CSSELR_EL1: caches that exist. CNTKCTL_EL1: counters at EL0. CNTV_CTL_EL0, CNTP_CTL_EL0: the mask; the timers stay off.
+    // CSSELR_EL1: caches that exist. CNTKCTL_EL1: counters at EL0. CNTV_CTL_EL0, CNTP_CTL_EL0: the mask; the
+    // timers stay off.
     (encoding(3, 2, 0, 0, 0), 1),
     (encoding(3, 0, 14, 1, 0), 0x303),
     (TIMERS[0], 1 << 1),
@@ -43,8 +44,8 @@ const CAREFUL: &[(u16, u64)] = &[
     (encoding(3, 3, 4, 2, 6), 1 << 12),
     (encoding(3, 3, 4, 2, 7), 1 << 25),
 ];
-/// What this program runs with and cannot vary, or what changes by itself: CNTV_TVAL_EL0, CNTP_TVAL_EL0; SPSel, NZCV,
-/// DAIF.
+/// What this program runs with and cannot vary, or what changes by itself: CNTV_TVAL_EL0, CNTP_TVAL_EL0;
+/// SPSel, NZCV, DAIF.
 const EXCLUDED: [u16; 5] = [
     encoding(3, 3, 14, 3, 0),
     encoding(3, 3, 14, 2, 0),
@@ -85,7 +86,8 @@ pub(super) fn secondary(rounds: u64) -> Status {
     run(rounds, Group::secondary, Call { arguments: Regs::func(ffa::YIELD), is_right })
 }
 
-/// In the primary: fills its registers, runs `vcpu`, and looks. An exit says what it has to say, and nothing more.
+/// In the primary: fills its registers, runs `vcpu`, and looks. An exit says what it has to say, and nothing
+/// more.
 pub(crate) fn primary(rounds: u64, vcpu: VcpuId) -> Status {
     let is_right =
         |results: &Regs| Exit::from_regs(results).is_ok_and(|(about, exit)| exit.to_regs(about) == *results);

@@ -1,9 +1,9 @@
-//! A guest as Hafnium's are, written from the public interface alone: FF-A calls, para-virtual interrupts, and in x0 either
-//! the size of its memory or the address of a device tree. It has no header and uses no kernel; it finds itself by its
-//! program counter, and runs with its MMU off.
+//! A guest as Hafnium's are, written from the public interface alone: FF-A calls, para-virtual interrupts,
+//! and in x0 either the size of its memory or the address of a device tree. It has no header and uses no
+//! kernel; it finds itself by its program counter, and runs with its MMU off.
 //!
-//! It says what it was given, tries the regions that its partition manifest asks for, yields, waits for its timer, and
-//! switches itself off.
+//! It says what it was given, tries the regions that its partition manifest asks for, yields, waits for its
+//! timer, and switches itself off.
 #![no_std]
 #![no_main]
 
@@ -25,7 +25,8 @@ const HF_VIRTUAL_TIMER: u64 = 3;
 /// Where a PrimeCell has the low byte of its part number.
 const PERIPHERAL_ID: u64 = 0xfe0;
 
-// The stack is in memory that nobody else uses: 64 KiB above the first byte, and far below a device tree at the end.
+// The stack is in memory that nobody else uses: 64 KiB above the first byte, and far below a device tree at
+// the end.
 global_asm!(
     ".section .head, \"ax\"",
     ".global _start",
@@ -40,9 +41,10 @@ global_asm!(
     main = sym main,
 );
 
-// `wfi_in_aarch32`: enters EL0 in AArch32 (T32) with an expired timer, so that each trapped WFI returns at once, and returns r0 and r2
-// as they are at the SVC: 1 and 0. Stepping 4 bytes over the first WFI, which has 2, skips `adds r0, #1`; an IT block that does not
-// advance over the second one executes `movne r2, #1` under the condition EQ.
+// `wfi_in_aarch32`: enters EL0 in AArch32 (T32) with an expired timer, so that each trapped WFI returns at
+// once, and returns r0 and r2 as they are at the SVC: 1 and 0. Stepping 4 bytes over the first WFI, which has
+// 2, skips `adds r0, #1`; an IT block that does not advance over the second one executes `movne r2, #1` under
+// the condition EQ.
 global_asm!(
     ".balign 0x800",
     "vectors:",
@@ -294,7 +296,8 @@ extern "C" fn main(argument: u64, base: u64) -> ! {
     call(FFA_YIELD, &[]);
     call(HF_INTERRUPT_ENABLE, &[HF_VIRTUAL_TIMER, 1, 0]);
     let frequency: u64;
-    // SAFETY: reads the counter's frequency, and sets this vCPU's own virtual timer, whose interrupt is masked.
+    // SAFETY: reads the counter's frequency, and sets this vCPU's own virtual timer, whose interrupt is
+    // masked.
     unsafe {
         asm!("mrs {f}, cntfrq_el0", "lsr {t}, {f}, #6", "msr cntv_tval_el0, {t}", "mov {t}, #1",
             "msr cntv_ctl_el0, {t}", "isb", f = out(reg) frequency, t = out(reg) _);

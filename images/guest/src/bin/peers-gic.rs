@@ -1,4 +1,5 @@
-//! The guest that talks to another one, with interrupts from a GIC: what the hypervisor has for it comes as SGIs.
+//! The guest that talks to another one, with interrupts from a GIC: what the hypervisor has for it comes as
+//! SGIs.
 #![no_std]
 #![no_main]
 

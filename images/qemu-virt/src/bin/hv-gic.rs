@@ -1,4 +1,5 @@
-//! The hypervisor for QEMU's `virt` machine with GICv3, for VMs that expect a GIC of their own (`margay,gic`).
+//! The hypervisor for QEMU's `virt` machine with GICv3, for VMs that expect a GIC of their own
+//! (`margay,gic`).
 #![no_std]
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! The hypervisor for QEMU's `virt` machine with GICv3, which counts how long it keeps a core: `tests/bounds.toml`.
+//! The hypervisor for QEMU's `virt` machine with GICv3, which counts how long it keeps a core:
+//! `tests/bounds.toml`.
 #![no_std]
 #![no_main]
 

@@ -33,7 +33,8 @@ pub fn unmask_interrupts() {
 /// Waits for an interrupt, also a masked one.
 #[inline]
 pub fn wait_for_interrupt() {
-    // SAFETY: WFI has no effect but to wait. What was written before is visible to whoever sends the interrupt.
+    // SAFETY: WFI has no effect but to wait. What was written before is visible to whoever sends the
+    // interrupt.
     unsafe { asm!("dsb sy", "wfi", options(nostack, preserves_flags)) };
 }
 
@@ -62,7 +63,8 @@ pub fn table_written() {
     barrier::isb(barrier::SY);
 }
 
-/// Replaces the lower half's table by `empty`, and makes writable memory not executable, whatever the tables say.
+/// Replaces the lower half's table by `empty`, and makes writable memory not executable, whatever the tables
+/// say.
 ///
 /// # Safety
 /// Nothing in the lower half is in use, and no writable mapping is executed.
@@ -79,7 +81,8 @@ pub fn clean_to_memory<T>(value: &T) {
     let start = core::ptr::from_ref(value).addr();
     // The smallest line that any implementation has is 16 bytes; cleaning one twice is harmless.
     for line in (start & !15..start + size_of::<T>()).step_by(16) {
-        // SAFETY: cleaning a cache line by the address of memory that is mapped changes nothing that code can see.
+        // SAFETY: cleaning a cache line by the address of memory that is mapped changes nothing that code can
+        // see.
         unsafe { asm!("dc cvac, {}", in(reg) line, options(nostack, preserves_flags)) };
     }
     barrier::dsb(barrier::SY);

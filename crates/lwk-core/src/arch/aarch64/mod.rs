@@ -108,8 +108,8 @@ pub struct CoreStart {
 /// # Safety
 /// The new tables map everything that is in use at the same address as the old ones.
 pub unsafe fn change_tables(root: Phys, image: Phys) {
-    // SAFETY: the early tables hold the identity map of the image, as `lwk_change_tables` needs; the rest is the
-    // caller's duty.
+    // SAFETY: the early tables hold the identity map of the image, as `lwk_change_tables` needs; the rest is
+    // the caller's duty.
     unsafe { lwk_change_tables(root.0, image.0) };
 }
 
@@ -132,7 +132,8 @@ pub unsafe fn prepare_stack(top: usize) -> usize {
 /// Saves this context in `save` and continues the one at `restore`.
 ///
 /// # Safety
-/// `restore` is a stack pointer that [`switch`] saved or [`prepare_stack`] made, used once. Interrupts are masked.
+/// `restore` is a stack pointer that [`switch`] saved or [`prepare_stack`] made, used once. Interrupts are
+/// masked.
 #[inline]
 pub unsafe fn switch(save: *mut usize, restore: usize) {
     // SAFETY: the caller's duty.

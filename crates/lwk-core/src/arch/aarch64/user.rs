@@ -131,8 +131,8 @@ pub fn leave_user_tables() {
 /// Enters a program on the running task's kernel stack; returns when the thread [leaves](leave_user).
 ///
 /// # Safety
-/// `thread` begins with the word that says whether there is work before the program goes on, and lives until this
-/// returns. The state has been given to the scheduler.
+/// `thread` begins with the word that says whether there is work before the program goes on, and lives until
+/// this returns. The state has been given to the scheduler.
 pub unsafe fn enter_user(frame: &UserFrame, state: *const UserState, thread: *const ()) {
     let before = super::mask_interrupts();
     // SAFETY: the state is the thread's, and has the tables of its address space.
@@ -146,7 +146,8 @@ pub unsafe fn enter_user(frame: &UserFrame, state: *const UserState, thread: *co
 /// Leaves the program for good: [`enter_user`] returns.
 ///
 /// # Safety
-/// The frame is the one that the program's entry into the kernel made, on this stack; nothing between is to be dropped.
+/// The frame is the one that the program's entry into the kernel made, on this stack; nothing between is to
+/// be dropped.
 pub unsafe fn leave_user(frame: &UserFrame) -> ! {
     // SAFETY: the caller's duty.
     unsafe { lwk_leave_user(frame) }
@@ -154,13 +155,15 @@ pub unsafe fn leave_user(frame: &UserFrame) -> ! {
 
 /// Copies from the program's memory; how many bytes could not be.
 pub fn copy_from_user(from: u64, to: &mut [u8]) -> usize {
-    // SAFETY: the slice is writable; the program's memory is read as the program would read it, and a fault ends it.
+    // SAFETY: the slice is writable; the program's memory is read as the program would read it, and a fault
+    // ends it.
     unsafe { lwk_copy_from_user(to.as_mut_ptr(), from, to.len()) }
 }
 
 /// Copies to the program's memory; how many bytes could not be.
 pub fn copy_to_user(to: u64, from: &[u8]) -> usize {
-    // SAFETY: the slice is readable; the program's memory is written as the program would write it, a fault ends it.
+    // SAFETY: the slice is readable; the program's memory is written as the program would write it, a fault
+    // ends it.
     unsafe { lwk_copy_to_user(to, from.as_ptr(), from.len()) }
 }
 

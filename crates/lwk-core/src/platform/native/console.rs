@@ -8,7 +8,8 @@ use machine::{ConsoleInfo, ConsoleKind, Machine, Region};
 /// The registers of a UART.
 const REGISTERS: u64 = 0x1000;
 
-/// `console=pl011,ADDRESS` or `console=uart8250,ADDRESS` (registers of 32 bits): for a machine whose tree names none, or another one.
+/// `console=pl011,ADDRESS` or `console=uart8250,ADDRESS` (registers of 32 bits): for a machine whose tree
+/// names none, or another one.
 fn from_command_line(machine: &Machine<'_>) -> Option<ConsoleInfo> {
     let (kind, address) = CommandLine::new(machine.bootargs()?).get("console")?.split_once(',')?;
     let kind = match kind {
@@ -26,7 +27,8 @@ pub(super) fn find(machine: &Machine<'_>, map: Map<'_>) -> Result<Uart, Platform
         .or_else(|| machine.console())
         .ok_or(PlatformError("the device tree names no console"))?;
     let base = map(console.region)?;
-    // SAFETY, for each: the device tree says that there is such a UART; it has just been mapped as a device, for this driver.
+    // SAFETY, for each: the device tree says that there is such a UART; it has just been mapped as a device,
+    // for this driver.
     Ok(match console.kind {
         // SAFETY: as above.
         ConsoleKind::Pl011 => Uart::Pl011(unsafe { Pl011::new(base) }),

@@ -134,8 +134,8 @@ fn v3(info: &GicV3Info, map: Map<'_>) -> Result<GicV3, PlatformError> {
         regions.push(moved).map_err(|_| PlatformError("the GIC has too many redistributor regions"))?;
     }
     let gicd = map(info.gicd)?;
-    // SAFETY: the distributor and the redistributors are where the device tree says, mapped as devices just now, and this is
-    // the only driver.
+    // SAFETY: the distributor and the redistributors are where the device tree says, mapped as devices just
+    // now, and this is the only driver.
     let gic = unsafe { GicV3::new(gicd, &regions) };
     gic.init_distributor(arch::mpidr())
         .map_err(|_| PlatformError("the GIC's distributor does not answer"))?;

@@ -1,4 +1,5 @@
-//! The bare machine: interrupt controller, virtual timer (without offset), console and power, all from the device tree.
+//! The bare machine: interrupt controller, virtual timer (without offset), console and power, all from the
+//! device tree.
 
 mod console;
 mod controller;
@@ -22,7 +23,8 @@ type Map<'a> = &'a mut dyn FnMut(Region) -> Result<usize, PlatformError>;
 #[derive(Debug)]
 pub struct Native {
     interrupts: Once<Interrupts>,
-    /// The console is found first, so that what is wrong with the rest can be said, and then the way to switch off.
+    /// The console is found first, so that what is wrong with the rest can be said, and then the way to
+    /// switch off.
     console: Once<Uart>,
     power: Once<Power>,
 }

@@ -38,7 +38,8 @@ impl Power {
             return Err(PlatformError("the device tree has neither PSCI nor a spin table"));
         }
         let watchdog = block.map(&mut *map).transpose()?;
-        // SAFETY: the device tree says that the block is there; it has just been mapped as a device, for this driver.
+        // SAFETY: the device tree says that the block is there; it has just been mapped as a device, for this
+        // driver.
         let watchdog = watchdog.map(|base| PowerManagement(unsafe { MmioBlock::new(base) }));
         Ok(Self::SpinTable { release, watchdog })
     }
@@ -54,7 +55,8 @@ impl Power {
                     .ok_or(PlatformError("the device tree does not say how to start the core"))?;
                 let trampoline = memory::image_phys(spin_table::trampoline());
                 let word = core::ptr::with_exposed_provenance_mut(*word);
-                // SAFETY: the word is the core's own, by the device tree; cores are started once, with the kernel's own entry.
+                // SAFETY: the word is the core's own, by the device tree; cores are started once, with the
+                // kernel's own entry.
                 unsafe { spin_table::start(word, trampoline.0, mpidr.raw(), entry, context) }
                     .map_err(|_| PlatformError("more cores than the spin table has room for"))
             }

@@ -101,7 +101,8 @@ pub fn pwrite64(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     if open.is_seekable() { open.write(thread, from, size(bytes), position) } else { Err(Errno::ESPIPE) }
 }
 
-/// Does one transfer for each piece of a list, until one is short. An error counts if nothing was done before it.
+/// Does one transfer for each piece of a list, until one is short. An error counts if nothing was done before
+/// it.
 fn pieces(list: u64, count: u64, mut transfer: impl FnMut(u64, usize) -> Result<u64>) -> Result<u64> {
     if count > MOST_PIECES {
         return Err(Errno::EINVAL);
@@ -243,7 +244,8 @@ pub fn fstat(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     Ok(0)
 }
 
-/// What a directory's descriptor and a path mean, for the calls that take an empty path for the descriptor itself.
+/// What a directory's descriptor and a path mean, for the calls that take an empty path for the descriptor
+/// itself.
 fn stat_at(thread: &UserThread, directory: u64, path: u64, flags: u64) -> Result<LinuxStat> {
     let path = own(thread, copy::read_string(path)?)?;
     if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
@@ -402,7 +404,8 @@ pub fn ioctl(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let is_console = matches!(open.object, Object::Console);
     match request & 0xffff_ffff {
         TCGETS if is_console => {
-            // `struct termios`: output with carriage returns, 8 bits, lines with echo; the usual characters are left out.
+            // `struct termios`: output with carriage returns, 8 bits, lines with echo; the usual characters
+            // are left out.
             let mut termios = [0_u32; 9];
             termios[..4].copy_from_slice(&[0x500, 5, 0xbf, 0x8a3b]);
             copy::write(argument, &termios)?;

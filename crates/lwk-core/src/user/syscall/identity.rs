@@ -37,8 +37,8 @@ pub fn root(_: &UserThread, _: &mut UserFrame) -> Result<u64> {
     Ok(0)
 }
 
-/// `struct utsname`. C libraries refuse to start under what looks like an old Linux, so the release is a Linux one: that
-/// of the interface which is followed.
+/// `struct utsname`. C libraries refuse to start under what looks like an old Linux, so the release is a
+/// Linux one: that of the interface which is followed.
 pub fn uname(_: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let fields = [
         "Linux",

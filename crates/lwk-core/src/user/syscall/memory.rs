@@ -131,7 +131,8 @@ fn check_file(open: Arc<Open>, flags: u64, access: Access) -> Result<Option<Arc<
     }
     match open.object {
         Object::Zero if !shared => Ok(None),
-        // A mapping is a copy: what is written to the file, or to a shared mapping of it, would not be seen by the other.
+        // A mapping is a copy: what is written to the file, or to a shared mapping of it, would not be seen
+        // by the other.
         Object::Node(node) if !shared && files::is_file(node) => Ok(Some(open)),
         _ => Err(Errno::ENODEV),
     }
@@ -236,7 +237,8 @@ pub fn mremap(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     Ok(place)
 }
 
-/// Advice that has nothing to do here: about paging, of which there is none, about `fork`, dumps and huge pages.
+/// Advice that has nothing to do here: about paging, of which there is none, about `fork`, dumps and huge
+/// pages.
 const fn has_no_effect(advice: u64) -> bool {
     matches!(advice, 0..=3 | 8 | 10..=21)
 }

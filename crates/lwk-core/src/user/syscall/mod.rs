@@ -208,8 +208,8 @@ extern "C" fn lwk_unknown_call(thread: &UserThread, frame: &mut UserFrame) -> u6
     in_register(call(thread, frame))
 }
 
-/// A call that a signal interrupted ([`Errno::RESTART`]), from `user.S`: what comes of it is decided when the signal is
-/// delivered.
+/// A call that a signal interrupted ([`Errno::RESTART`]), from `user.S`: what comes of it is decided when the
+/// signal is delivered.
 #[cold]
 extern "C" fn lwk_interrupted_call(thread: &UserThread, frame: &mut UserFrame) {
     thread.argument.store(frame.x[0], Ordering::Relaxed);

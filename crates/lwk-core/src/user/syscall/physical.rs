@@ -38,9 +38,9 @@ pub fn find(number: usize) -> Option<Call> {
     })
 }
 
-/// `query(u64 out[2])`: bytes of memory of the machine, and how many are free.
-/// `fail_allocation(n, all)`: a test's. The kernel's `n`-th allocation from now on fails, with `all` those behind it too. Returns how
-/// many there were to go until the one that was asked for before.
+/// `query(u64 out[2])`: bytes of memory of the machine, and how many are free. `fail_allocation(n, all)`: a
+/// test's. The kernel's `n`-th allocation from now on fails, with `all` those behind it too. Returns how many
+/// there were to go until the one that was asked for before.
 fn fail_allocation(_: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let [n, all, ..] = frame.x;
     if crate::user::may_fail_allocations() { Ok(memory::fail(n, all != 0)) } else { Err(Errno::ENOSYS) }

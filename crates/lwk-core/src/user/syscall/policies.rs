@@ -37,8 +37,8 @@ impl From<ParameterError> for Errno {
 /// Shorter turns would be nothing but interrupts.
 const LEAST_QUANTUM_NS: u64 = 100_000;
 
-/// `policy(core, kind, quantum_ns)`: another policy for a core, with the tasks that it has. Kinds are 0 for round-robin,
-/// 1 pinned, 2 fifo, 3 share, 4 edf.
+/// `policy(core, kind, quantum_ns)`: another policy for a core, with the tasks that it has. Kinds are 0 for
+/// round-robin, 1 pinned, 2 fifo, 3 share, 4 edf.
 pub fn set_policy(_: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     let [core, kind, quantum, ..] = frame.x;
     let quantum = time::frequency().ns_to_ticks(quantum.max(LEAST_QUANTUM_NS));
@@ -85,7 +85,8 @@ pub fn sched_setparam(thread: &UserThread, frame: &mut UserFrame) -> Result<u64>
     set_priority(thread, id, policy, parameters)
 }
 
-/// The policy that was set for the thread, where it is now: `SCHED_OTHER` unless its core's policy has priorities or reservations, and it has one.
+/// The policy that was set for the thread, where it is now: `SCHED_OTHER` unless its core's policy has
+/// priorities or reservations, and it has one.
 pub fn sched_getscheduler(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     Ok(match find(thread, frame.x[0])?.parameters() {
         Some(Parameters::Priority(_)) => SCHED_FIFO,

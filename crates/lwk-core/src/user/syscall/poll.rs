@@ -38,7 +38,8 @@ fn events(thread: &UserThread, file: u32) -> u16 {
     ready | read | write
 }
 
-/// Waits until `look` counts something, with another signal mask; 0 after the timeout, which then says what is left of it.
+/// Waits until `look` counts something, with another signal mask; 0 after the timeout, which then says what
+/// is left of it.
 fn wait(
     thread: &UserThread,
     timeout: u64,
@@ -98,7 +99,8 @@ pub fn ppoll(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
 }
 
 pub fn pselect6(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
-    /// Events of a descriptor for the sets that are read, written and exceptional; there are none of the latter here.
+    /// Events of a descriptor for the sets that are read, written and exceptional; there are none of the
+    /// latter here.
     const MEANT: [u16; 3] = [POLLIN | POLLERR | POLLHUP, POLLOUT | POLLERR, 0];
     let [count, readable, writable, exceptional, timeout, sigmask, ..] = frame.x;
     let Ok(count) = usize::try_from(count as i32) else { return Err(Errno::EINVAL) };

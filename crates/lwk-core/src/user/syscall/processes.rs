@@ -21,7 +21,8 @@ use memfs::Start;
 const WNOHANG: u64 = 1;
 const WEXITED: u64 = 4;
 const WNOWAIT: u64 = 0x0100_0000;
-/// Children that stop or continue: none ever does. Whose threads wait, and what clones are: no difference here.
+/// Children that stop or continue: none ever does. Whose threads wait, and what clones are: no difference
+/// here.
 const NO_EFFECT: u64 = 2 | 8 | 0x2000_0000 | 0x4000_0000 | 0x8000_0000;
 const P_ALL: u64 = 0;
 const P_PID: u64 = 1;
@@ -77,7 +78,8 @@ pub fn execve(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
 }
 
 fn which(id: i32) -> Option<u32> {
-    // There are no groups: a child is the only one of its own, and none is in the caller's but by chance of its number.
+    // There are no groups: a child is the only one of its own, and none is in the caller's but by chance of
+    // its number.
     match id {
         -1 | 0 => None,
         id => Some(id.unsigned_abs()),

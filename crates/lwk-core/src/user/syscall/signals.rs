@@ -149,7 +149,8 @@ pub fn tgkill(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     send_to_thread(thread, id, number)
 }
 
-/// What a sender has to say with a signal. Only to itself a process may speak as the kernel does, or as `kill` and `tgkill`.
+/// What a sender has to say with a signal. Only to itself a process may speak as the kernel does, or as
+/// `kill` and `tgkill`.
 fn info(own: bool, number: u64, from: u64) -> Result<Info> {
     let SigInfo { code, value, more, .. } = copy::read(from)?;
     if !own && (code >= 0 || code == SI_TKILL) {

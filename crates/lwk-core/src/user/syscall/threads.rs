@@ -50,8 +50,8 @@ struct Request {
     tls: u64,
 }
 
-/// A thread; or a process that has its parent's memory until it has a program of its own (`vfork`, `posix_spawn`). A copy of
-/// the whole address space (`fork`) there is not.
+/// A thread; or a process that has its parent's memory until it has a program of its own (`vfork`,
+/// `posix_spawn`). A copy of the whole address space (`fork`) there is not.
 fn clone_any(thread: &UserThread, frame: &UserFrame, request: &Request) -> Result<u64> {
     let has = |flag| request.flags & flag != 0;
     let is_thread = request.flags & THREAD == THREAD;

@@ -46,7 +46,8 @@ fn used_by_children(thread: &UserThread) -> u64 {
     time::frequency().ticks_to_ns(thread.process().used_by_children.load(Ordering::Relaxed))
 }
 
-/// The kind of a clock id of a process or thread, and its number, 0 for the caller (Linux, `posix-timers_types.h`).
+/// The kind of a clock id of a process or thread, and its number, 0 for the caller (Linux,
+/// `posix-timers_types.h`).
 const CPU_CLOCK_OF_THREAD: i32 = 4;
 const CPU_CLOCK_KIND: i32 = 3;
 
@@ -191,7 +192,8 @@ pub fn getrusage(thread: &UserThread, frame: &mut UserFrame) -> Result<u64> {
     Ok(0)
 }
 
-/// `struct rusage`: user time, system time (counted as the program's), the most memory in KiB, and what is 0 here.
+/// `struct rusage`: user time, system time (counted as the program's), the most memory in KiB, and what is 0
+/// here.
 pub fn rusage(ns: u64, most: u64) -> [u64; 18] {
     let mut words = [0; 18];
     (words[0], words[1], words[4]) = (ns / SECOND, ns % SECOND / 1000, most);

@@ -144,7 +144,8 @@ pub(crate) fn check(name: &str, ok: bool) {
     emit(if ok { b" ok=yes\n" } else { b" ok=no\n" });
 }
 
-/// Reads and writes registers of the interrupt controller, each in the one form of instruction that a hypervisor can emulate.
+/// Reads and writes registers of the interrupt controller, each in the one form of instruction that a
+/// hypervisor can emulate.
 pub(crate) fn read(address: u64) -> u32 {
     let value: u32;
     // SAFETY: the VM's own interrupt controller.

@@ -1,5 +1,6 @@
-//! A guest that uses its GIC, version 2 or 3, from the architecture's documents alone: handlers nested deeper than there are list
-//! registers, its timer's interrupt as a level, routes, and a vCPU that is off. Nothing here depends on how long something takes.
+//! A guest that uses its GIC, version 2 or 3, from the architecture's documents alone: handlers nested deeper
+//! than there are list registers, its timer's interrupt as a level, routes, and a vCPU that is off. Nothing
+//! here depends on how long something takes.
 #![no_std]
 #![no_main]
 
@@ -111,7 +112,8 @@ pub(crate) extern "C" fn handler() {
     }
 }
 
-/// SGI n sends SGI n + 1, which is more urgent, up to the last one; the fourth sends 15, the least urgent, as well.
+/// SGI n sends SGI n + 1, which is more urgent, up to the last one; the fourth sends 15, the least urgent, as
+/// well.
 fn nested(sgi: u64) {
     let depth = DEPTH.add(1);
     DEEPEST.set(DEEPEST.get().max(depth));
