@@ -42,14 +42,26 @@ pub enum VmKind {
 pub(crate) struct Mailbox {
     /// The registered pages: (TX, RX), physical.
     pub(crate) pages: Option<(hv_abi::ids::Pa, hv_abi::ids::Pa)>,
-    /// The RX page holds something that the VM has not released.
-    pub(crate) rx_full: bool,
+    /// What the RX page is used for.
+    pub(crate) rx: Rx,
     /// The memory transaction that the VM is sending in fragments.
     pub(crate) sending: Option<Sending>,
     /// The memory call that the VM is making, whose steps are not all done.
     pub(crate) ongoing: Option<Ongoing>,
-    /// That is a message, and the VM has not been told of it by `FFA_NOTIFICATION_GET`.
-    pub(crate) unread: bool,
+}
+
+/// What a VM's RX page is used for. Only a free one is filled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Rx {
+    /// Nothing.
+    #[default]
+    Free,
+    /// A message, of which the VM has not been told by `FFA_NOTIFICATION_GET`.
+    Message,
+    /// The response to a retrieve request of this vCPU's that is not over ([`Mailbox::ongoing`]).
+    Promised(VcpuIndex),
+    /// What this vCPU has asked for, or a message that it has been told of, until it is released.
+    Held(VcpuIndex),
 }
 
 /// A memory call that is not over, and which its caller makes again.

@@ -3,7 +3,7 @@
 //! What there is does not change while the machine runs, so a list that is read in parts is always the same list: its tag is 0.
 
 use super::{answer, error};
-use crate::{run::Next, system::System, vcpu::Loaded};
+use crate::{run::Next, system::System, vcpu::Loaded, vm::Rx};
 use hv_abi::{
     ffa::{self, Error, PartitionInfo},
     layout::PAGE,
@@ -91,14 +91,14 @@ fn into_rx(current: &Loaded, uuid: [u32; 4], flags: u64) -> Result<(u64, u64), E
     }
     let mut mailbox = current.vm().mailbox.lock();
     let Some((_, rx)) = mailbox.pages else { return Err(Error::Busy) };
-    if mailbox.rx_full {
+    if mailbox.rx != Rx::Free {
         return Err(Error::Busy);
     }
     if count * size > PAGE as usize {
         return Err(Error::NoMemory);
     }
     current.core().window.with_page(rx, |page| _ = describe(uuid, version, 0, page.as_chunks_mut().0));
-    mailbox.rx_full = true;
+    mailbox.rx = Rx::Held(current.vcpu().index());
     Ok((count as u64, if old { 0 } else { size as u64 }))
 }
 

@@ -5,6 +5,7 @@ use crate::{
     console, gic,
     run::{self, Next},
     vcpu::{Loaded, VcpuState},
+    vm::Rx,
 };
 use core::sync::atomic::Ordering;
 use hv_abi::{
@@ -97,10 +98,12 @@ pub(super) fn msg_wait(mut current: Loaded) -> Next {
         return answer(current, Err(ffa::Error::Denied));
     }
     let unread = if flags & RETAIN_RX == 0 {
-        // Senders fill the RX page and set `rx_full` under this lock, so an unread message is not released.
+        // The RX page is filled under this lock, and only what this vCPU has had is released: no unread message, no other vCPU's response.
         let mut mailbox = vm.mailbox.lock();
         let unread = vm.attention.load(Ordering::SeqCst);
-        mailbox.rx_full &= unread;
+        if !unread && mailbox.rx == Rx::Held(current.vcpu().index()) {
+            mailbox.rx = Rx::Free;
+        }
         unread
     } else {
         vm.attention.load(Ordering::SeqCst)

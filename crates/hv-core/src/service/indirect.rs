@@ -6,7 +6,7 @@ use crate::{
     run::Next,
     system::System,
     vcpu::{Loaded, Vcpu},
-    vm::Vm,
+    vm::{Rx, Vm},
 };
 use core::sync::atomic::Ordering;
 use hv_abi::{
@@ -55,7 +55,7 @@ fn copy(current: &Loaded) -> Result<(&'static Vcpu, bool), Error> {
     let version = receiver.ffa_version();
     let mut mailbox = receiver.lock_running(&receiver.mailbox)?;
     let (_, rx) = mailbox.pages.filter(|_| version != ffa::VERSION_1_0).ok_or(Error::Denied)?;
-    if mailbox.rx_full {
+    if mailbox.rx != Rx::Free {
         return Err(Error::Busy);
     }
     let offset = Message::header_size(version);
@@ -68,7 +68,7 @@ fn copy(current: &Loaded) -> Result<(&'static Vcpu, bool), Error> {
             page[offset..offset + payload.len()].copy_from_slice(payload);
         }
     });
-    (mailbox.rx_full, mailbox.unread) = (true, true);
+    mailbox.rx = Rx::Message;
     let notified = receiver.notifications.lock().set_framework(RX_BUFFER_FULL);
     receiver.attention.store(true, Ordering::SeqCst);
     drop(mailbox);

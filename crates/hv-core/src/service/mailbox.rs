@@ -1,7 +1,15 @@
 //! RX and TX buffers.
 
 use super::{answer, steps};
-use crate::{arch, el2_map::Window, run::Next, system::System, tables::AllTables, vcpu::Loaded, vm::Vm};
+use crate::{
+    arch,
+    el2_map::Window,
+    run::Next,
+    system::System,
+    tables::AllTables,
+    vcpu::Loaded,
+    vm::{Rx, Vm},
+};
 use core::sync::atomic::Ordering;
 use hv_abi::{ffa::Error, ids::Ipa, layout::PAGE, smccc};
 
@@ -24,7 +32,7 @@ fn map(vm: &Vm, window: &Window, tx: u64, rx: u64, pages: u64) -> Result<(), Err
     let mut ownership = vm.lock_running(&System::get().ownership)?;
     let [tx, rx] = ownership.open_mailbox(vm.id, [Ipa(tx), Ipa(rx)], &AllTables { window })?;
     mailbox.pages = Some((tx, rx));
-    mailbox.rx_full = false;
+    mailbox.rx = Rx::Free;
     Ok(())
 }
 
@@ -34,16 +42,26 @@ pub(super) fn rxtx_unmap(current: Loaded) -> Next {
         arch::repeat_call();
         return current.vcpu();
     }
-    let result = unmap(current.vm());
-    answer(current, result.map(|()| (0, 0)))
+    match unmap(current.vm()) {
+        Ok(true) => answer(current, Ok((0, 0))),
+        Ok(false) => {
+            arch::repeat_call();
+            current.vcpu()
+        }
+        Err(code) => answer(current, Err(code)),
+    }
 }
 
-fn unmap(vm: &Vm) -> Result<(), Error> {
+/// `false`: another vCPU has begun a memory call, which needs the pages.
+fn unmap(vm: &Vm) -> Result<bool, Error> {
     let mut mailbox = vm.lock_running(&vm.mailbox)?;
+    if mailbox.ongoing.is_some() {
+        return Ok(false);
+    }
     let (tx, rx) = mailbox.pages.take().ok_or(Error::InvalidParameters)?;
     System::get().ownership.lock().close_mailbox(vm.id, [tx, rx]);
-    (mailbox.rx_full, mailbox.unread) = (false, false);
-    Ok(())
+    mailbox.rx = Rx::Free;
+    Ok(true)
 }
 
 /// `FFA_RX_RELEASE` (section 13.4).
@@ -54,9 +72,12 @@ pub(super) fn rx_release(current: Loaded) -> Next {
 
 fn release(vm: &Vm) -> Result<(), Error> {
     let mut mailbox = vm.lock_running(&vm.mailbox)?;
-    let was_full = core::mem::take(&mut mailbox.rx_full);
-    mailbox.unread = false;
+    // A response that is still to be written keeps its place.
+    let had = matches!(mailbox.rx, Rx::Message | Rx::Held(_));
+    if had {
+        mailbox.rx = Rx::Free;
+    }
     let notifications = vm.notifications.lock();
     vm.attention.store(notifications.any(), Ordering::SeqCst);
-    if was_full { Ok(()) } else { Err(Error::Denied) }
+    if had { Ok(()) } else { Err(Error::Denied) }
 }

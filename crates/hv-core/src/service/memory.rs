@@ -11,7 +11,7 @@ use crate::{
     system::System,
     tables::AllTables,
     vcpu::Loaded,
-    vm::{Mailbox, Ongoing, Sending, Vm, What},
+    vm::{Mailbox, Ongoing, Rx, Sending, Vm, What},
 };
 use hv_abi::{
     Regs,
@@ -222,7 +222,7 @@ fn begin_retrieve(current: &Loaded, mailbox: &mut Mailbox, length: u64) -> Resul
     let mut copy = [0; PAGE as usize];
     let length = copy_in(core, mailbox, length, &mut copy)?;
     let descriptor = Descriptor::parse(&copy[..length], length, vm.ffa_version())?;
-    if mailbox.rx_full {
+    if mailbox.rx != Rx::Free {
         return Err(Error::Busy);
     }
     let mut ownership = ownership(vm)?;
@@ -230,7 +230,7 @@ fn begin_retrieve(current: &Loaded, mailbox: &mut Mailbox, length: u64) -> Resul
     let request = check_request(vm.id, &mut ownership, &descriptor)?;
     ownership.start_retrieve(vm.id, header.handle, &request, &AllTables { window: &core.window })?;
     // For the response.
-    mailbox.rx_full = true;
+    mailbox.rx = Rx::Promised(current.vcpu().index());
     Ok((header.handle, What::Retrieve { request: header, response: None }))
 }
 
@@ -379,12 +379,12 @@ fn response_from(current: &Loaded, handle: Handle, offset: u64) -> Result<usize,
     let first = first.ok_or(Error::InvalidParameters)? as usize / m::RANGE_SIZE;
     let all = if vm.receives_at_physical_addresses() { ownership.pieces(handle) } else { &[] };
     let left = all.get(first..).filter(|left| !left.is_empty()).ok_or(Error::InvalidParameters)?;
-    if mailbox.rx_full {
+    if mailbox.rx != Rx::Free {
         return Err(Error::Busy);
     }
     let mut written = 0;
     current.core().window.with_page(rx, |page| written = m::write_ranges(page, pieces(None, 0, left)));
-    mailbox.rx_full = true;
+    mailbox.rx = Rx::Held(current.vcpu().index());
     Ok(written * m::RANGE_SIZE)
 }
 

@@ -7,7 +7,7 @@ use crate::{
     run::Next,
     system::System,
     vcpu::{Loaded, Vcpu, VcpuState},
-    vm::Vm,
+    vm::{Rx, Vm},
 };
 use core::sync::atomic::Ordering;
 use hv_abi::{
@@ -171,12 +171,14 @@ pub(super) fn get(mut current: Loaded) -> Next {
     let mut notifications = vm.notifications.lock();
     let from_vms = if flags & FROM_VMS != 0 { notifications.take() | vcpu.take() } else { 0 };
     let framework = if flags & FROM_HYPERVISOR != 0 {
-        mailbox.unread = false;
+        if mailbox.rx == Rx::Message {
+            mailbox.rx = Rx::Held(current.vcpu().index());
+        }
         notifications.take_framework()
     } else {
         0
     };
-    vm.attention.store(mailbox.unread || notifications.any(), Ordering::SeqCst);
+    vm.attention.store(mailbox.rx == Rx::Message || notifications.any(), Ordering::SeqCst);
     drop((mailbox, notifications));
     let half = |bits: u64, shift: u32| bits >> shift & 0xffff_ffff;
     current.regs().set_results(&Regs([

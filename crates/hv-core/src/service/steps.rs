@@ -18,7 +18,7 @@ use crate::{
     tables::AllTables,
     teardown,
     vcpu::Loaded,
-    vm::{Mailbox, Ongoing, Vm, What},
+    vm::{Mailbox, Ongoing, Rx, Vm, What},
 };
 use hv_abi::{
     Regs,
@@ -99,13 +99,19 @@ fn go_on(vm: &Vm, core: &Core, mut ongoing: Ongoing) -> Result<Option<Regs>, Err
     let handle = ongoing.handle;
     let responded = {
         let mut mailbox = vm.mailbox.lock();
-        let responded = memory::respond_early(vm, core, &mut mailbox, &mut ongoing);
-        if responded == Ok(true)
-            && let Some(there) = mailbox.ongoing.as_mut().filter(|there| there.is(&ongoing))
-        {
-            there.what = ongoing.what;
+        match mailbox.ongoing.filter(|there| there.is(&ongoing)) {
+            Some(there) => {
+                ongoing = there;
+                let responded = memory::respond_early(vm, core, &mut mailbox, &mut ongoing);
+                if responded == Ok(true) {
+                    mailbox.ongoing = Some(ongoing);
+                }
+                responded
+            }
+            // Another vCPU has brought it to its end, and the RX page may hold anything by now.
+            None if matches!(ongoing.what, What::Retrieve { .. }) => return Ok(None),
+            None => Ok(true),
         }
-        responded
     };
     let done = match responded {
         Ok(true) => drive(core, STEPS, |tables| memory::ownership(vm)?.step(vm.id, handle, tables)),
@@ -115,15 +121,21 @@ fn go_on(vm: &Vm, core: &Core, mut ongoing: Ongoing) -> Result<Option<Regs>, Err
         return Ok(None);
     }
     let mut mailbox = vm.mailbox.lock();
-    mailbox.ongoing = mailbox.ongoing.filter(|there| !there.is(&ongoing));
+    let ended = mailbox.ongoing.take_if(|there| there.is(&ongoing)).is_some();
     let ownership = &mut vm.lock_running(&System::get().ownership)?;
     let results = done.and_then(|_| results(&mut mailbox, ownership, &ongoing));
-    if results.is_err() {
-        match ongoing.what {
-            What::Send => mailbox.sending = mailbox.sending.filter(|sending| sending.handle != handle),
-            What::Retrieve { .. } => mailbox.rx_full = false,
-            What::Relinquish => {}
+    match ongoing.what {
+        What::Send if results.is_err() => {
+            mailbox.sending = mailbox.sending.filter(|sending| sending.handle != handle);
         }
+        What::Retrieve { .. } => {
+            if let Rx::Promised(vcpu) = mailbox.rx
+                && ended
+            {
+                mailbox.rx = if results.is_ok() { Rx::Held(vcpu) } else { Rx::Free };
+            }
+        }
+        What::Send | What::Relinquish => {}
     }
     results.map(Some)
 }

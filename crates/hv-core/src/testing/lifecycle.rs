@@ -343,12 +343,12 @@ fn a_message_that_has_just_come_is_not_released_unread() {
     {
         // Another core fills the RX page: under the lock, as the sender does.
         let mut mailbox = node.vm(2).mailbox.lock();
-        (mailbox.rx_full, mailbox.unread) = (true, true);
+        mailbox.rx = crate::vm::Rx::Message;
         node.vm(2).attention.store(true, core::sync::atomic::Ordering::SeqCst);
     }
     let read = Node::call(vcpu, &[ffa::MSG_WAIT.into()]);
     assert!(returned(ffa::RUN.into())(&read), "{read:?}");
-    assert!(node.vm(2).mailbox.lock().rx_full, "the next sender would overwrite it");
+    assert_eq!(node.vm(2).mailbox.lock().rx, crate::vm::Rx::Message, "the next sender would overwrite it");
 }
 
 /// VM 3's vCPU waits for a response of VM 2's vCPU 0, which was interrupted.

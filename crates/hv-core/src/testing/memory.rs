@@ -11,6 +11,7 @@ use ffa::{
 };
 use page_ownership::PageState;
 
+mod rx;
 mod steps;
 
 const TX: u64 = 509;
