@@ -210,7 +210,8 @@ fn start(vm: &'static Vm, token: &Token<'_>) {
     }
     // First the VM, then its vCPUs: one that can be claimed before its VM runs would be found stopped, and be switched off.
     vm.proceed(token, Event::Start);
-    for vcpu in &vm.vcpus {
+    // The first vCPU last: once it can be run, it can switch the others on, which are parked until they are published.
+    for vcpu in vm.vcpus.iter().rev() {
         // SAFETY: as in `reset`.
         let claimed = unsafe { Claimed::assume(vcpu) };
         claimed.release(if vcpu.index().0 == 0 { VcpuState::Ready } else { VcpuState::Off });

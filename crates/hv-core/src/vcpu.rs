@@ -265,6 +265,9 @@ impl Claimed {
         *self.sys() = SysRegs::start();
         *self.fp() = FpRegs::new();
         *self.keys() = Keys::default();
+        // What the vCPU has not ended is no part of a line of its next life. Not printed: a restart resets many vCPUs in one call.
+        // SAFETY: as `regs`.
+        unsafe { (*self.0.owned.get()).line.clear() };
         self.0.hcr.set(self.0.vm().traps.hcr);
         self.0.fp_core.store(NO_CORE, Ordering::Relaxed);
         self.0.request.clear();

@@ -341,6 +341,13 @@ impl Vm {
         self.life.accepts_calls()
     }
 
+    /// Whether it may call others, as far as this core knows. What it does to them is not undone by its teardown, so nothing depends on who is
+    /// first.
+    #[inline(always)]
+    pub(crate) fn may_call(&self) -> bool {
+        self.life.accepted_calls()
+    }
+
     /// Its phase.
     pub(crate) fn status(&self) -> Status {
         self.life.status()

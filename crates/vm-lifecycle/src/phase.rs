@@ -126,6 +126,13 @@ impl LifeCycle {
         self.0.load(Ordering::SeqCst) == Status::Running.bits()
     }
 
+    /// As [`Self::accepts_calls`], for who neither relies on it nor orders anything by it: a call that a stop makes needless, and which could
+    /// as well have been made before.
+    #[inline(always)]
+    pub fn accepted_calls(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Status::Running.bits()
+    }
+
     /// Makes the transition; returns whether it could be made. Of two cores, one makes it.
     pub fn apply(&self, event: Event) -> bool {
         let next = |bits| Status::from_bits(bits).after(event).map(Status::bits);

@@ -117,6 +117,9 @@ fn send_request(mut current: Loaded, form: Form) -> Next {
     if vm.messaging.properties & sends == 0 || receiver.messaging.properties & receives == 0 {
         return refuse(current, Error::Denied);
     }
+    if !vm.may_call() {
+        return refuse(current, Error::Aborted);
+    }
     let (vcpu, core) = (current.vcpu(), current.core());
     let mut claimed = match take_receiver(receiver, usize::from(vcpu.index().0), core) {
         Ok(claimed) => claimed,

@@ -122,6 +122,9 @@ pub(super) fn set(mut current: Loaded) -> Next {
     let unknown = flags & 0xffff & !(PER_VCPU | DELAY) != 0 || (!per_vcpu && index != 0);
     let result = pair(&current, receiver, sender).and_then(|receiver| {
         let vcpu = receiver.vcpus.get(index).filter(|_| !unknown).ok_or(Error::InvalidParameters)?;
+        if !current.vm().may_call() {
+            return Err(Error::Aborted);
+        }
         let mut notifications = receiver.lock_running(&receiver.notifications)?;
         notifications.set(sender, per_vcpu.then_some(vcpu), bitmap(low, high))?;
         if !per_vcpu {

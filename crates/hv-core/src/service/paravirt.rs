@@ -53,6 +53,8 @@ pub(super) fn enable(mut current: Loaded) -> Next {
     let [_, id, enable, kind, ..] = current.regs().arguments().0;
     let (core, on) = (current.core(), enable as u32 != 0);
     current.regs().x[0] = match (VirtIntId::new(id & 0xffff_ffff), kind as u32) {
+        // A VM that is being stopped has no interrupts of devices any more.
+        (_, 0) if on && !current.vm().may_call() => FAILED,
         (_, 0) if System::get().routes.enable(id as u32, current.vcpu(), core, on) => 0,
         (Some(id), 0) => {
             current.vcpu().irqs.enable(id, on);
@@ -99,7 +101,8 @@ fn find_target(current: &Loaded, vm: VmId, index: u32) -> Option<&'static Vcpu> 
 /// `HF_INTERRUPT_SEND_IPI`.
 pub(super) fn send_ipi(mut current: Loaded) -> Next {
     let index = current.regs().x[1] as u32 as usize;
-    let Some(target) = current.vm().vcpus.get(index) else {
+    let vm = current.vm();
+    let Some(target) = vm.vcpus.get(index).filter(|_| vm.may_call()) else {
         current.regs().x[0] = FAILED;
         return current.vcpu();
     };

@@ -407,3 +407,54 @@ fn a_response_to_a_stopped_vm_fails_who_waits_for_that_vm() {
     is_refused(last, &[ffa::MSG_SEND_DIRECT_RESP.into(), words((4, 2))], ffa::Error::Aborted);
     assert_eq!((asked.state(), asks.state()), (VcpuState::Off, VcpuState::Ready));
 }
+
+#[test]
+fn a_stopped_vm_sets_no_notifications() {
+    let node = Node::new();
+    restartable(&node, &[2]);
+    assert_eq!(node.run(3, 0), Outcome::Entered(id(3, 0)));
+    let three = node.vcpu(3, 0);
+    Node::call(three, &[ffa::NOTIFICATION_BITMAP_CREATE.into(), 3, 1]);
+    Node::call(three, &[ffa::NOTIFICATION_BIND.into(), words((2, 3)), 0, 0b1, 0]);
+    Node::call(three, &[ffa::YIELD.into()]);
+    let vcpu = run_elsewhere(&node);
+    manage(node.core, vendor::VM_STOP, 2).unwrap();
+    is_refused(vcpu, &[ffa::NOTIFICATION_SET.into(), words((2, 3)), 0b10, 1, 0], ffa::Error::Aborted);
+}
+
+#[test]
+fn a_stopped_vm_sends_no_request() {
+    let node = Node::new();
+    restartable(&node, &[2]);
+    wait_for_message(&node, 3, 0);
+    let vcpu = run_elsewhere(&node);
+    manage(node.core, vendor::VM_STOP, 2).unwrap();
+    is_refused(vcpu, &[ffa::MSG_SEND_DIRECT_REQ.into(), words((2, 3))], ffa::Error::Aborted);
+}
+
+#[test]
+fn a_partial_line_does_not_outlive_a_restart() {
+    let node = Node::new();
+    restartable(&node, &[2]);
+    let vcpu = node.vcpu(2, 0);
+    assert_eq!(node.run(2, 0), Outcome::Entered(vcpu.id()));
+    Node::call(vcpu, &[ffa::CONSOLE_LOG_64.into(), 3, 0x636261]);
+    manage(node.core, vendor::VM_STOP, 2).unwrap();
+    leave(vcpu);
+    restart(&node, 2).unwrap();
+    // SAFETY: nobody runs it.
+    assert!(unsafe { Loaded::assume(vcpu) }.line().is_empty());
+}
+
+#[test]
+fn a_stopped_vm_sends_no_ipi_and_enables_no_device() {
+    let node = Node::new();
+    restartable(&node, &[2]);
+    let vcpu = run_elsewhere(&node);
+    let ipi = [paravirt::INTERRUPT_SEND_IPI.into(), 0];
+    assert!(returned(0)(&Node::call(vcpu, &ipi)));
+    manage(node.core, vendor::VM_STOP, 2).unwrap();
+    assert!(returned(u64::MAX)(&Node::call(vcpu, &ipi)));
+    let enable = [paravirt::INTERRUPT_ENABLE.into(), paravirt::IPI.number().into(), 1, 0];
+    assert!(returned(u64::MAX)(&Node::call(vcpu, &enable)));
+}
