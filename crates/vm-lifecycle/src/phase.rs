@@ -126,8 +126,8 @@ impl LifeCycle {
         self.0.load(Ordering::SeqCst) == Status::Running.bits()
     }
 
-    /// As [`Self::accepts_calls`], for who neither relies on it nor orders anything by it: a call that a stop makes needless, and which could
-    /// as well have been made before.
+    /// As [`Self::accepts_calls`], for who neither relies on it nor orders anything by it: a call that a stop
+    /// makes needless, and which could as well have been made before.
     #[inline(always)]
     pub fn accepted_calls(&self) -> bool {
         self.0.load(Ordering::Relaxed) == Status::Running.bits()

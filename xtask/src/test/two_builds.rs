@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use std::{
     env, fs,
     io::{BufRead, BufReader, Read},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Stdio},
 };
 
@@ -21,7 +21,7 @@ pub const ABOUT: &str = "Of two builds in one checkout the second waits, and no 
 pub const BOARDS: [&str; 2] = ["qemu-virt", "raspi3"];
 
 /// Starts both builds, and compares what they leave with what `images`, the images of this run, has.
-pub fn check(images: fn(&str) -> std::path::PathBuf) -> Result<()> {
+pub fn check(images: fn(&str) -> PathBuf) -> Result<()> {
     let lock = artefacts::lock()?;
     let mut builds = Vec::new();
     for name in BOARDS {
@@ -52,6 +52,14 @@ fn remove_program(board: &board::Board) -> Result<()> {
     fs::remove_file(&path).with_context(|| format!("cannot remove {}", paths::shown(&path)))
 }
 
+/// This program. If cargo has linked it anew since it was started (the host tests do), Linux says that the
+/// old file is deleted.
+fn own_program() -> Result<PathBuf> {
+    let program = env::current_exe().context("cannot find this program")?;
+    let text = program.to_string_lossy();
+    Ok(text.strip_suffix(" (deleted)").map_or_else(|| program.clone(), PathBuf::from))
+}
+
 struct Build {
     board: &'static str,
     child: Child,
@@ -60,8 +68,7 @@ struct Build {
 
 impl Build {
     fn start(board: &'static str) -> Result<Self> {
-        let program = env::current_exe().context("cannot find this program")?;
-        let mut child = Command::new(program)
+        let mut child = Command::new(own_program()?)
             .args(["build", "--only", "hv", "--board", board])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
