@@ -19,6 +19,8 @@ const BURST: usize = 1024;
 const PATIENCE: u32 = 10_000_000;
 /// The longest piece: name, text, ends of lines.
 const PIECE: usize = 400;
+/// The hypervisor's share of the ring. A VM's has the VM's id.
+const OWN: usize = 0;
 
 /// What has been printed and not written yet. Held for the length of a copy; no run path takes it.
 static RING: crate::lock::Lock<Ring> = crate::lock::Lock::new(Ring::new());
@@ -53,6 +55,15 @@ impl Piece {
                 let _ = self.0.push(b'\r');
             }
             let _ = self.0.push(*byte);
+        }
+    }
+
+    /// Ends its line even if it has been cut.
+    fn end(&mut self) {
+        if self.0.is_full()
+            && let Some(end) = self.0.last_chunk_mut()
+        {
+            *end = *b"\r\n";
         }
     }
 }
@@ -115,14 +126,7 @@ pub(crate) fn print(arguments: fmt::Arguments<'_>) {
         let _ = writeln!(board::ConsoleWriter, "[hv] {arguments}");
         return;
     }
-    {
-        let mut ring = RING.lock();
-        let mut piece = Piece::new();
-        OUTPUT.end_line(&mut piece);
-        let _ = writeln!(piece, "[hv] {arguments}");
-        ring.push(0, &piece.0);
-        set_pending(RING_PENDING, true);
-    }
+    enqueue_own(&mut RING.lock(), &OUTPUT, arguments);
     drain();
 }
 
@@ -277,11 +281,32 @@ fn enqueue(
     // Text, name, and the ends of two lines.
     if !ring.has_room(writer, piece.0.len() + text.len() + name.len() + 7) {
         output.open.store(open, Ordering::Relaxed);
-        ring.add_lost(writer, lost + text.len() as u32);
+        ring.add_lost(writer, lost.saturating_add(text.len() as u32));
         return;
     }
     output.piece(who, name.as_bytes(), text, ends, &mut piece);
     ring.push(writer, &piece.0);
+    set_pending(RING_PENDING, true);
+}
+
+/// Adds a line of the hypervisor's to the ring. Without room it is lost, as a VM's is: the next one that is not says how much was.
+fn enqueue_own(ring: &mut Ring, output: &Output, arguments: fmt::Arguments<'_>) {
+    let (lost, open) = (ring.take_lost(OWN), output.open.load(Ordering::Relaxed));
+    let mut piece = Piece::new();
+    output.end_line(&mut piece);
+    if lost > 0 {
+        let _ = writeln!(piece, "[hv] {} bytes of the hypervisor's output lost", Dec(lost.into()));
+    }
+    let before = piece.0.len();
+    let _ = writeln!(piece, "[hv] {arguments}");
+    piece.end();
+    if !ring.has_room(OWN, piece.0.len()) {
+        // Nor has the open line been ended.
+        output.open.store(open, Ordering::Relaxed);
+        ring.add_lost(OWN, lost.saturating_add((piece.0.len() - before) as u32));
+        return;
+    }
+    ring.push(OWN, &piece.0);
     set_pending(RING_PENDING, true);
 }
 
@@ -388,6 +413,34 @@ mod tests {
         flood(&mut ring, true);
         let again = lines(&mut ring);
         assert!(again[0].starts_with("[hv] one: ") && again[1].starts_with("[one] xxx"), "{again:?}");
+    }
+
+    #[test]
+    fn lines_of_the_hypervisor_that_are_lost_are_told_and_end_no_line() {
+        let (mut ring, output) = (Box::new(Ring::new()), Output::new());
+        ring.set_writers(67);
+        let say = |ring: &mut Ring, text: &str| enqueue_own(ring, &output, format_args!("{text}"));
+        let text = "y".repeat(95);
+        let line = format!("[hv] {text}");
+        for _ in 0..50 {
+            say(&mut ring, &text);
+        }
+        // A VM's line is open when another line of the hypervisor's is lost.
+        enqueue(&mut ring, &output, (VmId(1), "one"), 8, (b"be", false));
+        say(&mut ring, &text);
+        enqueue(&mut ring, &output, (VmId(1), "one"), 8, (b"gun", true));
+        let first = lines(&mut ring);
+        let kept = first.len() - 1;
+        assert!((2..20).contains(&kept) && first[..kept].iter().all(|kept| *kept == line), "{first:?}");
+        assert_eq!(first[kept], "[one] begun");
+        say(&mut ring, "now");
+        let note = format!("[hv] {} bytes of the hypervisor's output lost", 102 * (51 - kept));
+        assert_eq!(lines(&mut ring), [&note, "[hv] now"]);
+        // One that is too long has an end all the same.
+        say(&mut ring, &"z".repeat(500));
+        say(&mut ring, "then");
+        let cut = lines(&mut ring);
+        assert_eq!((cut.len(), cut[0].len(), cut[1].as_str()), (2, PIECE - 2, "[hv] then"));
     }
 
     #[test]

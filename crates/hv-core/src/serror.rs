@@ -1,5 +1,5 @@
 //! SErrors: asynchronous external aborts, which report what went wrong some time ago (Arm ARM, "Asynchronous exceptions" and the
-//! chapter on RAS). docs/security.md says which SError is attributed to which VM, and why.
+//! chapter on RAS). docs/serrors.md says which SError is attributed to which VM, and why.
 //!
 //! EL2 runs with `PSTATE.A` set, so an SError that is pending when a VM leaves its core would be taken when the next VM is entered. Hence
 //! a VM that has devices is synchronised when it leaves ([`synchronise`]): what its accesses have caused is taken then.

@@ -9,7 +9,7 @@
 //!                                          reclaimed
 //! ```
 //!
-//! Only *running* accepts calls that change anything. The other protections follow from three rules, which
+//! Only *running* accepts calls that change anything. The other protections follow from four rules, which
 //! `docs/lifecycle.md` explains:
 //!
 //! 1. Whoever claims a vCPU looks at the VM's phase after the claim; whoever stops the VM changes the phase
