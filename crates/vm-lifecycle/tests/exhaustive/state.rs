@@ -42,6 +42,8 @@ pub enum Flaw {
     NoToken,
     /// A restart publishes the vCPUs before the VM runs.
     PublishThenStart,
+    /// A restart publishes the first vCPU before those that it can switch on.
+    PublishFirst,
     /// A restart makes request numbers begin again.
     NumbersBeginAgain,
     /// A VM can be torn down, and started again, while `run::halt` still looks at its vCPUs.
@@ -322,6 +324,8 @@ impl State {
             OnClaim(v) => {
                 if self.claim(v, Off, core) {
                     then!(OnCheck(v));
+                } else if self.vcpus[v].state == Parked && self.is_active(vm_of(v)) {
+                    self.wrong = Some("CPU_ON finds a vCPU parked whose VM runs");
                 }
             }
             OnCheck(v) => {
@@ -470,7 +474,11 @@ impl State {
                     }
                 }
                 self.vms[vm].on = 1;
-                let mut all: Vec<_> = vcpus_of(vm).map(Publish).collect();
+                // The first one last.
+                let mut all: Vec<_> = vcpus_of(vm).rev().map(Publish).collect();
+                if flaw == Flaw::PublishFirst {
+                    all.reverse();
+                }
                 all.insert(if flaw == Flaw::PublishThenStart { all.len() } else { 0 }, Started(vm));
                 self.cores[core].program.extend(all.into_iter().rev());
             }
