@@ -386,7 +386,8 @@ mod tests {
     #[test]
     fn a_flood_is_cut_with_a_note_and_loses_nothing_of_others() {
         let (mut ring, output) = (Box::new(Ring::new()), Output::new());
-        ring.set_writers(67);
+        // Shares of some 490 bytes.
+        ring.set_writers(crate::ring::CAPACITY / 490);
         let text = [b'x'; 100];
         let flood = |ring: &mut Ring, ends| enqueue(ring, &output, (VmId(1), "one"), 8, (&text, ends));
         for _ in 0..50 {
@@ -418,7 +419,8 @@ mod tests {
     #[test]
     fn lines_of_the_hypervisor_that_are_lost_are_told_and_end_no_line() {
         let (mut ring, output) = (Box::new(Ring::new()), Output::new());
-        ring.set_writers(67);
+        // Shares of some 490 bytes.
+        ring.set_writers(crate::ring::CAPACITY / 490);
         let say = |ring: &mut Ring, text: &str| enqueue_own(ring, &output, format_args!("{text}"));
         let text = "y".repeat(95);
         let line = format!("[hv] {text}");
