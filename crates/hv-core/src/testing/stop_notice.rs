@@ -102,10 +102,11 @@ fn the_terminal_of_a_stopped_vm_says_why() {
         console::drain();
     }
     assert!(stop_notice::is_queued());
-    for _ in 0..100_000 {
+    // Other tests may hold the terminal's lock meanwhile: such a try does not count.
+    assert!((0..10_000_000).any(|_| {
         console::drain();
-    }
-    assert!(!stop_notice::is_queued());
+        !stop_notice::is_queued()
+    }));
     stop_notice::detach();
 }
 
