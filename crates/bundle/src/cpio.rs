@@ -3,6 +3,7 @@
 //! The formats are those of cpio(5): a header, the name with a terminating zero, the data; each padded to 4
 //! bytes (`newc`) or 2 bytes (old binary). The last entry is named `TRAILER!!!`.
 
+use crate::printable::write_printable;
 use core::fmt;
 use plain_numbers::Dec;
 
@@ -58,7 +59,7 @@ impl fmt::Display for ArchiveError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name {
             Some(name) => {
-                f.write_str(name)?;
+                write_printable(f, name)?;
                 write!(f, " (at byte {}): ", Dec(self.at as u64))?;
             }
             None => write!(f, "at byte {}: ", Dec(self.at as u64))?,

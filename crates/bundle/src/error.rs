@@ -4,6 +4,7 @@ use crate::{
     cpio::ArchiveError,
     image::ImageError,
     limits::{MAX_NAME, MAX_REGIONS, MAX_VMS},
+    printable::write_printable,
 };
 use alloc::boxed::Box;
 use core::fmt::{self, Write};
@@ -203,20 +204,20 @@ impl<'a> BundleError<'a> {
 
 impl fmt::Display for BundleError<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.file)?;
+        write_printable(f, self.file)?;
         f.write_str(": ")?;
         if let Some(at) = self.at {
             at.fmt(f)?;
             f.write_str(": ")?;
         }
         if !self.property.is_empty() {
-            f.write_str(self.property)?;
+            write_printable(f, self.property)?;
             f.write_str(": ")?;
         }
         let mut numbers = self.numbers.iter();
         for byte in self.problem.sentence().bytes() {
             match (byte, &self.cause) {
-                (b'$', _) => f.write_str(self.text)?,
+                (b'$', _) => write_printable(f, self.text)?,
                 (b'#', _) => Hex(*numbers.next().unwrap_or(&0)).fmt(f)?,
                 (b'^', Some(Cause::Archive(why))) => why.fmt(f)?,
                 (b'^', Some(Cause::Tree(why))) => why.fmt(f)?,
@@ -240,7 +241,7 @@ impl fmt::Display for At<'_> {
                 f.write_str("/")?;
                 f.write_str(node)?;
                 f.write_str(if child.is_empty() { "" } else { "/" })?;
-                f.write_str(child)
+                write_printable(f, child)
             }
         }
     }

@@ -41,6 +41,7 @@ mod loading;
 pub mod manifest;
 mod partition;
 mod place;
+mod printable;
 
 pub use cpio::{Archive, ArchiveError, ArchiveProblem, Entry};
 pub use error::{At, BundleError, Problem};

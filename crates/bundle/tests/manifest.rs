@@ -37,6 +37,13 @@ fn reads_valid_bundle() {
 }
 
 #[test]
+fn keeps_each_sentence_on_one_line() {
+    let at = "manifest.dtb: /hypervisor/vm2:";
+    let spec = good().set(2, "kernel_filename", "a\n[hv] b\u{9b}c");
+    refused(&spec, &format!("{at} kernel_filename: file a.[hv] b.c is not in the bundle"));
+}
+
+#[test]
 fn ignores_what_hafnium_ignores() {
     let mut spec = good().set(2, "someone,elses", 1).set(1, "vcpus", 3).set(2, "margay,kind", "secondary");
     spec.hypervisor = spec.hypervisor.with("ffa_tee_enabled", Value::None).with("x", 1);
@@ -182,9 +189,10 @@ fn names() {
     let at = "manifest.dtb: /hypervisor/vm2: debug_name:";
     refused(&good().set(2, "debug_name", "sched"), &format!("{at} another VM is also named sched"));
     for name in ["", "0123456789abcdef0123456789abcdef", "bell\x07", "[hv]", "naïve"] {
+        let shown = name.replace('\x07', ".");
         refused(
             &good().set(2, "debug_name", name),
-            &format!("{at} \"{name}\" is not a name of 1 to 31 printable characters"),
+            &format!("{at} \"{shown}\" is not a name of 1 to 31 printable characters"),
         );
     }
     for bytes in [b"no zero".to_vec(), b"two\0strings\0".to_vec(), b"\xff\0".to_vec(), vec![]] {
