@@ -8,49 +8,11 @@
 )]
 
 use address_space::{AddressSpace, PAGE, Purpose, Region, SpaceError};
+use fallible::testing::{FailingAllocator, LEFT};
 use linux_program::{Access, UserAddr, UserRange};
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-};
-
-thread_local! {
-    /// Allocations until one fails; 0: none does.
-    static LEFT: Cell<u32> = const { Cell::new(0) };
-}
-
-/// The system's allocator, with one failure when the thread asks for it.
-struct Failing;
-
-fn fails() -> bool {
-    LEFT.try_with(|left| {
-        let now = left.get();
-        left.set(now.saturating_sub(1));
-        now == 1
-    })
-    .unwrap_or(false)
-}
-
-// SAFETY: what is not null comes from the system's allocator, and goes back to it.
-unsafe impl GlobalAlloc for Failing {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise is passed on.
-        if fails() { core::ptr::null_mut() } else { unsafe { System.alloc(layout) } }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise is passed on.
-        if fails() { core::ptr::null_mut() } else { unsafe { System.realloc(memory, layout, size) } }
-    }
-}
 
 #[global_allocator]
-static ALLOCATOR: Failing = Failing;
+static ALLOCATOR: FailingAllocator = FailingAllocator;
 
 const DATA: Access = Access { read: true, write: true, execute: false };
 const NONE: Access = Access { read: false, write: false, execute: false };

@@ -18,8 +18,12 @@
 #![no_std]
 
 extern crate alloc;
+#[cfg(feature = "testing")]
+extern crate std;
 
 mod arc;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod text;
 mod vec;
 

@@ -1,48 +1,19 @@
 //! Each allocation fails in turn: `OutOfMemory`, and nothing has changed.
 
-use fallible::{Arc, OutOfMemory, Text, TryVec, try_box};
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    sync::atomic::{AtomicUsize, Ordering},
+use fallible::{
+    Arc, OutOfMemory, Text, TryVec,
+    testing::{ALWAYS, FailingAllocator, LEFT},
+    try_box,
 };
-
-thread_local! {
-    /// Whether allocations fail.
-    static FAILS: Cell<bool> = const { Cell::new(false) };
-}
-
-struct Failing;
-
-fn fails() -> bool {
-    FAILS.try_with(Cell::get).unwrap_or(false)
-}
-
-// SAFETY: what is not null comes from the system's allocator, and goes back to it.
-unsafe impl GlobalAlloc for Failing {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise is passed on.
-        if fails() { core::ptr::null_mut() } else { unsafe { System.alloc(layout) } }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise is passed on.
-        if fails() { core::ptr::null_mut() } else { unsafe { System.realloc(memory, layout, size) } }
-    }
-}
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[global_allocator]
-static ALLOCATOR: Failing = Failing;
+static ALLOCATOR: FailingAllocator = FailingAllocator;
 
 fn without_memory<R>(f: impl FnOnce() -> R) -> R {
-    FAILS.set(true);
+    LEFT.set(ALWAYS);
     let result = f();
-    FAILS.set(false);
+    LEFT.set(0);
     result
 }
 

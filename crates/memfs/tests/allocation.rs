@@ -6,49 +6,11 @@
     reason = "on the development host"
 )]
 
+use fallible::testing::{FailingAllocator, LEFT};
 use memfs::{FileSystem, FsError, NodeId, Start};
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-};
-
-thread_local! {
-    /// Allocations until one fails; 0: none does.
-    static LEFT: Cell<u32> = const { Cell::new(0) };
-}
-
-/// The system's allocator, with one failure when the thread asks for it.
-struct Failing;
-
-fn fails() -> bool {
-    LEFT.try_with(|left| {
-        let now = left.get();
-        left.set(now.saturating_sub(1));
-        now == 1
-    })
-    .unwrap_or(false)
-}
-
-// SAFETY: what is not null comes from the system's allocator, and goes back to it.
-unsafe impl GlobalAlloc for Failing {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise is passed on.
-        if fails() { core::ptr::null_mut() } else { unsafe { System.alloc(layout) } }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise is passed on.
-        if fails() { core::ptr::null_mut() } else { unsafe { System.realloc(memory, layout, size) } }
-    }
-}
 
 #[global_allocator]
-static ALLOCATOR: Failing = Failing;
+static ALLOCATOR: FailingAllocator = FailingAllocator;
 
 /// Names, sizes and contents below a directory.
 fn all(fs: &FileSystem, directory: NodeId, text: &mut Vec<String>) {
